@@ -1,0 +1,50 @@
+//! Topics and groups: asked of the controller, watched by everybody.
+
+use crate::model::{MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView};
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+
+/// What the controller does for the other tiers.
+#[async_trait::async_trait]
+pub trait MetadataService: Send + Sync + 'static {
+    /// Carries a command out, durably, and says what came of it and at which version. A caller that must see its own
+    /// change waits with [`MetadataView::reached`].
+    async fn propose(&self, command: MetadataCommand) -> Result<(MetadataVersion, MetadataOutcome), MetadataError>;
+
+    /// Streams metadata: first everything (a [`MetadataChange::Reset`] leads) unless `after` is recent enough to continue
+    /// from, then each change as it happens. The stream ends only when the service does.
+    async fn watch(&self, after: MetadataVersion) -> Result<MetadataStream, MetadataError>;
+}
+
+/// What [`MetadataService::watch`] yields.
+pub type MetadataStream = BoxStream<'static, MetadataEvent>;
+
+/// The changes of one version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetadataEvent {
+    /// The version reached after these changes.
+    pub version: MetadataVersion,
+    /// In order.
+    pub changes: Vec<MetadataChange>,
+}
+
+/// Why a call to the metadata service failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    /// Understood and refused; nothing changed.
+    #[error(transparent)]
+    Refused(#[from] MetadataRefusal),
+    /// Nobody could be asked. Nothing happened; try again.
+    #[error("metadata cannot be changed now: {0}")]
+    Unavailable(String),
+    /// The command may or may not have been carried out.
+    #[error("the outcome of the metadata change is unknown: {0}")]
+    Unknown(String),
+}
+
+/// Applies a watched stream to a view until the stream ends.
+pub async fn follow_metadata(mut stream: MetadataStream, view: &MetadataView) {
+    while let Some(event) = stream.next().await {
+        view.apply(event.version, &event.changes);
+    }
+}

@@ -1,0 +1,35 @@
+//! The outside world, passed in: time, randomness and files. The real ones live in `gantry-deploy`; [`fake`] has
+//! stand-ins that a test can stop, seed and crash.
+
+mod files;
+
+#[cfg(feature = "fake")]
+pub mod fake;
+
+pub use files::{DirEntry, DirectoryLock, File, Files, OpenMode};
+
+use crate::model::Timestamp;
+use std::sync::Arc;
+
+/// Wall-clock time, as it is stamped on records. It may jump: measure spans with tokio's `Instant` inside tasks.
+pub trait Clock: Send + Sync + 'static {
+    /// Milliseconds since the Unix epoch.
+    fn now(&self) -> Timestamp;
+}
+
+/// Random bytes for keys, ids and jitter.
+pub trait Random: Send + Sync + 'static {
+    /// Fills `buffer` with bytes that nobody can predict (in production) or that a seed determines (in simulation).
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+/// Everything a tier may ask of the machine.
+#[derive(Clone)]
+pub struct Env {
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// File system.
+    pub files: Arc<dyn Files>,
+}

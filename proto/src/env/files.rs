@@ -1,0 +1,81 @@
+//! The file system as the store and the controller need it.
+
+use bytes::Bytes;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How [`Files::open`] treats a missing or an existing file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// The file must exist and is only read.
+    Read,
+    /// The file must exist.
+    ReadWrite,
+    /// The file must not exist yet.
+    CreateNew,
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// File name without its directory. Names that are not UTF-8 are not listed.
+    pub name: String,
+    /// Length in bytes.
+    pub len: u64,
+    /// True for a directory.
+    pub is_dir: bool,
+}
+
+/// A file system. Calls block; callers keep them off the paths where that matters.
+///
+/// Nothing is durable before [`File::sync_data`] (contents) or [`Files::sync_dir`] (names) returned.
+pub trait Files: Send + Sync + 'static {
+    /// Creates a directory and its parents.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+    /// Replaces `to` by `from` atomically.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// What a directory holds, in no particular order.
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Makes creations, renames and removals in a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that (all, remain available) on the file system that holds `path`.
+    fn space(&self, path: &Path) -> io::Result<(u64, u64)>;
+    /// Takes the exclusive lock on the file `path`, creating it when missing. [`io::ErrorKind::WouldBlock`]: somebody
+    /// else holds it. The lock ends when the value is dropped, or with the process.
+    fn try_lock(&self, path: &Path) -> io::Result<DirectoryLock>;
+}
+
+/// An open file. Reads and writes carry their position, so a file can be shared.
+pub trait File: Send + Sync + 'static {
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// True when the file holds no byte.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Writes all of `data` at `offset`.
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes all earlier writes of this file durable. After an error nothing is known about what reached the disk.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Reserves blocks for the first `len` bytes and makes the file that long. [`io::ErrorKind::StorageFull`] when there
+    /// is no room; the file is then unchanged or longer, never damaged.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Cuts the file (or extends it with zeros) to `len` bytes.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// The bytes in `[offset, offset + len)`, cut at the end of the file. May share memory with a map of the file: the
+    /// caller must only ask for ranges that are not written any more.
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes>;
+}
+
+/// Holds a lock until dropped.
+pub struct DirectoryLock {
+    /// Which file is locked.
+    pub path: PathBuf,
+    /// Whatever keeps the lock.
+    pub guard: Box<dyn Send + Sync>,
+}

@@ -1,0 +1,24 @@
+//! The domain: names, positions, topics, groups, messages. No I/O, no clock, no protocol.
+
+mod backoff;
+mod filter;
+mod group;
+mod ids;
+pub mod limits;
+mod message;
+mod metadata;
+mod name;
+mod receipt_handle;
+mod time;
+mod topic;
+
+pub use backoff::{BackoffPolicy, InvalidBackoff};
+pub use filter::{FilterExpression, InvalidFilter, Tag, TagFilter, tag_hash};
+pub use group::Group;
+pub use ids::{ClientHash, Epoch, GroupId, LogOffset, QueueId, QueueOffset, TopicId};
+pub use message::{DeadLetterOrigin, MalformedMessage, MessageHead, StoredMessage};
+pub use metadata::{MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView};
+pub use name::{GroupName, InvalidName, TopicName};
+pub use receipt_handle::ReceiptHandle;
+pub use time::Timestamp;
+pub use topic::{MessageType, Topic, TopicType};

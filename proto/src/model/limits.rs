@@ -1,0 +1,49 @@
+//! Every limit in one place, with the relations among them. Sources: behaviour of the reference server, which the
+//! official clients were built against; where we are more generous or stricter the constant says why.
+
+use std::time::Duration;
+
+/// Characters in a topic name.
+pub const TOPIC_NAME_LEN_MAX: usize = 127;
+/// Characters in a consumer group name.
+pub const GROUP_NAME_LEN_MAX: usize = 120;
+/// Characters in the name of a topic that the server derives from a group's (`%DLQ%group`).
+pub const DERIVED_TOPIC_NAME_LEN_MAX: usize = 255;
+/// Queues of one topic.
+pub const QUEUE_COUNT_MAX: u32 = 4096;
+/// Bytes of a message's body as transmitted.
+pub const BODY_BYTES_MAX: usize = 4 << 20;
+/// Number of user properties of a message.
+pub const USER_PROPERTIES_MAX: usize = 128;
+/// Bytes of all property keys and values, tag and keys of a message.
+pub const USER_PROPERTY_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a message group: strictly fewer than 64.
+pub const MESSAGE_GROUP_BYTES_MAX: usize = 63;
+/// Bytes of a message id. The reference has no limit; ids are hashed, indexed and echoed.
+pub const MESSAGE_ID_BYTES_MAX: usize = 255;
+/// Messages in one receive.
+pub const RECEIVE_BATCH_MAX: u32 = 32;
+/// Deliveries of a message before it goes to the dead-letter topic, when a group does not say otherwise.
+pub const MAX_ATTEMPTS_DEFAULT: u32 = 17;
+/// The most that a group may ask for.
+pub const MAX_ATTEMPTS_MAX: u32 = 10_000;
+/// Shortest invisible duration of a receive without automatic renewal.
+pub const INVISIBLE_DURATION_MIN: Duration = Duration::from_secs(10);
+/// Longest invisible duration.
+pub const INVISIBLE_DURATION_MAX: Duration = Duration::from_secs(12 * 3600);
+/// The lease that automatic renewal extends again and again.
+pub const AUTO_RENEW_LEASE: Duration = Duration::from_secs(60);
+/// Automatic renewal of one delivery ends after this: a consumer that hangs must not hide a message for ever.
+pub const AUTO_RENEW_MAX: Duration = Duration::from_secs(3 * 3600);
+/// How soon messages of a client that is gone become visible again.
+pub const ABANDONED_VISIBLE_AFTER: Duration = Duration::from_secs(1);
+/// Default and longest waiting time of a receive.
+pub const LONG_POLLING_MAX: Duration = Duration::from_secs(20);
+/// Largest gRPC message accepted: a batch of bodies with their properties.
+pub const GRPC_MESSAGE_BYTES_MAX: usize = 32 * BODY_BYTES_MAX + (2 << 20);
+/// Bytes of everything about a stored message except its body.
+pub const HEAD_BYTES_MAX: usize = 128 << 10;
+
+const _: () = assert!(USER_PROPERTY_BYTES_MAX < HEAD_BYTES_MAX, "properties must fit into a message's head");
+const _: () = assert!(GROUP_NAME_LEN_MAX + "%DLQ%".len() <= DERIVED_TOPIC_NAME_LEN_MAX, "a group's topics need names");
+const _: () = assert!(AUTO_RENEW_LEASE.as_secs() >= 3 * 10, "a lease must outlive two lost heartbeats of 10 s");

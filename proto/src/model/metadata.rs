@@ -1,0 +1,257 @@
+//! The metadata's vocabulary: what can be asked ([`MetadataCommand`]), what then changes ([`MetadataChange`]), and the
+//! picture that proxies and stores keep from the changes ([`MetadataView`]).
+
+use super::{BackoffPolicy, Group, GroupId, GroupName, InvalidBackoff, Topic, TopicId, TopicName, TopicType};
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Counts applied commands. Grows by one with each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MetadataVersion(pub u64);
+
+/// Everything that can change metadata. Closed: what is not here cannot happen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MetadataCommand {
+    /// Creates a topic.
+    CreateTopic {
+        /// Its name.
+        name: TopicName,
+        /// What it takes.
+        topic_type: TopicType,
+        /// Its queues, 1 to [`super::limits::QUEUE_COUNT_MAX`].
+        queue_count: u32,
+    },
+    /// Changes a topic.
+    AlterTopic {
+        /// Which.
+        name: TopicName,
+        /// New type, if any.
+        topic_type: Option<TopicType>,
+        /// New number of queues, if any. Not smaller than now.
+        queue_count: Option<u32>,
+    },
+    /// Removes a topic. Its messages go with their segments.
+    DeleteTopic {
+        /// Which.
+        name: TopicName,
+    },
+    /// Creates a consumer group and its dead-letter topic.
+    CreateGroup {
+        /// Its name.
+        name: GroupName,
+        /// Ordered delivery.
+        fifo: bool,
+        /// At least 1.
+        max_attempts: u32,
+        /// Retry policy.
+        backoff: BackoffPolicy,
+    },
+    /// Changes a group.
+    AlterGroup {
+        /// Which.
+        name: GroupName,
+        /// New order, if any.
+        fifo: Option<bool>,
+        /// New bound, if any.
+        max_attempts: Option<u32>,
+        /// New policy, if any.
+        backoff: Option<BackoffPolicy>,
+    },
+    /// Removes a group, its progress and its dead-letter topic.
+    DeleteGroup {
+        /// Which.
+        name: GroupName,
+    },
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MetadataOutcome {
+    /// The topic as it is now.
+    Topic(Arc<Topic>),
+    /// The group as it is now.
+    Group(Arc<Group>),
+    /// It is gone.
+    Deleted,
+}
+
+/// Why a command changed nothing. Deterministic: every replica refuses alike.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum MetadataRefusal {
+    /// It exists.
+    #[error("topic {} exists already", .0.name)]
+    TopicExists(Arc<Topic>),
+    /// It exists.
+    #[error("consumer group {} exists already", .0.name)]
+    GroupExists(Arc<Group>),
+    /// It does not exist.
+    #[error("topic {0} does not exist")]
+    TopicNotFound(TopicName),
+    /// It does not exist.
+    #[error("consumer group {0} does not exist")]
+    GroupNotFound(GroupName),
+    /// Queues never disappear.
+    #[error("topic {name} has {now} queues; their number can grow but not shrink to {asked}")]
+    QueuesShrink {
+        /// The topic.
+        name: TopicName,
+        /// Its queues.
+        now: u32,
+        /// What was asked.
+        asked: u32,
+    },
+    /// Out of bounds.
+    #[error("{asked} queues are not possible; choose 1 to {max}")]
+    QueueCount {
+        /// What was asked.
+        asked: u32,
+        /// The bound.
+        max: u32,
+    },
+    /// Out of bounds.
+    #[error("{asked} delivery attempts are not possible; choose 1 to {max}")]
+    MaxAttempts {
+        /// What was asked.
+        asked: u32,
+        /// The bound.
+        max: u32,
+    },
+    /// A name that only the server uses.
+    #[error("topic {0} belongs to a consumer group; change or delete the group instead")]
+    DerivedTopic(TopicName),
+    /// A policy that cannot be told to clients.
+    #[error("the backoff policy is not possible: {0}")]
+    Backoff(#[from] InvalidBackoff),
+}
+
+/// One step of the watched stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MetadataChange {
+    /// Forget everything: a snapshot follows as changes of this same version.
+    Reset,
+    /// A topic is new or different.
+    TopicUpsert(Arc<Topic>),
+    /// A topic is gone.
+    TopicRemoved(TopicId),
+    /// A group is new or different.
+    GroupUpsert(Arc<Group>),
+    /// A group is gone.
+    GroupRemoved(GroupId),
+}
+
+/// The metadata as a proxy or a store last saw it. Many read, one (the watch task) applies.
+#[derive(Default)]
+pub struct MetadataView {
+    inner: RwLock<Picture>,
+    version: tokio::sync::watch::Sender<MetadataVersion>,
+}
+
+#[derive(Default)]
+struct Picture {
+    topics: HashMap<TopicName, Arc<Topic>>,
+    topics_by_id: HashMap<TopicId, Arc<Topic>>,
+    groups: HashMap<GroupName, Arc<Group>>,
+    groups_by_id: HashMap<GroupId, Arc<Group>>,
+}
+
+impl MetadataView {
+    /// The topic of that name.
+    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.inner.read().topics.get(name).cloned()
+    }
+
+    /// The topic of that identity.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<Arc<Topic>> {
+        self.inner.read().topics_by_id.get(&id).cloned()
+    }
+
+    /// The group of that name.
+    pub fn group(&self, name: &str) -> Option<Arc<Group>> {
+        self.inner.read().groups.get(name).cloned()
+    }
+
+    /// The group of that identity.
+    pub fn group_by_id(&self, id: GroupId) -> Option<Arc<Group>> {
+        self.inner.read().groups_by_id.get(&id).cloned()
+    }
+
+    /// All topics whose name starts with `prefix` and is greater than `after`, sorted, at most `limit`.
+    pub fn topics_page(&self, prefix: &str, after: &str, limit: usize) -> Vec<Arc<Topic>> {
+        let mut page: Vec<Arc<Topic>> = (self.inner.read().topics.values())
+            .filter(|t| t.name.as_str().starts_with(prefix) && t.name.as_str() > after)
+            .cloned()
+            .collect();
+        page.sort_by(|a, b| a.name.cmp(&b.name));
+        page.truncate(limit);
+        page
+    }
+
+    /// All groups whose name starts with `prefix` and is greater than `after`, sorted, at most `limit`.
+    pub fn groups_page(&self, prefix: &str, after: &str, limit: usize) -> Vec<Arc<Group>> {
+        let mut page: Vec<Arc<Group>> = (self.inner.read().groups.values())
+            .filter(|g| g.name.as_str().starts_with(prefix) && g.name.as_str() > after)
+            .cloned()
+            .collect();
+        page.sort_by(|a, b| a.name.cmp(&b.name));
+        page.truncate(limit);
+        page
+    }
+
+    /// How many topics and groups there are.
+    pub fn counts(&self) -> (usize, usize) {
+        let inner = self.inner.read();
+        (inner.topics.len(), inner.groups.len())
+    }
+
+    /// Applies the changes of one version and then publishes the version.
+    pub fn apply(&self, version: MetadataVersion, changes: &[MetadataChange]) {
+        let mut inner = self.inner.write();
+        for change in changes {
+            inner.apply(change);
+        }
+        drop(inner);
+        self.version.send_replace(version);
+    }
+
+    /// The last version applied.
+    pub fn version(&self) -> MetadataVersion {
+        *self.version.borrow()
+    }
+
+    /// Waits until `version` has been applied here. Cancel-safe.
+    pub async fn reached(&self, version: MetadataVersion) {
+        // The sender lives in `self`, so the wait cannot end for any other reason.
+        let _ = self.version.subscribe().wait_for(|seen| *seen >= version).await;
+    }
+}
+
+impl Picture {
+    fn apply(&mut self, change: &MetadataChange) {
+        match change {
+            MetadataChange::Reset => *self = Picture::default(),
+            MetadataChange::TopicUpsert(topic) => {
+                self.topics.insert(topic.name.clone(), topic.clone());
+                self.topics_by_id.insert(topic.id, topic.clone());
+            }
+            MetadataChange::TopicRemoved(id) => {
+                if let Some(topic) = self.topics_by_id.remove(id)
+                    && self.topics.get(&topic.name).is_some_and(|named| named.id == *id)
+                {
+                    self.topics.remove(&topic.name);
+                }
+            }
+            MetadataChange::GroupUpsert(group) => {
+                self.groups.insert(group.name.clone(), group.clone());
+                self.groups_by_id.insert(group.id, group.clone());
+            }
+            MetadataChange::GroupRemoved(id) => {
+                if let Some(group) = self.groups_by_id.remove(id)
+                    && self.groups.get(&group.name).is_some_and(|named| named.id == *id)
+                {
+                    self.groups.remove(&group.name);
+                }
+            }
+        }
+    }
+}

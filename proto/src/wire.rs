@@ -1,0 +1,19 @@
+//! Generated protocol types. The `.proto` files under `proto/proto` are the source and carry the documentation.
+
+/// The client protocol, `apache.rocketmq.v2`. Held to the wire table by `tests/wire_table.rs`.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod v2 {
+    tonic::include_proto!("apache.rocketmq.v2");
+}
+
+/// The operator's API, `gantry.admin.v1`.
+pub mod admin {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    pub mod v1 {
+        tonic::include_proto!("gantry.admin.v1");
+    }
+}
+
+/// Every compiled file as an encoded `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
