@@ -1,0 +1,2 @@
+mod entry;
+pub(crate) use entry::IndexEntry;
