@@ -1,0 +1,455 @@
+//! [`FakeFiles`]: a disk in memory that forgets what was not synced.
+
+use super::contents::Contents;
+use super::faults::{FakeOp, Fate, Faults};
+use super::names::{Entry, Names};
+use super::random::SplitMix;
+use crate::env::{DirEntry, DirectoryLock, File, Files, OpenMode};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A machine's disk. Clones are the same disk, so a test keeps one and hands another to the code under test.
+///
+/// Promises nothing that POSIX does not:
+/// - bytes not covered by a successful `sync_data`, and names not covered by a successful `sync_dir`, may be gone after
+///   [`FakeFiles::crash`], whole or in part;
+/// - bytes whose sync failed are never made durable by a later sync;
+/// - a planned failure of a write leaves half of it in the file.
+///
+/// `create_dir_all` is durable at once, as it is in the real environment.
+#[derive(Clone, Default)]
+pub struct FakeFiles {
+    machine: Arc<Mutex<Machine>>,
+}
+
+#[derive(Default)]
+struct Machine {
+    /// Grows with each crash; handles of an earlier one are dead.
+    incarnation: u64,
+    last_id: u64,
+    names: Names,
+    files: BTreeMap<u64, OpenableFile>,
+    locks: HashMap<PathBuf, u64>,
+    faults: Faults,
+    capacity: Option<u64>,
+}
+
+#[derive(Default)]
+struct OpenableFile {
+    contents: Contents,
+    handles: usize,
+}
+
+impl FakeFiles {
+    /// An empty disk without a bound.
+    pub fn new() -> FakeFiles {
+        FakeFiles::default()
+    }
+
+    /// Power loss and restart: unsynced changes are lost (seed 0) or survive in part as the seed says: nothing, everything,
+    /// a prefix with a torn last write, or any subset of sectors; names likewise. Handles and locks of before are dead,
+    /// planned failures are forgotten, the power is back.
+    pub fn crash(&self, seed: u64) {
+        let mut machine = self.machine.lock();
+        let mut random = (seed != 0).then(|| SplitMix::new(seed));
+        machine.names.crash(random.as_mut());
+        for file in machine.files.values_mut() {
+            file.contents.crash(random.as_mut());
+        }
+        machine.restart();
+    }
+
+    /// The process dies, the machine goes on: nothing written is lost, but what was unsynced still is. Handles and locks
+    /// of before are dead.
+    pub fn kill(&self) {
+        self.machine.lock().restart();
+    }
+
+    /// Lets `mutations` more calls change the disk and turns the power off during the one after them; from then on every
+    /// call fails until [`FakeFiles::crash`]. With [`FakeFiles::mutations`] a test can crash at each step.
+    pub fn power_off_after(&self, mutations: u64) {
+        self.machine.lock().faults.power_off_after(mutations);
+    }
+
+    /// How many calls that change the disk (writes, syncs, creations, renames …) were made so far.
+    pub fn mutations(&self) -> u64 {
+        self.machine.lock().faults.mutations()
+    }
+
+    /// Makes one call of kind `op` fail with `kind`, after `after` calls of that kind that work.
+    pub fn fail_next(&self, op: FakeOp, after: u64, kind: io::ErrorKind) {
+        self.machine.lock().faults.fail_next(op, after, kind);
+    }
+
+    /// Bounds the sum of all file lengths: what does not fit fails with [`io::ErrorKind::StorageFull`]. A write keeps the
+    /// part that fits.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.machine.lock().capacity = bytes;
+    }
+
+    /// Flips the bits of `mask` in one byte of a file, as a bad disk does.
+    pub fn flip_bits(&self, path: &Path, offset: u64, mask: u8) -> io::Result<()> {
+        let mut machine = self.machine.lock();
+        let id = machine.file_id(path)?;
+        machine.file(id).contents.flip(offset, mask);
+        Ok(())
+    }
+}
+
+impl Machine {
+    fn restart(&mut self) {
+        self.incarnation += 1;
+        self.locks.clear();
+        self.faults.clear();
+        for file in self.files.values_mut() {
+            file.handles = 0;
+        }
+        self.collect();
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn file(&mut self, id: u64) -> &mut OpenableFile {
+        self.files.entry(id).or_default()
+    }
+
+    fn file_id(&self, path: &Path) -> io::Result<u64> {
+        match self.names.get(path) {
+            Some(Entry::File(id)) => Ok(id),
+            Some(Entry::Dir) => Err(error(io::ErrorKind::IsADirectory, path)),
+            None => Err(error(io::ErrorKind::NotFound, path)),
+        }
+    }
+
+    fn check_dir(&self, path: &Path) -> io::Result<()> {
+        match self.names.get(path) {
+            Some(Entry::Dir) => Ok(()),
+            Some(Entry::File(_)) => Err(error(io::ErrorKind::NotADirectory, path)),
+            None => Err(error(io::ErrorKind::NotFound, path)),
+        }
+    }
+
+    fn check_parent(&self, path: &Path) -> io::Result<()> {
+        self.check_dir(path.parent().ok_or_else(|| error(io::ErrorKind::InvalidInput, path))?)
+    }
+
+    /// Forgets files that nobody can reach any more.
+    fn collect(&mut self) {
+        let reachable = self.names.reachable_files();
+        self.files.retain(|id, file| file.handles > 0 || reachable.contains(id));
+    }
+
+    fn used(&self) -> u64 {
+        self.names
+            .live_files()
+            .filter_map(|id| self.files.get(&id))
+            .map(|file| file.contents.len())
+            .sum()
+    }
+
+    /// How far a file of `len` bytes can grow towards `wanted`.
+    fn room(&self, len: u64, wanted: u64) -> u64 {
+        match self.capacity {
+            Some(capacity) if wanted > len => wanted.min(len + capacity.saturating_sub(self.used())),
+            _ => wanted,
+        }
+    }
+
+    /// Runs a call that changes names or lengths. When the power fails during it, it has happened as far as the cache
+    /// knows, and the crash will decide.
+    fn mutate<T>(&mut self, op: FakeOp, call: impl FnOnce(&mut Machine) -> io::Result<T>) -> io::Result<T> {
+        match self.faults.decide(op, true) {
+            Fate::Proceed => call(self),
+            Fate::Vanish(error) => {
+                let _ = call(self);
+                Err(error)
+            }
+            Fate::Fail(error) => Err(error),
+        }
+    }
+
+    fn observe(&mut self, op: FakeOp) -> io::Result<()> {
+        match self.faults.decide(op, false) {
+            Fate::Proceed => Ok(()),
+            Fate::Vanish(error) | Fate::Fail(error) => Err(error),
+        }
+    }
+}
+
+impl Files for FakeFiles {
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.machine.lock().mutate(FakeOp::Open, |machine| {
+            for ancestor in path.ancestors() {
+                if let Some(Entry::File(_)) = machine.names.get(ancestor) {
+                    return Err(error(io::ErrorKind::NotADirectory, ancestor));
+                }
+            }
+            machine.names.make_dir(path);
+            Ok(())
+        })
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let mut machine = self.machine.lock();
+        let id = match mode {
+            OpenMode::CreateNew => machine.mutate(FakeOp::Open, |machine| {
+                machine.check_parent(path)?;
+                if machine.names.get(path).is_some() {
+                    return Err(error(io::ErrorKind::AlreadyExists, path));
+                }
+                let id = machine.next_id();
+                machine.names.link(path, id);
+                Ok(id)
+            })?,
+            OpenMode::Read | OpenMode::ReadWrite => {
+                machine.observe(FakeOp::Open)?;
+                machine.file_id(path)?
+            }
+        };
+        machine.file(id).handles += 1;
+        Ok(Arc::new(FakeFile {
+            machine: self.machine.clone(),
+            incarnation: machine.incarnation,
+            id,
+            writable: mode != OpenMode::Read,
+        }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.machine.lock().mutate(FakeOp::Rename, |machine| {
+            let id = machine.file_id(from)?;
+            machine.check_parent(to)?;
+            if machine.names.get(to) == Some(Entry::Dir) {
+                return Err(error(io::ErrorKind::IsADirectory, to));
+            }
+            machine.names.rename(from, to, id);
+            Ok(())
+        })
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.machine.lock().mutate(FakeOp::Remove, |machine| {
+            machine.file_id(path)?;
+            machine.names.unlink(path);
+            Ok(())
+        })
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut machine = self.machine.lock();
+        machine.observe(FakeOp::Open)?;
+        machine.check_dir(path)?;
+        let entries = machine.names.children(path).filter_map(|(path, entry)| {
+            let (len, is_dir) = match entry {
+                Entry::Dir => (0, true),
+                Entry::File(id) => (machine.files.get(&id).map_or(0, |file| file.contents.len()), false),
+            };
+            Some(DirEntry {
+                name: path.file_name()?.to_str()?.to_owned(),
+                len,
+                is_dir,
+            })
+        });
+        Ok(entries.collect())
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut machine = self.machine.lock();
+        match machine.faults.decide(FakeOp::SyncDir, true) {
+            Fate::Proceed => {
+                machine.check_dir(path)?;
+                machine.names.sync(path);
+                machine.collect();
+                Ok(())
+            }
+            Fate::Vanish(error) | Fate::Fail(error) => Err(error),
+        }
+    }
+
+    fn space(&self, _path: &Path) -> io::Result<(u64, u64)> {
+        /// What an unbounded disk claims to have.
+        const ROOMY: u64 = 1 << 40;
+        let mut machine = self.machine.lock();
+        machine.observe(FakeOp::Open)?;
+        let all = machine.capacity.unwrap_or(ROOMY);
+        Ok((all, all.saturating_sub(machine.used())))
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<DirectoryLock> {
+        let mut machine = self.machine.lock();
+        machine.observe(FakeOp::Open)?;
+        machine.check_parent(path)?;
+        if machine.locks.contains_key(path) {
+            return Err(error(io::ErrorKind::WouldBlock, path));
+        }
+        if machine.names.get(path).is_none() {
+            let id = machine.next_id();
+            machine.file(id);
+            machine.names.link(path, id);
+        }
+        let token = machine.next_id();
+        machine.locks.insert(path.to_owned(), token);
+        let guard = LockGuard {
+            machine: self.machine.clone(),
+            path: path.to_owned(),
+            token,
+        };
+        Ok(DirectoryLock {
+            path: path.to_owned(),
+            guard: Box::new(guard),
+        })
+    }
+}
+
+/// One open file of one incarnation.
+struct FakeFile {
+    machine: Arc<Mutex<Machine>>,
+    incarnation: u64,
+    id: u64,
+    writable: bool,
+}
+
+impl FakeFile {
+    fn alive(&self, machine: &Machine) -> io::Result<()> {
+        if self.incarnation == machine.incarnation {
+            Ok(())
+        } else {
+            Err(io::Error::other("the process that opened this file has crashed"))
+        }
+    }
+
+    fn writable(&self, machine: &Machine) -> io::Result<()> {
+        self.alive(machine)?;
+        if self.writable {
+            Ok(())
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the file was opened for reading",
+            ))
+        }
+    }
+}
+
+impl File for FakeFile {
+    fn len(&self) -> io::Result<u64> {
+        let mut machine = self.machine.lock();
+        self.alive(&machine)?;
+        machine.observe(FakeOp::Open)?;
+        Ok(machine.file(self.id).contents.len())
+    }
+
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        let mut machine = self.machine.lock();
+        self.writable(&machine)?;
+        let (data, outcome) = match machine.faults.decide(FakeOp::Write, true) {
+            Fate::Proceed => (data, Ok(())),
+            Fate::Vanish(error) => (data, Err(error)),
+            Fate::Fail(error) => (&data[..data.len() / 2], Err(error)),
+        };
+        let len = machine.file(self.id).contents.len();
+        let end = offset + data.len() as u64;
+        let fitting = machine.room(len, end);
+        let kept = (data.len() as u64).saturating_sub(end - fitting) as usize;
+        machine.file(self.id).contents.write(offset, &data[..kept]);
+        if kept < data.len() {
+            outcome.and(Err(full()))
+        } else {
+            outcome
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut machine = self.machine.lock();
+        self.alive(&machine)?;
+        match machine.faults.decide(FakeOp::Sync, true) {
+            Fate::Proceed => {
+                machine.file(self.id).contents.sync();
+                Ok(())
+            }
+            Fate::Vanish(error) => Err(error),
+            Fate::Fail(error) => {
+                machine.file(self.id).contents.fail_sync();
+                Err(error)
+            }
+        }
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let mut machine = self.machine.lock();
+        self.writable(&machine)?;
+        machine.mutate(FakeOp::Allocate, |machine| {
+            let now = machine.file(self.id).contents.len();
+            if machine.room(now, len) < len {
+                return Err(full());
+            }
+            machine.file(self.id).contents.set_len(len.max(now));
+            Ok(())
+        })
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut machine = self.machine.lock();
+        self.writable(&machine)?;
+        machine.mutate(FakeOp::SetLen, |machine| {
+            let now = machine.file(self.id).contents.len();
+            if machine.room(now, len) < len {
+                return Err(full());
+            }
+            machine.file(self.id).contents.set_len(len);
+            Ok(())
+        })
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let mut machine = self.machine.lock();
+        self.alive(&machine)?;
+        machine.observe(FakeOp::Read)?;
+        Ok(machine.file(self.id).contents.read(offset, len).into())
+    }
+}
+
+impl Drop for FakeFile {
+    fn drop(&mut self) {
+        let mut machine = self.machine.lock();
+        if self.incarnation == machine.incarnation
+            && let Some(file) = machine.files.get_mut(&self.id)
+        {
+            file.handles -= 1;
+        }
+    }
+}
+
+struct LockGuard {
+    machine: Arc<Mutex<Machine>>,
+    path: PathBuf,
+    token: u64,
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        let mut machine = self.machine.lock();
+        // After a crash somebody else may hold it.
+        if machine.locks.get(&self.path) == Some(&self.token) {
+            machine.locks.remove(&self.path);
+        }
+    }
+}
+
+fn error(kind: io::ErrorKind, path: &Path) -> io::Error {
+    io::Error::new(kind, format!("{}: {kind}", path.display()))
+}
+
+fn full() -> io::Error {
+    io::Error::new(io::ErrorKind::StorageFull, "the fake disk's capacity is used up")
+}
+
+#[cfg(test)]
+mod tests;
