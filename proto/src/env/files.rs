@@ -31,7 +31,7 @@ pub struct DirEntry {
 ///
 /// Nothing is durable before [`File::sync_data`] (contents) or [`Files::sync_dir`] (names) returned.
 pub trait Files: Send + Sync + 'static {
-    /// Creates a directory and its parents.
+    /// Creates a directory and its parents. The one change of names that is durable on return.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Opens a file.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;

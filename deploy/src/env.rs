@@ -1,0 +1,69 @@
+//! The real world behind [`Env`]: the one place of the program that asks the operating system for time, randomness and
+//! files.
+//!
+//! `main` builds it once with [`system`] and passes it to every tier.
+
+mod files;
+// Memory maps need `unsafe`; the module holds nothing else and argues for it.
+#[allow(unsafe_code)]
+mod read_map;
+
+pub use files::{MAPPED_BYTES_MIN, SystemFiles};
+
+use gantry_proto::env::{Clock, Env, Random};
+use gantry_proto::model::Timestamp;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The operating system's clock, randomness and file system.
+pub fn system() -> Env {
+    Env {
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+        files: Arc::new(SystemFiles),
+    }
+}
+
+/// The system's wall clock.
+pub struct SystemClock;
+
+/// The operating system's random numbers.
+pub struct SystemRandom;
+
+impl Clock for SystemClock {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is the clock that everybody else is passed"
+    )]
+    fn now(&self) -> Timestamp {
+        // A clock set before 1970 reads as the epoch: an instant that is never negative.
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::ZERO.after(since_epoch)
+    }
+}
+
+impl Random for SystemRandom {
+    fn fill(&self, buffer: &mut [u8]) {
+        // Keys and ids must not be made without randomness, and a machine without it cannot be served by going on.
+        getrandom::fill(buffer).expect("the operating system gives random bytes");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_shows_a_plausible_year() {
+        let years = SystemClock.now().as_millis() / 1000 / 60 / 60 / 24 / 365;
+        assert!((50..200).contains(&years), "{years} years since 1970");
+    }
+
+    #[test]
+    fn random_bytes_differ() {
+        let (mut a, mut b) = ([0; 32], [0; 32]);
+        SystemRandom.fill(&mut a);
+        SystemRandom.fill(&mut b);
+        assert_ne!(a, b);
+    }
+}

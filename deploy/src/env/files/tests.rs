@@ -1,0 +1,152 @@
+use super::*;
+
+fn create(dir: &tempfile::TempDir, name: &str) -> Arc<dyn File> {
+    SystemFiles.open(&dir.path().join(name), OpenMode::CreateNew).unwrap()
+}
+
+#[test]
+fn slices_of_a_mapped_file_stay_right_while_other_bytes_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = create(&dir, "segment");
+    file.allocate(4 << 20).unwrap();
+    file.write_all_at(b"first", 100).unwrap();
+    let first = file.read_at(100, 5).unwrap();
+    let pointer = first.as_ptr();
+    file.write_all_at(&[0xee; 4096], 105).unwrap();
+    let second = file.read_at(105, 4096).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(first, "first");
+    assert_eq!(second, vec![0xee; 4096], "a write after the mapping is seen through it");
+    assert_eq!(
+        file.read_at(100, 5).unwrap().as_ptr(),
+        pointer,
+        "no copy: both are the same memory"
+    );
+}
+
+#[test]
+fn a_file_that_grows_is_mapped_again_and_old_slices_live_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = create(&dir, "journal");
+    file.write_all_at(&vec![1; 1 << 20], 0).unwrap();
+    let old = file.read_at(0, 1 << 20).unwrap();
+    file.write_all_at(&vec![2; 1 << 20], 1 << 20).unwrap();
+    let new = file.read_at((1 << 20) - 1, 2).unwrap();
+    assert_eq!(new, vec![1, 2]);
+    drop(file);
+    assert!(old.iter().all(|byte| *byte == 1), "slices outlive their file's handle");
+}
+
+#[test]
+fn a_file_is_not_cut_under_slices_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = create(&dir, "segment");
+    file.allocate(2 << 20).unwrap();
+    let slice = file.read_at(0, 10).unwrap();
+    assert_eq!(file.set_len(100).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+    assert_eq!(file.len().unwrap(), 2 << 20);
+    file.set_len(3 << 20).unwrap();
+    drop(slice);
+    file.set_len(100).unwrap();
+    assert_eq!(file.read_at(0, 1000).unwrap().len(), 100);
+}
+
+#[test]
+fn reads_are_cut_at_the_end_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    for len in [10, MAPPED_BYTES_MIN, MAPPED_BYTES_MIN + 5] {
+        let file = create(&dir, &len.to_string());
+        file.set_len(len).unwrap();
+        assert_eq!(file.read_at(len - 4, 100).unwrap().len(), 4);
+        assert_eq!(file.read_at(len, 100).unwrap().len(), 0);
+        assert_eq!(file.read_at(u64::MAX - 1, 100).unwrap().len(), 0);
+        assert_eq!(file.read_at(0, 4).unwrap(), vec![0; 4]);
+    }
+}
+
+#[test]
+fn allocation_extends_and_never_shrinks() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = create(&dir, "segment");
+    file.write_all_at(b"kept", 0).unwrap();
+    file.allocate(10_000).unwrap();
+    file.allocate(50).unwrap();
+    assert_eq!(file.len().unwrap(), 10_000);
+    assert_eq!(file.read_at(0, 6).unwrap(), b"kept\0\0".as_slice());
+}
+
+#[test]
+fn zeros_reserve_what_the_file_system_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    let inner = fs::File::create_new(dir.path().join("zeros")).unwrap();
+    let file = SystemFile {
+        file: inner,
+        map: ReadMap::default(),
+    };
+    file.write_all_at(b"kept", 0).unwrap();
+    file.write_zeros_to((1 << 20) + 17).unwrap();
+    assert_eq!(file.len().unwrap(), (1 << 20) + 17);
+}
+
+#[test]
+fn opening_follows_the_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    let kind = |mode| SystemFiles.open(&path, mode).err().map(|error| error.kind());
+    assert_eq!(kind(OpenMode::ReadWrite), Some(io::ErrorKind::NotFound));
+    assert_eq!(kind(OpenMode::CreateNew), None);
+    assert_eq!(kind(OpenMode::CreateNew), Some(io::ErrorKind::AlreadyExists));
+    let reader = SystemFiles.open(&path, OpenMode::Read).unwrap();
+    assert!(reader.write_all_at(b"x", 0).is_err() && reader.is_empty().unwrap());
+}
+
+#[test]
+fn a_lock_has_one_holder_until_it_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("LOCK");
+    let lock = SystemFiles.try_lock(&path).unwrap();
+    assert_eq!(
+        SystemFiles.try_lock(&path).err().map(|error| error.kind()),
+        Some(io::ErrorKind::WouldBlock)
+    );
+    drop(lock);
+    assert!(SystemFiles.try_lock(&path).is_ok());
+}
+
+#[test]
+fn names_are_listed_renamed_and_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = dir.path().join("a/b/c");
+    SystemFiles.create_dir_all(&deep).unwrap();
+    SystemFiles.create_dir_all(&deep).unwrap();
+    SystemFiles
+        .open(&deep.join("x"), OpenMode::CreateNew)
+        .unwrap()
+        .write_all_at(b"123", 0)
+        .unwrap();
+    SystemFiles.rename(&deep.join("x"), &deep.join("y")).unwrap();
+    SystemFiles.sync_dir(&deep).unwrap();
+    assert_eq!(
+        SystemFiles.list(&deep).unwrap(),
+        [DirEntry {
+            name: "y".into(),
+            len: 3,
+            is_dir: false
+        }]
+    );
+    assert!(SystemFiles.list(dir.path()).unwrap()[0].is_dir);
+    SystemFiles.remove(&deep.join("y")).unwrap();
+    assert_eq!(SystemFiles.list(&deep).unwrap(), []);
+    let error = SystemFiles.remove(&deep.join("y")).unwrap_err();
+    assert!(
+        error.kind() == io::ErrorKind::NotFound && error.to_string().contains("a/b/c/y"),
+        "{error}"
+    );
+}
+
+#[test]
+fn space_is_known_and_not_all_of_it_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let (all, remain) = SystemFiles.space(dir.path()).unwrap();
+    assert!(all > 0 && remain <= all);
+}
