@@ -1,1 +1,24 @@
-//! Gantry.
+//! The `gantry` binary: reads the configuration, builds the tiers, runs them and stops them in order. The only crate that
+//! sees all tiers.
+//!
+//! - [`cli`]: what can be asked, and the exit codes.
+//! - [`config`]: every option, its layers and mistakes.
+//! - [`standalone`]: the composition root, all tiers in one process.
+//! - [`ops`]: health and metrics for operators.
+//! - [`admin`]: the operator's client for topics and groups.
+//! - [`data_dir`], [`certificate`]: what must exist on disk before a tier starts.
+//! - [`env`]: the real clock, randomness and files, passed to every tier.
+//! - [`runtime`], [`signals`], [`telemetry`]: threads, the wish to stop, logs and metrics.
+
+pub mod admin;
+pub mod certificate;
+pub mod cli;
+pub mod config;
+pub mod data_dir;
+pub mod env;
+pub mod ops;
+pub mod output;
+pub mod runtime;
+pub mod signals;
+pub mod standalone;
+pub mod telemetry;

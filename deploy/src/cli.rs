@@ -1,0 +1,158 @@
+//! The command line: what can be asked of the `gantry` binary, and which command answers it.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrongly asked (command line or configuration).
+
+use crate::admin::AdminArgs;
+use crate::config::{self, Environment, Mistakes, OptionFlags};
+use crate::{admin, output, runtime, standalone};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A message server speaking the RocketMQ 5 gRPC protocol.
+///
+/// Without a command: `gantry standalone`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gantry",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    standalone: ConfigArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run all tiers in one process.
+    Standalone(ConfigArgs),
+    /// Look at the configuration.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Config(ConfigCommand),
+    /// Manage topics and consumer groups of a running server.
+    Admin(AdminArgs),
+}
+
+/// The layers of the configuration that the command line brings.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// Configuration file (TOML). `gantry config print --defaults` shows what it may hold.
+    #[arg(long, value_name = "FILE", env = "GANTRY_CONFIG", hide_env_values = true)]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    options: OptionFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the configuration in force, each value with where it comes from.
+    Print {
+        /// Print the commented reference file instead: every option with its default.
+        #[arg(long)]
+        defaults: bool,
+        #[command(flatten)]
+        args: ConfigArgs,
+    },
+}
+
+/// Carries out what was asked and reports failure on standard error.
+pub fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        None => run_standalone(&cli.standalone),
+        Some(Command::Standalone(args)) => run_standalone(&args),
+        Some(Command::Config(ConfigCommand::Print { defaults: true, .. })) => print(&config::print_reference()),
+        Some(Command::Config(ConfigCommand::Print { defaults: false, args })) => args
+            .load()
+            .map_err(Into::into)
+            .and_then(|loaded| print(&config::print_effective(&loaded.effective))),
+        Some(Command::Admin(args)) => admin::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            if error.is::<Mistakes>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn run_standalone(args: &ConfigArgs) -> anyhow::Result<()> {
+    let loaded = args.load()?;
+    runtime::block_on_server(standalone::run(loaded))
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    Ok(output::print(text)?)
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<config::Loaded, Mistakes> {
+        config::load(self.config.as_deref(), &Environment::of_process(), &self.options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bare_gantry_is_standalone_and_takes_its_flags() {
+        let bare = Cli::try_parse_from(["gantry", "--listen", "0.0.0.0:1", "--data", "/d"]).unwrap();
+        assert!(bare.command.is_none());
+        assert!(matches!(
+            Cli::try_parse_from(["gantry", "standalone", "--flush", "async"])
+                .unwrap()
+                .command,
+            Some(Command::Standalone(_))
+        ));
+        assert!(Cli::try_parse_from(["gantry", "--listen", "0.0.0.0:1", "standalone"]).is_err());
+    }
+
+    #[test]
+    fn short_help_is_short_and_long_help_names_everything() {
+        let mut command = Cli::command();
+        let standalone = command.find_subcommand_mut("standalone").unwrap();
+        let short = standalone.render_help().to_string();
+        for flag in [
+            "--config",
+            "--listen <",
+            "--ops-listen",
+            "--data",
+            "--flush",
+            "--log-level",
+            "--log-format",
+        ] {
+            assert!(short.contains(flag), "{flag} is missing in:\n{short}");
+        }
+        assert!(!short.contains("--store-retention"), "{short}");
+        let long = standalone.render_long_help().to_string();
+        for section in config::SECTIONS {
+            for spec in section.options {
+                assert!(
+                    long.contains(&format!("--{} ", spec.flag())),
+                    "{} is missing",
+                    spec.flag()
+                );
+                assert!(
+                    long.contains(&format!("[env: {}]", spec.variable())),
+                    "{} is missing",
+                    spec.variable()
+                );
+            }
+        }
+    }
+}

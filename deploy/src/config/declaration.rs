@@ -1,0 +1,96 @@
+//! Every option, once. Bounds that a tier also knows are held to its constants by a test.
+
+use super::option::options;
+use super::value::{ByteSize, FlushMode, HostPort, LogFilter, LogFormat, Percent};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+options! {
+    /// The port that clients connect to.
+    listen: Listen {
+        /// Address and port to listen on. 0.0.0.0:8081 takes connections from other machines.
+        address: SocketAddr = "127.0.0.1:8081" { short_flag: Some("listen") };
+        /// Host and port that routes tell clients to connect to.
+        /// Not set: routes repeat whatever a client has connected to, which is right in most networks.
+        advertised: Option<HostPort> = "" { example: "mq.example.com:8081", short_flag: Some("advertise") };
+        /// Open client connections; more are turned away.
+        connections_max: u32 = "10000" { range: Some(("1", "1000000")) };
+        /// Certificate chain, a PEM file, the server's own certificate first. Goes with tls_key.
+        /// Neither set: a self-signed certificate, made at the first start and kept in the data folder.
+        tls_certificate: Option<PathBuf> = "" { example: "/etc/gantry/tls.crt" };
+        /// Private key of tls_certificate, a PEM file.
+        tls_key: Option<PathBuf> = "" { example: "/etc/gantry/tls.key" };
+        /// How long running calls may take to finish when the server stops.
+        drain_timeout: Duration = "10s" { range: Some(("0s", "10m")) };
+    }
+
+    /// The port for operators: /livez, /readyz and /metrics over plain HTTP.
+    ops: Ops {
+        /// Address and port to listen on.
+        address: SocketAddr = "127.0.0.1:8082" { short_flag: Some("ops-listen") };
+    }
+
+    /// Where state is kept.
+    data: Data {
+        /// Folder for everything that must survive a restart. Created when missing. One server at a time uses it.
+        /// Default: /var/lib/gantry when it is writable, else $XDG_DATA_HOME/gantry or ~/.local/share/gantry.
+        dir: PathBuf = "/var/lib/gantry" { short_flag: Some("data") };
+    }
+
+    /// How messages are kept.
+    store: Store {
+        /// When a change is acknowledged.
+        /// sync: after it reached the disk; it survives a power failure.
+        /// async: after it reached the operating system. Faster, but acknowledged messages can be lost in a power
+        /// failure or a crash of the operating system, never in a crash of this process.
+        flush: FlushMode = "sync" { short_flag: Some("flush") };
+        /// Size of one file of the log, and the unit in which old messages are dropped.
+        segment_bytes: ByteSize = "1GiB" { range: Some(("16MiB", "16GiB")) };
+        /// How long messages are kept, consumed or not.
+        retention: Duration = "72h" { range: Some(("1m", "87600h")) };
+        /// Bytes of log to keep; older messages are dropped before their time. Not set: as many as the disk holds.
+        retention_bytes: Option<ByteSize> = "" { example: "200GiB", range: Some(("32MiB", "1024TiB")) };
+        /// Percent of the disk in use from which on the oldest messages are dropped before their time.
+        retention_watermark: Percent = "85" { range: Some(("10", "98")) };
+        /// Percent of the disk in use from which on new messages are refused.
+        disk_watermark: Percent = "90" { range: Some(("20", "99")) };
+        /// Time between checkpoints. A restart reads the log written since the last one.
+        checkpoint_interval: Duration = "5s" { range: Some(("1s", "10m")) };
+        /// Delivered and unacknowledged messages that a group may have of one topic; then it receives nothing more.
+        inflight_max: u32 = "100000" { range: Some(("1", "10000000")) };
+    }
+
+    /// Topics.
+    topics: Topics {
+        /// Create a topic when a message is sent to it for the first time.
+        auto_create: bool = "true";
+        /// Queues of a topic that is created without saying how many.
+        auto_create_queues: u32 = "8" { range: Some(("1", "4096")) };
+    }
+
+    /// Consumer groups.
+    groups: Groups {
+        /// Create a group when it consumes for the first time.
+        auto_create: bool = "true";
+        /// Deliveries of a message, the first included, before it goes to the group's dead-letter topic.
+        /// For groups that are created without saying how many.
+        max_attempts: u32 = "17" { range: Some(("1", "10000")) };
+    }
+
+    /// What a client may ask for.
+    limits: Limits {
+        /// Shortest time for which a consumer may hide a received message.
+        invisible_duration_min: Duration = "10s" { range: Some(("10ms", "12h")) };
+        /// Bytes of requests being worked on; beyond that clients are told to come back later.
+        inflight_bytes_max: ByteSize = "256MiB" { range: Some(("8MiB", "1TiB")) };
+    }
+
+    /// Messages about the server itself, on standard error.
+    log: Log {
+        /// error, warn, info, debug or trace; also per module, such as "info,gantry_store=debug".
+        level: LogFilter = "info" { short_flag: Some("log-level") };
+        /// text for people, json (one object a line) for machines.
+        format: LogFormat = "text" { short_flag: Some("log-format") };
+    }
+}

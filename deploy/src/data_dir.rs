@@ -1,0 +1,106 @@
+//! The data folder: made before any tier looks at it, so that what is wrong with it is said once and plainly. The store
+//! takes the lock that keeps a second server out.
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+/// Where each tier keeps its state.
+#[derive(Clone, Debug)]
+pub struct DataDir {
+    /// The folder itself.
+    pub root: PathBuf,
+    /// The store's part.
+    pub store: PathBuf,
+    /// The controller's part.
+    pub controller: PathBuf,
+    /// The self-signed certificate.
+    pub tls: PathBuf,
+}
+
+/// Why the folder cannot be used, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep data in {}: {reason}; {advice}", .path.display())]
+pub struct DataDirError {
+    path: PathBuf,
+    reason: String,
+    advice: &'static str,
+}
+
+const CHOOSE_ANOTHER: &str = "choose another folder with --data";
+const MAKE_WRITABLE: &str = "make the folder writable for this user or choose another with --data";
+
+impl DataDir {
+    /// Creates what is missing and makes sure that files can be written. Only this user may look inside.
+    pub fn prepare(root: &Path) -> Result<DataDir, DataDirError> {
+        let dir = DataDir {
+            root: root.to_owned(),
+            store: root.join("store"),
+            controller: root.join("controller"),
+            tls: root.join("tls"),
+        };
+        for path in [&dir.root, &dir.store, &dir.controller, &dir.tls] {
+            create(path).map_err(|error| explain(path, &error))?;
+        }
+        // A folder that exists may still be read-only, or on a full disk.
+        let probe = dir.root.join(".write-probe");
+        std::fs::write(&probe, b"x")
+            .and_then(|()| std::fs::remove_file(&probe))
+            .map_err(|e| explain(root, &e))?;
+        Ok(dir)
+    }
+}
+
+fn create(path: &Path) -> io::Result<()> {
+    match std::fs::DirBuilder::new().recursive(true).mode(0o750).create(path) {
+        // `create` accepts an existing folder only; anything else of that name must be told apart from a missing parent.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(io::ErrorKind::NotADirectory.into()),
+        done => done,
+    }
+}
+
+fn explain(path: &Path, error: &io::Error) -> DataDirError {
+    let (reason, advice) = match error.kind() {
+        io::ErrorKind::NotADirectory => ("it is, or lies below, a file".to_owned(), CHOOSE_ANOTHER),
+        io::ErrorKind::PermissionDenied => ("permission denied".to_owned(), MAKE_WRITABLE),
+        io::ErrorKind::ReadOnlyFilesystem => ("the file system is read-only".to_owned(), CHOOSE_ANOTHER),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
+            "the disk is full".to_owned(),
+            "make room or choose another folder with --data",
+        ),
+        _ => (error.to_string(), CHOOSE_ANOTHER),
+    };
+    DataDirError {
+        path: path.to_owned(),
+        reason,
+        advice,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_folder_is_created_and_a_second_start_finds_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("a/b");
+        for _ in 0..2 {
+            let dir = DataDir::prepare(&root).unwrap();
+            assert!(dir.store.is_dir() && dir.controller.is_dir() && dir.tls.is_dir());
+        }
+        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 3, "the probe is gone");
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for root in [file.clone(), file.join("below")] {
+            let error = DataDir::prepare(&root).unwrap_err().to_string();
+            let expected = "it is, or lies below, a file; choose another folder with --data";
+            assert_eq!(error, format!("cannot keep data in {}: {expected}", root.display()));
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The threads that futures run on.
+
+use anyhow::Context as _;
+use std::future::Future;
+use std::thread::available_parallelism;
+use tokio::runtime::{Builder, Runtime};
+
+/// Runs a server: one worker per core that this process may use. With a single core everything runs on this thread, which
+/// spares handing work from one thread to another.
+pub fn block_on_server<T>(server: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let cores = available_parallelism().map_or(1, usize::from);
+    let mut builder = if cores == 1 {
+        Builder::new_current_thread()
+    } else {
+        Builder::new_multi_thread()
+    };
+    if cores > 1 {
+        builder.worker_threads(cores);
+    }
+    start(&mut builder)?.block_on(server)
+}
+
+/// Runs a short-lived client.
+pub fn block_on_client<T>(client: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    start(&mut Builder::new_current_thread())?.block_on(client)
+}
+
+fn start(builder: &mut Builder) -> anyhow::Result<Runtime> {
+    builder
+        .enable_all()
+        .thread_name("gantry")
+        .build()
+        .context("cannot start the threads of the runtime")
+}
