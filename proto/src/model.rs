@@ -17,7 +17,9 @@ pub use filter::{FilterExpression, InvalidFilter, Tag, TagFilter, tag_hash};
 pub use group::Group;
 pub use ids::{ClientHash, Epoch, GroupId, LogOffset, QueueId, QueueOffset, TopicId};
 pub use message::{DeadLetterOrigin, MalformedMessage, MessageHead, StoredMessage};
-pub use metadata::{MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView};
+pub use metadata::{
+    MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView, Removed,
+};
 pub use name::{GroupName, InvalidName, TopicName};
 pub use receipt_handle::ReceiptHandle;
 pub use time::Timestamp;

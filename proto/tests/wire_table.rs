@@ -52,10 +52,21 @@ fn describe() -> Value {
 }
 
 fn describe_enum(declared: &EnumDescriptorProto) -> Value {
-    Value::Object(declared.value.iter().map(|value| (value.name().to_owned(), json!(value.number()))).collect())
+    Value::Object(
+        declared
+            .value
+            .iter()
+            .map(|value| (value.name().to_owned(), json!(value.number())))
+            .collect(),
+    )
 }
 
-fn describe_message(scope: &str, declared: &DescriptorProto, out: &mut Map<String, Value>, enums: &mut Map<String, Value>) {
+fn describe_message(
+    scope: &str,
+    declared: &DescriptorProto,
+    out: &mut Map<String, Value>,
+    enums: &mut Map<String, Value>,
+) {
     let full_name = format!("{scope}.{}", declared.name());
     let mut fields = Map::new();
     for field in &declared.field {

@@ -140,11 +140,33 @@ pub enum MetadataChange {
     GroupRemoved(GroupId),
 }
 
+/// Something that was known and is gone for good: identities are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// A topic.
+    Topic(TopicId),
+    /// A consumer group.
+    Group(GroupId),
+}
+
 /// The metadata as a proxy or a store last saw it. Many read, one (the watch task) applies.
-#[derive(Default)]
 pub struct MetadataView {
     inner: RwLock<Picture>,
     version: tokio::sync::watch::Sender<MetadataVersion>,
+    removed: tokio::sync::broadcast::Sender<Removed>,
+}
+
+/// Removals that a subscriber may be behind before it misses some.
+const REMOVED_BACKLOG_MAX: usize = 4096;
+
+impl Default for MetadataView {
+    fn default() -> MetadataView {
+        MetadataView {
+            inner: RwLock::default(),
+            version: tokio::sync::watch::Sender::default(),
+            removed: tokio::sync::broadcast::Sender::new(REMOVED_BACKLOG_MAX),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -207,11 +229,25 @@ impl MetadataView {
     /// Applies the changes of one version and then publishes the version.
     pub fn apply(&self, version: MetadataVersion, changes: &[MetadataChange]) {
         let mut inner = self.inner.write();
+        let before = changes.contains(&MetadataChange::Reset).then(|| inner.identities());
         for change in changes {
             inner.apply(change);
         }
+        let removed: Vec<Removed> = match before {
+            Some(before) => before.into_iter().filter(|identity| !inner.knows(*identity)).collect(),
+            None => changes.iter().filter_map(MetadataChange::removed).collect(),
+        };
         drop(inner);
         self.version.send_replace(version);
+        for identity in removed {
+            // Without subscribers nobody has to forget anything.
+            let _ = self.removed.send(identity);
+        }
+    }
+
+    /// What is removed from now on.
+    pub fn removals(&self) -> tokio::sync::broadcast::Receiver<Removed> {
+        self.removed.subscribe()
     }
 
     /// The last version applied.
@@ -226,7 +262,31 @@ impl MetadataView {
     }
 }
 
+impl MetadataChange {
+    fn removed(&self) -> Option<Removed> {
+        match self {
+            MetadataChange::TopicRemoved(id) => Some(Removed::Topic(*id)),
+            MetadataChange::GroupRemoved(id) => Some(Removed::Group(*id)),
+            MetadataChange::Reset | MetadataChange::TopicUpsert(_) | MetadataChange::GroupUpsert(_) => None,
+        }
+    }
+}
+
 impl Picture {
+    fn identities(&self) -> Vec<Removed> {
+        let topics = self.topics_by_id.keys().map(|id| Removed::Topic(*id));
+        topics
+            .chain(self.groups_by_id.keys().map(|id| Removed::Group(*id)))
+            .collect()
+    }
+
+    fn knows(&self, identity: Removed) -> bool {
+        match identity {
+            Removed::Topic(id) => self.topics_by_id.contains_key(&id),
+            Removed::Group(id) => self.groups_by_id.contains_key(&id),
+        }
+    }
+
     fn apply(&mut self, change: &MetadataChange) {
         match change {
             MetadataChange::Reset => *self = Picture::default(),

@@ -1,4 +1,4 @@
-use super::{GroupName, TopicId, TopicName, Timestamp};
+use super::{GroupName, Timestamp, TopicId, TopicName};
 
 /// What kind a message is. Derived from its content (see [`TopicType::accepts`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,9 +64,12 @@ impl TopicType {
             TopicType::Fifo => &[MessageType::Fifo],
             TopicType::Delay => &[MessageType::Delay],
             TopicType::Transaction => &[MessageType::Transaction],
-            TopicType::Mixed => {
-                &[MessageType::Normal, MessageType::Fifo, MessageType::Delay, MessageType::Transaction]
-            }
+            TopicType::Mixed => &[
+                MessageType::Normal,
+                MessageType::Fifo,
+                MessageType::Delay,
+                MessageType::Transaction,
+            ],
         }
     }
 }

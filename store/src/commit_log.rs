@@ -1,0 +1,256 @@
+//! The log: the one truth of a store group. Everything else in this crate is a function of its records.
+//!
+//! A record's way: a caller locks the [`tail`] and copies the record to the open batch; the [`writer`] takes the batch,
+//! writes it with one call and, with synchronous flush, makes it durable; then the batch is confirmed: the queues it
+//! filled grow, receivers wake, and whoever waits for its position goes on. Reads go through the segments' maps.
+//!
+//! Watermarks, checked where they move:
+//! `retained_from ≤ confirmed_to ≤ written_to ≤ appended_to` and `flushed_to ≤ written_to`; with synchronous flush also
+//! `confirmed_to ≤ flushed_to`.
+//!
+//! After a write or a flush failed nothing is known about the bytes behind it: the log refuses everything from then on,
+//! and only reopening it (recovery) can go on.
+
+pub(crate) mod record;
+pub(crate) mod recovery;
+pub(crate) mod retention;
+pub(crate) mod segment;
+pub(crate) mod tail;
+pub(crate) mod watermark;
+pub(crate) mod writer;
+
+use gantry_proto::contract::StoreError;
+use gantry_proto::env::{Env, File};
+use gantry_proto::model::{Epoch, LogOffset, Timestamp};
+use parking_lot::{Condvar, Mutex};
+use segment::{ReadError, Record, SegmentSet};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tail::{Appender, Batch, NextSegment, NoRoom, Tail, TailLimits};
+use tokio::sync::Notify;
+use watermark::Watermark;
+
+/// When an answer may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// After the record is on disk (`fdatasync`, shared by everybody who waits).
+    Sync,
+    /// After the record is in the operating system's page cache. A power failure can take back the last half second or so
+    /// of answered messages; the death of the process cannot.
+    Async,
+}
+
+/// Settings of the log.
+#[derive(Clone, Debug)]
+pub(crate) struct LogConfig {
+    pub dir: PathBuf,
+    pub flush: Flush,
+    pub segment_bytes: u64,
+    pub pending_bytes_max: usize,
+}
+
+/// The log of one store group, open for appending.
+pub(crate) struct CommitLog {
+    pub(crate) config: LogConfig,
+    pub(crate) env: Env,
+    pub(crate) epoch: Epoch,
+    pub(crate) segments: SegmentSet,
+    tail: Mutex<Tail>,
+    /// Wakes the writer's thread.
+    work: Condvar,
+    written_to: AtomicU64,
+    flushed_to: AtomicU64,
+    /// Consumers and waiting callers go by this.
+    pub(crate) confirmed: Watermark,
+    /// Written (and flushed, if asked for), not yet told to anybody.
+    unconfirmed: Mutex<VecDeque<(LogOffset, Batch)>>,
+    /// Wakes the confirming task.
+    confirmable: Notify,
+    /// The file that will be the next segment.
+    prepared: Mutex<Option<Arc<dyn File>>>,
+    /// Wakes those who wait for room.
+    room: Notify,
+    /// Wakes maintenance: a segment must be prepared.
+    pub(crate) wanted: Notify,
+}
+
+/// How long a caller waits for the next segment before it is told that the store is busy.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
+
+impl CommitLog {
+    /// Locks the tail. Nothing slow may happen until the appender is dropped.
+    pub(crate) fn begin(&self) -> Appender<'_> {
+        let now = self.env.clock.now();
+        Appender {
+            tail: self.tail.lock(),
+            limits: self.limits(),
+            flushed_to: self.flushed_to(),
+            epoch: self.epoch,
+            now,
+            wake: &self.work,
+        }
+    }
+
+    /// Waits until `bytes` of records would fit. They may not fit any more a moment later.
+    pub(crate) async fn room_for(&self, bytes: usize) -> Result<(), NoRoom> {
+        let deadline = tokio::time::Instant::now() + ROOM_WAIT_MAX;
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            match self.begin().reserve(bytes) {
+                Err(NoRoom::SegmentNotReady) => {}
+                other => return other,
+            }
+            self.wanted.notify_one();
+            if tokio::time::timeout_at(deadline, room).await.is_err() {
+                return Err(NoRoom::Refused(StoreError::Busy(
+                    "the next segment is not ready".into(),
+                )));
+            }
+        }
+    }
+
+    /// Waits until everything before `to` is as durable as configured.
+    pub(crate) async fn confirmed(&self, to: LogOffset) -> Result<(), StoreError> {
+        self.confirmed
+            .wait(to)
+            .await
+            .map_err(|_| self.refusal().unwrap_or(StoreError::ShuttingDown))
+    }
+
+    /// Reads a record that was confirmed.
+    pub(crate) fn read(&self, at: LogOffset, len: u32) -> Result<Record, ReadError> {
+        self.segments.read(at, len)
+    }
+
+    /// Tells everybody about what was written since the last call: queues grow, receivers and waiting callers wake.
+    /// Called by one task only.
+    pub(crate) fn confirm(&self) {
+        let mut batches = std::mem::take(&mut *self.unconfirmed.lock());
+        let Some(&(end, _)) = batches.back() else { return };
+        for (_, batch) in &batches {
+            for (queue, end) in &batch.arrivals {
+                queue.confirm(*end);
+            }
+        }
+        self.confirmed.advance(end);
+        for (_, batch) in &batches {
+            for (queue, _) in &batch.arrivals {
+                queue.wake_receivers();
+            }
+        }
+        let mut tail = self.tail.lock();
+        for (_, mut batch) in batches.drain(..) {
+            if tail.spare.len() < 2 && batch.bytes.capacity() <= SPARE_BYTES_MAX {
+                batch.bytes.clear();
+                tail.spare.push(batch.bytes);
+            }
+        }
+    }
+
+    /// Waits until [`CommitLog::confirm`] has something to do.
+    pub(crate) async fn confirmable(&self) {
+        self.confirmable.notified().await;
+    }
+
+    /// Makes everything written so far durable. The writer does this itself with synchronous flush.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        let target = self.written_to();
+        if target <= self.flushed_to() {
+            return Ok(());
+        }
+        // Rolling flushes the segment it leaves: only the last one can have unflushed bytes below `target`.
+        let Some(segment) = self.segments.holding(LogOffset(target.0.saturating_sub(1))) else {
+            return Ok(());
+        };
+        if let Err(error) = segment.file.sync_data() {
+            let stopped = StoreError::WritesStopped(format!("flushing {}: {error}", segment.path.display()));
+            self.stop(stopped.clone());
+            return Err(stopped);
+        }
+        self.flushed_to.fetch_max(target.0, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Makes room behind the current segment when less than half of it is left, or when somebody waits. Blocks.
+    pub(crate) fn prepare_next_segment(&self) {
+        let (missing, starved) = {
+            let tail = self.tail.lock();
+            let left = tail.segment_end.0.saturating_sub(tail.appended_to.0);
+            (
+                tail.next_segment != NextSegment::Prepared,
+                left < self.config.segment_bytes / 2,
+            )
+        };
+        if !missing || !starved {
+            return;
+        }
+        let prepared = recovery::create_prepared(&*self.env.files, &self.config);
+        let mut tail = self.tail.lock();
+        tail.next_segment = match prepared {
+            Ok(file) => {
+                *self.prepared.lock() = Some(file);
+                NextSegment::Prepared
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                if tail.next_segment != NextSegment::Failed(reason.clone()) {
+                    tracing::error!(error = %reason, "no room for the next log segment: free disk space; messages will be refused when the current segment is full");
+                }
+                NextSegment::Failed(reason)
+            }
+        };
+        drop(tail);
+        self.room.notify_waiters();
+    }
+
+    /// Refuses everything from now on, for the reason given first.
+    pub(crate) fn stop(&self, reason: StoreError) {
+        let mut tail = self.tail.lock();
+        let first = tail.refused.is_none() || matches!(tail.refused, Some(StoreError::ShuttingDown));
+        if first {
+            if !matches!(reason, StoreError::ShuttingDown) {
+                tracing::error!(%reason, "the log refuses all writes until it is reopened");
+            }
+            tail.refused = Some(reason);
+        }
+        drop(tail);
+        self.work.notify_all();
+        self.room.notify_waiters();
+    }
+
+    /// Why nothing is taken, if so.
+    pub(crate) fn refusal(&self) -> Option<StoreError> {
+        self.tail.lock().refused.clone()
+    }
+
+    pub(crate) fn appended_to(&self) -> LogOffset {
+        self.tail.lock().appended_to
+    }
+
+    pub(crate) fn written_to(&self) -> LogOffset {
+        LogOffset(self.written_to.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn flushed_to(&self) -> LogOffset {
+        LogOffset(self.flushed_to.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.env.clock.now()
+    }
+
+    fn limits(&self) -> TailLimits {
+        TailLimits {
+            segment_bytes: self.config.segment_bytes,
+            pending_bytes_max: self.config.pending_bytes_max,
+        }
+    }
+}
+
+/// Larger write buffers are given back to the allocator.
+const SPARE_BYTES_MAX: usize = 4 << 20;

@@ -1,0 +1,350 @@
+//! Opening the log: which segments there are, where the last one ends, and every record that came after the checkpoint.
+//!
+//! The end is where records stop being whole. Bytes behind it are a **torn tail** (a write that was under way when the
+//! power failed; nobody was told of it) or **damage** (something that was durable is gone). They are told apart by the
+//! marks: the writer notes in each batch how far the log was flushed when it began. A mark behind the end that says
+//! `flushed_to` beyond the end proves that whole records once stood there: that is damage, and an error. Otherwise the
+//! tail is cut off, which is said in the log.
+//!
+//! Bytes of a cut tail stay in the file until they are written over. They cannot come back to life: a record names its
+//! own log offset and its epoch, each opening begins a new epoch, and an epoch that goes back ends the scan.
+
+use super::record::{HEADER_LEN, RecordError, RecordKind, parse_record};
+use super::segment::{Record, Segment, parse_name, segment_name};
+use super::tail::{NextSegment, Tail};
+use super::watermark::Watermark;
+use super::writer::LogWriter;
+use super::{CommitLog, LogConfig};
+use gantry_proto::env::{Env, File, Files, OpenMode};
+use gantry_proto::model::{Epoch, LogOffset, Timestamp};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use tokio::sync::Notify;
+
+/// Name of the file that will be the next segment.
+pub(crate) const PREPARED_NAME: &str = "next.segment";
+
+/// Why the log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogOpenError {
+    #[error("{action} {path}: {source}")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error(
+        "{path} is damaged at byte {at} ({cause}), and later records prove that it was whole once. Restore the file from \
+         a backup; nothing was changed"
+    )]
+    Damaged { path: PathBuf, at: u64, cause: RecordError },
+    #[error("the segment that should begin at log offset {expected} is missing: {found} follows {previous}")]
+    Gap {
+        previous: PathBuf,
+        found: PathBuf,
+        expected: LogOffset,
+    },
+    #[error("the log begins at {begins} but the checkpoint needs it from {needed} on: segments are missing")]
+    TooShort { begins: LogOffset, needed: LogOffset },
+}
+
+/// The segments on disk, before anything was read from them.
+pub(crate) struct Segments {
+    config: LogConfig,
+    env: Env,
+    /// In order; each ends where the next begins.
+    list: Vec<Arc<Segment>>,
+}
+
+/// What a scan found out.
+pub(crate) struct Scanned {
+    end: LogOffset,
+    epoch: Epoch,
+    last_store_time: Timestamp,
+    marked: LogOffset,
+}
+
+impl Segments {
+    /// Finds the segments, removes leftovers, creates the first one in an empty folder.
+    pub(crate) fn find(config: LogConfig, env: Env) -> Result<Segments, LogOpenError> {
+        let files = &*env.files;
+        let io = |action, path: PathBuf| move |source| LogOpenError::Io { action, path, source };
+        files
+            .create_dir_all(&config.dir)
+            .map_err(io("creating the folder", config.dir.clone()))?;
+        let names = files
+            .list(&config.dir)
+            .map_err(io("listing the folder", config.dir.clone()))?;
+        let mut bases: Vec<(LogOffset, u64)> = Vec::new();
+        for entry in names {
+            if let Some(base) = parse_name(&entry.name, "log") {
+                bases.push((base, entry.len));
+            } else if entry.name == PREPARED_NAME || entry.name.ends_with(".tmp") {
+                let path = config.dir.join(&entry.name);
+                files.remove(&path).map_err(io("removing the leftover", path.clone()))?;
+            }
+        }
+        bases.sort_unstable();
+        // An index whose segment is gone: retention was interrupted between the two.
+        for entry in files
+            .list(&config.dir)
+            .map_err(io("listing the folder", config.dir.clone()))?
+        {
+            if parse_name(&entry.name, "index").is_some_and(|base| bases.iter().all(|(held, _)| *held != base)) {
+                let path = config.dir.join(&entry.name);
+                files.remove(&path).map_err(io("removing the leftover", path.clone()))?;
+            }
+        }
+        for pair in bases.windows(2) {
+            let [(base, len), (next, _)] = [pair[0], pair[1]];
+            if base.0 + len < next.0 {
+                return Err(LogOpenError::Gap {
+                    previous: config.dir.join(segment_name(base)),
+                    found: config.dir.join(segment_name(next)),
+                    expected: base.plus(len),
+                });
+            }
+        }
+        if bases.is_empty() {
+            create_first(files, &config)?;
+            bases.push((LogOffset(0), config.segment_bytes));
+        }
+        let list = (bases.iter())
+            .map(|(base, _)| {
+                let path = config.dir.join(segment_name(*base));
+                Segment::open(files, &config.dir, *base)
+                    .map(Arc::new)
+                    .map_err(io("opening", path))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Segments { config, env, list })
+    }
+
+    /// All but the last, each with its end.
+    pub(crate) fn sealed(&self) -> impl Iterator<Item = (&Arc<Segment>, LogOffset)> {
+        self.list.iter().zip(self.list.iter().skip(1).map(|next| next.base))
+    }
+
+    /// The one that is written.
+    pub(crate) fn active(&self) -> &Arc<Segment> {
+        self.list.last().expect("a log has at least one segment")
+    }
+
+    /// Shows `visit` every record of the active segment and of the others that reach beyond `from`.
+    pub(crate) fn scan(
+        &self,
+        from: LogOffset,
+        mut visit: impl FnMut(&Record) -> Result<(), RecordError>,
+    ) -> Result<Scanned, LogOpenError> {
+        let begins = self.list[0].base;
+        if from < begins {
+            return Err(LogOpenError::TooShort { begins, needed: from });
+        }
+        let mut scanned = Scanned {
+            end: LogOffset(0),
+            epoch: Epoch(0),
+            last_store_time: Timestamp::ZERO,
+            marked: LogOffset(0),
+        };
+        for (segment, end) in self.sealed().filter(|(_, end)| *end > from) {
+            let stop = scan_segment(segment, Some(end), &mut scanned, &mut visit)?;
+            if let Some((at, cause)) = stop {
+                return Err(LogOpenError::Damaged {
+                    path: segment.path.clone(),
+                    at: at.0 - segment.base.0,
+                    cause,
+                });
+            }
+        }
+        let active = self.active();
+        if let Some((at, cause)) = scan_segment(active, None, &mut scanned, &mut visit)? {
+            let position = at.0 - active.base.0;
+            if from > at || was_durable(active, at, self.config.pending_bytes_max)? {
+                return Err(LogOpenError::Damaged {
+                    path: active.path.clone(),
+                    at: position,
+                    cause,
+                });
+            }
+            if cause != RecordError::Blank {
+                tracing::warn!(
+                    segment = %active.path.display(), at = position, %cause,
+                    "cut off a write that was under way when the process or the machine went down; it was never answered"
+                );
+            }
+        }
+        Ok(scanned)
+    }
+
+    /// Opens the log behind what was scanned.
+    pub(crate) fn open(self, scanned: Scanned, epoch: Epoch) -> Result<(Arc<CommitLog>, LogWriter), LogOpenError> {
+        assert!(epoch > scanned.epoch, "each opening begins a new epoch");
+        let active = self.active().clone();
+        let io = |action| {
+            let path = active.path.clone();
+            move |source| LogOpenError::Io { action, path, source }
+        };
+        // What was read back may still be in the page cache only; from here on it counts as durable.
+        active.file.sync_data().map_err(io("flushing"))?;
+        let capacity = active
+            .file
+            .len()
+            .map_err(io("measuring"))?
+            .max(self.config.segment_bytes);
+        active.file.allocate(capacity).map_err(io("reserving space for"))?;
+        let tail = Tail {
+            appended_to: scanned.end,
+            segment_end: active.base.plus(capacity),
+            batches: VecDeque::new(),
+            pending_bytes: 0,
+            next_segment: NextSegment::Missing,
+            refused: None,
+            last_store_time: scanned.last_store_time,
+            marked: scanned.marked,
+            spare: Vec::new(),
+        };
+        let log = CommitLog {
+            epoch,
+            segments: Default::default(),
+            tail: Mutex::new(tail),
+            work: Condvar::new(),
+            written_to: AtomicU64::new(scanned.end.0),
+            flushed_to: AtomicU64::new(scanned.end.0),
+            confirmed: Watermark::new(scanned.end),
+            unconfirmed: Mutex::default(),
+            confirmable: Notify::new(),
+            prepared: Mutex::default(),
+            room: Notify::new(),
+            wanted: Notify::new(),
+            config: self.config,
+            env: self.env,
+        };
+        for segment in self.list {
+            log.segments.insert(segment);
+        }
+        let log = Arc::new(log);
+        let writer = LogWriter::new(log.clone(), active);
+        Ok((log, writer))
+    }
+}
+
+impl Scanned {
+    /// The newest epoch that wrote.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+/// Reserves a file that will become a segment.
+pub(crate) fn create_prepared(files: &dyn Files, config: &LogConfig) -> io::Result<Arc<dyn File>> {
+    let path = config.dir.join(PREPARED_NAME);
+    match files.remove(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = files.open(&path, OpenMode::CreateNew)?;
+    file.allocate(config.segment_bytes)?;
+    // The new length must be durable before records in it are.
+    file.sync_data()?;
+    Ok(file)
+}
+
+fn create_first(files: &dyn Files, config: &LogConfig) -> Result<(), LogOpenError> {
+    let path = config.dir.join(segment_name(LogOffset(0)));
+    let io = |action, path: &PathBuf| {
+        let path = path.clone();
+        move |source| LogOpenError::Io { action, path, source }
+    };
+    create_prepared(files, config).map_err(io("reserving space for", &path))?;
+    files
+        .rename(&config.dir.join(PREPARED_NAME), &path)
+        .map_err(io("creating", &path))?;
+    files
+        .sync_dir(&config.dir)
+        .map_err(io("making durable the names in", &config.dir))
+}
+
+/// Visits records up to `end` (or as far as they are whole). Returns where and why it stopped, unless it reached `end`.
+fn scan_segment(
+    segment: &Segment,
+    end: Option<LogOffset>,
+    scanned: &mut Scanned,
+    visit: &mut impl FnMut(&Record) -> Result<(), RecordError>,
+) -> Result<Option<(LogOffset, RecordError)>, LogOpenError> {
+    let io = |source| LogOpenError::Io {
+        action: "reading",
+        path: segment.path.clone(),
+        source,
+    };
+    let file_len = segment.file.len().map_err(io)?;
+    let limit = end.map_or(file_len, |end| end.0 - segment.base.0);
+    let mut position = 0;
+    while position < limit {
+        let at = segment.base.plus(position);
+        let record = match segment.read_next(at, limit - position).map_err(io)? {
+            Ok(record) if record.header.epoch < scanned.epoch => return Ok(Some((at, RecordError::Other))),
+            Ok(record) => record,
+            Err(cause) => return Ok(Some((at, cause))),
+        };
+        if let Err(cause) = visit(&record) {
+            return Ok(Some((at, cause)));
+        }
+        if record.header.kind == RecordKind::Mark {
+            scanned.marked = scanned.marked.max(marked(&record));
+        }
+        scanned.epoch = record.header.epoch;
+        scanned.last_store_time = scanned.last_store_time.max(record.header.store_time);
+        scanned.end = record.header.end();
+        position += u64::from(record.header.len);
+    }
+    scanned.end = segment.base.plus(position);
+    Ok(None)
+}
+
+fn marked(mark: &Record) -> LogOffset {
+    let bytes = mark
+        .bytes
+        .get(HEADER_LEN..HEADER_LEN + 8)
+        .and_then(|b| b.first_chunk::<8>());
+    LogOffset(bytes.map_or(0, |b| u64::from_le_bytes(*b)))
+}
+
+/// Whether a mark within `reach` bytes behind `at` proves that the log was flushed beyond `at`.
+fn was_durable(segment: &Segment, at: LogOffset, reach: usize) -> Result<bool, LogOpenError> {
+    let io = |source| LogOpenError::Io {
+        action: "reading",
+        path: segment.path.clone(),
+        source,
+    };
+    let start = at.0 - segment.base.0;
+    let window = segment.file.read_at(start, reach).map_err(io)?;
+    let mut position = 0;
+    while position + HEADER_LEN <= window.len() {
+        // Most of what follows the end was never written.
+        let page = &window[position..window.len().min(position + 4096)];
+        if page.iter().all(|byte| *byte == 0) {
+            position += page.len().max(1);
+            continue;
+        }
+        let page_end = position + page.len();
+        while position < page_end && position + HEADER_LEN <= window.len() {
+            let here = LogOffset(at.0 + position as u64);
+            let bytes = &window[position..];
+            if bytes[8] == RecordKind::Mark as u8
+                && bytes[16..24] == here.0.to_le_bytes()
+                && let Ok((header, body)) = parse_record(bytes, here)
+                && header.kind == RecordKind::Mark
+                && let Some(flushed_to) = body.first_chunk::<8>()
+                && u64::from_le_bytes(*flushed_to) > at.0
+            {
+                return Ok(true);
+            }
+            position += 1;
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,155 @@
+//! Segment files: preallocated, named by the log offset of their first byte, dense. A segment ends exactly where the
+//! next one begins; bytes that it reserved and did not use are cut off when it is sealed.
+
+use super::record::{HEADER_LEN, MessageSpan, RecordError, RecordHeader, parse_record};
+use bytes::Bytes;
+use gantry_proto::env::{File, Files, OpenMode};
+use gantry_proto::model::LogOffset;
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One file of the log.
+pub(crate) struct Segment {
+    pub base: LogOffset,
+    pub file: Arc<dyn File>,
+    pub path: PathBuf,
+}
+
+/// All segments, by first log offset. Readers take a snapshot of one and keep it alive.
+#[derive(Default)]
+pub(crate) struct SegmentSet {
+    by_base: RwLock<BTreeMap<LogOffset, Arc<Segment>>>,
+}
+
+/// A record as it lies in the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub header: RecordHeader,
+    /// The whole record, header included. Shares memory with the file's map.
+    pub bytes: Bytes,
+}
+
+/// Why a record could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    #[error("log offset {0} is not retained any more")]
+    Gone(LogOffset),
+    #[error("reading {path} at byte {at}: {source}")]
+    Io { path: PathBuf, at: u64, source: io::Error },
+    #[error("{path} is damaged at byte {at}: {source}")]
+    Damaged {
+        path: PathBuf,
+        at: u64,
+        source: RecordError,
+    },
+}
+
+/// File name of the segment that begins at `base`: 20 digits, so that names sort like offsets.
+pub(crate) fn segment_name(base: LogOffset) -> String {
+    format!("{:020}.log", base.0)
+}
+
+/// File name of a segment's index.
+pub(crate) fn index_name(base: LogOffset) -> String {
+    format!("{:020}.index", base.0)
+}
+
+/// The log offset in a segment's or an index's file name.
+pub(crate) fn parse_name(name: &str, extension: &str) -> Option<LogOffset> {
+    let digits = name.strip_suffix(extension)?.strip_suffix('.')?;
+    if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok().map(LogOffset)
+}
+
+impl Segment {
+    /// Opens the segment that begins at `base`.
+    pub(crate) fn open(files: &dyn Files, dir: &Path, base: LogOffset) -> io::Result<Segment> {
+        let path = dir.join(segment_name(base));
+        let file = files.open(&path, OpenMode::ReadWrite)?;
+        Ok(Segment { base, file, path })
+    }
+
+    /// Reads and checks the record at `at`, whose length is known from its index entry.
+    pub(crate) fn read(&self, at: LogOffset, len: u32) -> Result<Record, ReadError> {
+        let position = at.0 - self.base.0;
+        let bytes = (self.file.read_at(position, len as usize)).map_err(|source| ReadError::Io {
+            path: self.path.clone(),
+            at: position,
+            source,
+        })?;
+        let (header, _) = parse_record(&bytes, at).map_err(|source| ReadError::Damaged {
+            path: self.path.clone(),
+            at: position,
+            source,
+        })?;
+        Ok(Record { header, bytes })
+    }
+}
+
+impl Segment {
+    /// Reads and checks the record at `at`, which must not reach further than `limit` bytes.
+    pub(crate) fn read_next(&self, at: LogOffset, limit: u64) -> io::Result<Result<Record, RecordError>> {
+        let position = at.0 - self.base.0;
+        let first = self.file.read_at(position, HEADER_LEN)?;
+        let header = match RecordHeader::parse(&first, at) {
+            Ok(header) => header,
+            Err(cause) => return Ok(Err(cause)),
+        };
+        if u64::from(header.len) > limit {
+            return Ok(Err(RecordError::CutOff));
+        }
+        let bytes = self.file.read_at(position, header.len as usize)?;
+        Ok(parse_record(&bytes, at).map(|(header, _)| Record {
+            header,
+            bytes: bytes.clone(),
+        }))
+    }
+}
+
+impl SegmentSet {
+    pub(crate) fn insert(&self, segment: Arc<Segment>) {
+        self.by_base.write().insert(segment.base, segment);
+    }
+
+    pub(crate) fn remove(&self, base: LogOffset) -> Option<Arc<Segment>> {
+        self.by_base.write().remove(&base)
+    }
+
+    /// The segment that holds `at`, if it is retained.
+    pub(crate) fn holding(&self, at: LogOffset) -> Option<Arc<Segment>> {
+        self.by_base
+            .read()
+            .range(..=at)
+            .next_back()
+            .map(|(_, segment)| segment.clone())
+    }
+
+    /// All segments in order, each with its end; the last one's end is `None`: it is being written.
+    pub(crate) fn list(&self) -> Vec<(Arc<Segment>, Option<LogOffset>)> {
+        let by_base = self.by_base.read();
+        let ends = by_base.keys().skip(1).map(|base| Some(*base)).chain([None]);
+        by_base.values().cloned().zip(ends).collect()
+    }
+
+    /// Where the retained log begins.
+    pub(crate) fn retained_from(&self) -> LogOffset {
+        self.by_base.read().keys().next().copied().unwrap_or_default()
+    }
+
+    /// Reads and checks a record.
+    pub(crate) fn read(&self, at: LogOffset, len: u32) -> Result<Record, ReadError> {
+        self.holding(at).ok_or(ReadError::Gone(at))?.read(at, len)
+    }
+}
+
+impl Record {
+    /// The message in it, for records of kind message or dead letter.
+    pub(crate) fn message_span(&self) -> Result<MessageSpan, RecordError> {
+        MessageSpan::find(self.header.kind, &self.bytes)
+    }
+}

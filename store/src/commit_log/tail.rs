@@ -1,0 +1,217 @@
+//! The log's end: where records get their offsets. Held for the time it takes to copy a record, never during I/O.
+//!
+//! A caller takes the lock with [`super::CommitLog::begin`], makes sure that all its records fit ([`Appender::reserve`]),
+//! and adds them ([`Appender::push`]). They gather in the open batch until the writer takes it.
+
+use super::record::{RecordHeader, RecordKind, write_record};
+use crate::queue_index::Queue;
+use gantry_proto::contract::StoreError;
+use gantry_proto::model::{Epoch, LogOffset, QueueId, QueueOffset, Timestamp, TopicId};
+use parking_lot::{Condvar, MutexGuard};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What the writer writes with one call, in one segment.
+#[derive(Default)]
+pub(crate) struct Batch {
+    /// Where its first byte goes.
+    pub start: LogOffset,
+    /// True: the writer opens a new segment at `start` first.
+    pub opens_segment: bool,
+    pub bytes: Vec<u8>,
+    /// Queues that grow when this batch is confirmed, each with its new end.
+    pub arrivals: Vec<(Arc<Queue>, QueueOffset)>,
+}
+
+/// State behind the tail's lock.
+pub(crate) struct Tail {
+    /// Next byte to be given away.
+    pub appended_to: LogOffset,
+    /// First byte that does not fit into the current segment.
+    pub segment_end: LogOffset,
+    /// Waiting for the writer, oldest first. Only the last one grows.
+    pub batches: VecDeque<Batch>,
+    /// Bytes in `batches`.
+    pub pending_bytes: usize,
+    /// The file that the next segment will be, as far as it is known.
+    pub next_segment: NextSegment,
+    /// Why nothing is taken any more.
+    pub refused: Option<StoreError>,
+    /// Store times never go back, whatever the clock does.
+    pub last_store_time: Timestamp,
+    /// The last `flushed_to` that a mark recorded.
+    pub marked: LogOffset,
+    /// Empty buffers to be used again.
+    pub spare: Vec<Vec<u8>>,
+}
+
+/// Whether there is room behind the current segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NextSegment {
+    /// Somebody has to prepare it.
+    Missing,
+    /// It is there.
+    Prepared,
+    /// It could not be prepared; tried again from time to time.
+    Failed(String),
+}
+
+/// Why records do not fit right now.
+#[derive(Debug)]
+pub(crate) enum NoRoom {
+    /// The next segment is being prepared: wait for it and try again.
+    SegmentNotReady,
+    /// Larger than a segment can hold.
+    TooLarge { bytes: usize, max: usize },
+    /// Nothing is taken.
+    Refused(StoreError),
+}
+
+/// Adds records while the tail is locked.
+pub(crate) struct Appender<'a> {
+    pub(super) tail: MutexGuard<'a, Tail>,
+    pub(super) limits: TailLimits,
+    pub(super) flushed_to: LogOffset,
+    pub(super) epoch: Epoch,
+    pub(super) now: Timestamp,
+    pub(super) wake: &'a Condvar,
+}
+
+/// What bounds the tail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TailLimits {
+    pub segment_bytes: u64,
+    pub pending_bytes_max: usize,
+}
+
+/// A mark with its header.
+const MARK_LEN: u64 = super::record::HEADER_LEN as u64 + 8;
+
+impl Appender<'_> {
+    /// Makes sure that `bytes` of records can follow without a break. Nothing has changed when it fails.
+    pub(crate) fn reserve(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        if let Some(refused) = &self.tail.refused {
+            return Err(NoRoom::Refused(refused.clone()));
+        }
+        let need = bytes as u64 + MARK_LEN;
+        if need > self.limits.segment_bytes {
+            return Err(NoRoom::TooLarge {
+                bytes,
+                max: (self.limits.segment_bytes - MARK_LEN) as usize,
+            });
+        }
+        if self.tail.pending_bytes > self.limits.pending_bytes_max {
+            let pending = self.tail.pending_bytes;
+            return Err(NoRoom::Refused(StoreError::Busy(format!(
+                "{pending} bytes wait to be written"
+            ))));
+        }
+        if self.tail.appended_to.0 + need > self.tail.segment_end.0 {
+            match &self.tail.next_segment {
+                NextSegment::Prepared => self.roll(),
+                NextSegment::Missing => return Err(NoRoom::SegmentNotReady),
+                NextSegment::Failed(reason) => {
+                    return Err(NoRoom::Refused(StoreError::DiskFull(format!(
+                        "no next segment: {reason}"
+                    ))));
+                }
+            }
+        }
+        if self.tail.batches.is_empty() {
+            self.open_batch(false);
+        }
+        Ok(())
+    }
+
+    /// When the records of this appender are stored. Never before the time of an earlier record.
+    pub(crate) fn store_time(&mut self) -> Timestamp {
+        self.tail.last_store_time = self.tail.last_store_time.max(self.now);
+        self.tail.last_store_time
+    }
+
+    /// Adds a record; room was reserved. Returns where it begins and its length.
+    pub(crate) fn push(
+        &mut self,
+        kind: RecordKind,
+        (topic, queue, queue_offset): (TopicId, QueueId, QueueOffset),
+        body: impl FnOnce(&mut Vec<u8>),
+    ) -> (LogOffset, u32) {
+        let store_time = self.store_time();
+        let log_offset = self.tail.appended_to;
+        let header = RecordHeader {
+            len: 0,
+            kind,
+            epoch: self.epoch,
+            log_offset,
+            store_time,
+            topic,
+            queue,
+            queue_offset,
+        };
+        let batch = self
+            .tail
+            .batches
+            .back_mut()
+            .expect("room was reserved before a record is pushed");
+        let len = write_record(&mut batch.bytes, &header, body);
+        self.tail.appended_to = log_offset.plus(u64::from(len));
+        self.tail.pending_bytes += len as usize;
+        debug_assert!(
+            self.tail.appended_to <= self.tail.segment_end,
+            "a record crossed its segment's end"
+        );
+        (log_offset, len)
+    }
+
+    /// Notes that `queue` ends at `end` once the records pushed so far are confirmed.
+    pub(crate) fn arrival(&mut self, queue: &Arc<Queue>, end: QueueOffset) {
+        let batch = self
+            .tail
+            .batches
+            .back_mut()
+            .expect("a message was pushed before its arrival is noted");
+        match batch.arrivals.last_mut() {
+            Some((last, last_end)) if Arc::ptr_eq(last, queue) => *last_end = end,
+            _ => batch.arrivals.push((queue.clone(), end)),
+        }
+    }
+
+    /// Where the next record would begin: wait for this to be confirmed.
+    pub(crate) fn end(&self) -> LogOffset {
+        self.tail.appended_to
+    }
+
+    fn roll(&mut self) {
+        self.tail.next_segment = NextSegment::Missing;
+        self.tail.segment_end = self.tail.appended_to.plus(self.limits.segment_bytes);
+        self.open_batch(true);
+    }
+
+    /// Each batch begins with a mark when more is on disk than the last mark said: recovery tells a torn tail from
+    /// damage by it.
+    fn open_batch(&mut self, opens_segment: bool) {
+        let bytes = self.tail.spare.pop().unwrap_or_default();
+        let start = self.tail.appended_to;
+        self.tail.batches.push_back(Batch {
+            start,
+            opens_segment,
+            bytes,
+            arrivals: Vec::new(),
+        });
+        if self.flushed_to > self.tail.marked || opens_segment {
+            let flushed_to = self.flushed_to;
+            self.tail.marked = flushed_to;
+            self.push(RecordKind::Mark, Default::default(), |out| {
+                out.extend_from_slice(&flushed_to.0.to_le_bytes())
+            });
+        }
+    }
+}
+
+impl Drop for Appender<'_> {
+    fn drop(&mut self) {
+        if !self.tail.batches.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The store's own tasks. Each has one reason to exist and ends when the store does.
+//!
+//! | task | why | wakes |
+//! |---|---|---|
+//! | [`confirm`] | tells callers and receivers what was written | after each write |
+//! | [`bury`] | moves exhausted messages to dead-letter topics | each [`BURY_INTERVAL`] |
+//! | [`forget`] | drops the state of deleted topics and groups | when one is deleted |
+//! | [`maintain`] | prepares and seals segments, saves checkpoints, drops what expired, watches the disk | each [`TICK`] |
+//!
+//! The log's writer is a thread of its own ([`crate::commit_log::writer`]).
+
+use crate::checkpoint::{Checkpoint, ShardCheckpoint};
+use crate::commit_log::retention::{SealedSegment, expired};
+use crate::commit_log::{CommitLog, Flush};
+use crate::queue_index::SealedIndex;
+use crate::store::Store;
+use bytes::BytesMut;
+use gantry_proto::contract::StoreError;
+use gantry_proto::model::{LogOffset, Removed};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+const TICK: Duration = Duration::from_millis(500);
+const BURY_INTERVAL: Duration = Duration::from_millis(500);
+/// A checkpoint is not worth writing for less log than this.
+const CHECKPOINT_BYTES_MIN: u64 = 1 << 20;
+const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Confirms what the writer wrote, until the store stops.
+pub(crate) async fn confirm(log: Arc<CommitLog>, stopping: CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = log.confirmable() => log.confirm(),
+            // What is written after this, shutdown confirms itself.
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+/// Moves messages whose last delivery ended to their dead-letter topics.
+pub(crate) async fn bury(store: Arc<Store>) {
+    let stopping = store.stopping.clone();
+    while stopping
+        .run_until_cancelled(tokio::time::sleep(BURY_INTERVAL))
+        .await
+        .is_some()
+    {
+        let now = store.log.now();
+        for shard in store.progress.list() {
+            let due = shard.state.lock().next_due();
+            if due.is_some_and(|due| due <= now)
+                && let Err(error) = store.bury_exhausted(&shard, now)
+            {
+                tracing::warn!(group = %shard.group, topic = %shard.topic, %error, "dead letters have to wait");
+            }
+        }
+    }
+}
+
+/// Drops what is kept in memory of topics and groups that were deleted. Their records go with their segments.
+///
+/// Only an explicit removal counts. A topic that the metadata merely does not name (an empty controller, a wrong folder)
+/// is left alone.
+pub(crate) async fn forget(store: Arc<Store>, mut removals: Receiver<Removed>) {
+    loop {
+        let removed = tokio::select! {
+            () = store.stopping.cancelled() => return,
+            removed = removals.recv() => removed,
+        };
+        match removed {
+            Ok(Removed::Topic(topic)) => {
+                store.queues.remove(topic);
+                store.forget_shards(|shard| shard.topic == topic);
+            }
+            Ok(Removed::Group(group)) => store.forget_shards(|shard| shard.group == group),
+            Err(RecvError::Lagged(missed)) => {
+                tracing::warn!(
+                    missed,
+                    "state of deleted topics and groups stays in memory until the next start"
+                );
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Keeps the folder in order.
+pub(crate) async fn maintain(store: Arc<Store>) {
+    let stopping = store.stopping.clone();
+    let (mut last_checkpoint, mut last_retention) = (Instant::now(), None);
+    loop {
+        let checkpoint_due = last_checkpoint.elapsed() >= store.config.checkpoint_interval;
+        let retention_due = last_retention.is_none_or(|at: Instant| at.elapsed() >= RETENTION_INTERVAL);
+        let ran = {
+            let store = store.clone();
+            tokio::task::spawn_blocking(move || run(&store, checkpoint_due, retention_due)).await
+        };
+        if let Err(panic) = ran {
+            store
+                .log
+                .stop(StoreError::WritesStopped(format!("maintenance failed: {panic}")));
+            store.log.confirmed.close();
+            return;
+        }
+        if checkpoint_due {
+            last_checkpoint = Instant::now();
+        }
+        if retention_due {
+            last_retention = Some(Instant::now());
+        }
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = store.log.wanted.notified() => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
+    }
+}
+
+fn run(store: &Store, checkpoint_due: bool, retention_due: bool) {
+    store.log.prepare_next_segment();
+    if store.log.config.flush == Flush::Async {
+        // A failure has stopped the log and was reported there.
+        let _ = store.log.flush();
+    }
+    if let Err(error) = seal(store) {
+        tracing::error!(%error, "a full segment cannot be sealed; its index stays in memory");
+    }
+    let behind = store.log.written_to().0 - store.needed_from.load(Ordering::Relaxed);
+    if checkpoint_due
+        && behind >= CHECKPOINT_BYTES_MIN
+        && let Err(error) = checkpoint(store)
+    {
+        tracing::error!(%error, "progress cannot be saved; recovery will have to read more");
+    }
+    if retention_due && let Err(error) = retain(store) {
+        tracing::error!(%error, "expired segments cannot be removed");
+    }
+}
+
+/// Writes the indexes of segments that the log has left, and lets the queues use them.
+fn seal(store: &Store) -> Result<(), StoreError> {
+    let sealed_to = store.sealed.lock().back().map(|index| index.end);
+    for (segment, end) in store.log.segments.list() {
+        let Some(end) = end else { break };
+        // Consumers may only be led to what is confirmed; and the batch that ends the segment may be under way.
+        if sealed_to.is_some_and(|sealed_to| segment.base < sealed_to) || end > store.log.confirmed.get() {
+            continue;
+        }
+        let files = &*store.env.files;
+        let built = SealedIndex::build(files, &store.log.config.dir, &segment, end);
+        let index = Arc::new(built.map_err(|error| StoreError::Unreadable(error.to_string()))?);
+        store.queues.add_sealed(&index)?;
+        store.sealed.lock().push_back(index);
+    }
+    Ok(())
+}
+
+/// Saves where everything is.
+pub(crate) fn checkpoint(store: &Store) -> Result<(), StoreError> {
+    let queues_at = store.log.appended_to();
+    let mut checkpoint = Checkpoint {
+        queues_at,
+        ..Checkpoint::default()
+    };
+    for topic in store.queues.list() {
+        for queue in topic.queues().iter() {
+            let next = queue.next();
+            if next.0 > 0 {
+                checkpoint.queues.push((topic.id, queue.id, next));
+            }
+        }
+    }
+    for shard in store.progress.list() {
+        let state = shard.state.lock();
+        let mut bytes = BytesMut::new();
+        state.encode(&mut bytes);
+        // Under the shard's lock: every record of it before this is in its state.
+        let good_for = store.log.appended_to();
+        drop(state);
+        let state = bytes.freeze();
+        checkpoint.shards.push(ShardCheckpoint {
+            group: shard.group,
+            topic: shard.topic,
+            good_for,
+            state,
+        });
+    }
+    await_durable(store, store.log.appended_to())?;
+    checkpoint
+        .write(&*store.env.files, &store.config.dir)
+        .map_err(|error| StoreError::WritesStopped(format!("writing the checkpoint: {error}")))?;
+    store.needed_from.store(checkpoint.needed_from().0, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Blocks until the log is on disk up to `to`. The writer is at it; with asynchronous flush this flushes.
+fn await_durable(store: &Store, to: LogOffset) -> Result<(), StoreError> {
+    while store.log.written_to() < to {
+        if let Some(stopped @ StoreError::WritesStopped(_)) = store.log.refusal() {
+            return Err(stopped);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    store.log.flush()
+}
+
+/// Watches the disk and removes what expired.
+fn retain(store: &Store) -> Result<(), StoreError> {
+    let files = &*store.env.files;
+    let failed = |what: &str, error: std::io::Error| StoreError::Unreadable(format!("{what}: {error}"));
+    let space = files
+        .space(&store.config.dir)
+        .map_err(|error| failed("measuring the disk", error))?;
+    let sealed: Vec<SealedSegment> = (store.sealed.lock().iter())
+        .map(|index| SealedSegment {
+            end: index.end,
+            bytes: index.end.0 - index.base.0,
+            newest: index.newest,
+        })
+        .collect();
+    let needed_from = LogOffset(store.needed_from.load(Ordering::Relaxed));
+    let active_bytes = store.log.config.segment_bytes;
+    let count = expired(
+        &store.config.retention,
+        &sealed,
+        active_bytes,
+        space,
+        needed_from,
+        store.log.now(),
+    );
+    for _ in 0..count {
+        let Some(index) = store.sealed.lock().pop_front() else {
+            break;
+        };
+        store.queues.drop_sealed(&index)?;
+        if let Some(segment) = store.log.segments.remove(index.base) {
+            tracing::info!(segment = %segment.path.display(), "removing an expired segment");
+            files
+                .remove(&segment.path)
+                .map_err(|error| failed("removing a segment", error))?;
+            files
+                .remove(index.path())
+                .map_err(|error| failed("removing an index", error))?;
+        }
+    }
+    if count > 0 {
+        files
+            .sync_dir(&store.log.config.dir)
+            .map_err(|error| failed("flushing the folder", error))?;
+    }
+    let space = files
+        .space(&store.config.dir)
+        .map_err(|error| failed("measuring the disk", error))?;
+    store.disk.observe(space, store.config.disk_full_percent);
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Receipt handles: which delivery a consumer holds, sealed with the store's key.
+//!
+//! A handle stays the same while its lease is renewed or changed, and any proxy can pass it on. It names the lease (the
+//! log offset of the record that delivered), so that it can never finish a newer delivery of the same message.
+//!
+//! Text: URL-safe base64 without padding of, little endian: version 1, group id 4, topic id 4, queue id 4, queue offset 8,
+//! lease 8, end of the lease as promised at delivery 8 (milliseconds since the Unix epoch), and the first 16 bytes of
+//! HMAC-SHA-256 over all before.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Buf;
+use gantry_proto::model::{GroupId, LogOffset, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// The delivery that a handle stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    pub group: GroupId,
+    pub topic: TopicId,
+    pub queue: QueueId,
+    pub queue_offset: QueueOffset,
+    /// Log offset of the record that delivered.
+    pub lease: LogOffset,
+    /// When the lease would end if nothing changed it.
+    pub promised_until: Timestamp,
+}
+
+/// Seals and opens handles.
+#[derive(Clone)]
+pub(crate) struct ReceiptSealer {
+    mac: Hmac<Sha256>,
+}
+
+const VERSION: u8 = 1;
+const PLAIN_LEN: usize = 37;
+const TAG_LEN: usize = 16;
+
+impl ReceiptSealer {
+    pub(crate) fn new(key: &[u8; 32]) -> ReceiptSealer {
+        ReceiptSealer {
+            mac: Hmac::new_from_slice(key).expect("HMAC takes keys of any length"),
+        }
+    }
+
+    pub(crate) fn seal(&self, receipt: &Receipt) -> ReceiptHandle {
+        let mut token = [0u8; PLAIN_LEN + TAG_LEN];
+        token[0] = VERSION;
+        token[1..5].copy_from_slice(&receipt.group.0.to_le_bytes());
+        token[5..9].copy_from_slice(&receipt.topic.0.to_le_bytes());
+        token[9..13].copy_from_slice(&receipt.queue.0.to_le_bytes());
+        token[13..21].copy_from_slice(&receipt.queue_offset.0.to_le_bytes());
+        token[21..29].copy_from_slice(&receipt.lease.0.to_le_bytes());
+        token[29..37].copy_from_slice(&receipt.promised_until.as_millis().to_le_bytes());
+        let tag = self.tag(&token[..PLAIN_LEN]).finalize().into_bytes();
+        token[PLAIN_LEN..].copy_from_slice(&tag[..TAG_LEN]);
+        ReceiptHandle(URL_SAFE_NO_PAD.encode(token))
+    }
+
+    /// What a handle says, or `None` if it is not one of ours.
+    pub(crate) fn open(&self, handle: &ReceiptHandle) -> Option<Receipt> {
+        let token = URL_SAFE_NO_PAD.decode(&handle.0).ok()?;
+        if token.len() != PLAIN_LEN + TAG_LEN || token[0] != VERSION {
+            return None;
+        }
+        let (plain, tag) = token.split_at(PLAIN_LEN);
+        self.tag(plain).verify_truncated_left(tag).ok()?;
+        let mut fields = &plain[1..];
+        Some(Receipt {
+            group: GroupId(fields.get_u32_le()),
+            topic: TopicId(fields.get_u32_le()),
+            queue: QueueId(fields.get_u32_le()),
+            queue_offset: QueueOffset(fields.get_u64_le()),
+            lease: LogOffset(fields.get_u64_le()),
+            promised_until: Timestamp::from_millis(fields.get_u64_le()),
+        })
+    }
+
+    fn tag(&self, plain: &[u8]) -> Hmac<Sha256> {
+        let mut mac = self.mac.clone();
+        mac.update(plain);
+        mac
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_handle_opens_to_what_was_sealed_and_only_unchanged(
+            group: u32, topic: u32, queue: u32, queue_offset: u64, lease: u64, promised_until: u64, byte in 0usize..70,
+        ) {
+            let receipt = Receipt {
+                group: GroupId(group),
+                topic: TopicId(topic),
+                queue: QueueId(queue),
+                queue_offset: QueueOffset(queue_offset),
+                lease: LogOffset(lease),
+                promised_until: Timestamp::from_millis(promised_until),
+            };
+            let sealer = ReceiptSealer::new(&[7; 32]);
+            let handle = sealer.seal(&receipt);
+            prop_assert_eq!(sealer.open(&handle), Some(receipt));
+            prop_assert_eq!(ReceiptSealer::new(&[8; 32]).open(&handle), None);
+
+            let mut changed = handle.0.into_bytes();
+            changed[byte] = if changed[byte] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            prop_assert_eq!(sealer.open(&ReceiptHandle(changed)), None);
+        }
+
+        #[test]
+        fn arbitrary_text_is_not_a_handle(text in ".{0,100}") {
+            prop_assert_eq!(ReceiptSealer::new(&[7; 32]).open(&ReceiptHandle(text)), None);
+        }
+    }
+}

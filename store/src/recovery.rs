@@ -1,0 +1,176 @@
+//! From a folder to a store's state: the checkpoint, the indexes of sealed segments, and every record after them.
+
+use crate::checkpoint::Checkpoint;
+use crate::commit_log::record::{HEADER_LEN, Origin, RecordError, RecordKind};
+use crate::commit_log::recovery::Segments;
+use crate::commit_log::segment::{Record, Segment};
+use crate::commit_log::writer::LogWriter;
+use crate::commit_log::{CommitLog, LogConfig};
+use crate::delivery::{DeliveryRecord, DeliveryState};
+use crate::progress::{ProgressTable, Shard};
+use crate::queue_index::{IndexEntry, QueueTable, SealedIndex, SealedIndexError};
+use crate::store::{OpenErrorKind, StoreConfig};
+use gantry_proto::contract::StoreError;
+use gantry_proto::env::Env;
+use gantry_proto::model::{Epoch, GroupId, LogOffset, MessageHead, TopicId, tag_hash};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// A store's state as the log says it is.
+pub(crate) struct Recovered {
+    pub log: Arc<CommitLog>,
+    pub writer: LogWriter,
+    pub queues: QueueTable,
+    pub progress: ProgressTable,
+    pub sealed: VecDeque<Arc<SealedIndex>>,
+    pub needed_from: LogOffset,
+}
+
+/// Name of the log's folder in the store's.
+const LOG_DIR: &str = "commit-log";
+
+/// Reads the folder.
+pub(crate) fn recover(config: &StoreConfig, env: &Env, epoch: Epoch) -> Result<Recovered, OpenErrorKind> {
+    let log_config = LogConfig {
+        dir: config.dir.join(LOG_DIR),
+        flush: config.flush,
+        segment_bytes: config.segment_bytes,
+        pending_bytes_max: config.pending_bytes_max,
+    };
+    let checkpoint = Checkpoint::read(&*env.files, &config.dir)?.unwrap_or_default();
+    let needed_from = checkpoint.needed_from();
+    let segments = Segments::find(log_config.clone(), env.clone())?;
+
+    let mut replay = Replay::start(&checkpoint, segments.active().base)?;
+    let mut sealed = VecDeque::new();
+    for (segment, end) in segments.sealed() {
+        let index = Arc::new(open_or_build_index(env, &log_config, segment, end)?);
+        replay.queues.add_sealed(&index)?;
+        sealed.push_back(index);
+    }
+    let scanned = segments.scan(needed_from, |record| replay.apply(record))?;
+    for (topic, queue, next) in &checkpoint.queues {
+        if let Some(queue) = replay.queues.open(*topic, queue.0 + 1).queue(*queue) {
+            queue.restore_next(*next);
+        }
+    }
+    // The scan saw every epoch that wrote after the checkpoint; the folder counted every opening.
+    let epoch = epoch.max(Epoch(scanned.epoch().0 + 1));
+    let (log, writer) = segments.open(scanned, epoch)?;
+    let Replay { queues, progress, .. } = replay;
+    for topic in queues.list() {
+        topic.queues().iter().for_each(|queue| queue.confirm_all());
+    }
+    for shard in progress.list() {
+        queues.open(shard.topic, 0).attach(shard);
+    }
+    Ok(Recovered {
+        log,
+        writer,
+        queues,
+        progress,
+        sealed,
+        needed_from,
+    })
+}
+
+/// The state being rebuilt.
+struct Replay {
+    queues: QueueTable,
+    progress: ProgressTable,
+    /// Records before this are in the shard's state already.
+    good_for: HashMap<(GroupId, TopicId), LogOffset>,
+    /// Messages before this are in sealed indexes.
+    active_base: LogOffset,
+}
+
+impl Replay {
+    fn start(checkpoint: &Checkpoint, active_base: LogOffset) -> Result<Replay, OpenErrorKind> {
+        let progress = ProgressTable::default();
+        let mut good_for = HashMap::new();
+        for shard in &checkpoint.shards {
+            let state = DeliveryState::decode(&shard.state)
+                .map_err(|error| StoreError::Unreadable(format!("delivery state in the checkpoint: {error}")))?;
+            progress.open(shard.group, shard.topic, state);
+            good_for.insert((shard.group, shard.topic), shard.good_for);
+        }
+        Ok(Replay {
+            queues: QueueTable::default(),
+            progress,
+            good_for,
+            active_base,
+        })
+    }
+
+    fn apply(&mut self, record: &Record) -> Result<(), RecordError> {
+        match record.header.kind {
+            RecordKind::Mark => Ok(()),
+            RecordKind::Message => self.apply_message(record),
+            RecordKind::DeadLetter => {
+                self.apply_message(record)?;
+                let origin = Origin::parse(&record.bytes[HEADER_LEN..])?;
+                if let Some(shard) = self.shard(origin.group, origin.topic, record.header.log_offset) {
+                    shard.state.lock().finish(origin.queue, origin.queue_offset);
+                }
+                Ok(())
+            }
+            RecordKind::Delivery => {
+                let body = &record.bytes[HEADER_LEN..];
+                let (group, topic, change) = DeliveryRecord::decode(body).map_err(|_| RecordError::Header)?;
+                if let Some(shard) = self.shard(group, topic, record.header.log_offset) {
+                    shard.state.lock().apply(&change, record.header.log_offset);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn apply_message(&mut self, record: &Record) -> Result<(), RecordError> {
+        let header = &record.header;
+        if header.log_offset < self.active_base {
+            return Ok(());
+        }
+        let span = record.message_span()?;
+        let head = MessageHead::parse(span.head(&record.bytes)).map_err(|_| RecordError::Header)?;
+        let entry = IndexEntry {
+            queue_offset: header.queue_offset,
+            log_offset: header.log_offset,
+            len: header.len,
+            tag_hash: tag_hash(head.tag),
+            store_time: header.store_time,
+        };
+        let queue = self.queues.open(header.topic, header.queue.0 + 1).queue(header.queue);
+        if queue.is_some_and(|queue| queue.recover(entry)) {
+            Ok(())
+        } else {
+            Err(RecordError::Other)
+        }
+    }
+
+    /// The shard that a record at `at` changes, unless its state has the change already.
+    fn shard(&self, group: GroupId, topic: TopicId, at: LogOffset) -> Option<Arc<Shard>> {
+        if self
+            .good_for
+            .get(&(group, topic))
+            .is_some_and(|good_for| at < *good_for)
+        {
+            return None;
+        }
+        Some(self.progress.open(group, topic, DeliveryState::default()).0)
+    }
+}
+
+fn open_or_build_index(
+    env: &Env,
+    config: &LogConfig,
+    segment: &Segment,
+    end: LogOffset,
+) -> Result<SealedIndex, SealedIndexError> {
+    match SealedIndex::open(&*env.files, &config.dir, segment.base, end) {
+        Ok(index) => Ok(index),
+        Err(error) => {
+            tracing::info!(segment = %segment.path.display(), %error, "building the index of a sealed segment");
+            SealedIndex::build(&*env.files, &config.dir, segment, end)
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What was answered survives the death of the process and of the machine, at any step and with any part of the unsynced
+//! writes on disk; nothing comes back twice and nothing is made up.
+
+mod support;
+
+use gantry_proto::contract::{HandleError, PoppedMessage, StoreService as _};
+use gantry_proto::env::fake::FakeOp;
+use gantry_proto::model::ReceiptHandle;
+use gantry_store::{Flush, Store};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use support::*;
+
+/// What a client knows of the store from its answers.
+#[derive(Default)]
+struct Known {
+    /// Answered sends: body → (queue, offset).
+    sent: BTreeMap<String, (u32, u64)>,
+    /// Sends whose outcome is not known.
+    maybe_sent: BTreeSet<String>,
+    /// Acknowledged, with an answer.
+    acked: BTreeSet<String>,
+    /// Acknowledgements and receives whose outcome is not known.
+    maybe_gone: BTreeSet<String>,
+    /// Held and not acknowledged: body → attempt.
+    held: BTreeMap<String, (u32, ReceiptHandle)>,
+}
+
+/// Sends, receives and acknowledges until something fails.
+async fn work(store: &Store, known: &mut Known, round: u64, steps: usize) {
+    for step in 0..steps {
+        let text = format!("message-{round}-{step}-{}", "x".repeat(step * 37 % 3000));
+        let queue = step as u32 % QUEUES;
+        match send(store, queue, &text).await {
+            Ok(appended) => known.sent.insert(text, (queue, appended.queue_offset.0)),
+            Err(_) => {
+                known.maybe_sent.insert(text);
+                return;
+            }
+        };
+        if step % 3 == 2 {
+            let Ok(popped) = pop(store, 4).await else {
+                // Some messages may be leased now, nobody knows which.
+                known.maybe_gone.extend(known.sent.keys().cloned());
+                return;
+            };
+            for (place, message) in popped.into_iter().enumerate() {
+                let text = body(&message);
+                if place % 2 == 1 {
+                    known.held.insert(text, (message.attempt, message.handle));
+                } else if ack(store, &message.handle).await.is_ok() {
+                    known.acked.insert(text);
+                } else {
+                    known.maybe_gone.insert(text);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Checks the reopened store against what is known, and consumes everything.
+async fn verify(machine: &Machine, store: &Store, known: &Known) {
+    let before_leases_end = pop_all(store).await;
+    check_deliveries(known, &before_leases_end);
+    for message in &before_leases_end {
+        let text = body(message);
+        assert!(
+            !known.held.contains_key(&text),
+            "a live lease was given to somebody else: {text}"
+        );
+        ack(store, &message.handle).await.unwrap();
+    }
+    // What a consumer still holds it can still acknowledge.
+    let mut held = known.held.iter();
+    if let Some((_, (_, handle))) = held.next() {
+        ack(store, handle).await.expect("a lease survives the restart");
+    }
+    machine.clock.advance(INVISIBLE + Duration::from_secs(1));
+    let after = pop_all(store).await;
+    check_deliveries(known, &after);
+    let came: BTreeSet<String> = before_leases_end.iter().chain(&after).map(body).collect();
+    for (text, (attempt, _)) in held {
+        if !known.maybe_gone.contains(text) {
+            let message = after
+                .iter()
+                .find(|message| body(message) == *text)
+                .expect("an ended lease comes back");
+            assert_eq!(message.attempt, attempt + 1);
+        }
+    }
+    let first_held = known.held.keys().next();
+    for text in known.sent.keys() {
+        let gone = known.acked.contains(text) || known.maybe_gone.contains(text) || Some(text) == first_held;
+        assert!(gone || came.contains(text), "an answered message is lost: {text}");
+    }
+    for message in &after {
+        ack(store, &message.handle).await.unwrap();
+    }
+}
+
+fn check_deliveries(known: &Known, messages: &[PoppedMessage]) {
+    let mut seen = BTreeSet::new();
+    for message in messages {
+        let text = body(message);
+        assert!(seen.insert(text.clone()), "delivered twice: {text}");
+        assert!(
+            !known.acked.contains(&text),
+            "delivered after it was acknowledged: {text}"
+        );
+        match known.sent.get(&text) {
+            Some(place) => assert_eq!((message.queue.0, message.queue_offset.0), *place, "moved: {text}"),
+            None => assert!(known.maybe_sent.contains(&text), "made up: {text}"),
+        }
+    }
+}
+
+async fn end(store: Arc<Store>) {
+    // The machine may be gone: then the end has nothing to save it on.
+    let _ = store.shutdown().await;
+}
+
+#[tokio::test]
+async fn answered_messages_survive_a_power_failure_at_any_step() {
+    let mut crashes = 0;
+    for seed in 0..60 {
+        let machine = Machine::new(seed);
+        let store = machine.must_open();
+        machine.files.power_off_after(5 + seed * 7);
+        let mut known = Known::default();
+        work(&store, &mut known, 0, 120).await;
+        let crashed = !known.maybe_sent.is_empty() || !known.maybe_gone.is_empty();
+        crashes += u32::from(crashed);
+        end(store).await;
+        machine.files.crash(seed);
+        let store = machine.must_open();
+        verify(&machine, &store, &known).await;
+        end(store).await;
+    }
+    assert!(
+        crashes > 30,
+        "only {crashes} of 60 runs crashed: the test tests nothing"
+    );
+}
+
+#[tokio::test]
+async fn a_store_can_crash_again_and_again_during_recovery() {
+    for seed in 0..20 {
+        let machine = Machine::new(seed);
+        let store = machine.must_open();
+        machine.files.power_off_after(150 + seed);
+        let mut known = Known::default();
+        work(&store, &mut known, 0, 200).await;
+        end(store).await;
+        machine.files.crash(seed);
+        for mutations in 0..6 {
+            machine.files.power_off_after(mutations);
+            if let Ok(store) = machine.open() {
+                end(store).await;
+            }
+            machine.files.crash(seed * 31 + mutations);
+        }
+        let store = machine.must_open();
+        verify(&machine, &store, &known).await;
+        end(store).await;
+    }
+}
+
+#[tokio::test]
+async fn a_killed_process_loses_nothing_with_asynchronous_flush() {
+    for seed in 0..10 {
+        let machine = Machine::new(seed).with_flush(Flush::Async);
+        let store = machine.must_open();
+        let mut known = Known::default();
+        work(&store, &mut known, 0, 150).await;
+        assert!(known.maybe_sent.is_empty());
+        machine.files.kill();
+        end(store).await;
+        let store = machine.must_open();
+        verify(&machine, &store, &known).await;
+        end(store).await;
+    }
+}
+
+#[tokio::test]
+async fn progress_survives_many_clean_restarts() {
+    let machine = Machine::new(7);
+    let mut known = Known::default();
+    for round in 0..5 {
+        let store = machine.must_open();
+        work(&store, &mut known, round, 60).await;
+        store.shutdown().await.unwrap();
+    }
+    let store = machine.must_open();
+    verify(&machine, &store, &known).await;
+    assert!(pop_all(&store).await.is_empty());
+    end(store).await;
+}
+
+#[tokio::test]
+async fn nothing_is_answered_after_a_failed_flush_until_the_store_is_reopened() {
+    let machine = Machine::new(3);
+    let store = machine.must_open();
+    let kept = send(&store, 0, "kept").await.unwrap();
+    machine.files.fail_next(FakeOp::Sync, 0, io::ErrorKind::Other);
+    let mut refused = 0;
+    for attempt in 0..5 {
+        refused += u32::from(send(&store, 0, &format!("lost-{attempt}")).await.is_err());
+    }
+    assert!(
+        refused >= 4,
+        "the flush failed once, and only what came before may have been answered"
+    );
+    assert!(store.health().is_err());
+    assert!(send(&store, 0, "later").await.is_err());
+    end(store).await;
+    machine.files.crash(3);
+    let store = machine.must_open();
+    let all = pop_all(&store).await;
+    assert_eq!(body(&all[0]), "kept");
+    assert_eq!(all[0].queue_offset, kept.queue_offset);
+    assert!(all.iter().all(|message| body(message) != "later"));
+    end(store).await;
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_is_an_error_that_names_the_place() {
+    let machine = Machine::new(5);
+    let store = machine.must_open();
+    for number in 0..20 {
+        send(&store, 0, &format!("message-{number}")).await.unwrap();
+    }
+    end(store).await;
+    let segment = machine.config.dir.join("commit-log/00000000000000000000.log");
+    machine.files.flip_bits(&segment, 500, 0x10).unwrap();
+    let error = machine.open().map(|_| ()).unwrap_err().to_string();
+    assert!(
+        error.contains("00000000000000000000.log") && error.contains("damaged at byte"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_messages_and_loses_none() {
+    let machine = Machine::new(9);
+    machine.files.set_capacity(Some(5 * machine.config.segment_bytes));
+    let store = machine.must_open();
+    let mut sent = 0;
+    let refusal = loop {
+        match send(&store, 0, &format!("message-{sent}-{}", "x".repeat(8000))).await {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+        assert!(sent < 1000, "the disk never became full");
+    };
+    assert!(refusal.to_string().contains("full"), "{refusal}");
+    assert!(store.health().is_ok(), "a full disk is not the end of the store");
+    let mut received = BTreeSet::new();
+    for message in pop_all(&store).await {
+        received.insert(body(&message));
+    }
+    assert_eq!(received.len(), sent);
+    end(store).await;
+}
+
+#[tokio::test]
+async fn a_folder_serves_one_store_at_a_time_and_no_newer_format() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    let error = machine.open().map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("another gantry process"), "{error}");
+    end(store).await;
+    // Only dropping the store gives the lock back.
+    machine.files.kill();
+    machine
+        .files
+        .flip_bits(&machine.config.dir.join("identity"), 8, 0x40)
+        .unwrap();
+    let error = machine.open().map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("newer gantry"), "{error}");
+}
+
+#[tokio::test]
+async fn a_handle_of_a_finished_or_ended_delivery_is_answered_honestly() {
+    let machine = Machine::new(2);
+    let store = machine.must_open();
+    send(&store, 0, "once").await.unwrap();
+    let first = pop(&store, 1).await.unwrap().remove(0);
+    machine.clock.advance(INVISIBLE);
+    assert!(matches!(ack(&store, &first.handle).await, Err(HandleError::Expired)));
+    let second = pop(&store, 1).await.unwrap().remove(0);
+    assert_eq!(second.attempt, 2);
+    assert!(
+        matches!(ack(&store, &first.handle).await, Err(HandleError::Expired)),
+        "of an older delivery"
+    );
+    ack(&store, &second.handle).await.unwrap();
+    ack(&store, &second.handle)
+        .await
+        .expect("a repeated acknowledgement is true");
+    let invalid = ReceiptHandle("nonsense".into());
+    assert!(matches!(ack(&store, &invalid).await, Err(HandleError::Malformed)));
+    machine.clock.advance(10 * INVISIBLE);
+    assert!(store.pop(pop_request(1)).await.unwrap().messages.is_empty());
+    end(store).await;
+}
