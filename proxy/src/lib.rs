@@ -1,1 +1,218 @@
-//! stub
+//! The proxy: what official RocketMQ 5 clients talk to. Stateless: any proxy can die, any proxy serves any client.
+//!
+//! A call's way, file by file:
+//!
+//! | step | where |
+//! |---|---|
+//! | accept, count connections | `listener` |
+//! | TLS or plaintext, HTTP/2, which service | `connection`, `tls` |
+//! | who asks | `context` |
+//! | the RPC, one file each | `messaging` |
+//! | protocol to model and back, errors to codes | `translate` |
+//! | bytes in flight | `flow_control` |
+//! | topics, groups, which queue | `route` |
+//! | clients that are alive; renewing their leases; giving back what they left | `session`, `renewal`, `handback` |
+//! | operators | `admin` |
+//!
+//! What always holds: a proxy keeps nothing that cannot be lost, knows stores and the metadata only by their contracts,
+//! and answers a client's mistakes with a status inside the answer, never with a gRPC error.
+
+mod admin;
+mod config;
+mod connection;
+mod context;
+mod flow_control;
+mod handback;
+mod listener;
+mod messaging;
+mod metrics;
+mod renewal;
+mod route;
+mod session;
+pub mod tls;
+mod translate;
+
+pub use config::{ProxyConfig, QUEUE_COUNT_DEFAULT};
+pub use translate::{AdvertisedEndpoints, InvalidEndpoints};
+
+use crate::connection::ConnectionServer;
+use crate::flow_control::BytesInflight;
+use crate::handback::HandbackTask;
+use crate::listener::Listener;
+use crate::messaging::Messaging;
+use crate::metrics::Metrics;
+use crate::route::Directory;
+use crate::session::Sessions;
+use gantry_proto::contract::{MetadataService, StoreService};
+use gantry_proto::env::Env;
+use gantry_proto::model::MetadataView;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long connections that were cut off may take to notice.
+const CUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A proxy that is bound and not yet serving.
+pub struct Proxy {
+    listener: Listener,
+    messaging: Arc<Messaging>,
+    handback: HandbackTask,
+    tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// What a proxy works with.
+pub struct ProxyDeps {
+    /// The machine.
+    pub env: Env,
+    /// Where topics and groups are created.
+    pub metadata: Arc<dyn MetadataService>,
+    /// The metadata as this process sees it. Whoever owns it fills it once before the proxy serves (a delivery of a topic
+    /// that is not there is answered as gone for ever), and keeps following the changes.
+    pub view: Arc<MetadataView>,
+    /// Where messages are.
+    pub store: Arc<dyn StoreService>,
+    /// TLS configuration (see [`tls::server_config`]). `None`: plaintext only, which default clients of Java, Go, C++ and
+    /// C# cannot use.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// Why a proxy could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The port is taken.
+    #[error("cannot listen on {address}: another process uses this port; stop it or choose another one")]
+    AddressInUse {
+        /// What was asked for.
+        address: SocketAddr,
+    },
+    /// The system does not let us.
+    #[error("cannot listen on {address}: permission denied; ports below 1024 need a privilege, choose a higher one")]
+    AddressForbidden {
+        /// What was asked for.
+        address: SocketAddr,
+    },
+    /// No interface has it.
+    #[error("cannot listen on {address}: this machine has no such address; use 0.0.0.0 for all of its own")]
+    AddressNotOurs {
+        /// What was asked for.
+        address: SocketAddr,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why serving ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The listening socket is broken.
+    #[error("connections can no longer be taken: {0}")]
+    Listener(io::Error),
+}
+
+impl Proxy {
+    /// Binds the listener and puts everything together. Call it inside a tokio runtime, after the metrics recorder is
+    /// installed.
+    pub fn build(config: ProxyConfig, deps: ProxyDeps) -> Result<Proxy, BuildError> {
+        let listener = Listener::bind(config.listen)?;
+        let metrics = Arc::new(Metrics::new());
+        let (handback, handback_task) = handback::handback(deps.store.clone(), metrics.clone());
+        let directory = Directory::new(
+            deps.view,
+            deps.metadata,
+            config.auto_create_topics,
+            config.auto_create_groups,
+        );
+        let messaging = Arc::new(Messaging {
+            clock: deps.env.clock,
+            store: deps.store,
+            directory,
+            sessions: Sessions::new(),
+            inflight: BytesInflight::new(config.send_bytes_inflight_max),
+            metrics,
+            handback,
+            drain: CancellationToken::new(),
+            config,
+        });
+        Ok(Proxy {
+            listener,
+            messaging,
+            handback: handback_task,
+            tls: deps.tls,
+        })
+    }
+
+    /// Where it listens. Tells the port that port 0 became.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown`, then drains: takes no more connections, ends parked receives and telemetry streams, lets
+    /// calls in flight finish, and after [`ProxyConfig::drain_timeout`] cuts off what is left. Dropping the future cuts
+    /// everything off at once.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let Proxy {
+            listener,
+            messaging,
+            handback,
+            tls,
+        } = self;
+        let (connections, background) = (TaskTracker::new(), TaskTracker::new());
+        let (cut, stop_background) = (CancellationToken::new(), CancellationToken::new());
+        let drain = messaging.drain.clone();
+        let _on_drop = (
+            drain.clone().drop_guard(),
+            cut.clone().drop_guard(),
+            stop_background.clone().drop_guard(),
+        );
+
+        background.spawn(handback.run(stop_background.clone()));
+        background.spawn({
+            let (messaging, stop) = (messaging.clone(), stop_background.clone());
+            async move { renewal::run(&messaging, stop).await }
+        });
+        let server = ConnectionServer::new(messaging.clone(), tls, connections.clone(), cut.clone());
+        messaging.metrics.set_up(true);
+        tracing::info!(address = %listener.local_addr(), "proxy serves");
+
+        let connections_max = messaging.config.connections_max;
+        let ended = tokio::select! {
+            // Dropping the listener closes its socket.
+            ended = listener.run(Arc::new(server), connections_max, connections.clone()) => ended,
+            () = shutdown => Ok(()),
+        };
+
+        messaging.metrics.set_up(false);
+        tracing::info!(connections_and_calls = connections.len(), "proxy drains");
+        drain.cancel();
+        connections.close();
+        if tokio::time::timeout(messaging.config.drain_timeout, connections.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                connections_and_calls = connections.len(),
+                "not finished in time, cut off"
+            );
+            cut.cancel();
+            let _ = tokio::time::timeout(CUT_TIMEOUT, connections.wait()).await;
+        }
+        // Last, since cut-off answers leave deliveries to hand back.
+        stop_background.cancel();
+        background.close();
+        if tokio::time::timeout(CUT_TIMEOUT, background.wait()).await.is_err() {
+            tracing::warn!("deliveries to vanished clients could not be handed back in time");
+        }
+        tracing::info!("proxy is down");
+        ended
+    }
+}

@@ -1,0 +1,402 @@
+//! The operator's API: topics and consumer groups. Errors travel as gRPC statuses, because its callers are ours.
+//!
+//! A change is answered when this proxy sees it, so the next question sees it, too.
+
+use crate::config::QUEUE_COUNT_DEFAULT;
+use crate::messaging::{Messaging, push_group_settings};
+use crate::translate::{duration, duration_to_wire, timestamp_to_wire};
+use gantry_proto::contract::{MetadataError, StoreError};
+use gantry_proto::model::{
+    self, GroupName, InvalidName, MetadataCommand, MetadataOutcome, MetadataRefusal, TopicName, limits,
+};
+use gantry_proto::wire::admin::v1::admin_service_server::AdminService;
+use gantry_proto::wire::admin::v1::{self as wire, backoff_policy::Strategy};
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// Paths of the API's methods begin with this.
+pub(crate) const SERVICE_PATH: &str = "/gantry.admin.v1.AdminService/";
+
+/// Entries of a page when the caller does not say, and at most.
+const PAGE_SIZE: usize = 1000;
+
+/// Answers operators.
+pub(crate) struct Admin {
+    messaging: Arc<Messaging>,
+}
+
+impl Admin {
+    pub(crate) fn new(messaging: Arc<Messaging>) -> Admin {
+        Admin { messaging }
+    }
+
+    fn view(&self) -> &model::MetadataView {
+        self.messaging.directory.view()
+    }
+
+    async fn propose(&self, command: MetadataCommand) -> Result<MetadataOutcome, MetadataError> {
+        self.messaging.directory.propose(command).await
+    }
+
+    fn topic(&self, name: &TopicName) -> Result<Arc<model::Topic>, Status> {
+        self.view()
+            .topic(name.as_str())
+            .ok_or_else(|| refused(&MetadataRefusal::TopicNotFound(name.clone())))
+    }
+
+    fn group(&self, name: &GroupName) -> Result<Arc<model::Group>, Status> {
+        self.view()
+            .group(name.as_str())
+            .ok_or_else(|| refused(&MetadataRefusal::GroupNotFound(name.clone())))
+    }
+
+    fn group_to_wire(&self, group: &model::Group) -> wire::Group {
+        let dead_letter_topic = self.view().topic_by_id(group.dead_letter_topic);
+        wire::Group {
+            name: group.name.to_string(),
+            fifo: group.fifo,
+            max_attempts: group.max_attempts,
+            backoff: Some(backoff_to_wire(&group.backoff)),
+            dead_letter_topic: dead_letter_topic
+                .map(|topic| topic.name.to_string())
+                .unwrap_or_default(),
+            created_at: Some(timestamp_to_wire(group.created_at)),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn create_topic(
+        &self,
+        request: Request<wire::CreateTopicRequest>,
+    ) -> Result<Response<wire::CreateTopicResponse>, Status> {
+        let request = request.into_inner();
+        let topic_type = topic_type(request.r#type)?.unwrap_or(model::TopicType::Normal);
+        let queue_count = match request.queue_count {
+            0 => self.messaging.config.auto_create_topics.unwrap_or(QUEUE_COUNT_DEFAULT),
+            asked => asked,
+        };
+        let command = MetadataCommand::CreateTopic {
+            name: topic_name(&request.name)?,
+            topic_type,
+            queue_count,
+        };
+        let (topic, created) = match self.propose(command).await {
+            Ok(outcome) => (topic_outcome(outcome)?, true),
+            Err(MetadataError::Refused(MetadataRefusal::TopicExists(topic))) if request.if_not_exists => (topic, false),
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Response::new(wire::CreateTopicResponse {
+            topic: Some(topic_to_wire(&topic)),
+            created,
+        }))
+    }
+
+    async fn alter_topic(
+        &self,
+        request: Request<wire::AlterTopicRequest>,
+    ) -> Result<Response<wire::AlterTopicResponse>, Status> {
+        let request = request.into_inner();
+        let command = MetadataCommand::AlterTopic {
+            name: topic_name(&request.name)?,
+            topic_type: request.r#type.map(topic_type).transpose()?.flatten(),
+            queue_count: request.queue_count,
+        };
+        let topic = topic_outcome(self.propose(command).await.map_err(failed)?)?;
+        Ok(Response::new(wire::AlterTopicResponse {
+            topic: Some(topic_to_wire(&topic)),
+        }))
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<wire::DescribeTopicRequest>,
+    ) -> Result<Response<wire::DescribeTopicResponse>, Status> {
+        let topic = self.topic(&topic_name(&request.into_inner().name)?)?;
+        let queues = self.messaging.store.queues(topic.id).await.map_err(store_failed)?;
+        let queues = queues
+            .into_iter()
+            .map(|status| wire::QueueRange {
+                queue_id: status.queue.0,
+                min_offset: status.min_offset.0,
+                max_offset: status.max_offset.0,
+            })
+            .collect();
+        Ok(Response::new(wire::DescribeTopicResponse {
+            topic: Some(topic_to_wire(&topic)),
+            queues,
+        }))
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<wire::ListTopicsRequest>,
+    ) -> Result<Response<wire::ListTopicsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page_size(request.page_size);
+        let mut topics = self.view().topics_page(&request.prefix, &request.page_token, size + 1);
+        let next_page_token = cut_page(&mut topics, size, |topic| topic.name.to_string());
+        let topics = topics.iter().map(|topic| topic_to_wire(topic)).collect();
+        Ok(Response::new(wire::ListTopicsResponse {
+            topics,
+            next_page_token,
+        }))
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<wire::DeleteTopicRequest>,
+    ) -> Result<Response<wire::DeleteTopicResponse>, Status> {
+        let name = topic_name(&request.into_inner().name)?;
+        self.propose(MetadataCommand::DeleteTopic { name })
+            .await
+            .map_err(failed)?;
+        Ok(Response::new(wire::DeleteTopicResponse {}))
+    }
+
+    async fn create_group(
+        &self,
+        request: Request<wire::CreateGroupRequest>,
+    ) -> Result<Response<wire::CreateGroupResponse>, Status> {
+        let request = request.into_inner();
+        let command = MetadataCommand::CreateGroup {
+            name: group_name(&request.name)?,
+            fifo: request.fifo,
+            max_attempts: match request.max_attempts {
+                0 => limits::MAX_ATTEMPTS_DEFAULT,
+                asked => asked,
+            },
+            backoff: request.backoff.map(backoff).transpose()?.unwrap_or_default(),
+        };
+        let (group, created) = match self.propose(command).await {
+            Ok(outcome) => (group_outcome(outcome)?, true),
+            Err(MetadataError::Refused(MetadataRefusal::GroupExists(group))) if request.if_not_exists => (group, false),
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Response::new(wire::CreateGroupResponse {
+            group: Some(self.group_to_wire(&group)),
+            created,
+        }))
+    }
+
+    async fn alter_group(
+        &self,
+        request: Request<wire::AlterGroupRequest>,
+    ) -> Result<Response<wire::AlterGroupResponse>, Status> {
+        let request = request.into_inner();
+        let command = MetadataCommand::AlterGroup {
+            name: group_name(&request.name)?,
+            fifo: request.fifo,
+            max_attempts: request.max_attempts,
+            backoff: request.backoff.map(backoff).transpose()?,
+        };
+        let group = group_outcome(self.propose(command).await.map_err(failed)?)?;
+        push_group_settings(&self.messaging, &group);
+        Ok(Response::new(wire::AlterGroupResponse {
+            group: Some(self.group_to_wire(&group)),
+        }))
+    }
+
+    async fn describe_group(
+        &self,
+        request: Request<wire::DescribeGroupRequest>,
+    ) -> Result<Response<wire::DescribeGroupResponse>, Status> {
+        let group = self.group(&group_name(&request.into_inner().name)?)?;
+        let progress = self.messaging.store.progress(group.id).await.map_err(store_failed)?;
+        let mut progress: Vec<wire::GroupProgress> = progress
+            .into_iter()
+            .filter_map(|progress| {
+                // A topic that was deleted has no name any more, and nothing of it will be delivered.
+                let topic = self.view().topic_by_id(progress.topic)?.name.to_string();
+                Some(wire::GroupProgress {
+                    topic,
+                    ready: progress.ready,
+                    inflight: progress.inflight,
+                })
+            })
+            .collect();
+        progress.sort_by(|a, b| a.topic.cmp(&b.topic));
+        Ok(Response::new(wire::DescribeGroupResponse {
+            group: Some(self.group_to_wire(&group)),
+            progress,
+        }))
+    }
+
+    async fn list_groups(
+        &self,
+        request: Request<wire::ListGroupsRequest>,
+    ) -> Result<Response<wire::ListGroupsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page_size(request.page_size);
+        let mut groups = self.view().groups_page(&request.prefix, &request.page_token, size + 1);
+        let next_page_token = cut_page(&mut groups, size, |group| group.name.to_string());
+        let groups = groups.iter().map(|group| self.group_to_wire(group)).collect();
+        Ok(Response::new(wire::ListGroupsResponse {
+            groups,
+            next_page_token,
+        }))
+    }
+
+    async fn delete_group(
+        &self,
+        request: Request<wire::DeleteGroupRequest>,
+    ) -> Result<Response<wire::DeleteGroupResponse>, Status> {
+        let name = group_name(&request.into_inner().name)?;
+        self.propose(MetadataCommand::DeleteGroup { name })
+            .await
+            .map_err(failed)?;
+        Ok(Response::new(wire::DeleteGroupResponse {}))
+    }
+}
+
+fn page_size(asked: u32) -> usize {
+    match asked as usize {
+        0 => PAGE_SIZE,
+        asked => asked.min(PAGE_SIZE),
+    }
+}
+
+/// Cuts a page of one entry too many and names where the next one begins; empty if there is none.
+fn cut_page<T>(entries: &mut Vec<T>, size: usize, name: impl Fn(&T) -> String) -> String {
+    let more = entries.len() > size;
+    entries.truncate(size);
+    if more {
+        entries.last().map(name).unwrap_or_default()
+    } else {
+        String::new()
+    }
+}
+
+fn topic_name(name: &str) -> Result<TopicName, Status> {
+    TopicName::parse(name).map_err(|error| invalid_name("topic", &error))
+}
+
+fn group_name(name: &str) -> Result<GroupName, Status> {
+    GroupName::parse(name).map_err(|error| invalid_name("consumer group", &error))
+}
+
+fn invalid_name(what: &str, error: &InvalidName) -> Status {
+    Status::invalid_argument(format!("{what}: {error}"))
+}
+
+/// `None`: unspecified.
+fn topic_type(number: i32) -> Result<Option<model::TopicType>, Status> {
+    Ok(match wire::TopicType::try_from(number) {
+        Ok(wire::TopicType::Unspecified) => None,
+        Ok(wire::TopicType::Normal) => Some(model::TopicType::Normal),
+        Ok(wire::TopicType::Fifo) => Some(model::TopicType::Fifo),
+        Ok(wire::TopicType::Delay) => Some(model::TopicType::Delay),
+        Ok(wire::TopicType::Transaction) => Some(model::TopicType::Transaction),
+        Ok(wire::TopicType::Mixed) => Some(model::TopicType::Mixed),
+        Err(_) => return Err(Status::invalid_argument(format!("topic type {number} is not known"))),
+    })
+}
+
+fn topic_to_wire(topic: &model::Topic) -> wire::Topic {
+    let topic_type = match topic.topic_type {
+        model::TopicType::Normal => wire::TopicType::Normal,
+        model::TopicType::Fifo => wire::TopicType::Fifo,
+        model::TopicType::Delay => wire::TopicType::Delay,
+        model::TopicType::Transaction => wire::TopicType::Transaction,
+        model::TopicType::Mixed => wire::TopicType::Mixed,
+    };
+    wire::Topic {
+        name: topic.name.to_string(),
+        r#type: topic_type as i32,
+        queue_count: topic.queue_count,
+        dead_letter_of: topic
+            .dead_letter_of
+            .as_ref()
+            .map(GroupName::to_string)
+            .unwrap_or_default(),
+        created_at: Some(timestamp_to_wire(topic.created_at)),
+    }
+}
+
+fn backoff(policy: wire::BackoffPolicy) -> Result<model::BackoffPolicy, Status> {
+    let impossible = || Status::invalid_argument("a backoff duration is missing or negative");
+    let parse = |wire: Option<prost_types::Duration>| wire.as_ref().and_then(duration).ok_or_else(impossible);
+    match policy.strategy {
+        None => Err(Status::invalid_argument("the backoff policy has no strategy")),
+        Some(Strategy::Customized(customized)) => Ok(model::BackoffPolicy::Customized(
+            customized
+                .next
+                .into_iter()
+                .map(|next| parse(Some(next)))
+                .collect::<Result<_, _>>()?,
+        )),
+        Some(Strategy::Exponential(exponential)) => Ok(model::BackoffPolicy::Exponential {
+            initial: parse(exponential.initial)?,
+            max: parse(exponential.max)?,
+            multiplier: exponential.multiplier,
+        }),
+    }
+}
+
+fn backoff_to_wire(policy: &model::BackoffPolicy) -> wire::BackoffPolicy {
+    let strategy = match policy {
+        model::BackoffPolicy::Customized(next) => Strategy::Customized(wire::CustomizedBackoff {
+            next: next.iter().map(|next| duration_to_wire(*next)).collect(),
+        }),
+        model::BackoffPolicy::Exponential {
+            initial,
+            max,
+            multiplier,
+        } => Strategy::Exponential(wire::ExponentialBackoff {
+            initial: Some(duration_to_wire(*initial)),
+            max: Some(duration_to_wire(*max)),
+            multiplier: *multiplier,
+        }),
+    };
+    wire::BackoffPolicy {
+        strategy: Some(strategy),
+    }
+}
+
+fn topic_outcome(outcome: MetadataOutcome) -> Result<Arc<model::Topic>, Status> {
+    match outcome {
+        MetadataOutcome::Topic(topic) => Ok(topic),
+        MetadataOutcome::Group(_) | MetadataOutcome::Deleted => Err(unexpected_outcome()),
+    }
+}
+
+fn group_outcome(outcome: MetadataOutcome) -> Result<Arc<model::Group>, Status> {
+    match outcome {
+        MetadataOutcome::Group(group) => Ok(group),
+        MetadataOutcome::Topic(_) | MetadataOutcome::Deleted => Err(unexpected_outcome()),
+    }
+}
+
+fn unexpected_outcome() -> Status {
+    Status::internal("the metadata service answered something else than was asked")
+}
+
+fn failed(error: MetadataError) -> Status {
+    match error {
+        MetadataError::Refused(refusal) => refused(&refusal),
+        MetadataError::Unavailable(_) => Status::unavailable(error.to_string()),
+        MetadataError::Unknown(_) => Status::unknown(error.to_string()),
+    }
+}
+
+fn refused(refusal: &MetadataRefusal) -> Status {
+    let text = refusal.to_string();
+    match refusal {
+        MetadataRefusal::TopicExists(_) | MetadataRefusal::GroupExists(_) => Status::already_exists(text),
+        MetadataRefusal::TopicNotFound(_) | MetadataRefusal::GroupNotFound(_) => Status::not_found(text),
+        MetadataRefusal::QueuesShrink { .. } | MetadataRefusal::DerivedTopic(_) => Status::failed_precondition(text),
+        MetadataRefusal::QueueCount { .. } | MetadataRefusal::MaxAttempts { .. } | MetadataRefusal::Backoff(_) => {
+            Status::invalid_argument(text)
+        }
+    }
+}
+
+fn store_failed(error: StoreError) -> Status {
+    match error {
+        StoreError::Busy(_) | StoreError::ShuttingDown => Status::unavailable(error.to_string()),
+        StoreError::DiskFull(_) | StoreError::WritesStopped(_) | StoreError::Unreadable(_) => {
+            Status::internal(error.to_string())
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What an operator may choose about the proxy. `deploy` fills it from file, environment and flags.
+
+use crate::translate::AdvertisedEndpoints;
+use gantry_proto::model::limits;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Queues of a topic that is created without saying how many.
+pub const QUEUE_COUNT_DEFAULT: u32 = 8;
+
+/// Configuration of a proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProxyConfig {
+    /// Where to listen, for TLS and plaintext alike. Port 0 takes any free port.
+    pub listen: SocketAddr,
+    /// What routes tell clients to connect to. `None`: what the client itself used to ask, which is right behind NAT,
+    /// port mappings and Kubernetes services.
+    pub advertised_endpoints: Option<AdvertisedEndpoints>,
+    /// Connections at one time. One more is closed at once.
+    pub connections_max: usize,
+    /// How long a new connection may take to send its first byte and to finish a TLS handshake, together.
+    pub handshake_timeout: Duration,
+    /// How long calls in flight may go on after the shutdown began.
+    pub drain_timeout: Duration,
+    /// Queues of topics that are created when a client asks for their route. `None`: unknown topics are refused.
+    pub auto_create_topics: Option<u32>,
+    /// Creates consumer groups when a consumer first names them.
+    pub auto_create_groups: bool,
+    /// Bytes of messages being sent at one time, over all clients.
+    pub send_bytes_inflight_max: usize,
+    /// Shortest invisible duration that a receive without automatic renewal may ask for.
+    pub invisible_duration_min: Duration,
+    /// The most a delivery time may lie ahead.
+    pub delivery_delay_max: Duration,
+    /// How long a receive may wait for messages.
+    pub long_polling_max: Duration,
+    /// A client that was not heard of for this long is gone. Clients send heartbeats every 10 to 30 s.
+    pub session_timeout: Duration,
+    /// How often leases of living clients are renewed. Well below [`limits::AUTO_RENEW_LEASE`].
+    pub renew_interval: Duration,
+    /// When settings are sent a second time on a new telemetry stream: some clients miss the first reply.
+    pub settings_resend_after: Duration,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> ProxyConfig {
+        ProxyConfig {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8081)),
+            advertised_endpoints: None,
+            connections_max: 10_000,
+            handshake_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+            auto_create_topics: Some(QUEUE_COUNT_DEFAULT),
+            auto_create_groups: true,
+            send_bytes_inflight_max: 256 << 20,
+            invisible_duration_min: limits::INVISIBLE_DURATION_MIN,
+            delivery_delay_max: Duration::from_secs(40 * 24 * 3600),
+            long_polling_max: limits::LONG_POLLING_MAX,
+            session_timeout: Duration::from_secs(120),
+            renew_interval: Duration::from_secs(15),
+            settings_resend_after: Duration::from_secs(1),
+        }
+    }
+}

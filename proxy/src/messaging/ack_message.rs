@@ -1,0 +1,139 @@
+//! Deliveries are done.
+
+use super::Messaging;
+use super::unary::Unary;
+use crate::context::RequestContext;
+use crate::metrics::Rpc;
+use crate::translate::{self, Refusal, resource_name};
+use gantry_proto::contract::AckRequest;
+use gantry_proto::model::{Group, ReceiptHandle, Topic};
+use gantry_proto::wire::v2::{
+    AckMessageEntry, AckMessageRequest, AckMessageResponse, AckMessageResultEntry, Code, Resource, Status,
+};
+use std::sync::Arc;
+
+pub(super) struct AckMessage;
+
+impl Unary for AckMessage {
+    const RPC: Rpc = Rpc::AckMessage;
+    type Request = AckMessageRequest;
+    type Reply = AckMessageResponse;
+
+    async fn answer(
+        messaging: &Messaging,
+        _: &RequestContext<'_>,
+        request: AckMessageRequest,
+    ) -> Result<AckMessageResponse, Refusal> {
+        let place = delivery_place(messaging, request.topic.as_ref(), request.group.as_ref())?;
+        if request.entries.is_empty() {
+            return Err(Refusal::new(Code::BadRequest, "the acknowledgement names no message"));
+        }
+        let statuses = match place {
+            Some(DeliveryPlace { topic, group }) => {
+                let handles = request
+                    .entries
+                    .iter()
+                    .map(|e| ReceiptHandle(e.receipt_handle.clone()))
+                    .collect();
+                let results = messaging
+                    .store
+                    .ack(AckRequest {
+                        group: group.id,
+                        topic: topic.id,
+                        handles,
+                    })
+                    .await?;
+                results
+                    .into_iter()
+                    .map(|result| result.map_or_else(|e| Refusal::from(e).into_status(), |()| translate::ok()))
+                    .collect()
+            }
+            None => vec![place_is_gone().into_status(); request.entries.len()],
+        };
+        Ok(reply(request.entries, statuses))
+    }
+}
+
+/// The topic and the group of a delivery.
+pub(super) struct DeliveryPlace {
+    pub(super) topic: Arc<Topic>,
+    pub(super) group: Arc<Group>,
+}
+
+/// Where a delivery was made. `None`: one of them is gone, and with it the delivery.
+pub(super) fn delivery_place(
+    messaging: &Messaging,
+    topic: Option<&Resource>,
+    group: Option<&Resource>,
+) -> Result<Option<DeliveryPlace>, Refusal> {
+    let topic = messaging
+        .directory
+        .topic(resource_name(topic))
+        .map_err(|error| Refusal::illegal_topic(&error))?;
+    let group = messaging
+        .directory
+        .group(resource_name(group))
+        .map_err(|error| Refusal::illegal_group(&error))?;
+    Ok(topic.zip(group).map(|(topic, group)| DeliveryPlace { topic, group }))
+}
+
+/// Permanent, and said with the one code that stops a consumer from asking again.
+pub(super) fn place_is_gone() -> Refusal {
+    Refusal::new(
+        Code::InvalidReceiptHandle,
+        "the topic or the consumer group of this delivery does not exist",
+    )
+}
+
+/// One result per entry, in their order; at the top the code that all share.
+fn reply(entries: Vec<AckMessageEntry>, statuses: Vec<Status>) -> AckMessageResponse {
+    let results: Vec<AckMessageResultEntry> = (entries.into_iter().zip(statuses))
+        .map(|(entry, status)| AckMessageResultEntry {
+            message_id: entry.message_id,
+            receipt_handle: entry.receipt_handle,
+            status: Some(status),
+        })
+        .collect();
+    let first = results
+        .first()
+        .and_then(|result| result.status.clone())
+        .unwrap_or_else(translate::ok);
+    let all_alike = results
+        .iter()
+        .all(|result| result.status.as_ref().is_some_and(|status| status.code == first.code));
+    let top = if all_alike {
+        first
+    } else {
+        translate::status(Code::MultipleResults, "some entries differ: see the status of each")
+    };
+    AckMessageResponse {
+        status: Some(top),
+        entries: results,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_top_status_is_what_the_entries_share() {
+        let entry = |id: &str| AckMessageEntry {
+            message_id: id.to_owned(),
+            ..AckMessageEntry::default()
+        };
+        let gone = || place_is_gone().into_status();
+        for (statuses, top) in [
+            (vec![translate::ok(), translate::ok()], Code::Ok),
+            (vec![gone(), gone()], Code::InvalidReceiptHandle),
+            (vec![translate::ok(), gone()], Code::MultipleResults),
+        ] {
+            let reply = reply(vec![entry("a"), entry("b")], statuses.clone());
+            assert_eq!(reply.status.unwrap().code(), top);
+            let ids: Vec<_> = reply.entries.iter().map(|entry| entry.message_id.as_str()).collect();
+            assert_eq!(ids, ["a", "b"]);
+            let told: Vec<_> = reply.entries.into_iter().filter_map(|entry| entry.status).collect();
+            assert_eq!(told, statuses);
+        }
+    }
+}

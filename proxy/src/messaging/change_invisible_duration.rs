@@ -1,0 +1,65 @@
+//! A delivery shall come back at another time. Zero means now: it is how consumers say "again, please".
+
+use super::Messaging;
+use super::ack_message::{DeliveryPlace, delivery_place, place_is_gone};
+use super::unary::Unary;
+use crate::context::RequestContext;
+use crate::metrics::Rpc;
+use crate::translate::{self, Refusal};
+use gantry_proto::contract::ChangeInvisibleRequest;
+use gantry_proto::model::{ReceiptHandle, limits};
+use gantry_proto::wire::v2::{ChangeInvisibleDurationRequest, ChangeInvisibleDurationResponse, Code};
+
+pub(super) struct ChangeInvisibleDuration;
+
+impl Unary for ChangeInvisibleDuration {
+    const RPC: Rpc = Rpc::ChangeInvisibleDuration;
+    type Request = ChangeInvisibleDurationRequest;
+    type Reply = ChangeInvisibleDurationResponse;
+
+    async fn answer(
+        messaging: &Messaging,
+        _: &RequestContext<'_>,
+        mut request: ChangeInvisibleDurationRequest,
+    ) -> Result<ChangeInvisibleDurationResponse, Refusal> {
+        let old = std::mem::take(&mut request.receipt_handle);
+        // Clients put the answer's handle in the place of theirs before they look at the status.
+        Ok(match change(messaging, request, ReceiptHandle(old.clone())).await {
+            Ok(new) => ChangeInvisibleDurationResponse {
+                status: Some(translate::ok()),
+                receipt_handle: new.0,
+            },
+            Err(refusal) => ChangeInvisibleDurationResponse {
+                status: Some(refusal.into_status()),
+                receipt_handle: old,
+            },
+        })
+    }
+}
+
+async fn change(
+    messaging: &Messaging,
+    request: ChangeInvisibleDurationRequest,
+    handle: ReceiptHandle,
+) -> Result<ReceiptHandle, Refusal> {
+    let place = delivery_place(messaging, request.topic.as_ref(), request.group.as_ref())?;
+    let invisible = translate::duration(&request.invisible_duration.unwrap_or_default())
+        .filter(|invisible| *invisible <= limits::INVISIBLE_DURATION_MAX)
+        .ok_or_else(|| {
+            let max = limits::INVISIBLE_DURATION_MAX.as_secs();
+            Refusal::new(
+                Code::IllegalInvisibleTime,
+                format!("the invisible duration must be 0 to {max} s"),
+            )
+        })?;
+    let DeliveryPlace { topic, group } = place.ok_or_else(place_is_gone)?;
+    let suspend = request.suspend.unwrap_or(false);
+    let change = ChangeInvisibleRequest {
+        group: group.id,
+        topic: topic.id,
+        handle,
+        invisible,
+        suspend,
+    };
+    Ok(messaging.store.change_invisible(change).await?)
+}

@@ -1,0 +1,41 @@
+//! A consumer gives up on a message.
+
+use super::Messaging;
+use super::ack_message::{DeliveryPlace, delivery_place, place_is_gone};
+use super::unary::Unary;
+use crate::context::RequestContext;
+use crate::metrics::Rpc;
+use crate::translate::{self, Refusal};
+use gantry_proto::contract::DeadLetterRequest;
+use gantry_proto::model::ReceiptHandle;
+use gantry_proto::wire::v2::{ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse};
+
+pub(super) struct ForwardMessageToDeadLetterQueue;
+
+impl Unary for ForwardMessageToDeadLetterQueue {
+    const RPC: Rpc = Rpc::ForwardMessageToDeadLetterQueue;
+    type Request = ForwardMessageToDeadLetterQueueRequest;
+    type Reply = ForwardMessageToDeadLetterQueueResponse;
+
+    async fn answer(
+        messaging: &Messaging,
+        _: &RequestContext<'_>,
+        request: ForwardMessageToDeadLetterQueueRequest,
+    ) -> Result<ForwardMessageToDeadLetterQueueResponse, Refusal> {
+        let DeliveryPlace { topic, group } =
+            delivery_place(messaging, request.topic.as_ref(), request.group.as_ref())?.ok_or_else(place_is_gone)?;
+        let handle = ReceiptHandle(request.receipt_handle);
+        let letter = DeadLetterRequest {
+            group: group.id,
+            topic: topic.id,
+            handle,
+        };
+        messaging.store.forward_to_dead_letter(letter).await?;
+        messaging
+            .metrics
+            .forwarded_to_dead_letter(topic.name.as_str(), group.name.as_str());
+        Ok(ForwardMessageToDeadLetterQueueResponse {
+            status: Some(translate::ok()),
+        })
+    }
+}

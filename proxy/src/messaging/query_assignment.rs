@@ -1,0 +1,39 @@
+//! Which queues a push consumer polls.
+
+use super::Messaging;
+use super::query_route::told_endpoints;
+use super::unary::Unary;
+use crate::context::RequestContext;
+use crate::metrics::Rpc;
+use crate::translate::{self, Refusal};
+use gantry_proto::wire::v2::{QueryAssignmentRequest, QueryAssignmentResponse};
+
+pub(super) struct QueryAssignment;
+
+impl Unary for QueryAssignment {
+    const RPC: Rpc = Rpc::QueryAssignment;
+    type Request = QueryAssignmentRequest;
+    type Reply = QueryAssignmentResponse;
+
+    async fn answer(
+        messaging: &Messaging,
+        context: &RequestContext<'_>,
+        request: QueryAssignmentRequest,
+    ) -> Result<QueryAssignmentResponse, Refusal> {
+        let name = translate::topic_name(request.topic.as_ref())?;
+        let group = translate::group_name(request.group.as_ref())?;
+        let topic = messaging.directory.topic_or_create(&name).await?;
+        // A group that cannot be made is no reason to stop a consumer here: it is told when it receives.
+        let fifo = messaging
+            .directory
+            .group_or_create(&group)
+            .await
+            .is_ok_and(|group| group.fifo);
+        let endpoints = told_endpoints(messaging, context, request.endpoints);
+        let assignments = translate::assignments(&topic, fifo, &request.topic.unwrap_or_default(), &endpoints);
+        Ok(QueryAssignmentResponse {
+            status: Some(translate::ok()),
+            assignments,
+        })
+    }
+}

@@ -1,0 +1,257 @@
+//! A consumer asks for messages and waits for them. The answer is a stream: a status, the messages, and at last the
+//! server's time, without which some clients throw the messages away.
+//!
+//! Deliveries are written from the stored bytes. What the transport did not take before the client went away is handed
+//! back to the store.
+
+mod reply;
+
+use super::{Answer, Caller, Messaging};
+use crate::context::RequestContext;
+use crate::metrics::Rpc;
+use crate::session::Session;
+use crate::translate::{self, Refusal};
+use gantry_proto::contract::{PopReply, PopRequest};
+use gantry_proto::model::limits::{self, AUTO_RENEW_LEASE, GRPC_MESSAGE_BYTES_MAX, RECEIVE_BATCH_MAX};
+use gantry_proto::model::{ClientHash, FilterExpression};
+use gantry_proto::wire::v2::{self, Code, FilterType, ReceiveMessageRequest};
+use hyper::body::Incoming;
+use reply::{Deliveries, ReceiveCodec, ReceiveReply};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::server::Grpc;
+
+/// Answers arrive this long before the client gives up: messages that come too late stay hidden for nothing.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(200);
+/// What clients add to their waiting time to get their deadline.
+const CLIENT_MARGIN: Duration = Duration::from_secs(3);
+
+/// Decodes, receives, and streams the answer.
+pub(super) async fn call(caller: Arc<Caller>, request: http::Request<Incoming>) -> Answer {
+    let service = tower::service_fn(async |request: tonic::Request<ReceiveMessageRequest>| {
+        let started = Instant::now();
+        let (metadata, _, request) = request.into_parts();
+        let messaging = &caller.messaging;
+        let reply = match RequestContext::new(&metadata, &caller.connection) {
+            Err(refusal) => ReceiveReply::refused(refusal, None),
+            Ok(context) => receive(messaging, &context, request)
+                .await
+                .unwrap_or_else(|refusal| ReceiveReply::refused(refusal, Some(messaging.clock.now()))),
+        };
+        messaging
+            .metrics
+            .answered(Rpc::ReceiveMessage, reply.code(), started.elapsed());
+        Ok::<_, tonic::Status>(tonic::Response::new(reply))
+    });
+    let mut grpc = Grpc::new(ReceiveCodec).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+    Ok(grpc.server_streaming(service, request).await)
+}
+
+async fn receive(
+    messaging: &Arc<Messaging>,
+    context: &RequestContext<'_>,
+    request: ReceiveMessageRequest,
+) -> Result<ReceiveReply, Refusal> {
+    let session = if request.auto_renew {
+        Some(messaging.sessions.receiving(context.client_id))
+    } else {
+        messaging.sessions.touch(context.client_id)
+    };
+    let wait = waiting_time(
+        &request,
+        session.as_deref(),
+        context.timeout(),
+        messaging.config.long_polling_max,
+    );
+    let named = request.message_queue.and_then(|queue| queue.topic).unwrap_or_default();
+    let topic = messaging
+        .directory
+        .topic(&named.name)
+        .map_err(|error| Refusal::illegal_topic(&error))?;
+    let group_name = translate::group_name(request.group.as_ref())?;
+    let invisible = if request.auto_renew {
+        AUTO_RENEW_LEASE
+    } else {
+        invisible_duration(
+            request.invisible_duration.as_ref(),
+            messaging.config.invisible_duration_min,
+        )?
+    };
+    let filter = filter(request.filter_expression.as_ref())?;
+    let topic = topic.ok_or_else(|| Refusal::topic_not_found(&named.name))?;
+    let group = messaging.directory.group_or_create(&group_name).await?;
+
+    let pop = PopRequest {
+        group: group.id,
+        topic: topic.id,
+        filter,
+        batch_max: u32::try_from(request.batch_size)
+            .unwrap_or(1)
+            .clamp(1, RECEIVE_BATCH_MAX),
+        invisible,
+        owner: request.auto_renew.then(|| ClientHash::of(context.client_id)),
+        wait,
+    };
+    let popped = pop_until_someone_leaves(messaging, session.as_deref(), pop).await?;
+    let deliveries = Deliveries::new(
+        messaging.clone(),
+        &topic,
+        &group,
+        &named,
+        context.connection,
+        popped.messages,
+    );
+    if session.is_some_and(|session| request.auto_renew && session.ended.is_cancelled()) {
+        // The client said goodbye while messages were on their way to it: dropping them hands them back.
+        drop(deliveries);
+        return Ok(ReceiveReply::nothing(messaging.clock.now()));
+    }
+    Ok(ReceiveReply::of(deliveries))
+}
+
+/// Pops, and ends early with nothing when this proxy drains or the client says goodbye. A pop that is dropped takes no
+/// message with it.
+async fn pop_until_someone_leaves(
+    messaging: &Messaging,
+    session: Option<&Session>,
+    pop: PopRequest,
+) -> Result<PopReply, Refusal> {
+    let goodbye = async {
+        match session {
+            Some(session) => session.ended.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        reply = messaging.store.pop(pop) => Ok(reply?),
+        () = messaging.drain.cancelled() => Ok(PopReply::default()),
+        () = goodbye => Ok(PopReply::default()),
+    }
+}
+
+/// How long to wait when there is nothing: what the request asks for, else the client's settings, else what its deadline
+/// suggests; never longer than we allow, and always done before the deadline. Short waits are honoured.
+fn waiting_time(
+    request: &ReceiveMessageRequest,
+    session: Option<&Session>,
+    timeout: Option<Duration>,
+    max: Duration,
+) -> Duration {
+    let wished = (request.long_polling_timeout.as_ref().map(translate::duration_or_zero))
+        .or_else(|| session?.long_polling_wish().as_ref().map(translate::duration_or_zero))
+        .or_else(|| Some(timeout?.saturating_sub(CLIENT_MARGIN)))
+        .unwrap_or(max);
+    let bound = timeout.map_or(max, |timeout| timeout.saturating_sub(DEADLINE_MARGIN));
+    wished.min(max).min(bound)
+}
+
+fn invisible_duration(asked: Option<&prost_types::Duration>, min: Duration) -> Result<Duration, Refusal> {
+    let max = limits::INVISIBLE_DURATION_MAX;
+    asked
+        .and_then(translate::duration)
+        .filter(|asked| (min..=max).contains(asked))
+        .ok_or_else(|| {
+            Refusal::new(
+                Code::IllegalInvisibleTime,
+                format!(
+                    "the invisible duration must be {} to {} s",
+                    min.as_secs_f32(),
+                    max.as_secs()
+                ),
+            )
+        })
+}
+
+fn filter(expression: Option<&v2::FilterExpression>) -> Result<FilterExpression, Refusal> {
+    let Some(expression) = expression else {
+        return Ok(FilterExpression::ALL);
+    };
+    match expression.r#type() {
+        FilterType::Tag | FilterType::Unspecified => Ok(FilterExpression::parse_tag(&expression.expression)?),
+        FilterType::Sql if expression.expression.trim().is_empty() => Err(Refusal::new(
+            Code::IllegalFilterExpression,
+            "the SQL expression is empty",
+        )),
+        FilterType::Sql => Err(Refusal::not_implemented("SQL filters")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: Duration = Duration::from_secs(20);
+
+    fn wish(millis: Option<i64>) -> ReceiveMessageRequest {
+        let wire = |millis: i64| prost_types::Duration {
+            seconds: millis / 1000,
+            nanos: (millis % 1000) as i32 * 1_000_000,
+        };
+        ReceiveMessageRequest {
+            long_polling_timeout: millis.map(wire),
+            ..ReceiveMessageRequest::default()
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_before_the_deadline_and_never_exceeds_our_bound() {
+        let seconds = |s: u64| Some(Duration::from_secs(s));
+        for (asked, timeout, expected) in [
+            (Some(5_000), seconds(8), Duration::from_secs(5)),
+            (Some(40_000), seconds(60), MAX),
+            // Rust leaves no margin: deadline = waiting time.
+            (Some(5_000), seconds(5), Duration::from_millis(4_800)),
+            (Some(300), seconds(3), Duration::from_millis(300)),
+            (Some(0), seconds(3), Duration::ZERO),
+            (Some(-1), seconds(3), Duration::ZERO),
+            (Some(5_000), Some(Duration::from_millis(100)), Duration::ZERO),
+            (Some(5_000), None, Duration::from_secs(5)),
+            // Go's simple consumer tells its waiting time only by its deadline.
+            (None, seconds(8), Duration::from_secs(5)),
+            (None, seconds(2), Duration::ZERO),
+            (None, seconds(1 << 40), MAX),
+            (None, None, MAX),
+        ] {
+            assert_eq!(
+                waiting_time(&wish(asked), None, timeout, MAX),
+                expected,
+                "{asked:?} {timeout:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn invisible_durations_have_bounds() {
+        let wire = |seconds| prost_types::Duration { seconds, nanos: 0 };
+        let min = Duration::from_secs(10);
+        assert_eq!(invisible_duration(Some(&wire(10)), min).unwrap(), min);
+        assert!(invisible_duration(Some(&wire(12 * 3600)), min).is_ok());
+        for asked in [None, Some(wire(9)), Some(wire(-1)), Some(wire(12 * 3600 + 1))] {
+            let refusal = invisible_duration(asked.as_ref(), min).unwrap_err();
+            assert_eq!(refusal.code, Code::IllegalInvisibleTime);
+        }
+    }
+
+    #[test]
+    fn filters_are_tags_for_now() {
+        let expression = |kind: FilterType, text: &str| v2::FilterExpression {
+            r#type: kind as i32,
+            expression: text.to_owned(),
+        };
+        assert_eq!(filter(None).unwrap(), FilterExpression::ALL);
+        assert_eq!(
+            filter(Some(&expression(FilterType::Unspecified, ""))).unwrap(),
+            FilterExpression::ALL
+        );
+        assert!(filter(Some(&expression(FilterType::Tag, "a || b"))).is_ok());
+        for (kind, text, code) in [
+            (FilterType::Tag, "||", Code::IllegalFilterExpression),
+            (FilterType::Sql, "", Code::IllegalFilterExpression),
+            (FilterType::Sql, "a > 1", Code::NotImplemented),
+        ] {
+            assert_eq!(filter(Some(&expression(kind, text))).unwrap_err().code, code);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The answer of a receive as a stream, and how its elements become bytes.
+
+use crate::context::ConnectionInfo;
+use crate::messaging::Messaging;
+use crate::messaging::unary::request_buffer;
+use crate::translate::{DeliveryFrame, DeliveryShape, Refusal, ok, timestamp_to_wire};
+use futures_util::Stream;
+use gantry_proto::contract::PoppedMessage;
+use gantry_proto::model::{Group, GroupId, Timestamp, Topic, TopicId};
+use gantry_proto::wire::v2::receive_message_response::Content;
+use gantry_proto::wire::v2::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource, Status};
+use prost::Message as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
+use tonic_prost::ProstDecoder;
+
+/// Status, messages, time: in this order, the first always, the last unless the call was refused before it was looked at.
+/// Never waits: everything is there when the stream begins.
+pub(super) struct ReceiveReply {
+    status: Option<Status>,
+    deliveries: Option<Deliveries>,
+    ends_with: Option<End>,
+    code: i32,
+}
+
+/// How the time at the end is known.
+enum End {
+    At(Timestamp),
+    /// Asked for when all messages were written.
+    Now(Arc<Messaging>),
+}
+
+/// Messages on their way to a consumer. Those that are left when it is dropped go back to the store.
+pub(super) struct Deliveries {
+    messaging: Arc<Messaging>,
+    group: GroupId,
+    topic: TopicId,
+    shape: DeliveryShape,
+    unsent: std::vec::IntoIter<PoppedMessage>,
+}
+
+/// An element of the stream.
+pub(super) enum ReceiveItem {
+    Status(Status),
+    Delivery(DeliveryFrame),
+    Time(Timestamp),
+}
+
+impl ReceiveReply {
+    /// Why not. Without a time when the client is not even known.
+    pub(super) fn refused(refusal: Refusal, now: Option<Timestamp>) -> ReceiveReply {
+        tracing::debug!(rpc = "ReceiveMessage", code = ?refusal.code, reason = %refusal.message, "refused");
+        ReceiveReply::only(refusal.into_status(), now)
+    }
+
+    /// The wait is over and there was no message.
+    pub(super) fn nothing(now: Timestamp) -> ReceiveReply {
+        let status = Status {
+            code: Code::MessageNotFound as i32,
+            message: "no message at present".to_owned(),
+        };
+        ReceiveReply::only(status, Some(now))
+    }
+
+    /// Messages, or the news that there are none.
+    pub(super) fn of(deliveries: Deliveries) -> ReceiveReply {
+        if deliveries.unsent.len() == 0 {
+            return ReceiveReply::nothing(deliveries.messaging.clock.now());
+        }
+        let ends_with = Some(End::Now(deliveries.messaging.clone()));
+        ReceiveReply {
+            status: Some(ok()),
+            deliveries: Some(deliveries),
+            ends_with,
+            code: Code::Ok as i32,
+        }
+    }
+
+    /// The status code that leads.
+    pub(super) fn code(&self) -> i32 {
+        self.code
+    }
+
+    fn only(status: Status, now: Option<Timestamp>) -> ReceiveReply {
+        let code = status.code;
+        ReceiveReply {
+            status: Some(status),
+            deliveries: None,
+            ends_with: now.map(End::At),
+            code,
+        }
+    }
+
+    fn next(&mut self) -> Option<ReceiveItem> {
+        if let Some(status) = self.status.take() {
+            return Some(ReceiveItem::Status(status));
+        }
+        if let Some(frame) = self.deliveries.as_mut().and_then(Deliveries::next) {
+            return Some(ReceiveItem::Delivery(frame));
+        }
+        self.deliveries = None;
+        let now = match self.ends_with.take()? {
+            End::At(time) => time,
+            End::Now(messaging) => messaging.clock.now(),
+        };
+        Some(ReceiveItem::Time(now))
+    }
+}
+
+impl Stream for ReceiveReply {
+    type Item = Result<ReceiveItem, tonic::Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.next().map(Ok))
+    }
+}
+
+impl Deliveries {
+    /// Counts them as delivered, too.
+    pub(super) fn new(
+        messaging: Arc<Messaging>,
+        topic: &Topic,
+        group: &Group,
+        named: &Resource,
+        connection: &ConnectionInfo,
+        messages: Vec<PoppedMessage>,
+    ) -> Deliveries {
+        if !messages.is_empty() {
+            let bytes = messages.iter().map(|popped| popped.message.body.len() as u64).sum();
+            (messaging.metrics)
+                .delivery_meters((topic.id, topic.name.as_str()), (group.id, group.name.as_str()))
+                .delivered(messages.len() as u64, bytes);
+        }
+        Deliveries {
+            messaging,
+            group: group.id,
+            topic: topic.id,
+            shape: DeliveryShape::new(named, &connection.local_text),
+            unsent: messages.into_iter(),
+        }
+    }
+
+    fn next(&mut self) -> Option<DeliveryFrame> {
+        for popped in self.unsent.by_ref() {
+            let (queue, offset) = (popped.queue, popped.queue_offset);
+            match self.shape.frame(popped) {
+                Ok(frame) => return Some(frame),
+                // Its attempts run out and it ends up where an operator can find it.
+                Err(error) => {
+                    tracing::error!(topic = %self.topic, %queue, %offset, %error, "a stored message cannot be delivered");
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Deliveries {
+    fn drop(&mut self) {
+        let handles = self.unsent.by_ref().map(|popped| popped.handle).collect();
+        self.messaging.handback.unsent(self.group, self.topic, handles);
+    }
+}
+
+/// Requests as usual, answers as above.
+pub(super) struct ReceiveCodec;
+
+/// Writes deliveries from their stored bytes.
+pub(super) struct ReceiveEncoder;
+
+impl Codec for ReceiveCodec {
+    type Encode = ReceiveItem;
+    type Decode = ReceiveMessageRequest;
+    type Encoder = ReceiveEncoder;
+    type Decoder = ProstDecoder<ReceiveMessageRequest>;
+
+    fn encoder(&mut self) -> ReceiveEncoder {
+        ReceiveEncoder
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstDecoder::new(request_buffer())
+    }
+}
+
+impl Encoder for ReceiveEncoder {
+    type Item = ReceiveItem;
+    type Error = tonic::Status;
+
+    fn encode(&mut self, item: ReceiveItem, buffer: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
+        let content = match item {
+            ReceiveItem::Delivery(frame) => {
+                buffer.reserve(frame.len());
+                frame.encode(buffer);
+                return Ok(());
+            }
+            ReceiveItem::Status(status) => Content::Status(status),
+            ReceiveItem::Time(time) => Content::DeliveryTimestamp(timestamp_to_wire(time)),
+        };
+        ReceiveMessageResponse { content: Some(content) }
+            .encode(buffer)
+            .map_err(|error| tonic::Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        // Messages are put together until this many bytes are there; a slow reader leaves the others unsent.
+        BufferSettings::new(1 << 10, 32 << 10)
+    }
+}

@@ -1,0 +1,218 @@
+//! A client's long-lived stream: it sends its settings, gets the server's, and hears commands.
+//!
+//! Clients do not start before the first settings answer, and several never open a second stream: it is answered at
+//! once, kept open, and ended only with gRPC's OK, even where the client is at fault (a status command says why then).
+
+use super::unary::UnaryCodec;
+use super::{Answer, Caller, Messaging};
+use crate::context::RequestContext;
+use crate::metrics::Rpc;
+use crate::session::Session;
+use crate::translate::{self, ClientKind, Refusal};
+use futures_util::stream::{self, Stream};
+use gantry_proto::model::Group;
+use gantry_proto::wire::v2::telemetry_command::Command;
+use gantry_proto::wire::v2::{Settings, TelemetryCommand};
+use hyper::body::Incoming;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+use tonic::server::Grpc;
+
+/// Commands that may wait for a client that reads slowly.
+const COMMANDS_MAX: usize = 16;
+
+/// Opens a stream. The headers go back at once: some clients wait for them before they send anything.
+pub(super) async fn call(caller: Arc<Caller>, request: http::Request<Incoming>) -> Answer {
+    let service = tower::service_fn(async |request: tonic::Request<tonic::Streaming<TelemetryCommand>>| {
+        let (metadata, _, inbound) = request.into_parts();
+        Ok::<_, tonic::Status>(tonic::Response::new(commands(TelemetryStream::new(
+            caller.clone(),
+            metadata,
+            inbound,
+        ))))
+    });
+    Ok(Grpc::new(UnaryCodec::<TelemetryCommand, TelemetryCommand>::new())
+        .streaming(service, request)
+        .await)
+}
+
+/// A group is different now: its consumers learn of it without waiting for their next settings.
+pub(crate) fn push_group_settings(messaging: &Messaging, group: &Group) {
+    for session in messaging.sessions.members(&group.name) {
+        let Some(settings) = session.settings() else { continue };
+        let reply = translate::settings_reply(&settings, Some(group), messaging.config.long_polling_max);
+        if !session.send(settings_command(reply)) {
+            tracing::debug!(client_id = session.client_id(), group = %group.name, "settings could not be pushed");
+        }
+    }
+}
+
+struct TelemetryStream {
+    caller: Arc<Caller>,
+    metadata: MetadataMap,
+    inbound: tonic::Streaming<TelemetryCommand>,
+    commands: mpsc::Sender<TelemetryCommand>,
+    waiting_commands: mpsc::Receiver<TelemetryCommand>,
+    session: Option<Arc<Session>>,
+    resend: Resend,
+    /// Nothing follows any more.
+    finished: bool,
+}
+
+/// The second sending of the settings, once per stream.
+enum Resend {
+    NotDue,
+    At(Instant),
+    Done,
+}
+
+/// What a stream wakes up for.
+enum Event {
+    Drain,
+    Inbound(Result<Option<TelemetryCommand>, tonic::Status>),
+    Outbound(TelemetryCommand),
+    ResendDue,
+}
+
+fn commands(stream: TelemetryStream) -> impl Stream<Item = Result<TelemetryCommand, tonic::Status>> + Send + 'static {
+    stream::unfold(stream, |mut stream| async move {
+        let command = stream.next().await?;
+        Some((Ok(command), stream))
+    })
+}
+
+impl TelemetryStream {
+    fn new(caller: Arc<Caller>, metadata: MetadataMap, inbound: tonic::Streaming<TelemetryCommand>) -> TelemetryStream {
+        let (commands, waiting_commands) = mpsc::channel(COMMANDS_MAX);
+        TelemetryStream {
+            caller,
+            metadata,
+            inbound,
+            commands,
+            waiting_commands,
+            session: None,
+            resend: Resend::NotDue,
+            finished: false,
+        }
+    }
+
+    /// The next command for the client; `None` ends the stream with OK.
+    async fn next(&mut self) -> Option<TelemetryCommand> {
+        if self.finished {
+            return None;
+        }
+        if let Err(refusal) = RequestContext::new(&self.metadata, &self.caller.connection) {
+            return Some(self.finish(refusal));
+        }
+        loop {
+            match self.event().await {
+                // The client closed its side, or its connection broke.
+                Event::Drain | Event::Inbound(Ok(None) | Err(_)) => return None,
+                Event::Inbound(Ok(Some(command))) => {
+                    // Answers to commands that we do not send yet, and whatever newer clients say, are not for us.
+                    if let Some(Command::Settings(settings)) = command.command {
+                        return Some(self.settings(settings).await);
+                    }
+                }
+                Event::Outbound(command) => return Some(command),
+                Event::ResendDue => {
+                    self.resend = Resend::Done;
+                    if let Some(command) = self.settings_again() {
+                        return Some(command);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        let due = match self.resend {
+            Resend::At(due) => Some(due),
+            Resend::NotDue | Resend::Done => None,
+        };
+        tokio::select! {
+            biased;
+            () = self.caller.messaging.drain.cancelled() => Event::Drain,
+            inbound = self.inbound.message() => Event::Inbound(inbound),
+            Some(command) = self.waiting_commands.recv() => Event::Outbound(command),
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::ResendDue,
+        }
+    }
+
+    async fn settings(&mut self, settings: Settings) -> TelemetryCommand {
+        let started = Instant::now();
+        let answer = self
+            .register(settings)
+            .await
+            .map_or_else(|refusal| self.finish(refusal), settings_command);
+        let code = answer.status.as_ref().map(|status| status.code).unwrap_or_default();
+        self.caller
+            .messaging
+            .metrics
+            .answered(Rpc::Telemetry, code, started.elapsed());
+        answer
+    }
+
+    async fn register(&mut self, settings: Settings) -> Result<Settings, Refusal> {
+        let messaging = &self.caller.messaging;
+        let context = RequestContext::new(&self.metadata, &self.caller.connection)?;
+        let kind = translate::client_kind(&settings)?;
+        let group = match &kind {
+            // A consumer starts without its group, too, and gets the defaults.
+            ClientKind::Consumer { group, .. } => messaging.directory.group_or_create(group).await.ok(),
+            ClientKind::Producer => None,
+        };
+        let reply = translate::settings_reply(&settings, group.as_deref(), messaging.config.long_polling_max);
+        let settings = Arc::new(settings);
+        let session = messaging
+            .sessions
+            .register(&context, kind, settings, self.commands.clone(), &messaging.metrics);
+        self.session = Some(session);
+        if let Resend::NotDue = self.resend {
+            self.resend = Resend::At(Instant::now() + messaging.config.settings_resend_after);
+        }
+        Ok(reply)
+    }
+
+    /// Some clients begin to listen only after the first answer went by.
+    fn settings_again(&self) -> Option<TelemetryCommand> {
+        let session = self.session.as_ref().filter(|session| !session.ended.is_cancelled())?;
+        let messaging = &self.caller.messaging;
+        let group = session
+            .group()
+            .and_then(|group| messaging.directory.view().group(group.as_str()));
+        let reply = translate::settings_reply(
+            &*session.settings()?,
+            group.as_deref(),
+            messaging.config.long_polling_max,
+        );
+        Some(settings_command(reply))
+    }
+
+    /// The last command: why the stream ends.
+    fn finish(&mut self, refusal: Refusal) -> TelemetryCommand {
+        tracing::debug!(rpc = "Telemetry", code = ?refusal.code, reason = %refusal.message, "refused");
+        self.finished = true;
+        TelemetryCommand {
+            status: Some(refusal.into_status()),
+            command: None,
+        }
+    }
+}
+
+impl Drop for TelemetryStream {
+    fn drop(&mut self) {
+        if let Some(session) = &self.session {
+            session.detach(&self.commands);
+        }
+    }
+}
+
+fn settings_command(settings: Settings) -> TelemetryCommand {
+    TelemetryCommand {
+        status: Some(translate::ok()),
+        command: Some(Command::Settings(settings)),
+    }
+}

@@ -1,0 +1,232 @@
+//! Clients that are alive: who they are, the settings they sent, and the way to send them commands.
+//!
+//! A session outlives its telemetry stream, because several clients never open a second one: it ends when the client says
+//! so or was not heard of for a while. Nothing here is durable; a client that reconnects to another proxy tells all of it
+//! again.
+
+use crate::context::RequestContext;
+use crate::metrics::Metrics;
+use crate::translate::{ClientKind, long_polling_wish};
+use gantry_proto::model::{ClientHash, GroupName};
+use gantry_proto::wire::v2::{Settings, TelemetryCommand};
+use metrics::Gauge;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// All sessions by client id.
+pub(crate) struct Sessions {
+    by_id: RwLock<HashMap<Arc<str>, Arc<Session>>>,
+}
+
+/// One client.
+pub(crate) struct Session {
+    client_id: Arc<str>,
+    /// Owner of its automatically renewed leases.
+    pub(crate) owner: ClientHash,
+    /// Ends with the session, and with it the client's parked receives.
+    pub(crate) ended: CancellationToken,
+    auto_renew: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    last_seen: Instant,
+    registration: Option<Registration>,
+    commands: Option<mpsc::Sender<TelemetryCommand>>,
+    /// The gauge that counts this client.
+    counted: Option<Gauge>,
+}
+
+/// What a client told in its settings.
+struct Registration {
+    kind: ClientKind,
+    settings: Arc<Settings>,
+}
+
+impl Sessions {
+    pub(crate) fn new() -> Sessions {
+        Sessions {
+            by_id: RwLock::default(),
+        }
+    }
+
+    /// Takes settings: the client is now known by them.
+    pub(crate) fn register(
+        &self,
+        context: &RequestContext<'_>,
+        kind: ClientKind,
+        settings: Arc<Settings>,
+        commands: mpsc::Sender<TelemetryCommand>,
+        metrics: &Metrics,
+    ) -> Arc<Session> {
+        let gauge = match &kind {
+            ClientKind::Producer => metrics.producer_connections(context.language(), context.version()),
+            ClientKind::Consumer { group, mode } => {
+                metrics.consumer_connections(group.as_str(), mode.as_str(), context.language(), context.version())
+            }
+        };
+        gauge.increment(1.0);
+        let session = self.get_or_insert(context.client_id);
+        let mut state = session.state.lock();
+        state.registration = Some(Registration { kind, settings });
+        state.commands = Some(commands);
+        if let Some(before) = state.counted.replace(gauge) {
+            before.decrement(1.0);
+        }
+        drop(state);
+        session
+    }
+
+    /// Notes a sign of life. `None`: this client never sent settings here.
+    pub(crate) fn heartbeat(&self, client_id: &str) -> Option<ClientKind> {
+        let session = self.by_id.read().get(client_id).cloned()?;
+        let mut state = session.state.lock();
+        let kind = state.registration.as_ref()?.kind.clone();
+        state.last_seen = Instant::now();
+        Some(kind)
+    }
+
+    /// Notes that a client receives with automatic renewal. It may not have sent settings yet: receiving is a sign of
+    /// life as well.
+    pub(crate) fn receiving(&self, client_id: &str) -> Arc<Session> {
+        let session = self.get_or_insert(client_id);
+        session.auto_renew.store(true, Ordering::Relaxed);
+        session
+    }
+
+    /// A client's session, if it has one. Its calling is a sign of life.
+    pub(crate) fn touch(&self, client_id: &str) -> Option<Arc<Session>> {
+        let session = self.by_id.read().get(client_id).cloned()?;
+        session.state.lock().last_seen = Instant::now();
+        Some(session)
+    }
+
+    /// Ends a session that has settings.
+    pub(crate) fn terminate(&self, client_id: &str) -> Option<Arc<Session>> {
+        let mut all = self.by_id.write();
+        all.get(client_id)
+            .filter(|session| session.state.lock().registration.is_some())?;
+        let session = all.remove(client_id)?;
+        drop(all);
+        session.end();
+        Some(session)
+    }
+
+    /// Ends the sessions of clients that were silent for longer than `timeout` and returns them.
+    pub(crate) fn expire(&self, timeout: Duration) -> Vec<Arc<Session>> {
+        let now = Instant::now();
+        let silent = |session: &Session| now.duration_since(session.state.lock().last_seen) > timeout;
+        let expired: Vec<Arc<Session>> = self
+            .by_id
+            .write()
+            .extract_if(|_, session| silent(session))
+            .map(|(_, session)| session)
+            .collect();
+        for session in &expired {
+            session.end();
+        }
+        expired
+    }
+
+    /// Owners of leases that must be renewed.
+    pub(crate) fn renewing(&self) -> Vec<ClientHash> {
+        (self.by_id.read().values())
+            .filter(|session| session.renews())
+            .map(|session| session.owner)
+            .collect()
+    }
+
+    /// The consumers of a group.
+    pub(crate) fn members(&self, group: &GroupName) -> Vec<Arc<Session>> {
+        (self.by_id.read().values())
+            .filter(|session| session.group().as_ref() == Some(group))
+            .cloned()
+            .collect()
+    }
+
+    fn get_or_insert(&self, client_id: &str) -> Arc<Session> {
+        if let Some(session) = self.touch(client_id) {
+            return session;
+        }
+        let id: Arc<str> = client_id.into();
+        let new = || {
+            Arc::new(Session {
+                client_id: id.clone(),
+                owner: ClientHash::of(client_id),
+                ended: CancellationToken::new(),
+                auto_renew: AtomicBool::new(false),
+                state: Mutex::new(State {
+                    last_seen: Instant::now(),
+                    registration: None,
+                    commands: None,
+                    counted: None,
+                }),
+            })
+        };
+        self.by_id.write().entry(id.clone()).or_insert_with(new).clone()
+    }
+}
+
+impl Session {
+    /// The client's id.
+    pub(crate) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// True if the client's deliveries are renewed for it.
+    pub(crate) fn renews(&self) -> bool {
+        self.auto_renew.load(Ordering::Relaxed)
+    }
+
+    /// The settings the client sent, if it did.
+    pub(crate) fn settings(&self) -> Option<Arc<Settings>> {
+        self.state
+            .lock()
+            .registration
+            .as_ref()
+            .map(|registration| registration.settings.clone())
+    }
+
+    /// The group of a consumer.
+    pub(crate) fn group(&self) -> Option<GroupName> {
+        match &self.state.lock().registration.as_ref()?.kind {
+            ClientKind::Consumer { group, .. } => Some(group.clone()),
+            ClientKind::Producer => None,
+        }
+    }
+
+    /// How long the client's settings want a receive to wait.
+    pub(crate) fn long_polling_wish(&self) -> Option<prost_types::Duration> {
+        long_polling_wish(&self.state.lock().registration.as_ref()?.settings).copied()
+    }
+
+    /// Sends a command on the client's telemetry stream. False: it has none now, or does not read it.
+    pub(crate) fn send(&self, command: TelemetryCommand) -> bool {
+        self.state
+            .lock()
+            .commands
+            .as_ref()
+            .is_some_and(|commands| commands.try_send(command).is_ok())
+    }
+
+    /// A telemetry stream has ended. Its successor, if there is one already, stays.
+    pub(crate) fn detach(&self, commands: &mpsc::Sender<TelemetryCommand>) {
+        self.state
+            .lock()
+            .commands
+            .take_if(|current| current.same_channel(commands));
+    }
+
+    fn end(&self) {
+        self.ended.cancel();
+        if let Some(gauge) = self.state.lock().counted.take() {
+            gauge.decrement(1.0);
+        }
+    }
+}
