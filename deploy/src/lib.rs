@@ -8,7 +8,7 @@
 //! - [`admin`]: the operator's client for topics and groups.
 //! - [`data_dir`], [`certificate`]: what must exist on disk before a tier starts.
 //! - [`env`]: the real clock, randomness and files, passed to every tier.
-//! - [`runtime`], [`signals`], [`telemetry`]: threads, the wish to stop, logs and metrics.
+//! - [`runtime`], [`tasks`], [`signals`], [`telemetry`]: threads, who runs, the wish to stop, logs and metrics.
 
 pub mod admin;
 pub mod certificate;
@@ -21,4 +21,5 @@ pub mod output;
 pub mod runtime;
 pub mod signals;
 pub mod standalone;
+pub mod tasks;
 pub mod telemetry;

@@ -3,7 +3,11 @@
 use anyhow::Context as _;
 use std::future::Future;
 use std::thread::available_parallelism;
+use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+
+/// How long threads may take to notice that the server has ended.
+const LEFTOVERS_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Runs a server: one worker per core that this process may use. With a single core everything runs on this thread, which
 /// spares handing work from one thread to another.
@@ -17,7 +21,11 @@ pub fn block_on_server<T>(server: impl Future<Output = anyhow::Result<T>>) -> an
     if cores > 1 {
         builder.worker_threads(cores);
     }
-    start(&mut builder)?.block_on(server)
+    let runtime = start(&mut builder)?;
+    let result = runtime.block_on(server);
+    // Whatever had to finish has finished; a thread that still reads or writes must not hold the process up.
+    runtime.shutdown_timeout(LEFTOVERS_DEADLINE);
+    result
 }
 
 /// Runs a short-lived client.

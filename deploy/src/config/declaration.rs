@@ -46,7 +46,7 @@ options! {
         /// failure or a crash of the operating system, never in a crash of this process.
         flush: FlushMode = "sync" { short_flag: Some("flush") };
         /// Size of one file of the log, and the unit in which old messages are dropped.
-        segment_bytes: ByteSize = "1GiB" { range: Some(("16MiB", "16GiB")) };
+        segment_bytes: ByteSize = "1GiB" { range: Some(("16MiB", "4GiB")) };
         /// How long messages are kept, consumed or not.
         retention: Duration = "72h" { range: Some(("1m", "87600h")) };
         /// Bytes of log to keep; older messages are dropped before their time. Not set: as many as the disk holds.
