@@ -1,0 +1,112 @@
+//! The same scenarios with the unmodified official client of every language, each against a server of its own.
+
+#![allow(missing_docs)]
+
+use gantry_tests::{Client, Outcome, PATIENCE, Server};
+use std::collections::BTreeSet;
+
+/// Normal messages, from the sender to the consumer's acknowledgement or to the dead-letter topic.
+const SCENARIOS: [&str; 9] = [
+    "send-receive-ack",
+    "push-consume",
+    "tag-filter",
+    "redelivery",
+    "change-invisible",
+    "dead-letter",
+    "push-retry",
+    "large-body",
+    "empty-poll",
+];
+
+/// Runs all scenarios; exactly `skipped` are expected to be skipped, because that client lacks what they need.
+fn all_scenarios(language: &'static str, skipped: &[&str]) {
+    let client = Client::build(language);
+    let server = Server::start(&[]);
+    let group = format!("e2e-{language}-dead-letter-group");
+    server.admin(&["group", "create", &group, "--max-attempts", "2"]);
+
+    let outcomes = client.run(server.endpoint(), &SCENARIOS, 2 * PATIENCE);
+    let unexpected: Vec<_> = (outcomes.iter())
+        .filter(|(scenario, outcome)| match outcome {
+            Outcome::Passed => skipped.contains(&scenario.as_str()),
+            Outcome::Skipped(_) => !skipped.contains(&scenario.as_str()),
+            Outcome::Failed(_) => true,
+        })
+        .collect();
+    assert!(unexpected.is_empty(), "{language}: {unexpected:#?}");
+    server.assert_no_errors();
+}
+
+/// Kills the server while a producer is at it: every message whose send was answered is there afterwards, once.
+fn acknowledged_messages_survive_kill(language: &'static str) {
+    let client = Client::build(language);
+    let mut server = Server::start(&[]);
+    let mut producer = client.start(server.endpoint(), &["--timeout", "120", "produce-until-stopped"]);
+    for _ in 0..3 {
+        producer.wait_for("ACKED", 100);
+        server.kill_and_restart();
+    }
+    producer.wait_for("ACKED", 100);
+    producer.finish();
+
+    let acked = producer.said("ACKED");
+    let mut consumer = client.start(server.endpoint(), &["--timeout", "120", "consume-until-quiet"]);
+    consumer.finish();
+    let received = consumer.said("RECEIVED");
+    let ids: Vec<&String> = received.iter().map(|words| &words[1]).collect();
+    let unique: BTreeSet<&String> = ids.iter().copied().collect();
+    assert_eq!(ids.len(), unique.len(), "{language}: some messages came twice");
+    let lost: Vec<_> = acked.iter().filter(|words| !unique.contains(&words[1])).collect();
+    assert!(lost.is_empty(), "{language}: {} of {} answered messages are lost: {lost:?}", lost.len(), acked.len());
+    assert!(acked.len() >= 400);
+}
+
+#[test]
+fn python() {
+    all_scenarios("python", &[]);
+}
+
+#[test]
+fn nodejs() {
+    all_scenarios("nodejs", &[]);
+}
+
+#[test]
+fn golang() {
+    all_scenarios("golang", &[]);
+}
+
+#[test]
+fn java() {
+    all_scenarios("java", &[]);
+}
+
+#[test]
+fn rust() {
+    all_scenarios("rust", &["push-consume", "push-retry", "change-invisible"]);
+}
+
+#[test]
+fn python_loses_nothing_to_a_killed_server() {
+    acknowledged_messages_survive_kill("python");
+}
+
+#[test]
+fn nodejs_loses_nothing_to_a_killed_server() {
+    acknowledged_messages_survive_kill("nodejs");
+}
+
+#[test]
+fn golang_loses_nothing_to_a_killed_server() {
+    acknowledged_messages_survive_kill("golang");
+}
+
+#[test]
+fn java_loses_nothing_to_a_killed_server() {
+    acknowledged_messages_survive_kill("java");
+}
+
+#[test]
+fn rust_loses_nothing_to_a_killed_server() {
+    acknowledged_messages_survive_kill("rust");
+}
