@@ -125,7 +125,8 @@ mod tests {
             change(&mut properties);
             properties
         };
-        let cases: [(fn(&mut SystemProperties), MessageType); 7] = [
+        type Case = (fn(&mut SystemProperties), MessageType);
+        let cases: [Case; 7] = [
             (|_| {}, MessageType::Normal),
             (|p| p.message_type = MessageType::Fifo as i32, MessageType::Normal),
             (|p| p.message_group = Some("g".to_owned()), MessageType::Fifo),

@@ -278,8 +278,10 @@ mod tests {
         assert!(RESERVED_KEYS.is_sorted());
     }
 
+    type Mistake = (&'static str, fn(&mut Message), Code);
+
     /// Each mistake with its code, in the order of the checks.
-    fn mistakes() -> Vec<(&'static str, fn(&mut Message), Code)> {
+    fn mistakes() -> Vec<Mistake> {
         vec![
             ("topic", |m| m.topic = None, Code::MessageCorrupted),
             ("body empty", |m| m.body.clear(), Code::MessageBodyEmpty),
