@@ -53,10 +53,8 @@ pub(crate) async fn bury(store: Arc<Store>) {
     {
         let now = store.log.now();
         for shard in store.progress.list() {
-            let due = shard.state.lock().next_due();
-            if due.is_some_and(|due| due <= now)
-                && let Err(error) = store.bury_exhausted(&shard, now)
-            {
+            let any_due = shard.state.lock().any_due(now);
+            if any_due && let Err(error) = store.bury_exhausted(&shard, now) {
                 tracing::warn!(group = %shard.group, topic = %shard.topic, %error, "dead letters have to wait");
             }
         }

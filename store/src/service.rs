@@ -13,7 +13,7 @@ mod status;
 use crate::commit_log::record::{RecordKind, record_len};
 use crate::commit_log::segment::{ReadError, Record};
 use crate::commit_log::tail::NoRoom;
-use crate::delivery::{DeliveryRecord, DeliveryState, Held, Over, QueueReader};
+use crate::delivery::{DeliveryRecord, DeliveryState, Over, QueueReader};
 use crate::progress::Shard;
 use crate::queue_index::{IndexEntry, Queue, TopicQueues};
 use crate::receipt::Receipt;
@@ -182,7 +182,7 @@ pub(crate) enum Standing {
 /// nobody can tell whether this consumer or a later one finished it.
 pub(crate) fn standing(state: &DeliveryState, receipt: &Receipt, now: Timestamp) -> Standing {
     match state.check(receipt.queue, receipt.queue_offset, receipt.lease, now) {
-        Ok(Held { .. }) => Standing::Held,
+        Ok(()) => Standing::Held,
         Err(Over::Finished) if now < receipt.promised_until => Standing::Finished,
         Err(Over::Finished | Over::Expired) => Standing::Expired,
     }

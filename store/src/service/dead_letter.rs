@@ -40,10 +40,13 @@ impl Store {
         loop {
             let mut state = shard.state.lock();
             let exhausted = state.exhausted(now, group.max_attempts, BATCH_MAX, &reader);
-            for (queue, queue_offset, _) in &exhausted {
+            for (queue, queue_offset) in &exhausted {
                 self.bury(shard, &group, &mut state, *queue, *queue_offset)?;
             }
+            drop(state);
             if exhausted.len() < BATCH_MAX {
+                // What stood behind the buried ones may be visible, too.
+                shard.wake_one();
                 return Ok(());
             }
         }

@@ -98,7 +98,7 @@ impl Store {
                     inflight: state.inflight(),
                 });
             }
-            let due_in = state.next_due().map(|due| due.since(now).max(Duration::from_millis(1)));
+            let due_in = state.next_due_after(now).map(|due| due.since(now));
             return Ok(Tried::Nothing { due_in });
         };
         // Read before the lease is recorded: what cannot be read must not be taken.

@@ -1,0 +1,418 @@
+//! Receiving, waiting, renewing, giving back and giving up, through the store's own interface.
+
+mod support;
+
+use gantry_proto::contract::{
+    AppendRequest, ChangeInvisibleRequest, DeadLetterRequest, HandleError, PopError, PopRequest, PoppedMessage,
+    ReleaseRequest, RenewRequest, StoreService as _,
+};
+use gantry_proto::model::limits::AUTO_RENEW_LEASE;
+use gantry_proto::model::{ClientHash, FilterExpression, QueueId, StoredMessage};
+use gantry_store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use support::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn change(store: &Store, message: &PoppedMessage, invisible: Duration, suspend: bool) -> Result<(), HandleError> {
+    let request = ChangeInvisibleRequest {
+        group: GROUP,
+        topic: TOPIC,
+        handle: message.handle.clone(),
+        invisible,
+        suspend,
+    };
+    store.change_invisible(request).await.map(|_| ())
+}
+
+async fn read_dead_letters(store: &Store) -> Vec<StoredMessage> {
+    let request = PopRequest {
+        group: READER,
+        topic: DEAD_LETTERS,
+        wait: 5 * SECOND,
+        ..pop_request(32)
+    };
+    store
+        .pop(request)
+        .await
+        .unwrap()
+        .messages
+        .into_iter()
+        .map(|popped| popped.message)
+        .collect()
+}
+
+async fn end(store: Arc<Store>) {
+    store.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_waiting_receive_wakes_when_a_message_arrives() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    let receive = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            store
+                .pop(PopRequest {
+                    wait: 20 * SECOND,
+                    ..pop_request(8)
+                })
+                .await
+        })
+    };
+    tokio::task::yield_now().await;
+    assert!(!receive.is_finished());
+    send(&store, 1, "news").await.unwrap();
+    let messages = tokio::time::timeout(5 * SECOND, receive)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap()
+        .messages;
+    assert_eq!(messages.iter().map(body).collect::<Vec<_>>(), ["news"]);
+    end(store).await;
+}
+
+#[tokio::test]
+async fn many_waiting_receives_share_what_arrives() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    let receives: Vec<_> = (0..10)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store
+                    .pop(PopRequest {
+                        wait: 20 * SECOND,
+                        ..pop_request(1)
+                    })
+                    .await
+            })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let messages = (0..10).map(|number| message(&format!("m{number}"), None)).collect();
+    store
+        .append(AppendRequest {
+            topic: TOPIC,
+            queue: QueueId(0),
+            messages,
+        })
+        .await
+        .unwrap();
+    let mut bodies = Vec::new();
+    for receive in receives {
+        let popped = tokio::time::timeout(5 * SECOND, receive)
+            .await
+            .expect("nobody is left waiting")
+            .unwrap();
+        bodies.extend(popped.unwrap().messages.iter().map(body));
+    }
+    bodies.sort();
+    bodies.dedup();
+    assert_eq!(bodies.len(), 10);
+    end(store).await;
+}
+
+#[tokio::test]
+async fn a_receive_that_is_abandoned_takes_nothing_with_it() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    send(&store, 0, "kept").await.unwrap();
+    for _ in 0..20 {
+        // Polled once: it has leased the message and waits for the log. Then the client is gone.
+        let mut abandoned = Box::pin(store.pop(pop_request(1)));
+        let waker = std::task::Waker::noop();
+        let _ = abandoned.as_mut().poll(&mut std::task::Context::from_waker(waker));
+    }
+    let popped = store
+        .pop(PopRequest {
+            wait: 5 * SECOND,
+            ..pop_request(1)
+        })
+        .await
+        .unwrap()
+        .messages;
+    assert_eq!((body(&popped[0]), popped[0].attempt), ("kept".into(), 1));
+    end(store).await;
+}
+
+#[tokio::test]
+async fn only_matching_tags_are_delivered_and_others_do_not_block() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    for number in 0..100 {
+        let tag = ["a", "b", "c"].get(number % 4).copied();
+        let messages = vec![message(&format!("{number}-{}", tag.unwrap_or("none")), tag)];
+        store
+            .append(AppendRequest {
+                topic: TOPIC,
+                queue: QueueId(0),
+                messages,
+            })
+            .await
+            .unwrap();
+    }
+    let filter = || FilterExpression::parse_tag("a || b").unwrap();
+    let mut bodies = Vec::new();
+    loop {
+        let popped = store
+            .pop(PopRequest {
+                filter: filter(),
+                ..pop_request(7)
+            })
+            .await
+            .unwrap()
+            .messages;
+        if popped.is_empty() {
+            break;
+        }
+        bodies.extend(popped.iter().map(body));
+    }
+    assert_eq!(bodies.len(), 50);
+    assert!(bodies.iter().all(|text| text.ends_with("-a") || text.ends_with("-b")));
+    end(store).await;
+}
+
+#[tokio::test]
+async fn a_message_given_back_comes_again_when_asked_and_suspending_does_not_count() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    send(&store, 0, "again").await.unwrap();
+    let first = pop(&store, 1).await.unwrap().remove(0);
+    change(&store, &first, 5 * SECOND, false).await.unwrap();
+    assert!(pop(&store, 1).await.unwrap().is_empty());
+    machine.clock.advance(5 * SECOND);
+    let second = pop(&store, 1).await.unwrap().remove(0);
+    assert_eq!(second.attempt, 2);
+    change(&store, &second, Duration::ZERO, true).await.unwrap();
+    let third = pop(&store, 1).await.unwrap().remove(0);
+    assert_eq!(third.attempt, 2, "a suspension is not an attempt");
+    ack(&store, &third.handle).await.unwrap();
+    assert!(
+        matches!(change(&store, &third, SECOND, false).await, Err(HandleError::Expired)),
+        "it came back to life"
+    );
+    end(store).await;
+}
+
+#[tokio::test]
+async fn a_waiting_receive_gets_a_message_that_somebody_gives_back() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    send(&store, 0, "returned").await.unwrap();
+    let first = pop(&store, 1).await.unwrap().remove(0);
+    let receive = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            store
+                .pop(PopRequest {
+                    wait: 20 * SECOND,
+                    ..pop_request(1)
+                })
+                .await
+        })
+    };
+    tokio::task::yield_now().await;
+    change(&store, &first, Duration::ZERO, false).await.unwrap();
+    let popped = tokio::time::timeout(5 * SECOND, receive)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap()
+        .messages;
+    assert_eq!(popped[0].attempt, 2);
+    end(store).await;
+}
+
+#[tokio::test]
+async fn exhausted_messages_move_to_the_dead_letter_topic_once_and_name_their_origin() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    send(&store, 0, "poison").await.unwrap();
+    for attempt in 1..=3 {
+        let popped = pop(&store, 1).await.unwrap();
+        assert_eq!(popped[0].attempt, attempt);
+        machine.clock.advance(INVISIBLE);
+    }
+    let letters = read_dead_letters(&store).await;
+    assert_eq!(letters.len(), 1);
+    let head = letters[0].parse_head().unwrap();
+    let origin = head.dead_letter_origin.unwrap();
+    assert_eq!(
+        (origin.topic, origin.message_id, head.message_id),
+        ("orders", "poison", "poison")
+    );
+    assert_eq!(
+        (head.user_properties, &letters[0].body[..]),
+        (&b"user"[..], &b"poison"[..])
+    );
+    assert!(pop(&store, 1).await.unwrap().is_empty());
+    end(store).await;
+    machine.files.kill();
+    let store = machine.must_open();
+    machine.clock.advance(10 * INVISIBLE);
+    assert!(pop(&store, 1).await.unwrap().is_empty());
+    assert_eq!(
+        read_dead_letters(&store).await.len(),
+        1,
+        "the reader's lease ended, and there is still one"
+    );
+    end(store).await;
+}
+
+#[tokio::test]
+async fn a_consumer_can_send_a_message_to_the_dead_letters_itself_and_say_so_twice() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    send(&store, 1, "unwanted").await.unwrap();
+    let popped = pop(&store, 1).await.unwrap().remove(0);
+    for _ in 0..2 {
+        let request = DeadLetterRequest {
+            group: GROUP,
+            topic: TOPIC,
+            handle: popped.handle.clone(),
+        };
+        store.forward_to_dead_letter(request).await.unwrap();
+    }
+    assert_eq!(read_dead_letters(&store).await.len(), 1);
+    end(store).await;
+}
+
+#[tokio::test]
+async fn leases_of_a_living_client_are_renewed_and_end_soon_after_it_is_gone() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    let owner = ClientHash::of("client-1");
+    send(&store, 0, "long work").await.unwrap();
+    let request = PopRequest {
+        owner: Some(owner),
+        invisible: AUTO_RENEW_LEASE,
+        ..pop_request(1)
+    };
+    let held = store.pop(request).await.unwrap().messages.remove(0);
+    for _ in 0..10 {
+        machine.clock.advance(AUTO_RENEW_LEASE / 2);
+        store
+            .renew(RenewRequest {
+                owners: vec![owner],
+                invisible: AUTO_RENEW_LEASE,
+            })
+            .await
+            .unwrap();
+        assert!(
+            pop(&store, 1).await.unwrap().is_empty(),
+            "renewed and delivered to somebody else"
+        );
+    }
+    store
+        .release(ReleaseRequest {
+            owner,
+            invisible: SECOND,
+        })
+        .await
+        .unwrap();
+    assert!(pop(&store, 1).await.unwrap().is_empty());
+    machine.clock.advance(SECOND);
+    let again = pop(&store, 1).await.unwrap().remove(0);
+    assert_eq!(again.attempt, 2, "renewing is not an attempt, the end of the lease is");
+    assert!(matches!(ack(&store, &held.handle).await, Err(HandleError::Expired)));
+    end(store).await;
+}
+
+#[tokio::test]
+async fn a_renewed_lease_survives_a_restart() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    let owner = ClientHash::of("client-1");
+    send(&store, 0, "long work").await.unwrap();
+    let request = PopRequest {
+        owner: Some(owner),
+        invisible: AUTO_RENEW_LEASE,
+        ..pop_request(1)
+    };
+    let held = store.pop(request).await.unwrap().messages.remove(0);
+    machine.clock.advance(AUTO_RENEW_LEASE / 2);
+    store
+        .renew(RenewRequest {
+            owners: vec![owner],
+            invisible: AUTO_RENEW_LEASE,
+        })
+        .await
+        .unwrap();
+    machine.files.kill();
+    let _ = store.shutdown().await;
+    let store = machine.must_open();
+    machine.clock.advance(AUTO_RENEW_LEASE * 3 / 4);
+    assert!(pop(&store, 1).await.unwrap().is_empty());
+    ack(&store, &held.handle).await.unwrap();
+    end(store).await;
+}
+
+#[tokio::test]
+async fn a_group_that_never_acknowledges_stops_receiving_and_is_told_why() {
+    let mut machine = Machine::new(1);
+    machine.config.inflight_max = 10;
+    let store = machine.must_open();
+    for number in 0..20 {
+        send(&store, number % QUEUES, &format!("m{number}")).await.unwrap();
+    }
+    let mut held = Vec::new();
+    let refusal = loop {
+        match pop(&store, 4).await {
+            Ok(popped) => held.extend(popped),
+            Err(error) => break error,
+        }
+        assert!(held.len() <= 20);
+    };
+    assert!(matches!(refusal, PopError::InflightFull { .. }), "{refusal}");
+    assert!((10..14).contains(&held.len()), "{}", held.len());
+    for message in held {
+        ack(&store, &message.handle).await.unwrap();
+    }
+    assert!(!pop(&store, 4).await.unwrap().is_empty());
+    end(store).await;
+}
+
+#[tokio::test]
+async fn sealed_segments_are_read_like_the_active_one_and_expire_as_a_whole() {
+    let mut machine = Machine::new(1);
+    machine.config.retention.age = Duration::from_secs(3600);
+    let store = machine.must_open();
+    let text = |number: u32| format!("message-{number}-{}", "x".repeat(3000));
+    for number in 0..200 {
+        send(&store, number % QUEUES, &text(number)).await.unwrap();
+    }
+    assert!(
+        store.log_range().1.0 > 8 * machine.config.segment_bytes,
+        "several segments"
+    );
+    assert_eq!(pop_all(&store).await.len(), 200);
+    end(store).await;
+    machine.files.kill();
+    let store = machine.must_open();
+    machine.clock.advance(2 * INVISIBLE);
+    assert_eq!(
+        pop_all(&store).await.len(),
+        200,
+        "again after their leases ended, from the indexes on disk"
+    );
+
+    machine.clock.advance(Duration::from_secs(7200));
+    let deadline = tokio::time::Instant::now() + 40 * SECOND;
+    while store.log_range().0.0 == 0 {
+        assert!(tokio::time::Instant::now() < deadline, "nothing expired");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let ranges = store.queues(TOPIC).await.unwrap();
+    assert!(
+        ranges
+            .iter()
+            .all(|queue| queue.min_offset.0 > 0 && queue.max_offset.0 == 100),
+        "{ranges:?}"
+    );
+    assert!(pop_all(&store).await.len() < 200);
+    end(store).await;
+}
