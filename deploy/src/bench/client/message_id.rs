@@ -1,0 +1,52 @@
+//! Message ids as the official clients make them.
+
+use crate::bench::clock::Moment;
+use std::fmt::Write as _;
+
+/// Makes the ids of one producer, which owns it.
+pub(in crate::bench) struct MessageIds {
+    node: [u8; 6],
+    process: u16,
+    sequence: u32,
+}
+
+/// 2021-01-01T00:00:00Z, from which the layout counts seconds.
+const EPOCH_UNIX_SECONDS: u64 = 1_609_459_200;
+
+impl MessageIds {
+    /// `node` takes the place of a network address: random, so that no two producers share ids.
+    pub(in crate::bench) fn new(node: [u8; 6], process: u32) -> MessageIds {
+        MessageIds {
+            node,
+            process: process as u16,
+            sequence: 0,
+        }
+    }
+
+    /// Version 1: 34 hexadecimal characters of 01, node (6 bytes), process (2), seconds since 2021 (4), sequence (4).
+    pub(in crate::bench) fn next(&mut self, now: Moment) -> String {
+        let seconds = now.since_epoch().as_secs().saturating_sub(EPOCH_UNIX_SECONDS) as u32;
+        let mut id = String::with_capacity(34);
+        id.push_str("01");
+        for byte in self.node {
+            // Writing to a string cannot fail.
+            let _ = write!(id, "{byte:02X}");
+        }
+        let _ = write!(id, "{:04X}{seconds:08X}{:08X}", self.process, self.sequence);
+        self.sequence = self.sequence.wrapping_add(1);
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_follow_the_version_1_layout() {
+        let mut ids = MessageIds::new([0x02, 0x42, 0xac, 0x11, 0x00, 0x05], 0x0001_2345);
+        let now = Moment::from_unix_nanos((EPOCH_UNIX_SECONDS + 0x1a2b) * 1_000_000_000);
+        assert_eq!(ids.next(now), "010242AC110005234500001A2B00000000");
+        assert_eq!(ids.next(now), "010242AC110005234500001A2B00000001");
+    }
+}

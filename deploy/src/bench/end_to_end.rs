@@ -1,0 +1,85 @@
+//! The run that sends and receives at the same time, and knows of every message what became of it.
+
+use super::args::EndToEndArgs;
+use super::consume::{Consumers, LOOK_PERIOD, Stagnation};
+use super::produce::{Producers, Sent};
+use super::progress::{Progress, Show};
+use super::report::{Integrity, Report};
+use super::run::Run;
+use super::timing::Timing;
+use super::tracker::Tracker;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// From the first receive calls to the first send: the group's position must be fixed by then, for a new group may
+/// begin at the end of the topic.
+const CONSUMER_LEAD: Duration = Duration::from_millis(500);
+
+/// Runs `gantry bench end-to-end`.
+pub(super) async fn run(run: &Run, args: &EndToEndArgs) -> anyhow::Result<Report> {
+    let load = args.load();
+    let consumers = Consumers::connect(run.target(), args.reception()).await?;
+    let producers = match Producers::connect(run.target(), &load).await {
+        Ok(producers) => producers,
+        Err(error) => {
+            consumers.close().await;
+            return Err(error);
+        }
+    };
+    let tracker = Arc::new(Mutex::new(Tracker::of_run(run.id())));
+    let timing = Timing::plan(run.clock().now().after(CONSUMER_LEAD), &args.span, load.pace());
+    let receiving = consumers.start(run, &tracker, timing.interval());
+    let sending = producers.start(run, &load, &timing);
+    let show = Show {
+        sent: sending.recorders(),
+        received: receiving.recorders(),
+    };
+    let progress = Progress::start(run, show, timing.interval().from);
+
+    let sent = sending.finish().await;
+    let interrupted = run.stop().is_asked();
+    wait_until_settled(run, args.settle, &sent, &tracker).await;
+    // Somebody who does not wait for messages does not learn which are lost.
+    let settled = !run.stop().is_insisted();
+    let taken = receiving.finish().await;
+    progress.stop().await;
+    producers.close().await;
+    consumers.close().await;
+
+    let tracker = tracker.lock();
+    let lost = settled.then(|| tracker.lost(run.id(), &sent.acknowledged));
+    let seconds = timing.seconds(sent.ended, interrupted);
+    let integrity = Integrity {
+        counts: tracker.counts(),
+        gaps: None,
+        lost,
+        complete: lost == Some(0),
+    };
+    Ok(Report {
+        produce: Some(sent.result(seconds.measured)),
+        consume: Some(taken.result(seconds.measured, integrity)),
+        ..run.report("end-to-end", timing.ended_by(interrupted), seconds, args.parameters())
+    })
+}
+
+/// Returns when everything that the server accepted has come, or when nothing new comes any more.
+async fn wait_until_settled(run: &Run, patience: Duration, sent: &Sent, tracker: &Mutex<Tracker>) {
+    let accepted = sent.acknowledged_count();
+    let mut progress = Stagnation::since(run.clock().now());
+    loop {
+        {
+            let tracker = tracker.lock();
+            let unique = tracker.counts().unique;
+            // The sets are compared only when there is a chance: more may have come than was accepted.
+            let all = unique >= accepted && tracker.lost(run.id(), &sent.acknowledged) == 0;
+            if all || progress.lasts(unique, run.clock().now()) >= patience {
+                return;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_PERIOD) => {}
+            () = run.stop().insisted() => return,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! One sending task: its sequence numbers, its calls in flight, and what was acknowledged.
+
+use crate::bench::body::{self, BodyHeader, RunId};
+use crate::bench::client::{Caller, MessageIds};
+use crate::bench::clock::{Moment, RunClock};
+use crate::bench::schedule::{Schedule, Ticket};
+use crate::bench::stats::{ErrorTable, Failure, Recorder};
+use crate::bench::stop::Stop;
+use crate::bench::timer::PreciseTimer;
+use crate::bench::tracker::SequenceSet;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use gantry_proto::wire::v2;
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A slot whose call failed rests this long: a server that refuses is not hammered.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
+
+/// What a lane records into.
+#[derive(Clone)]
+pub(super) struct LaneRecorders {
+    /// Calls, from their intended time.
+    pub(super) sends: Arc<Recorder>,
+    /// From a call's intended time to its beginning.
+    pub(super) start_delay: Arc<Recorder>,
+}
+
+/// One connection's task.
+pub(super) struct Lane {
+    pub(super) sender: Sender,
+    pub(super) slots: usize,
+    pub(super) schedule: Arc<Schedule>,
+    pub(super) clock: RunClock,
+    pub(super) timer: PreciseTimer,
+    pub(super) recorders: LaneRecorders,
+    pub(super) errors: Arc<ErrorTable>,
+    pub(super) acknowledged: SequenceSet,
+}
+
+/// Makes messages and the calls that send them.
+pub(super) struct Sender {
+    pub(super) caller: Arc<Caller>,
+    pub(super) run: RunId,
+    pub(super) producer: u32,
+    pub(super) body_bytes: usize,
+    pub(super) queues: Arc<[i32]>,
+    pub(super) next_queue: usize,
+    pub(super) next_sequence: u64,
+    pub(super) ids: MessageIds,
+}
+
+/// A call that ended.
+struct Outcome {
+    ticket: Ticket,
+    first_sequence: u64,
+    ended: Moment,
+    results: Result<Vec<Result<(), Failure>>, Failure>,
+}
+
+impl Lane {
+    /// Sends until the schedule ends or `stop` asks; returns what was acknowledged.
+    pub(super) async fn run(mut self, index: usize, stop: Stop) -> (usize, SequenceSet) {
+        let mut calls = FuturesUnordered::new();
+        let mut next: Option<Ticket> = None;
+        let mut open = true;
+        loop {
+            if stop.is_asked() {
+                (open, next) = (false, None);
+            }
+            let now = self.clock.now();
+            if open && next.is_none() && calls.len() < self.slots {
+                next = self.schedule.take(now);
+                open = next.is_some();
+            }
+            if let Some(ticket) = next.take_if(|ticket| ticket.due <= now) {
+                self.recorders.start_delay.record(now, [(ticket.due, 0, 0)]);
+                calls.push(self.sender.send(ticket, now));
+                continue;
+            }
+            if next.is_none() && calls.is_empty() {
+                break;
+            }
+            tokio::select! {
+                biased;
+                // A call that is due goes before results that will wait.
+                () = sleep_until(&mut self.timer, next) => {}
+                Some(outcome) = calls.next() => self.settle(outcome),
+                () = stop.asked(), if open => {}
+                () = stop.insisted() => break,
+            }
+        }
+        (index, self.acknowledged)
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        let Outcome {
+            ticket,
+            first_sequence,
+            ended,
+            results,
+        } = outcome;
+        let results = match results {
+            Ok(results) => results,
+            Err(failure) => return self.errors.add("send", &failure, u64::from(ticket.messages)),
+        };
+        let mut accepted = 0;
+        for (sequence, result) in (first_sequence..).zip(&results) {
+            match result {
+                Ok(()) => {
+                    accepted += 1;
+                    self.acknowledged.insert(sequence);
+                }
+                Err(failure) => self.errors.add("send", failure, 1),
+            }
+        }
+        if accepted > 0 {
+            let bytes = accepted * self.sender.body_bytes as u64;
+            self.recorders.sends.record(ended, [(ticket.due, accepted, bytes)]);
+        }
+    }
+}
+
+impl Sender {
+    /// Makes the messages of a call, and the call.
+    fn send(&mut self, ticket: Ticket, now: Moment) -> impl Future<Output = Outcome> + use<> {
+        let first_sequence = self.next_sequence;
+        let messages: Vec<v2::Message> = (0..ticket.messages).map(|_| self.message(ticket.due, now)).collect();
+        let caller = self.caller.clone();
+        async move {
+            let results = caller.send(messages).await;
+            let ended = caller.target().clock.now();
+            let accepted = |results: &Vec<Result<_, _>>| results.iter().any(Result::is_ok);
+            if !results.as_ref().is_ok_and(accepted) {
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+            }
+            Outcome {
+                ticket,
+                first_sequence,
+                ended,
+                results,
+            }
+        }
+    }
+
+    fn message(&mut self, intended: Moment, now: Moment) -> v2::Message {
+        let queue_id = self.queues[self.next_queue % self.queues.len()];
+        self.next_queue = self.next_queue.wrapping_add(1);
+        let header = BodyHeader {
+            run: self.run,
+            producer: self.producer,
+            sequence: self.next_sequence,
+            intended,
+        };
+        self.next_sequence += 1;
+        let born = now.since_epoch();
+        v2::Message {
+            topic: Some(self.caller.target().topic_resource()),
+            user_properties: HashMap::new(),
+            system_properties: Some(v2::SystemProperties {
+                message_id: self.ids.next(now),
+                body_encoding: v2::Encoding::Identity.into(),
+                message_type: v2::MessageType::Normal.into(),
+                // Clients tell milliseconds.
+                born_timestamp: Some(prost_types::Timestamp {
+                    seconds: born.as_secs().cast_signed(),
+                    nanos: born.subsec_millis().cast_signed() * 1_000_000,
+                }),
+                born_host: "gantry-bench".to_owned(),
+                queue_id,
+                ..Default::default()
+            }),
+            body: body::encode(header, self.body_bytes),
+        }
+    }
+}
+
+/// Returns when the ticket is due; never without one. Cancel safe.
+async fn sleep_until(timer: &mut PreciseTimer, ticket: Option<Ticket>) {
+    match ticket {
+        Some(ticket) => timer.until(ticket.due).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,225 @@
+//! One line each second, for whoever waits.
+//!
+//! A task of its own, started and stopped by the runner. It only reads: what the recorders took since its last look.
+
+use super::clock::{Moment, RunClock};
+use super::report::units;
+use super::run::Run;
+use super::stats::{ErrorTable, Quantiles, Recorder, Sample};
+use parking_lot::Mutex;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Where the lines go.
+#[derive(Clone)]
+pub(super) enum ProgressOutput {
+    /// Nowhere.
+    Quiet,
+    /// A terminal: each line takes the place of the one before.
+    Terminal(Arc<Mutex<dyn Write + Send>>),
+    /// A file or a pipe: a line is a line.
+    Lines(Arc<Mutex<dyn Write + Send>>),
+}
+
+/// What is shown.
+#[derive(Default)]
+pub(super) struct Show {
+    /// Sends; their latency, unless something is received.
+    pub(super) sent: Vec<Arc<Recorder>>,
+    /// Received messages and their latency.
+    pub(super) received: Vec<Arc<Recorder>>,
+}
+
+/// The task that shows.
+pub(super) struct Progress {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Progress {
+    /// Shows from now on. Before `measured_from` lines say that the run warms up.
+    pub(super) fn start(run: &Run, show: Show, measured_from: Moment) -> Progress {
+        let stop = CancellationToken::new();
+        let shower = Shower {
+            clock: *run.clock(),
+            started: run.clock().now(),
+            measured_from,
+            show,
+            errors: run.target().errors.clone(),
+            output: run.progress().clone(),
+        };
+        Progress {
+            task: tokio::spawn(shower.run(stop.clone())),
+            stop,
+        }
+    }
+
+    /// Ends the line and the task.
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        let _ = self.task.await;
+    }
+}
+
+impl ProgressOutput {
+    /// Shows a line. Nobody listening is no failure.
+    fn show(&self, line: &str) {
+        let _ = match self {
+            ProgressOutput::Quiet => Ok(()),
+            ProgressOutput::Terminal(terminal) => write_now(terminal, &format!("\r{line}\x1b[K")),
+            ProgressOutput::Lines(lines) => write_now(lines, &format!("{line}\n")),
+        };
+    }
+
+    /// Leaves the line that is being rewritten.
+    fn end(&self) {
+        if let ProgressOutput::Terminal(terminal) = self {
+            let _ = write_now(terminal, "\n");
+        }
+    }
+}
+
+fn write_now(output: &Mutex<dyn Write + Send>, text: &str) -> std::io::Result<()> {
+    let mut output = output.lock();
+    output.write_all(text.as_bytes())?;
+    output.flush()
+}
+
+struct Shower {
+    clock: RunClock,
+    started: Moment,
+    measured_from: Moment,
+    show: Show,
+    errors: Arc<ErrorTable>,
+    output: ProgressOutput,
+}
+
+impl Shower {
+    async fn run(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PERIOD, PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut spare = Sample::default();
+        let mut last = self.started;
+        let mut shown = false;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => break,
+            }
+            let now = self.clock.now();
+            let [sent, received] = [&self.show.sent, &self.show.received].map(|recorders| {
+                let mut total = Sample::default();
+                recorders
+                    .iter()
+                    .for_each(|recorder| recorder.take_recent(&mut total, &mut spare));
+                (!recorders.is_empty()).then_some(total)
+            });
+            let second = Second {
+                at: now.since(self.started),
+                length: now.since(last),
+                warmup: now < self.measured_from,
+                sent: sent.as_ref(),
+                received: received.as_ref(),
+                errors: self.errors.total(),
+            };
+            self.output.show(&second.to_line());
+            last = now;
+            shown = true;
+        }
+        if shown {
+            self.output.end();
+        }
+    }
+}
+
+/// What one line says.
+struct Second<'a> {
+    at: Duration,
+    length: Duration,
+    warmup: bool,
+    sent: Option<&'a Sample>,
+    received: Option<&'a Sample>,
+    errors: u64,
+}
+
+impl Second<'_> {
+    fn to_line(&self) -> String {
+        let mut line = format!("{:>5}", format!("{}s", self.at.as_secs_f64().round()));
+        for (name, sample) in [("sent", self.sent), ("received", self.received)] {
+            let Some(sample) = sample else { continue };
+            let per_second = |amount: u64| amount as f64 / self.length.as_secs_f64().max(f64::MIN_POSITIVE);
+            let messages = units::count(per_second(sample.messages).round() as u64);
+            let mib = per_second(sample.bytes) / f64::from(1 << 20);
+            line += &format!("  {name} {messages} msg/s {mib:.1} MiB/s");
+        }
+        if let Some(Quantiles { p50, p99, .. }) = self.received.or(self.sent).and_then(Sample::quantiles) {
+            line += &format!("  p50 {} p99 {}", units::micros(p50), units::micros(p99));
+        }
+        line += &format!("  errors {}", units::count(self.errors));
+        if self.warmup {
+            line += "  (warm-up)";
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(messages: u64, latency: Duration) -> Sample {
+        let mut sample = Sample::default();
+        (sample.messages, sample.bytes) = (messages, messages << 10);
+        sample.record(latency);
+        sample
+    }
+
+    #[test]
+    fn a_line_tells_rates_of_the_last_second() {
+        let sent = sample(40_000, Duration::from_micros(312));
+        let mut second = Second {
+            at: Duration::from_millis(3010),
+            length: Duration::from_secs(1),
+            warmup: false,
+            sent: Some(&sent),
+            received: None,
+            errors: 0,
+        };
+        assert_eq!(
+            second.to_line(),
+            "   3s  sent 40,000 msg/s 39.1 MiB/s  p50 312 µs p99 312 µs  errors 0"
+        );
+        let received = sample(500, Duration::from_millis(2));
+        second.received = Some(&received);
+        second.length = Duration::from_millis(500);
+        second.warmup = true;
+        second.errors = 1200;
+        assert_eq!(
+            second.to_line(),
+            "   3s  sent 80,000 msg/s 78.1 MiB/s  received 1,000 msg/s 1.0 MiB/s  p50 2.00 ms p99 2.00 ms  errors 1,200  \
+             (warm-up)"
+        );
+    }
+
+    #[test]
+    fn a_terminal_line_is_rewritten_and_a_file_gets_lines() {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let terminal = ProgressOutput::Terminal(written.clone());
+        terminal.show("one");
+        terminal.show("two");
+        terminal.end();
+        assert_eq!(String::from_utf8_lossy(&written.lock()), "\rone\x1b[K\rtwo\x1b[K\n");
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let lines = ProgressOutput::Lines(written.clone());
+        lines.show("one");
+        lines.show("two");
+        lines.end();
+        assert_eq!(String::from_utf8_lossy(&written.lock()), "one\ntwo\n");
+    }
+}

@@ -1,0 +1,78 @@
+//! How a run is asked to end before its time.
+//!
+//! The first request lets calls in flight finish; the second gives them up. Every task of a run holds a clone.
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Both requests.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stop {
+    asked: CancellationToken,
+    insisted: CancellationToken,
+}
+
+impl Stop {
+    /// Asks, and the second time insists.
+    pub(super) fn ask(&self) {
+        if self.is_asked() {
+            self.insisted.cancel();
+        }
+        self.asked.cancel();
+    }
+
+    /// True when the run should end.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.is_cancelled()
+    }
+
+    /// True when nothing should be waited for.
+    pub(super) fn is_insisted(&self) -> bool {
+        self.insisted.is_cancelled()
+    }
+
+    /// Returns when the run should end. Cancel safe.
+    pub(super) async fn asked(&self) {
+        self.asked.cancelled().await;
+    }
+
+    /// Returns when nothing should be waited for. Cancel safe.
+    pub(super) async fn insisted(&self) {
+        self.insisted.cancelled().await;
+    }
+}
+
+/// Turns Ctrl-C into requests, until dropped.
+pub(super) struct CtrlC(JoinHandle<()>);
+
+impl CtrlC {
+    /// Begins to listen.
+    pub(super) fn asks(stop: Stop) -> CtrlC {
+        CtrlC(tokio::spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                stop.ask();
+            }
+        }))
+    }
+}
+
+impl Drop for CtrlC {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_second_request_insists() {
+        let stop = Stop::default();
+        stop.ask();
+        stop.asked().await;
+        assert!(!stop.is_insisted());
+        stop.clone().ask();
+        stop.insisted().await;
+    }
+}
