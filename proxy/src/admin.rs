@@ -2,13 +2,10 @@
 //!
 //! A change is answered when this proxy sees it, so the next question sees it, too.
 
-use crate::config::QUEUE_COUNT_DEFAULT;
 use crate::messaging::{Messaging, push_group_settings};
 use crate::translate::{duration, duration_to_wire, timestamp_to_wire};
 use gantry_proto::contract::{MetadataError, StoreError};
-use gantry_proto::model::{
-    self, GroupName, InvalidName, MetadataCommand, MetadataOutcome, MetadataRefusal, TopicName, limits,
-};
+use gantry_proto::model::{self, GroupName, InvalidName, MetadataCommand, MetadataOutcome, MetadataRefusal, TopicName};
 use gantry_proto::wire::admin::v1::admin_service_server::AdminService;
 use gantry_proto::wire::admin::v1::{self as wire, backoff_policy::Strategy};
 use std::sync::Arc;
@@ -74,7 +71,7 @@ impl AdminService for Admin {
         let request = request.into_inner();
         let topic_type = topic_type(request.r#type)?.unwrap_or(model::TopicType::Normal);
         let queue_count = match request.queue_count {
-            0 => self.messaging.config.auto_create_topics.unwrap_or(QUEUE_COUNT_DEFAULT),
+            0 => self.messaging.config.queue_count_default,
             asked => asked,
         };
         let command = MetadataCommand::CreateTopic {
@@ -164,7 +161,7 @@ impl AdminService for Admin {
             name: group_name(&request.name)?,
             fifo: request.fifo,
             max_attempts: match request.max_attempts {
-                0 => limits::MAX_ATTEMPTS_DEFAULT,
+                0 => self.messaging.config.max_attempts_default,
                 asked => asked,
             },
             backoff: request.backoff.map(backoff).transpose()?.unwrap_or_default(),

@@ -22,10 +22,14 @@ pub struct ProxyConfig {
     pub handshake_timeout: Duration,
     /// How long calls in flight may go on after the shutdown began.
     pub drain_timeout: Duration,
-    /// Queues of topics that are created when a client asks for their route. `None`: unknown topics are refused.
-    pub auto_create_topics: Option<u32>,
+    /// Creates topics when a client asks for their route. Otherwise unknown topics are refused.
+    pub auto_create_topics: bool,
+    /// Queues of a topic that is created without saying how many.
+    pub queue_count_default: u32,
     /// Creates consumer groups when a consumer first names them.
     pub auto_create_groups: bool,
+    /// Deliveries of a message, for groups that are created without saying how many.
+    pub max_attempts_default: u32,
     /// Bytes of messages being sent at one time, over all clients.
     pub send_bytes_inflight_max: usize,
     /// Shortest invisible duration that a receive without automatic renewal may ask for.
@@ -50,8 +54,10 @@ impl Default for ProxyConfig {
             connections_max: 10_000,
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
-            auto_create_topics: Some(QUEUE_COUNT_DEFAULT),
+            auto_create_topics: true,
+            queue_count_default: QUEUE_COUNT_DEFAULT,
             auto_create_groups: true,
+            max_attempts_default: limits::MAX_ATTEMPTS_DEFAULT,
             send_bytes_inflight_max: 256 << 20,
             invisible_duration_min: limits::INVISIBLE_DURATION_MIN,
             delivery_delay_max: Duration::from_secs(40 * 24 * 3600),

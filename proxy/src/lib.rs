@@ -41,7 +41,7 @@ use crate::handback::HandbackTask;
 use crate::listener::Listener;
 use crate::messaging::Messaging;
 use crate::metrics::Metrics;
-use crate::route::Directory;
+use crate::route::{CreationRules, Directory};
 use crate::session::Sessions;
 use gantry_proto::contract::{MetadataService, StoreService};
 use gantry_proto::env::Env;
@@ -129,8 +129,12 @@ impl Proxy {
         let directory = Directory::new(
             deps.view,
             deps.metadata,
-            config.auto_create_topics,
-            config.auto_create_groups,
+            CreationRules {
+                topics: config.auto_create_topics,
+                queue_count: config.queue_count_default,
+                groups: config.auto_create_groups,
+                max_attempts: config.max_attempts_default,
+            },
         );
         let messaging = Arc::new(Messaging {
             clock: deps.env.clock,

@@ -9,7 +9,7 @@ use crate::translate::Refusal;
 use gantry_proto::contract::{MetadataError, MetadataService};
 use gantry_proto::model::{
     BackoffPolicy, Group, GroupName, InvalidName, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion,
-    MetadataView, QueueId, Topic, TopicId, TopicName, TopicType, limits,
+    MetadataView, QueueId, Topic, TopicId, TopicName, TopicType,
 };
 use gantry_proto::wire::v2::Code;
 use parking_lot::RwLock;
@@ -25,11 +25,18 @@ const METADATA_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Directory {
     view: Arc<MetadataView>,
     metadata: Arc<dyn MetadataService>,
-    auto_create_topics: Option<u32>,
-    auto_create_groups: bool,
+    creation: CreationRules,
     /// One creation at a time: when a thousand clients start together the first one creates, the others find it.
     creating: tokio::sync::Mutex<()>,
     outlets: RwLock<HashMap<TopicId, Arc<Outlet>>>,
+}
+
+/// What is created when a client first names it, and how.
+pub(crate) struct CreationRules {
+    pub(crate) topics: bool,
+    pub(crate) queue_count: u32,
+    pub(crate) groups: bool,
+    pub(crate) max_attempts: u32,
 }
 
 /// What this proxy keeps about a topic that is sent to.
@@ -43,14 +50,12 @@ impl Directory {
     pub(crate) fn new(
         view: Arc<MetadataView>,
         metadata: Arc<dyn MetadataService>,
-        auto_create_topics: Option<u32>,
-        auto_create_groups: bool,
+        creation: CreationRules,
     ) -> Directory {
         Directory {
             view,
             metadata,
-            auto_create_topics,
-            auto_create_groups,
+            creation,
             creating: tokio::sync::Mutex::default(),
             outlets: RwLock::default(),
         }
@@ -77,13 +82,13 @@ impl Directory {
         if let Some(topic) = self.view.topic(name.as_str()) {
             return Ok(topic);
         }
-        let Some(queue_count) = self.auto_create_topics.filter(|_| !name.is_derived()) else {
+        if !self.creation.topics || name.is_derived() {
             return Err(Refusal::topic_not_found(name.as_str()));
-        };
+        }
         let command = MetadataCommand::CreateTopic {
             name: name.clone(),
             topic_type: TopicType::Mixed,
-            queue_count,
+            queue_count: self.creation.queue_count,
         };
         self.create(command, || self.view.topic(name.as_str())).await
     }
@@ -93,13 +98,13 @@ impl Directory {
         if let Some(group) = self.view.group(name.as_str()) {
             return Ok(group);
         }
-        if !self.auto_create_groups {
+        if !self.creation.groups {
             return Err(Refusal::group_not_found(name.as_str()));
         }
         let command = MetadataCommand::CreateGroup {
             name: name.clone(),
             fifo: false,
-            max_attempts: limits::MAX_ATTEMPTS_DEFAULT,
+            max_attempts: self.creation.max_attempts,
             backoff: BackoffPolicy::default(),
         };
         self.create(command, || self.view.group(name.as_str())).await

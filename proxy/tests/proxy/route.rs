@@ -47,7 +47,7 @@ async fn many_clients_that_ask_at_once_create_a_topic_once() {
 #[tokio::test]
 async fn names_decide_whether_a_topic_is_found_made_or_refused() {
     let server = Server::start().await;
-    let strict = Server::start_with(|config, _| config.auto_create_topics = None).await;
+    let strict = Server::start_with(|config, _| config.auto_create_topics = false).await;
     strict.metadata.add_topic("known", TopicType::Fifo, 2);
     for (server, name, expected) in [
         (&server, "", Code::IllegalTopic),
