@@ -2,38 +2,30 @@
 //! that has been told to trust it can go on doing so.
 
 use anyhow::{Context as _, bail};
+use gantry_proxy::tls::PemPair;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// A certificate chain and its key, both PEM.
-pub struct CertificatePem {
-    /// The server's own certificate first.
-    pub certificate: String,
-    /// The private key of the first one.
-    pub key: String,
-}
-
-/// Reads the operator's files.
-pub fn read(certificate: &Path, key: &Path) -> anyhow::Result<CertificatePem> {
-    let read = |path: &Path, option| {
-        fs::read_to_string(path).with_context(|| format!("cannot read {option} {}", path.display()))
+/// Reads a certificate chain and its key.
+pub fn read(certificate: &Path, key: &Path) -> anyhow::Result<PemPair> {
+    let read = |what, path: &Path| {
+        fs::read_to_string(path).with_context(|| format!("cannot read the {what} {}", path.display()))
     };
-    Ok(CertificatePem {
-        certificate: read(certificate, "listen.tls_certificate")?,
-        key: read(key, "listen.tls_key")?,
+    Ok(PemPair {
+        certificates: read("certificate", certificate)?,
+        private_key: read("key", key)?,
     })
 }
 
-const CERTIFICATE: &str = "certificate.pem";
-const KEY: &str = "key.pem";
+/// Name of the kept certificate.
+pub const CERTIFICATE: &str = "certificate.pem";
+/// Name of its key.
+pub const KEY: &str = "key.pem";
 
 /// Reads the self-signed certificate kept in `dir`, or makes one with `generate` and keeps it.
-pub fn read_or_make(
-    dir: &Path,
-    generate: impl FnOnce() -> anyhow::Result<CertificatePem>,
-) -> anyhow::Result<CertificatePem> {
+pub fn read_or_make(dir: &Path, generate: impl FnOnce() -> anyhow::Result<PemPair>) -> anyhow::Result<PemPair> {
     let (certificate, key) = (dir.join(CERTIFICATE), dir.join(KEY));
     // The key is written first: a certificate without its key never exists.
     match (certificate.exists(), key.exists()) {
@@ -48,8 +40,8 @@ pub fn read_or_make(
             let keep = |name, pem: &str, mode| {
                 replace(dir, name, pem, mode).with_context(|| format!("cannot write {}", dir.join(name).display()))
             };
-            keep(KEY, &made.key, 0o600)?;
-            keep(CERTIFICATE, &made.certificate, 0o644)?;
+            keep(KEY, &made.private_key, 0o600)?;
+            keep(CERTIFICATE, &made.certificates, 0o644)?;
             Ok(made)
         }
     }
@@ -78,10 +70,10 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
-    fn pem(n: u32) -> anyhow::Result<CertificatePem> {
-        Ok(CertificatePem {
-            certificate: format!("certificate {n}"),
-            key: format!("key {n}"),
+    fn pem(n: u32) -> anyhow::Result<PemPair> {
+        Ok(PemPair {
+            certificates: format!("certificate {n}"),
+            private_key: format!("key {n}"),
         })
     }
 
@@ -91,7 +83,7 @@ mod tests {
         for n in 0..2 {
             let read = read_or_make(dir.path(), || pem(n)).unwrap();
             assert_eq!(
-                (read.certificate.as_str(), read.key.as_str()),
+                (read.certificates.as_str(), read.private_key.as_str()),
                 ("certificate 0", "key 0")
             );
         }
@@ -104,8 +96,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(KEY), "key of a certificate that was never written").unwrap();
         fs::write(dir.path().join("key.pem.new"), "half a k").unwrap();
-        assert_eq!(read_or_make(dir.path(), || pem(1)).unwrap().key, "key 1");
-        assert_eq!(read_or_make(dir.path(), || pem(2)).unwrap().key, "key 1");
+        assert_eq!(read_or_make(dir.path(), || pem(1)).unwrap().private_key, "key 1");
+        assert_eq!(read_or_make(dir.path(), || pem(2)).unwrap().private_key, "key 1");
     }
 
     #[test]
@@ -118,10 +110,10 @@ mod tests {
     }
 
     #[test]
-    fn the_option_and_file_that_cannot_be_read_are_named() {
+    fn a_file_that_cannot_be_read_is_named() {
         let error = read(Path::new("/absent/c.pem"), Path::new("/absent/k.pem"))
             .err()
             .unwrap();
-        assert!(format!("{error:#}").starts_with("cannot read listen.tls_certificate /absent/c.pem: No such file"));
+        assert!(format!("{error:#}").starts_with("cannot read the certificate /absent/c.pem: No such file"));
     }
 }

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrongly asked (command line or configuration).
 
 use crate::admin::AdminArgs;
+use crate::bench::{self, BenchArgs, WrongFlags};
 use crate::config::{self, Environment, Mistakes, OptionFlags};
 use crate::{admin, output, runtime, standalone};
 use clap::{Args, Parser, Subcommand};
@@ -35,6 +36,8 @@ enum Command {
     Config(ConfigCommand),
     /// Manage topics and consumer groups of a running server.
     Admin(AdminArgs),
+    /// Measure a server with load from this machine.
+    Bench(BenchArgs),
 }
 
 /// The layers of the configuration that the command line brings.
@@ -70,12 +73,14 @@ pub fn run(cli: Cli) -> ExitCode {
             .map_err(Into::into)
             .and_then(|loaded| print(&config::print_effective(&loaded.effective))),
         Some(Command::Admin(args)) => admin::run(args),
+        Some(Command::Bench(args)) => bench::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&error);
-            if error.is::<Mistakes>() {
+            let wrongly_asked = error.is::<Mistakes>() || error.is::<WrongFlags>();
+            if wrongly_asked {
                 ExitCode::from(2)
             } else {
                 ExitCode::FAILURE

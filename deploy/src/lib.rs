@@ -6,11 +6,13 @@
 //! - [`standalone`]: the composition root, all tiers in one process.
 //! - [`ops`]: health and metrics for operators.
 //! - [`admin`]: the operator's client for topics and groups.
-//! - [`data_dir`], [`certificate`]: what must exist on disk before a tier starts.
+//! - [`bench`]: a load generator for any server of the protocol.
+//! - [`data_dir`], [`certificate`], [`port`]: what a tier needs of the machine before it starts.
 //! - [`env`]: the real clock, randomness and files, passed to every tier.
 //! - [`runtime`], [`tasks`], [`signals`], [`telemetry`]: threads, who runs, the wish to stop, logs and metrics.
 
 pub mod admin;
+pub mod bench;
 pub mod certificate;
 pub mod cli;
 pub mod config;
@@ -18,6 +20,7 @@ pub mod data_dir;
 pub mod env;
 pub mod ops;
 pub mod output;
+pub mod port;
 pub mod runtime;
 pub mod signals;
 pub mod standalone;

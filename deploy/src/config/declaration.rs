@@ -63,7 +63,7 @@ options! {
 
     /// Topics.
     topics: Topics {
-        /// Create a topic when a message is sent to it for the first time.
+        /// Create a topic when a client asks for it for the first time. It then takes messages of every type.
         auto_create: bool = "true";
         /// Queues of a topic that is created without saying how many.
         auto_create_queues: u32 = "8" { range: Some(("1", "4096")) };
@@ -82,7 +82,7 @@ options! {
     limits: Limits {
         /// Shortest time for which a consumer may hide a received message.
         invisible_duration_min: Duration = "10s" { range: Some(("10ms", "12h")) };
-        /// Bytes of requests being worked on; beyond that clients are told to come back later.
+        /// Bytes of messages being sent at one time, by all producers; beyond that they are told to come back later.
         inflight_bytes_max: ByteSize = "256MiB" { range: Some(("8MiB", "1TiB")) };
     }
 

@@ -1,0 +1,262 @@
+//! The real binary, started and stopped as an operator does it.
+
+#![expect(clippy::unwrap_used, reason = "a panic here is the report, also in what tests share")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what is measured and inherited here is the real machine's"
+)]
+
+mod gantry;
+mod hanging_call;
+
+use gantry::{Gantry, free_port, run};
+use serde_json::json;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+#[test]
+fn it_is_ready_within_a_second_answers_probes_and_stops_on_sigterm() {
+    let dir = tempfile::tempdir().unwrap();
+    let starts = ["first", "second"].map(|_| {
+        let gantry = Gantry::start(dir.path(), &[]);
+        let ready = gantry.ready().clone();
+        assert_eq!(ready["data_dir"], dir.path().to_str().unwrap());
+        assert_eq!(ready["flush"], "sync");
+        for path in ["/livez", "/readyz"] {
+            let answer = http_get(&gantry.ops_address(), path);
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+        }
+        let metrics = http_get(&gantry.ops_address(), "/metrics");
+        assert!(metrics.contains("\ngantry_build_info{version="), "{metrics}");
+
+        let stopping = Instant::now();
+        let (code, log) = gantry.stop("TERM");
+        assert_eq!(code, Some(0), "{log}");
+        assert!(
+            stopping.elapsed() < Duration::from_secs(5),
+            "stopping took {:?}",
+            stopping.elapsed()
+        );
+        assert!(!log.contains("\"ERROR\"") && !log.contains("\"WARN\""), "{log}");
+        ready["start_ms"].as_u64().unwrap()
+    });
+    // The better one, because other tests run at the same time.
+    assert!(starts.into_iter().min().unwrap() < 1000, "starting took {starts:?} ms");
+}
+
+#[test]
+fn a_call_that_does_not_end_is_cut_off_after_the_drain_timeout() {
+    let dir = tempfile::tempdir().unwrap();
+    let gantry = Gantry::start(dir.path(), &["--listen-drain-timeout", "300ms"]);
+    let _call = hanging_call::begin(&gantry.address());
+    let (code, log) = gantry.stop("TERM");
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("cut off") && log.contains("\"stopped\""), "{log}");
+}
+
+#[test]
+fn while_draining_it_is_live_and_not_ready_and_a_second_signal_ends_it_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let gantry = Gantry::start(dir.path(), &["--listen-drain-timeout", "10m"]);
+    let _call = hanging_call::begin(&gantry.address());
+    gantry.signal("TERM");
+    let ops = gantry.ops_address();
+    let draining = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        http_get(&ops, "/readyz").ends_with("draining\n")
+    });
+    assert!(draining);
+    assert!(http_get(&ops, "/livez").starts_with("HTTP/1.1 200 "));
+    let (code, log) = gantry.stop("INT");
+    assert_eq!(code, Some(1), "{log}");
+}
+
+#[test]
+fn it_stops_on_sigint_too() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(Gantry::start(dir.path(), &[]).stop("INT").0, Some(0));
+}
+
+#[test]
+fn a_busy_port_is_named_with_the_flag_that_helps() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+
+    let (code, stderr) = run(&["--data", data, "--listen", &address, "--ops-listen", "127.0.0.1:0"]);
+    let advice = "the address is in use; stop the other server or choose another with --listen";
+    assert_eq!(
+        last_line(&stderr),
+        format!("gantry: cannot listen on {address}: {advice}")
+    );
+    assert_eq!(code, Some(1));
+
+    let (code, stderr) = run(&["--data", data, "--listen", "127.0.0.1:0", "--ops-listen", &address]);
+    let advice = "the address is in use; stop the other server or choose another with --ops-listen";
+    assert_eq!(
+        last_line(&stderr),
+        format!("gantry: cannot listen on {address}: {advice}")
+    );
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let below = file.join("data");
+    let (code, stderr) = run(&["--data", below.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+    let advice = "it is, or lies below, a file; choose another folder with --data";
+    assert_eq!(
+        last_line(&stderr),
+        format!("gantry: cannot keep data in {}: {advice}", below.display())
+    );
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn a_second_server_on_the_same_folder_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Gantry::start(dir.path(), &[]);
+    let data = dir.path().to_str().unwrap();
+    let (code, stderr) = run(&["--data", data, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    let line = last_line(&stderr);
+    assert!(
+        line.starts_with("gantry: ") && line.contains(data) && line.contains("another"),
+        "{line}"
+    );
+    assert_eq!(first.stop("TERM").0, Some(0));
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let garbage = dir.path().join("garbage.pem");
+    fs::write(&garbage, "not a certificate").unwrap();
+    let (garbage, data) = (garbage.to_str().unwrap(), dir.path().join("data"));
+    let start = |certificate: &str, key: &str| {
+        run(&[
+            "--data",
+            data.to_str().unwrap(),
+            "--listen",
+            "127.0.0.1:0",
+            "--ops-listen",
+            "127.0.0.1:0",
+            "--listen-tls-certificate",
+            certificate,
+            "--listen-tls-key",
+            key,
+        ])
+    };
+    let (code, stderr) = start(garbage, garbage);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(last_line(&stderr).contains(garbage), "{stderr}");
+
+    let (code, stderr) = start("/absent.pem", garbage);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(last_line(&stderr).starts_with("gantry: cannot read the certificate /absent.pem: No such file"));
+}
+
+#[test]
+fn mistakes_in_the_configuration_are_usage_errors() {
+    let (code, stderr) = run(&["--flush", "maybe", "--listen", "nowhere"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        stderr.starts_with("gantry: the configuration has 2 mistakes:\n"),
+        "{stderr}"
+    );
+    assert_eq!(run(&["--no-such-flag"]).0, Some(2));
+}
+
+#[test]
+fn the_self_signed_certificate_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = || fs::read_to_string(dir.path().join("tls/certificate.pem")).unwrap();
+    Gantry::start(dir.path(), &[]).stop("TERM");
+    let first = certificate();
+    assert!(first.starts_with("-----BEGIN CERTIFICATE-----"));
+    Gantry::start(dir.path(), &[]).stop("TERM");
+    assert_eq!(certificate(), first);
+}
+
+#[test]
+fn an_operator_manages_topics_and_groups() {
+    let dir = tempfile::tempdir().unwrap();
+    let gantry = Gantry::start(dir.path(), &[]);
+    let admin = |command: &str| gantry.admin(command);
+
+    let (created, _) = admin("topic create orders --type fifo --queues 4").unwrap();
+    assert_eq!(created["created"], true);
+    assert_eq!(created["topic"]["type"], "fifo");
+    assert_eq!(created["topic"]["queue_count"], 4);
+    let (code, stderr) = admin("topic create orders").unwrap_err();
+    assert_eq!((code, stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(
+        stderr.contains("exists already") && stderr.contains("--if-not-exists"),
+        "{stderr}"
+    );
+    assert_eq!(
+        admin("topic create orders --if-not-exists").unwrap().0["created"],
+        false
+    );
+    assert_eq!(
+        admin("topic alter orders --queues 6").unwrap().0["topic"]["queue_count"],
+        6
+    );
+    assert_eq!(admin("topic alter orders --queues 2").unwrap_err().0, Some(1));
+    let (described, _) = admin("topic describe orders").unwrap();
+    assert_eq!(described["queues"].as_array().unwrap().len(), 6);
+    assert_eq!(
+        described["queues"][0],
+        json!({"queue_id": 0, "min_offset": 0, "max_offset": 0})
+    );
+
+    let (created, _) = admin("group create payments --fifo --max-attempts 5 --backoff 1s,5s").unwrap();
+    assert_eq!(created["group"]["max_attempts"], 5);
+    assert_eq!(
+        created["group"]["backoff"],
+        json!({"kind": "customized", "next_ms": [1000, 5000]})
+    );
+    assert_eq!(
+        admin("group alter payments --max-attempts 3").unwrap().0["group"]["max_attempts"],
+        3
+    );
+    assert_eq!(admin("group describe payments").unwrap().0["group"]["fifo"], true);
+    assert_eq!(admin("group list").unwrap().0["groups"][0]["name"], "payments");
+
+    assert_eq!(admin("group delete payments").unwrap().0["deleted"], "payments");
+    assert_eq!(admin("topic delete orders").unwrap().0["deleted"], "orders");
+    assert_eq!(admin("topic list").unwrap().0, json!({"topics": []}));
+    assert_eq!(admin("topic describe orders").unwrap_err().0, Some(1));
+    assert_eq!(gantry.stop("TERM").0, Some(0));
+}
+
+#[test]
+fn an_unreachable_server_is_said_so() {
+    let endpoint = format!("127.0.0.1:{}", free_port());
+    let (code, stderr) = run(&["admin", "topic", "list", "--endpoint", &endpoint]);
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.starts_with(&format!(
+            "gantry: cannot reach a server at {endpoint} (Connection refused"
+        )),
+        "{stderr}"
+    );
+}
+
+fn last_line(stderr: &str) -> &str {
+    stderr.lines().last().unwrap_or_default()
+}
+
+fn http_get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
