@@ -68,8 +68,8 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
 }
 
 async fn execute(command: &Command, env: &Env, stop: Stop, progress: ProgressOutput) -> anyhow::Result<Report> {
-    let run = Run::new(command.common(), env, stop, progress);
-    run.prepare(command.common(), command.group()).await?;
+    let run = Run::new(command, env, stop, progress);
+    run.prepare(command).await?;
     match command {
         Command::Produce(args) => produce::run(&run, args).await,
         Command::Consume(args) => consume::run(&run, args).await,

@@ -42,8 +42,10 @@ const INFLIGHT_MAX: u32 = 1 << 16;
 const SEND_BATCH_MAX: u32 = 1024;
 const POLLERS_MAX: u32 = 64;
 
-/// The topic when none is named. It is created when it does not exist.
-pub(super) const DEFAULT_TOPIC: &str = "gantry-bench";
+/// The topic of `produce` and `consume` when none is named. It is created when it does not exist.
+const DEFAULT_TOPIC: &str = "gantry-bench";
+/// The same for `end-to-end`: what `produce` leaves behind would be in the way.
+const DEFAULT_END_TO_END_TOPIC: &str = "gantry-bench-end-to-end";
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct CommonArgs {
@@ -210,6 +212,15 @@ impl Command {
         }
     }
 
+    /// The topic's name.
+    pub(super) fn topic(&self) -> &str {
+        let default = match self {
+            Command::Produce(_) | Command::Consume(_) => DEFAULT_TOPIC,
+            Command::EndToEnd(_) => DEFAULT_END_TO_END_TOPIC,
+        };
+        self.common().topic.as_deref().unwrap_or(default)
+    }
+
     /// The consumer group, if any.
     pub(super) fn group(&self) -> Option<&str> {
         match self {
@@ -222,7 +233,7 @@ impl Command {
     /// Finds contradictions among flags that are right one by one.
     pub(super) fn check(&self) -> Result<(), WrongFlags> {
         let mut mistakes = Vec::new();
-        if let Err(mistake) = TopicName::parse(self.common().topic()) {
+        if let Err(mistake) = TopicName::parse(self.topic()) {
             mistakes.push(format!("--topic: {mistake}"));
         }
         if !self.common().namespace.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -245,21 +256,16 @@ impl Command {
 }
 
 impl CommonArgs {
-    /// The topic's name.
-    pub(super) fn topic(&self) -> &str {
-        self.topic.as_deref().unwrap_or(DEFAULT_TOPIC)
-    }
-
     /// True when an unknown topic should be created.
     pub(super) fn creates_topic(&self) -> bool {
         self.create_topic || self.topic.is_none()
     }
 
-    fn parameters(&self) -> Parameters {
+    fn parameters(&self, topic: &str) -> Parameters {
         Parameters {
             endpoints: self.endpoint.iter().map(ToString::to_string).collect(),
             namespace: self.namespace.clone(),
-            topic: self.topic().to_owned(),
+            topic: topic.to_owned(),
             timeout_ms: millis(self.timeout),
             duration_ms: None,
             count: None,
@@ -301,12 +307,12 @@ impl ProduceArgs {
     }
 
     /// For the report.
-    pub(super) fn parameters(&self) -> Parameters {
+    pub(super) fn parameters(&self, topic: &str) -> Parameters {
         Parameters {
             duration_ms: self.span.duration_ms(),
             count: self.span.count,
             produce: Some(self.load().parameters()),
-            ..self.common.parameters()
+            ..self.common.parameters(topic)
         }
     }
 }
@@ -319,12 +325,12 @@ impl ConsumeArgs {
     }
 
     /// For the report.
-    pub(super) fn parameters(&self) -> Parameters {
+    pub(super) fn parameters(&self, topic: &str) -> Parameters {
         Parameters {
             duration_ms: self.count.is_none().then(|| millis(self.duration)),
             count: self.count,
             consume: Some(self.reception().parameters()),
-            ..self.common.parameters()
+            ..self.common.parameters(topic)
         }
     }
 }
@@ -342,13 +348,13 @@ impl EndToEndArgs {
     }
 
     /// For the report.
-    pub(super) fn parameters(&self) -> Parameters {
+    pub(super) fn parameters(&self, topic: &str) -> Parameters {
         Parameters {
             duration_ms: self.span.duration_ms(),
             count: self.span.count,
             produce: Some(self.load().parameters()),
             consume: Some(self.reception().parameters()),
-            ..self.common.parameters()
+            ..self.common.parameters(topic)
         }
     }
 }

@@ -69,7 +69,7 @@ pub(super) async fn run(run: &Run, args: &ConsumeArgs) -> anyhow::Result<Report>
     };
     Ok(Report {
         consume: Some(taken.result(measured, integrity)),
-        ..run.report("consume", ended_by, seconds, args.parameters())
+        ..run.report("consume", ended_by, seconds, args.parameters(&run.target().topic))
     })
 }
 

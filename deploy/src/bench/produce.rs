@@ -43,7 +43,12 @@ pub(super) async fn run(run: &Run, args: &ProduceArgs) -> anyhow::Result<Report>
     let seconds = timing.seconds(sent.ended, interrupted);
     Ok(Report {
         produce: Some(sent.result(seconds.measured)),
-        ..run.report("produce", timing.ended_by(interrupted), seconds, args.parameters())
+        ..run.report(
+            "produce",
+            timing.ended_by(interrupted),
+            seconds,
+            args.parameters(&run.target().topic),
+        )
     })
 }
 

@@ -6,6 +6,7 @@ use super::clock::{Moment, RunClock};
 use super::report::units;
 use super::run::Run;
 use super::stats::{ErrorTable, Quantiles, Recorder, Sample};
+use super::tracker::Tracker;
 use parking_lot::Mutex;
 use std::io::Write;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(super) struct Show {
     pub(super) sent: Vec<Arc<Recorder>>,
     /// Received messages and their latency.
     pub(super) received: Vec<Arc<Recorder>>,
+    /// How many messages of others came, if any.
+    pub(super) tracker: Option<Arc<Mutex<Tracker>>>,
 }
 
 /// The task that shows.
@@ -126,6 +129,11 @@ impl Shower {
                 warmup: now < self.measured_from,
                 sent: sent.as_ref(),
                 received: received.as_ref(),
+                foreign: self
+                    .show
+                    .tracker
+                    .as_ref()
+                    .map_or(0, |tracker| tracker.lock().counts().foreign),
                 errors: self.errors.total(),
             };
             self.output.show(&second.to_line());
@@ -145,6 +153,7 @@ struct Second<'a> {
     warmup: bool,
     sent: Option<&'a Sample>,
     received: Option<&'a Sample>,
+    foreign: u64,
     errors: u64,
 }
 
@@ -160,6 +169,9 @@ impl Second<'_> {
         }
         if let Some(Quantiles { p50, p99, .. }) = self.received.or(self.sent).and_then(Sample::quantiles) {
             line += &format!("  p50 {} p99 {}", units::micros(p50), units::micros(p99));
+        }
+        if self.foreign > 0 {
+            line += &format!("  foreign {}", units::count(self.foreign));
         }
         line += &format!("  errors {}", units::count(self.errors));
         if self.warmup {
@@ -189,6 +201,7 @@ mod tests {
             warmup: false,
             sent: Some(&sent),
             received: None,
+            foreign: 0,
             errors: 0,
         };
         assert_eq!(
@@ -199,10 +212,11 @@ mod tests {
         second.received = Some(&received);
         second.length = Duration::from_millis(500);
         second.warmup = true;
+        second.foreign = 1024;
         second.errors = 1200;
         assert_eq!(
             second.to_line(),
-            "   3s  sent 80,000 msg/s 78.1 MiB/s  received 1,000 msg/s 1.0 MiB/s  p50 2.00 ms p99 2.00 ms  errors 1,200  \
+            "   3s  sent 80,000 msg/s 78.1 MiB/s  received 1,000 msg/s 1.0 MiB/s  p50 2.00 ms p99 2.00 ms  foreign 1,024  errors 1,200  \
              (warm-up)"
         );
     }

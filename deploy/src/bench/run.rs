@@ -1,6 +1,6 @@
 //! What everything in a run shares: whom it loads, its id, its clock, the wish to stop, and where progress is shown.
 
-use super::args::CommonArgs;
+use super::args::Command;
 use super::body::RunId;
 use super::client::{self, Target};
 use super::clock::{Moment, RunClock};
@@ -22,12 +22,13 @@ pub(super) struct Run {
 
 impl Run {
     /// A run that has not begun.
-    pub(super) fn new(args: &CommonArgs, env: &Env, stop: Stop, progress: ProgressOutput) -> Run {
+    pub(super) fn new(command: &Command, env: &Env, stop: Stop, progress: ProgressOutput) -> Run {
+        let args = command.common();
         let clock = RunClock::set_by(&*env.clock);
         let target = Target {
             endpoints: args.endpoint.clone(),
             namespace: args.namespace.clone(),
-            topic: args.topic().to_owned(),
+            topic: command.topic().to_owned(),
             timeout: args.timeout,
             clock,
             random: env.random.clone(),
@@ -44,8 +45,9 @@ impl Run {
     }
 
     /// Looks for the topic, and creates it and the group when the flags say so.
-    pub(super) async fn prepare(&self, args: &CommonArgs, group: Option<&str>) -> anyhow::Result<()> {
-        client::prepare(&self.target, args.creates_topic(), args.queues, group).await
+    pub(super) async fn prepare(&self, command: &Command) -> anyhow::Result<()> {
+        let args = command.common();
+        client::prepare(&self.target, args.creates_topic(), args.queues, command.group()).await
     }
 
     /// Whom it loads.

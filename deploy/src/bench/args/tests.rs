@@ -26,7 +26,6 @@ fn produce(line: &str) -> ProduceArgs {
 fn without_flags_a_local_server_is_loaded() {
     let args = produce("");
     assert_eq!(args.common.endpoint[0].to_string(), "127.0.0.1:8081");
-    assert_eq!(args.common.topic(), DEFAULT_TOPIC);
     assert!(args.common.creates_topic());
     assert_eq!(args.load().pace(), Pace::ClosedLoop);
     assert_eq!(
@@ -34,8 +33,8 @@ fn without_flags_a_local_server_is_loaded() {
         (1024, 32, 32)
     );
     assert_eq!(args.span.warmup(), Duration::from_secs(2));
-    assert!(parse("consume").is_ok());
-    assert!(parse("end-to-end").is_ok());
+    let topics = ["produce", "consume", "end-to-end"].map(|line| parse(line).unwrap().topic().to_owned());
+    assert_eq!(topics, ["gantry-bench", "gantry-bench", "gantry-bench-end-to-end"]);
 }
 
 #[test]

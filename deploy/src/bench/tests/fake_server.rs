@@ -24,7 +24,7 @@ pub(super) struct Faults {
     pub(super) unknown_topic: bool,
     /// It refuses the first sends.
     pub(super) refuse_send: Option<u64>,
-    /// It answers nobody for half a second, once, after half a second.
+    /// It answers nobody for a second, once, after half a second.
     pub(super) stall_once: bool,
     /// It accepts this message and forgets it.
     pub(super) lose: Option<u64>,
@@ -159,7 +159,7 @@ impl Service {
         if self.faults.stall_once && self.started.elapsed() > Duration::from_millis(500) {
             let mut stalled = self.stalled.lock().await;
             if !*stalled {
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
                 *stalled = true;
             }
         }
