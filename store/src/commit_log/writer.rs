@@ -44,13 +44,6 @@ impl LogWriter {
         }
     }
 
-    /// Writes one waiting batch, if there is one: for those who have no thread to give.
-    #[cfg(test)]
-    pub(crate) fn step(&mut self) -> bool {
-        let batch = self.log.tail.lock().batches.pop_front();
-        batch.is_some_and(|batch| self.write(batch))
-    }
-
     /// False: the log has been stopped.
     fn write(&mut self, batch: Batch) -> bool {
         let end = batch.start.plus(batch.bytes.len() as u64);

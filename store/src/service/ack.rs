@@ -32,12 +32,7 @@ impl Store {
         Ok(results)
     }
 
-    /// One result per handle, and what to wait for if anything changed.
-    fn try_ack(
-        &self,
-        shard: &Shard,
-        opened: &[Option<Receipt>],
-    ) -> Result<(Vec<Result<(), HandleError>>, Option<LogOffset>), NoRoom> {
+    fn try_ack(&self, shard: &Shard, opened: &[Option<Receipt>]) -> Result<Acked, NoRoom> {
         let mut state = shard.state.lock();
         let now = self.log.now();
         let mut entries = Vec::with_capacity(opened.len());
@@ -62,6 +57,9 @@ impl Store {
         Ok((results, Some(end)))
     }
 }
+
+/// One result per handle, and what to wait for if anything changed.
+type Acked = (Vec<Result<(), HandleError>>, Option<LogOffset>);
 
 /// Room for a record that finishes `count` deliveries, however scattered.
 fn record_bytes(count: usize) -> usize {

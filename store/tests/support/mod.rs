@@ -1,6 +1,7 @@
 //! A store on a fake machine, with one topic and one group.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 use bytes::Bytes;
 use gantry_proto::contract::{
