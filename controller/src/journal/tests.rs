@@ -127,6 +127,7 @@ fn a_torn_tail_is_cut_and_reported() {
     let mut open = Open::new(&env);
     assert_eq!(open.state, state);
     assert!(open.recovery.cut_bytes > 0);
+    assert_eq!(open.journal.file.len().unwrap(), open.journal.end);
     open.append_topics(&["c"]);
     files.crash(0);
     assert_eq!(
@@ -281,6 +282,27 @@ fn a_snapshot_that_fails_is_tried_again_later() {
     open.roll();
     assert_eq!(open.journal.base, MetadataVersion(2));
     assert_eq!(names(&files).len(), 3);
+}
+
+#[test]
+fn a_new_journal_that_may_vanish_again_is_not_written() {
+    for seed in 0..20 {
+        let (env, files, _) = fake::env(1);
+        let mut open = Open::new(&env);
+        open.append_topics(&["a"]);
+        // The snapshot's name becomes durable, the new journal's does not.
+        files.fail_next(FakeOp::SyncDir, 1, io::ErrorKind::Other);
+        open.roll();
+        assert!(open.journal.failure().is_some());
+        assert!(matches!(
+            open.append(create_topic("b", 1)),
+            Err(AppendError::NotWritten(_))
+        ));
+        let state = open.state.clone();
+        drop(open);
+        files.crash(seed);
+        assert_eq!(Open::new(&env).state, state, "seed {seed}");
+    }
 }
 
 #[test]

@@ -278,7 +278,8 @@ mod tests {
             );
             lost += usize::from(bytes.len() == 700);
             kept += usize::from(bytes[700..] == whole);
-            torn += usize::from(bytes.len() % SECTOR as usize != 0 && bytes.len() > 700 && bytes.len() < 3700);
+            let within_a_sector = !bytes.len().is_multiple_of(SECTOR as usize);
+            torn += usize::from(within_a_sector && bytes.len() > 700 && bytes.len() < 3700);
             holes += usize::from(bytes[700..].contains(&0));
         }
         assert!(
