@@ -243,10 +243,14 @@ fn the_effective_configuration_reads_back_as_itself() {
 fn the_reference_file_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/gantry.toml");
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(
-        written,
-        print_reference(),
-        "update with: cargo run -p gantry-deploy -- config print --defaults > deploy/config/gantry.toml"
+    let current = print_reference();
+    let differs = current
+        .lines()
+        .zip(written.lines().chain(["(end of file)"]))
+        .find(|(now, then)| now != then);
+    assert!(
+        written == current,
+        "{differs:?} differ; update with: cargo run -p gantry-deploy -- config print --defaults > deploy/config/gantry.toml"
     );
 }
 
