@@ -24,7 +24,8 @@ fn compiled_descriptors_equal_the_wire_table() {
 
 /// The compiled package in the table's shape.
 fn describe() -> Value {
-    let set: FileDescriptorSet = prost::Message::decode(gantry_proto::wire::DESCRIPTORS).unwrap();
+    let set: FileDescriptorSet =
+        prost::Message::decode(gantry_proto::wire::DESCRIPTORS).expect("the build wrote a descriptor set");
     let (mut enums, mut messages, mut services) = (Map::new(), Map::new(), Map::new());
     for file in set.file.iter().filter(|file| file.package() == PACKAGE) {
         for declared in &file.enum_type {

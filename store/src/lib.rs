@@ -26,6 +26,7 @@ mod delivery;
 mod disk;
 mod durable_file;
 mod maintenance;
+mod observe;
 mod progress;
 mod queue_index;
 mod receipt;

@@ -5,13 +5,14 @@
 //! | [`confirm`] | tells callers and receivers what was written | after each write |
 //! | [`bury`] | moves exhausted messages to dead-letter topics | each [`BURY_INTERVAL`] |
 //! | [`forget`] | drops the state of deleted topics and groups | when one is deleted |
-//! | [`maintain`] | prepares and seals segments, saves checkpoints, drops what expired, watches the disk | each [`TICK`] |
+//! | [`maintain`] | prepares and seals segments, saves checkpoints, drops what expired, watches the disk, measures | each [`TICK`] |
 //!
 //! The log's writer is a thread of its own ([`crate::commit_log::writer`]).
 
 use crate::checkpoint::{Checkpoint, ShardCheckpoint};
 use crate::commit_log::retention::{SealedSegment, expired};
 use crate::commit_log::{CommitLog, Flush};
+use crate::observe::observe;
 use crate::queue_index::SealedIndex;
 use crate::store::Store;
 use bytes::BytesMut;
@@ -29,7 +30,7 @@ const TICK: Duration = Duration::from_millis(500);
 const BURY_INTERVAL: Duration = Duration::from_millis(500);
 /// A checkpoint is not worth writing for less log than this.
 const CHECKPOINT_BYTES_MIN: u64 = 1 << 20;
-const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
+const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Confirms what the writer wrote, until the store stops.
 pub(crate) async fn confirm(log: Arc<CommitLog>, stopping: CancellationToken) {
@@ -135,6 +136,9 @@ fn run(store: &Store, checkpoint_due: bool, retention_due: bool) {
         && let Err(error) = checkpoint(store)
     {
         tracing::error!(%error, "progress cannot be saved; recovery will have to read more");
+    }
+    if retention_due {
+        observe(store);
     }
     if retention_due && let Err(error) = retain(store) {
         tracing::error!(%error, "expired segments cannot be removed");

@@ -235,6 +235,8 @@ mod tests {
             system_properties in proptest::collection::vec(any::<u8>(), 0..200),
             user_properties in proptest::collection::vec(any::<u8>(), 0..200),
         ) {
+            // Declared first: the parsed head borrows from it and is compared with `head`.
+            let bytes;
             let head = MessageHead {
                 message_id: &message_id,
                 tag: tag.as_deref(),
@@ -244,7 +246,7 @@ mod tests {
                 system_properties: &system_properties,
                 user_properties: &user_properties,
             };
-            let bytes = head.encode().unwrap();
+            bytes = head.encode().unwrap();
             let parsed = MessageHead::parse(&bytes);
             prop_assert_eq!(parsed.as_ref(), Ok(&head));
         }
@@ -257,6 +259,7 @@ mod tests {
 
     #[test]
     fn a_dead_letter_keeps_everything_and_names_its_origin() {
+        let letter;
         let head = MessageHead {
             message_id: "id-1",
             tag: Some("t"),
@@ -267,7 +270,7 @@ mod tests {
             user_properties: b"user",
         };
         let message = StoredMessage::new(&head, Bytes::from_static(b"body")).unwrap();
-        let letter = message.into_dead_letter("orders").unwrap();
+        letter = message.into_dead_letter("orders").unwrap();
         let origin = DeadLetterOrigin {
             topic: "orders",
             message_id: "id-1",

@@ -1,0 +1,45 @@
+//! Gauges of the store, under the names that dashboards of such systems know. Measured from time to time, off every
+//! message's way.
+
+use crate::store::Store;
+use metrics::{Label, gauge};
+
+/// Groups and topics that get gauges of their own; a scrape must stay readable.
+const SERIES_MAX: usize = 10_000;
+
+/// Measures everything once.
+pub(crate) fn observe(store: &Store) {
+    let local = || {
+        vec![
+            Label::new("storage_type", "local"),
+            Label::new("storage_medium", "disk"),
+        ]
+    };
+    let (retained_from, written_to) = store.log_range();
+    let behind = written_to.0 - store.log.flushed_to().0;
+    gauge!("rocketmq_storage_size", local()).set((written_to.0 - retained_from.0) as f64);
+    gauge!("rocketmq_storage_flush_behind_bytes", local()).set(behind as f64);
+    let (topics, groups) = store.view.counts();
+    gauge!("rocketmq_topic_number").set(topics as f64);
+    gauge!("rocketmq_consumer_group_number").set(groups as f64);
+
+    for shard in store.progress.list().into_iter().take(SERIES_MAX) {
+        let (Some(group), Some(topic)) = (store.view.group_by_id(shard.group), store.view.topic_by_id(shard.topic))
+        else {
+            continue;
+        };
+        let Some(reader) = store.reader(shard.topic) else {
+            continue;
+        };
+        let state = shard.state.lock();
+        let (ready, inflight) = (state.ready(&reader) as f64, state.inflight() as f64);
+        drop(state);
+        let labels = vec![
+            Label::new("consumer_group", group.name.to_string()),
+            Label::new("topic", topic.name.to_string()),
+        ];
+        gauge!("rocketmq_consumer_ready_messages", labels.clone()).set(ready);
+        gauge!("rocketmq_consumer_inflight_messages", labels.clone()).set(inflight);
+        gauge!("rocketmq_consumer_lag_messages", labels).set(ready + inflight);
+    }
+}
