@@ -278,10 +278,10 @@ impl SendMeters {
 }
 
 impl DeliveryMeters {
-    /// Messages are handed to a consumer.
-    pub(crate) fn delivered(&self, messages: u64, bytes: u64) {
-        self.messages.increment(messages);
-        self.bytes.increment(bytes);
+    /// A message is handed to the transport.
+    pub(crate) fn delivered(&self, bytes: usize) {
+        self.messages.increment(1);
+        self.bytes.increment(bytes as u64);
     }
 }
 
@@ -330,4 +330,26 @@ fn describe() {
         "gantry_proxy_handbacks_lost_total",
         "Deliveries to vanished clients that come back only after their invisible duration"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_past_the_bound_share_one() {
+        let labels = Labels::default();
+        for n in 0..SERIES_MAX {
+            assert_eq!(labels.bounded(&n.to_string()), n.to_string());
+        }
+        assert_eq!(labels.bounded("one more"), OTHER);
+        assert_eq!(labels.bounded("7"), "7", "those that have series keep them");
+    }
+
+    #[test]
+    fn every_rpc_has_its_own_place() {
+        for (place, rpc) in Rpc::ALL.into_iter().enumerate() {
+            assert_eq!(rpc as usize, place);
+        }
+    }
 }

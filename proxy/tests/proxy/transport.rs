@@ -126,7 +126,7 @@ async fn hundreds_of_parked_receives_share_a_connection() {
 }
 
 #[tokio::test]
-async fn a_message_of_the_largest_size_passes_and_a_frame_beyond_the_limit_is_a_grpc_error() {
+async fn a_message_of_the_largest_size_goes_in_and_out() {
     let server = Server::start().await;
     let mut client = server.client().await;
     query_route(&mut client, "orders").await;

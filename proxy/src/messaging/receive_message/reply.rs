@@ -3,6 +3,7 @@
 use crate::context::ConnectionInfo;
 use crate::messaging::Messaging;
 use crate::messaging::unary::request_buffer;
+use crate::metrics::DeliveryMeters;
 use crate::translate::{DeliveryFrame, DeliveryShape, Refusal, ok, timestamp_to_wire};
 use futures_util::Stream;
 use gantry_proto::contract::PoppedMessage;
@@ -35,6 +36,7 @@ enum End {
 /// Messages on their way to a consumer. Those that are left when it is dropped go back to the store.
 pub(super) struct Deliveries {
     messaging: Arc<Messaging>,
+    meters: Arc<DeliveryMeters>,
     group: GroupId,
     topic: TopicId,
     shape: DeliveryShape,
@@ -118,7 +120,6 @@ impl Stream for ReceiveReply {
 }
 
 impl Deliveries {
-    /// Counts them as delivered, too.
     pub(super) fn new(
         messaging: Arc<Messaging>,
         topic: &Topic,
@@ -127,14 +128,12 @@ impl Deliveries {
         connection: &ConnectionInfo,
         messages: Vec<PoppedMessage>,
     ) -> Deliveries {
-        if !messages.is_empty() {
-            let bytes = messages.iter().map(|popped| popped.message.body.len() as u64).sum();
-            (messaging.metrics)
-                .delivery_meters((topic.id, topic.name.as_str()), (group.id, group.name.as_str()))
-                .delivered(messages.len() as u64, bytes);
-        }
+        let meters = messaging
+            .metrics
+            .delivery_meters((topic.id, topic.name.as_str()), (group.id, group.name.as_str()));
         Deliveries {
             messaging,
+            meters,
             group: group.id,
             topic: topic.id,
             shape: DeliveryShape::new(named, &connection.local_text),
@@ -144,9 +143,12 @@ impl Deliveries {
 
     fn next(&mut self) -> Option<DeliveryFrame> {
         for popped in self.unsent.by_ref() {
-            let (queue, offset) = (popped.queue, popped.queue_offset);
+            let (queue, offset, body_bytes) = (popped.queue, popped.queue_offset, popped.message.body.len());
             match self.shape.frame(popped) {
-                Ok(frame) => return Some(frame),
+                Ok(frame) => {
+                    self.meters.delivered(body_bytes);
+                    return Some(frame);
+                }
                 // Its attempts run out and it ends up where an operator can find it.
                 Err(error) => {
                     tracing::error!(topic = %self.topic, %queue, %offset, %error, "a stored message cannot be delivered");
