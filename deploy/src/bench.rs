@@ -40,6 +40,7 @@ use std::io::{IsTerminal as _, stderr};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use stop::{CtrlC, Stop};
+use tokio::task::JoinError;
 
 /// Carries a benchmark out and prints its result. A run with errors, lost or corrupt messages is a failure, after its result
 /// was printed; so are flags that contradict one another ([`WrongFlags`]).
@@ -75,6 +76,12 @@ async fn execute(command: &Command, env: &Env, stop: Stop, progress: ProgressOut
         Command::Consume(args) => consume::run(&run, args).await,
         Command::EndToEnd(args) => end_to_end::run(&run, args).await,
     }
+}
+
+/// What a task returned. Tasks are never aborted, so one that did not end has panicked, and then we do too: its part of
+/// the result would be missing.
+fn joined<T>(task: Result<T, JoinError>) -> T {
+    task.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 fn progress_output(quiet: bool) -> ProgressOutput {

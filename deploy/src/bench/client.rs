@@ -16,6 +16,7 @@ pub(super) use message_id::MessageIds;
 pub(super) use prepare::prepare;
 
 use super::clock::RunClock;
+use super::joined;
 use super::stats::ErrorTable;
 use crate::config::HostPort;
 use connection::{Link, Transport};
@@ -194,7 +195,7 @@ impl Client {
     pub(super) async fn close(self) {
         self.stop.cancel();
         // The session bounds every step of its end by a timeout.
-        let _ = self.session.await;
+        joined(self.session.await);
     }
 
     /// Closes clients side by side.

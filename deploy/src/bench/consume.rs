@@ -8,6 +8,7 @@ mod poller;
 use super::args::{ConsumeArgs, Reception};
 use super::client::{Client, Role, Target};
 use super::clock::Moment;
+use super::joined;
 use super::progress::{Progress, Show};
 use super::report::{Amount, ConsumeResult, EndedBy, Integrity, Report, Seconds};
 use super::run::Run;
@@ -236,15 +237,11 @@ impl Receiving {
     /// Stops receiving and waits for the acknowledgements in flight. Each is bounded by its deadline.
     pub(super) async fn finish(mut self) -> Taken {
         self.close.cancel();
-        while self.pollers.join_next().await.is_some() {}
+        while let Some(poller) = self.pollers.join_next().await {
+            joined(poller);
+        }
         let merged = |pick: fn(&ConnectionRecords) -> &Recorder| {
-            Sample::merged(
-                &self
-                    .connections
-                    .iter()
-                    .map(|records| pick(records).measured())
-                    .collect::<Vec<_>>(),
-            )
+            Sample::merged(self.connections.iter().map(|records| pick(records).measured()))
         };
         let sum = |pick: fn(&ConnectionRecords) -> &AtomicU64| {
             self.connections

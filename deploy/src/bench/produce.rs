@@ -8,6 +8,7 @@ mod lane;
 use super::args::{Load, ProduceArgs};
 use super::client::{Client, MessageIds, Role, Target};
 use super::clock::{Moment, RunClock};
+use super::joined;
 use super::progress::{Progress, Show};
 use super::report::{Amount, ProduceResult, Report};
 use super::run::Run;
@@ -17,7 +18,7 @@ use super::timer::PreciseTimer;
 use super::timing::Timing;
 use super::tracker::SequenceSet;
 use gantry_proto::wire::v2;
-use lane::{Lane, LaneRecorders, Sender};
+use lane::{Lane, LaneEnd, LaneRecorders, Sender};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -121,7 +122,7 @@ impl Producers {
 
 /// Producers at work.
 pub(super) struct Sending {
-    lanes: JoinSet<(usize, SequenceSet)>,
+    lanes: JoinSet<LaneEnd>,
     recorders: Vec<LaneRecorders>,
     schedule: Arc<Schedule>,
     clock: RunClock,
@@ -136,19 +137,18 @@ impl Sending {
     /// Waits until every call has ended. Each is bounded by its deadline.
     pub(super) async fn finish(mut self) -> Sent {
         let mut acknowledged = vec![SequenceSet::default(); self.recorders.len()];
+        let mut stopped_at = None;
         while let Some(lane) = self.lanes.join_next().await {
-            if let Ok((index, set)) = lane {
-                acknowledged[index] = set;
-            }
+            let LaneEnd {
+                index,
+                acknowledged: accepted,
+                stopped_at: stopped,
+            } = joined(lane);
+            acknowledged[index] = accepted;
+            stopped_at = stopped_at.or(stopped);
         }
         let merged = |pick: fn(&LaneRecorders) -> &Recorder| {
-            Sample::merged(
-                &self
-                    .recorders
-                    .iter()
-                    .map(|lane| pick(lane).measured())
-                    .collect::<Vec<_>>(),
-            )
+            Sample::merged(self.recorders.iter().map(|lane| pick(lane).measured()))
         };
         let ended = self.clock.now();
         Sent {
@@ -156,7 +156,7 @@ impl Sending {
             acknowledged,
             sends: merged(|lane| &lane.sends),
             start_delay: merged(|lane| &lane.start_delay),
-            unsent: self.schedule.unsent(ended),
+            unsent: self.schedule.unsent(stopped_at.unwrap_or(ended)),
         }
     }
 }

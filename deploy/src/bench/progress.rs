@@ -3,6 +3,7 @@
 //! A task of its own, started and stopped by the runner. It only reads: what the recorders took since its last look.
 
 use super::clock::{Moment, RunClock};
+use super::joined;
 use super::report::units;
 use super::run::Run;
 use super::stats::{ErrorTable, Quantiles, Recorder, Sample};
@@ -66,7 +67,7 @@ impl Progress {
     /// Ends the line and the task.
     pub(super) async fn stop(self) {
         self.stop.cancel();
-        let _ = self.task.await;
+        joined(self.task.await);
     }
 }
 

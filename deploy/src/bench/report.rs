@@ -14,8 +14,9 @@
 //!   calls in flight did not end soon enough; `latency_us`: of calls, from the intended time in an open loop;
 //!   `start_delay_us`: how long after its intended time a call began.
 //! - `consume`: amounts as above; `acknowledged`: by the consumers; `empty_receives`: calls that brought nothing;
-//!   `end_to_end_us`: from the intended send time to reception, of first deliveries; `receive_latency_us`: of calls that
-//!   brought messages; `ack_latency_us`.
+//!   `end_to_end_us`: from the intended send time to reception, of first deliveries of messages that were meant to be sent
+//!   in the measured part (a backlog has no latency); `receive_latency_us`: of calls that brought messages;
+//!   `ack_latency_us`.
 //! - `consume.integrity`, over the whole run: `received`, of these `unique`, `duplicates`, `corrupt` (checksum wrong),
 //!   `foreign` (not of this benchmark or run), `untracked` (no memory left to tell); `gaps`: messages that did not come
 //!   between others of their producer (`consume` only); `lost`: messages that will not come any more, null when that is not

@@ -68,10 +68,10 @@ impl Sample {
     }
 
     /// The merged samples of several recorders.
-    pub(super) fn merged<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Sample {
+    pub(super) fn merged(samples: impl IntoIterator<Item = Sample>) -> Sample {
         let mut all = Sample::default();
         for sample in samples {
-            all.merge(sample);
+            all.merge(&sample);
         }
         all
     }
@@ -304,7 +304,7 @@ mod tests {
         for micros in 1..=1000u64 {
             halves[(micros % 2) as usize].record(Duration::from_micros(micros));
         }
-        let quantiles = Sample::merged(&halves).quantiles().unwrap();
+        let quantiles = Sample::merged(halves).quantiles().unwrap();
         let expected = Quantiles {
             count: 1000,
             mean: 501,

@@ -52,6 +52,16 @@ pub(super) struct Sender {
     pub(super) ids: MessageIds,
 }
 
+/// What a lane leaves.
+pub(super) struct LaneEnd {
+    /// Which lane.
+    pub(super) index: usize,
+    /// What the server accepted of it.
+    pub(super) acknowledged: SequenceSet,
+    /// When it made no more calls because somebody asked.
+    pub(super) stopped_at: Option<Moment>,
+}
+
 /// A call that ended.
 struct Outcome {
     ticket: Ticket,
@@ -61,16 +71,18 @@ struct Outcome {
 }
 
 impl Lane {
-    /// Sends until the schedule ends or `stop` asks; returns what was acknowledged.
-    pub(super) async fn run(mut self, index: usize, stop: Stop) -> (usize, SequenceSet) {
+    /// Sends until the schedule ends or `stop` asks.
+    pub(super) async fn run(mut self, index: usize, stop: Stop) -> LaneEnd {
+        let mut stopped_at = None;
         let mut calls = FuturesUnordered::new();
         let mut next: Option<Ticket> = None;
         let mut open = true;
         loop {
+            let now = self.clock.now();
             if stop.is_asked() {
                 (open, next) = (false, None);
+                stopped_at.get_or_insert(now);
             }
-            let now = self.clock.now();
             if open && next.is_none() && calls.len() < self.slots {
                 next = self.schedule.take(now);
                 open = next.is_some();
@@ -92,7 +104,11 @@ impl Lane {
                 () = stop.insisted() => break,
             }
         }
-        (index, self.acknowledged)
+        LaneEnd {
+            index,
+            acknowledged: self.acknowledged,
+            stopped_at,
+        }
     }
 
     fn settle(&mut self, outcome: Outcome) {

@@ -4,6 +4,7 @@ use super::units::{bytes, count, micros};
 use super::{Amount, ConsumeParameters, EndedBy, Integrity, ProduceParameters, ProduceResult, Report};
 use crate::bench::stats::{ErrorCount, Quantiles};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Writes the table. Writing to a string cannot fail.
 pub(super) fn render(report: &Report) -> String {
@@ -31,9 +32,10 @@ fn head(text: &mut String, report: &Report) -> std::fmt::Result {
         writeln!(text, "  {}", consumed_by(consume))?;
     }
     let seconds = report.seconds;
-    write!(text, "  measured {:.1} s", seconds.measured.as_secs_f64())?;
+    let span = |span: Duration| micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
+    write!(text, "  measured {}", span(seconds.measured))?;
     if !seconds.warmup.is_zero() {
-        write!(text, " after {:.1} s of warm-up", seconds.warmup.as_secs_f64())?;
+        write!(text, " after {} of warm-up", span(seconds.warmup))?;
     }
     match report.ended_by {
         EndedBy::Interrupt => write!(text, ", interrupted")?,
@@ -152,7 +154,7 @@ fn outcome(text: &mut String, report: &Report) -> std::fmt::Result {
         let unsent = count(unsent);
         writeln!(
             text,
-            "  not sent: {unsent} messages were due, but too many calls were in flight; the rate is too high"
+            "  not sent: {unsent} messages were due with all calls in flight taken; server or client cannot keep this rate up"
         )?;
     }
     if let Some(consume) = &report.consume {

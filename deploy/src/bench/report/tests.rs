@@ -123,7 +123,7 @@ fn table_of_a_clean_produce() {
     let expected = "\
 produce: topic bench at 127.0.0.1:8081
   4 producers, closed loop of 128 calls in flight, one message of 1 KiB per call
-  measured 15.0 s after 2.0 s of warm-up, run 000000000000001f
+  measured 15.00 s after 2.00 s of warm-up, run 000000000000001f
 
                    messages        msg/s       MiB/s
   sent              612,345       40,823       39.87
@@ -160,7 +160,7 @@ fn table_of_an_end_to_end_run_with_every_trouble() {
 end-to-end: topic bench at 127.0.0.1:8081
   4 producers, open loop of 1000 msg/s, at most 128 calls in flight, 16 messages of 1 KiB per call
   1 simple consumer in group readers, batches of 32, acknowledged one by one
-  measured 15.0 s after 2.0 s of warm-up, interrupted, run 000000000000001f
+  measured 15.00 s after 2.00 s of warm-up, interrupted, run 000000000000001f
 
                    messages        msg/s       MiB/s
   sent              612,345       40,823       39.87
@@ -173,7 +173,7 @@ end-to-end: topic bench at 127.0.0.1:8081
   receive        2.00 ms    3.60 ms    3.96 ms    4.00 ms    4.00 ms
   ack             250 µs     450 µs     495 µs     499 µs     500 µs
 
-  not sent: 1,234 messages were due, but too many calls were in flight; the rate is too high
+  not sent: 1,234 messages were due with all calls in flight taken; server or client cannot keep this rate up
   messages: 700,000 accepted, 17,004 received, 3 lost, 1 duplicate, 1 corrupt, 5 foreign
   errors: 1,012
           2  ack         GRPC_UNAVAILABLE: connection refused
@@ -213,7 +213,7 @@ fn table_of_a_consume_that_got_nothing() {
     let expected = "\
 consume: topic bench at 127.0.0.1:8081
   1 simple consumer in group readers, batches of 32, no acknowledgements
-  measured 15.0 s, ended because nothing more came, run 000000000000001f
+  measured 15.00 s, ended because nothing more came, run 000000000000001f
 
                    messages        msg/s       MiB/s
   received                0            0        0.00
