@@ -1,13 +1,14 @@
 //! The command line: what can be asked of the `gantry` binary, and which command answers it.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrongly asked (command line or configuration).
+//! Exit codes: 0 done, 1 failed, 2 wrongly asked (command line or configuration). With 2, trying again cannot help.
 
 use crate::admin::AdminArgs;
 use crate::bench::{self, BenchArgs, WrongFlags};
 use crate::config::{self, Environment, Mistakes, OptionFlags};
 use crate::{admin, output, runtime, standalone};
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// A message server speaking the RocketMQ 5 gRPC protocol.
@@ -45,7 +46,7 @@ enum Command {
 struct ConfigArgs {
     /// Configuration file (TOML). `gantry config print --defaults` shows what it may hold.
     #[arg(long, value_name = "FILE", env = "GANTRY_CONFIG", hide_env_values = true)]
-    config: Option<PathBuf>,
+    config: Option<OsString>,
     #[command(flatten)]
     options: OptionFlags,
 }
@@ -100,7 +101,9 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 impl ConfigArgs {
     fn load(&self) -> Result<config::Loaded, Mistakes> {
-        config::load(self.config.as_deref(), &Environment::of_process(), &self.options)
+        // An empty variable counts as not set, as with options.
+        let file = self.config.as_ref().filter(|file| !file.is_empty()).map(Path::new);
+        config::load(file, &Environment::of_process(), &self.options)
     }
 }
 

@@ -103,4 +103,28 @@ mod tests {
             assert_eq!(error, format!("cannot keep data in {}: {expected}", root.display()));
         }
     }
+
+    #[test]
+    fn what_the_system_refuses_comes_with_advice() {
+        for (kind, expected) in [
+            (
+                io::ErrorKind::PermissionDenied,
+                "permission denied; make the folder writable for this user or choose",
+            ),
+            (
+                io::ErrorKind::ReadOnlyFilesystem,
+                "the file system is read-only; choose another",
+            ),
+            (
+                io::ErrorKind::StorageFull,
+                "the disk is full; make room or choose another",
+            ),
+        ] {
+            let error = explain(Path::new("/data"), &kind.into()).to_string();
+            assert!(
+                error.starts_with(&format!("cannot keep data in /data: {expected}")),
+                "{error}"
+            );
+        }
+    }
 }

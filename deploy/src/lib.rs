@@ -9,7 +9,8 @@
 //! - [`bench`]: a load generator for any server of the protocol.
 //! - [`data_dir`], [`certificate`], [`port`]: what a tier needs of the machine before it starts.
 //! - [`env`]: the real clock, randomness and files, passed to every tier.
-//! - [`runtime`], [`tasks`], [`signals`], [`telemetry`]: threads, who runs, the wish to stop, logs and metrics.
+//! - [`runtime`], [`tasks`], [`signals`], [`panics`]: threads, who runs on them, and what ends them.
+//! - [`telemetry`]: logs and metrics.
 
 pub mod admin;
 pub mod bench;
@@ -20,6 +21,7 @@ pub mod data_dir;
 pub mod env;
 pub mod ops;
 pub mod output;
+pub mod panics;
 pub mod port;
 pub mod runtime;
 pub mod signals;

@@ -6,6 +6,9 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
+/// Name of the threads of the runtime.
+pub const THREAD_NAME: &str = "gantry";
+
 /// How long threads may take to notice that the server has ended.
 const LEFTOVERS_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -36,7 +39,7 @@ pub fn block_on_client<T>(client: impl Future<Output = anyhow::Result<T>>) -> an
 fn start(builder: &mut Builder) -> anyhow::Result<Runtime> {
     builder
         .enable_all()
-        .thread_name("gantry")
+        .thread_name(THREAD_NAME)
         .build()
         .context("cannot start the threads of the runtime")
 }

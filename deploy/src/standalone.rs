@@ -15,7 +15,7 @@ use crate::data_dir::DataDir;
 use crate::ops::{Health, OpsServer, OpsState, Phase};
 use crate::signals::{self, StopSignals};
 use crate::tasks::Tasks;
-use crate::{env, port, telemetry};
+use crate::{env, panics, port, telemetry};
 use anyhow::{Context as _, anyhow};
 use futures_util::{FutureExt as _, StreamExt as _};
 use gantry_controller::{Controller, ControllerConfig};
@@ -105,6 +105,7 @@ impl Server {
         // A taken port is found now, not after a long recovery.
         port::probe(config.listen.address, "--listen")?;
         let metrics = telemetry::start_metrics()?;
+        panics::report();
         let health = Health::default();
         let mut tasks = Tasks::default();
         let ops = {

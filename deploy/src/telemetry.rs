@@ -3,12 +3,11 @@
 use crate::config::{Log, LogFormat};
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
-/// Sends log lines, and panics as such, to standard error from now on.
+/// Sends log lines to standard error from now on.
 pub fn start_logs(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(log.level.as_str()).context("log.level")?;
     let subscriber = tracing_subscriber::fmt()
@@ -22,21 +21,7 @@ pub fn start_logs(log: &Log) -> anyhow::Result<()> {
             .with_current_span(false)
             .try_init(),
     };
-    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
-    std::panic::set_hook(Box::new(|panic| {
-        let message = panic.payload_as_str().unwrap_or("no message");
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        // Empty unless the environment asks for it (RUST_BACKTRACE).
-        let backtrace = Backtrace::capture();
-        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
-        tracing::error!(
-            place,
-            thread = std::thread::current().name(),
-            backtrace,
-            "panicked: {message}"
-        );
-    }));
-    Ok(())
+    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
 
 const KIB: f64 = 1024.0;
