@@ -8,7 +8,7 @@
 use super::read_map::ReadMap;
 use bytes::Bytes;
 use gantry_proto::env::{DirEntry, DirectoryLock, File, Files, OpenMode};
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs;
 use std::io;
@@ -164,13 +164,33 @@ impl File for SystemFile {
         if file_len >= MAPPED_BYTES_MIN {
             return self.map.slice_of_file(&self.file, offset, len);
         }
-        let mut buffer = vec![0; len];
-        self.file.read_exact_at(&mut buffer, offset)?;
-        Ok(buffer.into())
+        self.read_exact(offset, len)
+    }
+
+    fn read_copy_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let end = self.len()?.min(offset.saturating_add(len as u64));
+        self.read_exact(offset, end.saturating_sub(offset) as usize)
+    }
+
+    fn next_data_at(&self, offset: u64) -> io::Result<Option<u64>> {
+        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(position) => Ok(Some(position)),
+            // Nothing but a hole up to the end.
+            Err(Errno::NXIO) => Ok(None),
+            // This file system does not know its holes.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok((offset < self.len()?).then_some(offset)),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
 impl SystemFile {
+    fn read_exact(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let mut buffer = vec![0; len];
+        self.file.read_exact_at(&mut buffer, offset)?;
+        Ok(buffer.into())
+    }
+
     /// Where a file system cannot reserve blocks, zeros reserve them.
     fn write_zeros_to(&self, len: u64) -> io::Result<()> {
         let zeros = vec![0; 1 << 20];

@@ -10,7 +10,7 @@
 //! own log offset and its epoch, each opening begins a new epoch, and an epoch that goes back ends the scan.
 
 use super::record::{HEADER_LEN, RecordError, RecordKind, parse_record};
-use super::segment::{Record, Segment, parse_name, segment_name};
+use super::segment::{Record, Segment, SegmentReader, parse_name, segment_name};
 use super::tail::{NextSegment, Tail};
 use super::watermark::Watermark;
 use super::writer::LogWriter;
@@ -282,10 +282,11 @@ fn scan_segment(
     };
     let file_len = segment.file.len().map_err(io)?;
     let limit = end.map_or(file_len, |end| end.0 - segment.base.0);
+    let mut reader = SegmentReader::new(segment);
     let mut position = 0;
     while position < limit {
         let at = segment.base.plus(position);
-        let record = match segment.read_next(at, limit - position).map_err(io)? {
+        let record = match reader.read(at, limit - position).map_err(io)? {
             Ok(record) if record.header.epoch < scanned.epoch => return Ok(Some((at, RecordError::Other))),
             Ok(record) => record,
             Err(cause) => return Ok(Some((at, cause))),
@@ -320,31 +321,34 @@ fn was_durable(segment: &Segment, at: LogOffset, reach: usize) -> Result<bool, L
         path: segment.path.clone(),
         source,
     };
-    let start = at.0 - segment.base.0;
-    let window = segment.file.read_at(start, reach).map_err(io)?;
-    let mut position = 0;
-    while position + HEADER_LEN <= window.len() {
-        // Most of what follows the end was never written.
-        let page = &window[position..window.len().min(position + 4096)];
-        if page.iter().all(|byte| *byte == 0) {
-            position += page.len().max(1);
-            continue;
+    let file = &segment.file;
+    let end = at.0 - segment.base.0 + reach as u64;
+    let mut from = at.0 - segment.base.0;
+    // Most of what follows the end was never written.
+    while let Some(position) = file.next_data_at(from).map_err(io)?.filter(|position| *position < end) {
+        // A mark may begin in one window and end in the next: they overlap by one.
+        let window = file.read_copy_at(position, SEARCH_LEN + MARK_LEN).map_err(io)?;
+        if holds_mark_beyond(&window, segment.base.plus(position), at) {
+            return Ok(true);
         }
-        let page_end = position + page.len();
-        while position < page_end && position + HEADER_LEN <= window.len() {
-            let here = LogOffset(at.0 + position as u64);
-            let bytes = &window[position..];
-            if bytes[8] == RecordKind::Mark as u8
-                && bytes[16..24] == here.0.to_le_bytes()
-                && let Ok((header, body)) = parse_record(bytes, here)
-                && header.kind == RecordKind::Mark
-                && let Some(flushed_to) = body.first_chunk::<8>()
-                && u64::from_le_bytes(*flushed_to) > at.0
-            {
-                return Ok(true);
-            }
-            position += 1;
-        }
+        from = position + SEARCH_LEN as u64;
     }
     Ok(false)
+}
+
+const SEARCH_LEN: usize = 1 << 20;
+const MARK_LEN: usize = HEADER_LEN + 8;
+
+/// Whether bytes that lie at `begins` contain a mark that was written when the log was flushed beyond `at`.
+fn holds_mark_beyond(window: &[u8], begins: LogOffset, at: LogOffset) -> bool {
+    let is_one = |(place, bytes): (u64, &[u8])| {
+        let here = begins.plus(place);
+        bytes[8] == RecordKind::Mark as u8
+            && bytes[16..24] == here.0.to_le_bytes()
+            && parse_record(bytes, here).is_ok_and(|(header, body)| {
+                let flushed_to = body.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+                header.kind == RecordKind::Mark && flushed_to > at.0
+            })
+    };
+    (0..).zip(window.windows(MARK_LEN)).any(is_one)
 }

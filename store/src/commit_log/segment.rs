@@ -32,6 +32,15 @@ pub(crate) struct Record {
     pub bytes: Bytes,
 }
 
+/// Reads a segment's records from front to back, a chunk at a time, so that nothing of it stays in memory.
+pub(crate) struct SegmentReader<'a> {
+    segment: &'a Segment,
+    chunk: Bytes,
+    chunk_at: u64,
+}
+
+const CHUNK_LEN: usize = 1 << 20;
+
 /// Why a record could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
@@ -91,23 +100,41 @@ impl Segment {
     }
 }
 
-impl Segment {
+impl<'a> SegmentReader<'a> {
+    pub(crate) fn new(segment: &'a Segment) -> SegmentReader<'a> {
+        SegmentReader {
+            segment,
+            chunk: Bytes::new(),
+            chunk_at: 0,
+        }
+    }
+
     /// Reads and checks the record at `at`, which must not reach further than `limit` bytes.
-    pub(crate) fn read_next(&self, at: LogOffset, limit: u64) -> io::Result<Result<Record, RecordError>> {
-        let position = at.0 - self.base.0;
-        let first = self.file.read_at(position, HEADER_LEN)?;
-        let header = match RecordHeader::parse(&first, at) {
+    pub(crate) fn read(&mut self, at: LogOffset, limit: u64) -> io::Result<Result<Record, RecordError>> {
+        let position = at.0 - self.segment.base.0;
+        let header = match RecordHeader::parse(&self.bytes(position, HEADER_LEN)?, at) {
             Ok(header) => header,
             Err(cause) => return Ok(Err(cause)),
         };
         if u64::from(header.len) > limit {
             return Ok(Err(RecordError::CutOff));
         }
-        let bytes = self.file.read_at(position, header.len as usize)?;
+        let bytes = self.bytes(position, header.len as usize)?;
         Ok(parse_record(&bytes, at).map(|(header, _)| Record {
             header,
             bytes: bytes.clone(),
         }))
+    }
+
+    /// The bytes at `position`, fewer at the end of the file.
+    fn bytes(&mut self, position: u64, len: usize) -> io::Result<Bytes> {
+        let held = self.chunk_at..self.chunk_at + self.chunk.len() as u64;
+        if position < held.start || position + len as u64 > held.end {
+            self.chunk = self.segment.file.read_copy_at(position, len.max(CHUNK_LEN))?;
+            self.chunk_at = position;
+        }
+        let from = (position - self.chunk_at) as usize;
+        Ok(self.chunk.slice(from..self.chunk.len().min(from + len)))
     }
 }
 

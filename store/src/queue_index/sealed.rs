@@ -21,7 +21,7 @@
 
 use super::IndexEntry;
 use crate::commit_log::record::{RecordError, RecordKind};
-use crate::commit_log::segment::{Record, Segment, index_name};
+use crate::commit_log::segment::{Record, Segment, SegmentReader, index_name};
 use crate::durable_file;
 use bytes::Buf;
 use gantry_proto::contract::StoreError;
@@ -127,6 +127,7 @@ impl SealedIndex {
         end: LogOffset,
     ) -> Result<SealedIndex, SealedIndexError> {
         let mut builder = Builder::default();
+        let mut reader = SegmentReader::new(segment);
         let mut position = 0;
         while segment.base.0 + position < end.0 {
             let at = segment.base.plus(position);
@@ -140,7 +141,7 @@ impl SealedIndex {
                 path: segment.path.clone(),
                 source,
             };
-            let record = segment.read_next(at, end.0 - at.0).map_err(io)?.map_err(damaged)?;
+            let record = reader.read(at, end.0 - at.0).map_err(io)?.map_err(damaged)?;
             builder.add(&record, segment.base).map_err(damaged)?;
             position += u64::from(record.header.len);
         }

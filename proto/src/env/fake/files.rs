@@ -414,6 +414,15 @@ impl File for FakeFile {
         machine.observe(FakeOp::Read)?;
         Ok(machine.file(self.id).contents.read(offset, len).into())
     }
+
+    fn read_copy_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        self.read_at(offset, len)
+    }
+
+    fn next_data_at(&self, offset: u64) -> io::Result<Option<u64>> {
+        // A disk may keep written zeros where there were holes: it may always say "here".
+        Ok((offset < self.len()?).then_some(offset))
+    }
 }
 
 impl Drop for FakeFile {
