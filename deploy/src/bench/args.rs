@@ -6,7 +6,7 @@ mod value;
 pub use checked::WrongFlags;
 pub(super) use checked::{Load, Reception};
 
-use super::report::{Parameters, millis};
+use super::report::{JSON_FIELDS, Parameters, millis};
 use crate::admin::OutputFormat;
 use crate::config::HostPort;
 use clap::{Args, Subcommand};
@@ -16,14 +16,17 @@ use std::time::Duration;
 use value::{at_most, body_size, count, invisible, long_poll, rate, span, timeout, warmup};
 
 /// Load a server over the RocketMQ 5 gRPC protocol and measure it.
-///
-/// The result goes to standard output, progress to standard error. The exit code is 1 when there were errors, lost or
-/// corrupt messages. Ctrl-C ends a run early and still reports; a second Ctrl-C does not wait for calls in flight.
 #[derive(Clone, Debug, Args)]
+#[command(after_long_help = format!("{NOTES}\n\n{JSON_FIELDS}"), disable_help_subcommand = true)]
 pub struct BenchArgs {
     #[command(subcommand)]
     pub(super) command: Command,
 }
+
+const NOTES: &str = "\
+The result goes to standard output, progress to standard error. The exit code is 1 when there were errors,
+lost or corrupt messages. Ctrl-C ends a run early and still reports; a second Ctrl-C does not wait for calls
+in flight.";
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
@@ -63,7 +66,7 @@ pub(super) struct CommonArgs {
     #[arg(long, value_name = "NAME")]
     topic: Option<String>,
     /// Namespace of topic and group.
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(super) namespace: String,
     /// Create the topic, and the group of consumers, through gantry.admin.v1 when they do not exist.
     #[arg(long)]

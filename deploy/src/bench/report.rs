@@ -1,27 +1,6 @@
 //! The result of a run: as a table for people, or as one JSON document.
 //!
-//! The JSON's field names stay as they are; fields may be added. Times are seconds with fractions or, where the name ends in
-//! `_us` or `_ms`, whole microseconds or milliseconds. A distribution is `{count, mean, p50, p90, p99, p99_9, max}`, or
-//! null when nothing was measured.
-//!
-//! - `format`: 1. `benchmark`: `produce`, `consume` or `end-to-end`. `gantry_version`, `run_id`, `started_at` (RFC 3339).
-//! - `ok`: false when there were errors, lost or corrupt messages; the exit code is then 1. `failures`: why, in words.
-//! - `ended_by`: `duration`, `count`, `idle` (nothing more came) or `interrupt`.
-//! - `seconds`: `warmup`, `measured`, `total`. Throughput is what was done in `measured`.
-//! - `parameters`: the flags in force, also those that were not given.
-//! - `produce`: `messages`, `bytes`, `messages_per_second`, `mib_per_second` of the measured part; `acknowledged`: messages
-//!   that the server accepted in the whole run; `unsent`: messages of an open loop that were due but never sent, because
-//!   calls in flight did not end soon enough; `latency_us`: of calls, from the intended time in an open loop;
-//!   `start_delay_us`: how long after its intended time a call began.
-//! - `consume`: amounts as above; `acknowledged`: by the consumers; `empty_receives`: calls that brought nothing;
-//!   `end_to_end_us`: from the intended send time to reception, of first deliveries of messages that were meant to be sent
-//!   in the measured part (a backlog has no latency); `receive_latency_us`: of calls that brought messages;
-//!   `ack_latency_us`.
-//! - `consume.integrity`, over the whole run: `received`, of these `unique`, `duplicates`, `corrupt` (checksum wrong),
-//!   `foreign` (not of this benchmark or run), `untracked` (no memory left to tell); `gaps`: messages that did not come
-//!   between others of their producer (`consume` only); `lost`: messages that will not come any more, null when that is not
-//!   known; `complete`: everything that was waited for came.
-//! - `errors`: list of `operation`, `code`, `count`, `first` (the text of the first one).
+#![doc = include_str!("report/json.md")]
 
 mod table;
 pub(super) mod units;
@@ -33,6 +12,9 @@ use super::tracker::Counts;
 use crate::admin::OutputFormat;
 use serde::{Serialize, Serializer};
 use std::time::{Duration, UNIX_EPOCH};
+
+/// What the fields of the JSON document mean.
+pub(super) const JSON_FIELDS: &str = include_str!("report/json.md");
 
 /// What a run found out.
 #[derive(Debug)]
@@ -190,7 +172,7 @@ pub(super) struct Integrity {
     pub(super) complete: bool,
 }
 
-/// The document. Its field names are documented above.
+/// The document.
 #[derive(Serialize)]
 struct Document<'a> {
     format: u32,

@@ -309,3 +309,28 @@ fn json_has_the_documented_fields() {
     });
     assert_eq!(document, expected);
 }
+
+#[test]
+fn every_field_of_the_document_is_explained() {
+    let mut report = end_to_end(Counts::default(), None);
+    report.errors = vec![error("send", "TOO_MANY_REQUESTS", 2, "slow down")];
+    let document: serde_json::Value = serde_json::from_str(&report.render(OutputFormat::Json).unwrap()).unwrap();
+    let mut fields = Vec::new();
+    for (name, value) in document.as_object().unwrap() {
+        fields.push(name.as_str());
+        // The flags explain themselves.
+        let inner = value.as_object().filter(|_| name != "parameters");
+        fields.extend(inner.into_iter().flat_map(|inner| inner.keys()).map(String::as_str));
+    }
+    fields.extend(
+        document["consume"]["integrity"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str),
+    );
+    fields.extend(document["errors"][0].as_object().unwrap().keys().map(String::as_str));
+    for field in fields {
+        assert!(JSON_FIELDS.contains(&format!("{field}`")), "{field} is not explained");
+    }
+}
