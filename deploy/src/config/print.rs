@@ -11,7 +11,8 @@ pub fn print_reference() -> String {
     let mut out = String::from(
         "# Gantry's configuration: every option with its default.\n\
          # Made by `gantry config print --defaults`. To change an option, remove the # before it.\n\
-         # An environment variable overrides this file, and a flag overrides both.\n",
+         # The server reads the file that --config or GANTRY_CONFIG names. An environment variable overrides the file, and a\n\
+         # flag overrides both.\n",
     );
     for section in SECTIONS {
         print_section(&mut out, section, |out, spec| {

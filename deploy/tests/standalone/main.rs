@@ -16,8 +16,11 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+/// A second is the promise; code that is not optimised, on a machine that builds at the same time, gets more.
+const READY_MS_MAX: u64 = if cfg!(debug_assertions) { 5000 } else { 1000 };
+
 #[test]
-fn it_is_ready_within_a_second_answers_probes_and_stops_on_sigterm() {
+fn it_is_ready_soon_answers_probes_and_stops_on_sigterm() {
     let dir = tempfile::tempdir().unwrap();
     let starts = ["first", "second"].map(|_| {
         let gantry = Gantry::start(dir.path(), &[]);
@@ -43,7 +46,10 @@ fn it_is_ready_within_a_second_answers_probes_and_stops_on_sigterm() {
         ready["start_ms"].as_u64().unwrap()
     });
     // The better one, because other tests run at the same time.
-    assert!(starts.into_iter().min().unwrap() < 1000, "starting took {starts:?} ms");
+    assert!(
+        starts.into_iter().min().unwrap() < READY_MS_MAX,
+        "starting took {starts:?} ms"
+    );
 }
 
 #[test]
