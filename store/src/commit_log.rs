@@ -223,6 +223,17 @@ impl CommitLog {
         self.room.notify_waiters();
     }
 
+    /// Refuses everything from now on, and fails those who wait: nobody may hear of success any more.
+    pub(crate) fn fail(&self, reason: StoreError) {
+        self.stop(reason);
+        self.confirmed.close();
+    }
+
+    /// Guards a change of state that must be made as a whole: if it panics half-way, the log fails.
+    pub(crate) fn whole(&self) -> Whole<'_> {
+        Whole(self)
+    }
+
     /// Why nothing is taken, if so.
     pub(crate) fn refusal(&self) -> Option<StoreError> {
         self.tail.lock().refused.clone()
@@ -248,6 +259,18 @@ impl CommitLog {
         TailLimits {
             segment_bytes: self.config.segment_bytes,
             pending_bytes_max: self.config.pending_bytes_max,
+        }
+    }
+}
+
+/// See [`CommitLog::whole`].
+pub(crate) struct Whole<'a>(&'a CommitLog);
+
+impl Drop for Whole<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0
+                .fail(StoreError::WritesStopped("a change of state panicked half-way".into()));
         }
     }
 }

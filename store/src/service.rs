@@ -136,6 +136,7 @@ impl Store {
     ) -> Result<(LogOffset, LogOffset), NoRoom> {
         let mut body = Vec::with_capacity(128);
         change.encode(shard.group, shard.topic, &mut body);
+        let _whole = self.log.whole();
         let mut appender = self.log.begin();
         appender.reserve(record_len(&body))?;
         let (at, _) = appender.push(RecordKind::Delivery, Default::default(), |out| {

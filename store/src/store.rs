@@ -11,11 +11,13 @@ use crate::progress::{ProgressTable, Shard};
 use crate::queue_index::{QueueTable, SealedIndex, SealedIndexError};
 use crate::receipt::ReceiptSealer;
 use crate::recovery::{self, Recovered};
+use futures_util::FutureExt as _;
 use gantry_proto::contract::StoreError;
 use gantry_proto::env::Env;
 use gantry_proto::model::{LogOffset, MetadataView};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -166,15 +168,24 @@ impl Store {
         });
         let thread = std::thread::Builder::new().name("gantry-log-writer".into());
         *store.writer.lock() = Some(thread.spawn(move || writer.run()).map_err(OpenErrorKind::Thread)?);
-        store
-            .tasks
-            .spawn(maintenance::confirm(store.log.clone(), store.stopping.clone()));
-        store.tasks.spawn(maintenance::bury(store.clone()));
-        store
-            .tasks
-            .spawn(maintenance::forget(store.clone(), store.view.removals()));
-        store.tasks.spawn(maintenance::maintain(store.clone()));
+        store.spawn(
+            "confirming",
+            maintenance::confirm(store.log.clone(), store.stopping.clone()),
+        );
+        store.spawn("burying", maintenance::bury(store.clone()));
+        store.spawn("forgetting", maintenance::forget(store.clone(), store.view.removals()));
+        store.spawn("maintenance", maintenance::maintain(store.clone()));
         Ok(store)
+    }
+
+    /// Runs one of the store's tasks. None may go missing unnoticed: if it panics the store stops writing, and says so.
+    fn spawn(self: &Arc<Store>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let log = self.log.clone();
+        self.tasks.spawn(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                log.fail(StoreError::WritesStopped(format!("the {name} task panicked")));
+            }
+        });
     }
 
     /// Why the store does not write any more, if so. It then has to be restarted.

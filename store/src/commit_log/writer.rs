@@ -50,10 +50,9 @@ impl LogWriter {
         if let Err(error) = self.try_write(&batch) {
             let path = self.segment.path.display();
             let reason = StoreError::WritesStopped(format!("writing {} bytes to {path}: {error}", batch.bytes.len()));
-            self.log.stop(reason);
-            // Nobody behind this batch may hear that it succeeded.
+            self.log.fail(reason);
+            // Nothing behind this batch may be written either.
             self.log.tail.lock().batches.clear();
-            self.log.confirmed.close();
             return false;
         }
         let before = self.log.written_to.swap(end.0, Ordering::AcqRel);

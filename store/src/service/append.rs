@@ -33,6 +33,7 @@ impl Store {
         bytes: usize,
     ) -> Result<(SmallVec<[Appended; 1]>, LogOffset), NoRoom> {
         let mut appended = SmallVec::with_capacity(messages.len());
+        let _whole = self.log.whole();
         let mut appender = self.log.begin();
         appender.reserve(bytes)?;
         let store_time = appender.store_time();

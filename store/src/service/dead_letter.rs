@@ -91,6 +91,7 @@ impl Store {
             queue,
             queue_offset,
         };
+        let _whole = self.log.whole();
         let mut appender = self.log.begin();
         appender.reserve(dead_letter_record_len(&letter)).map_err(no_room)?;
         let store_time = appender.store_time();
