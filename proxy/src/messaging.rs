@@ -1,6 +1,6 @@
 //! The client protocol: one file per RPC, and here what they share and how a call reaches them.
 //!
-//! A call is decoded, gets its [`RequestContext`], and is refused or carried out. A refusal is an ordinary answer with a
+//! A call is decoded, gets its `RequestContext`, and is refused or carried out. A refusal is an ordinary answer with a
 //! status in it: clients take a gRPC error for a broken connection. Written on tonic's codec directly and not through a
 //! generated server, which would box each call twice more and could not write deliveries from stored bytes.
 

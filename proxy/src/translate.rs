@@ -1,5 +1,5 @@
 //! Between the client protocol and the model: pure functions, both ways. Nothing here waits, asks a clock or keeps
-//! state. The one file that turns errors into client codes is [`status`].
+//! state. The one file that turns errors into client codes is `translate::status`.
 
 mod backoff;
 mod delivery;
