@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 const TICK: Duration = Duration::from_millis(500);
 const BURY_INTERVAL: Duration = Duration::from_millis(500);
-/// A checkpoint is not worth writing for less log than this.
-const CHECKPOINT_BYTES_MIN: u64 = 1 << 20;
+/// A checkpoint is not worth writing for less log than this part of a segment.
+const CHECKPOINT_SEGMENT_PART: u64 = 1024;
 const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Confirms what the writer wrote, until the store stops.
@@ -130,9 +130,14 @@ fn run(store: &Store, checkpoint_due: bool, retention_due: bool) {
     if let Err(error) = seal(store) {
         tracing::error!(%error, "a full segment cannot be sealed; its index stays in memory");
     }
-    let behind = store.log.written_to().0 - store.needed_from.load(Ordering::Relaxed);
+    // Shutdown may save a checkpoint at the same time.
+    let behind = store
+        .log
+        .written_to()
+        .0
+        .saturating_sub(store.needed_from.load(Ordering::Relaxed));
     if checkpoint_due
-        && behind >= CHECKPOINT_BYTES_MIN
+        && behind >= store.config.segment_bytes / CHECKPOINT_SEGMENT_PART
         && let Err(error) = checkpoint(store)
     {
         tracing::error!(%error, "progress cannot be saved; recovery will have to read more");

@@ -16,7 +16,7 @@ pub(crate) fn observe(store: &Store) {
         ]
     };
     let (retained_from, written_to) = store.log_range();
-    let behind = written_to.0 - store.log.flushed_to().0;
+    let behind = written_to.0.saturating_sub(store.log.flushed_to().0);
     gauge!("rocketmq_storage_size", local()).set((written_to.0 - retained_from.0) as f64);
     gauge!("rocketmq_storage_flush_behind_bytes", local()).set(behind as f64);
     let (topics, groups) = store.view.counts();

@@ -1,5 +1,7 @@
 //! Receiving, waiting, renewing, giving back and giving up, through the store's own interface.
 
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
 mod support;
 
 use gantry_proto::contract::{

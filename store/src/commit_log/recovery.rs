@@ -284,6 +284,7 @@ fn scan_segment(
     let limit = end.map_or(file_len, |end| end.0 - segment.base.0);
     let mut reader = SegmentReader::new(segment);
     let mut position = 0;
+    scanned.end = segment.base;
     while position < limit {
         let at = segment.base.plus(position);
         let record = match reader.read(at, limit - position).map_err(io)? {
@@ -302,7 +303,6 @@ fn scan_segment(
         scanned.end = record.header.end();
         position += u64::from(record.header.len);
     }
-    scanned.end = segment.base.plus(position);
     Ok(None)
 }
 
@@ -351,4 +351,92 @@ fn holds_mark_beyond(window: &[u8], begins: LogOffset, at: LogOffset) -> bool {
             })
     };
     (0..).zip(window.windows(MARK_LEN)).any(is_one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit_log::Flush;
+    use crate::commit_log::record::{RecordHeader, write_record};
+    use gantry_proto::env::fake;
+
+    const SEGMENT_BYTES: u64 = 64 << 10;
+
+    fn config() -> LogConfig {
+        LogConfig {
+            dir: "/log".into(),
+            flush: Flush::Sync,
+            segment_bytes: SEGMENT_BYTES,
+            pending_bytes_max: SEGMENT_BYTES as usize,
+        }
+    }
+
+    /// A log whose first segment holds these records one after another: kind, epoch, body.
+    fn log_with(records: &[(RecordKind, u32, &[u8])]) -> (Env, Vec<LogOffset>) {
+        let (env, _, _) = fake::env(1);
+        let segments = Segments::find(config(), env.clone()).unwrap();
+        let (mut bytes, mut places) = (Vec::new(), Vec::new());
+        for (kind, epoch, body) in records {
+            let log_offset = LogOffset(bytes.len() as u64);
+            places.push(log_offset);
+            let header = RecordHeader {
+                len: 0,
+                kind: *kind,
+                epoch: Epoch(*epoch),
+                log_offset,
+                store_time: Timestamp::ZERO,
+                topic: Default::default(),
+                queue: Default::default(),
+                queue_offset: Default::default(),
+            };
+            write_record(&mut bytes, &header, |out| out.extend_from_slice(body));
+        }
+        segments.active().file.write_all_at(&bytes, 0).unwrap();
+        places.push(LogOffset(bytes.len() as u64));
+        (env, places)
+    }
+
+    fn scan(env: &Env) -> Result<(LogOffset, usize), LogOpenError> {
+        let segments = Segments::find(config(), env.clone())?;
+        let mut seen = 0;
+        let scanned = segments.scan(LogOffset(0), |_| {
+            seen += 1;
+            Ok(())
+        })?;
+        Ok((scanned.end, seen))
+    }
+
+    #[test]
+    fn a_record_left_over_from_an_earlier_epoch_does_not_come_back_to_life() {
+        // The second record was written over a lost one of the same length; the third is what followed that one.
+        let body = [7; 100];
+        let record = RecordKind::Delivery;
+        let (env, places) = log_with(&[(record, 1, &body), (record, 2, &body), (record, 1, &body)]);
+        assert_eq!(scan(&env).unwrap(), (places[2], 2));
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_and_damage_before_a_mark_is_an_error() {
+        let body = [7; 100];
+        for (flushed_to, expected) in [(0, Ok(1)), (500, Err(()))] {
+            let flushed_to: u64 = flushed_to;
+            let mark = flushed_to.to_le_bytes();
+            let records: [(RecordKind, u32, &[u8]); 3] = [
+                (RecordKind::Delivery, 1, &body),
+                (RecordKind::Delivery, 1, &body),
+                (RecordKind::Mark, 1, &mark),
+            ];
+            let (env, places) = log_with(&records);
+            let segment = env
+                .files
+                .open(&config().dir.join(segment_name(LogOffset(0))), OpenMode::ReadWrite)
+                .unwrap();
+            segment.write_all_at(b"x", places[1].0 + 60).unwrap();
+            assert_eq!(
+                scan(&env).map(|(_, seen)| seen).map_err(|_| ()),
+                expected,
+                "flushed to {flushed_to}"
+            );
+        }
+    }
 }
