@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,7 +28,7 @@ func produceUntilStopped(f *Fixture) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		stopped.Store(true)
 	}()
-	var number, acked, errors atomic.Int64
+	var number, acked, failed atomic.Int64
 	var workers sync.WaitGroup
 	for range f.options.inflight {
 		workers.Add(1)
@@ -38,7 +39,7 @@ func produceUntilStopped(f *Fixture) {
 				message := &rmq.Message{Topic: f.topic, Body: fmt.Append(nil, mine)}
 				receipts, err := producer.Send(context.Background(), message)
 				if err != nil {
-					errors.Add(1)
+					failed.Add(1)
 					say("ERROR", mine, err)
 					time.Sleep(pause)
 					continue
@@ -49,33 +50,48 @@ func produceUntilStopped(f *Fixture) {
 		}()
 	}
 	workers.Wait()
-	f.counts = fmt.Sprintf("acked=%d errors=%d", acked.Load(), errors.Load())
+	f.counts = fmt.Sprintf("acked=%d errors=%d", acked.Load(), failed.Load())
 }
 
 func consumeUntilQuiet(f *Fixture) {
 	topic := either(f.options.topic, f.nameFor("produce-until-stopped"))
 	quiet := f.options.quiet
 	consumer := f.simpleConsumer(Subscription{topic: topic, await: max(time.Second, min(await, quiet))})
-	received, errors, heard := 0, 0, time.Now()
+	received, failed, heard := 0, 0, time.Now()
 	for time.Since(heard) < quiet {
-		check(f.remaining() > 0, "messages still came after %v", f.options.timeout)
+		check(f.remaining() > 0, "no %v of quiet within %v", quiet, f.options.timeout)
 		messages, err := receive(consumer, invisible)
 		for _, message := range messages {
 			say("RECEIVED", string(message.GetBody()), message.GetMessageId(), message.GetDeliveryAttempt())
 			received++
 			heard = time.Now()
-			if err == nil {
-				err = consumer.Ack(context.Background(), message)
-			}
+		}
+		if err == nil {
+			err = ackAll(consumer, messages)
 		}
 		if err != nil {
-			errors++
+			failed++
 			heard = time.Now() // a server that fails is not a quiet one
 			say("ERROR", err)
 			time.Sleep(pause)
 		}
 	}
-	f.counts = fmt.Sprintf("received=%d errors=%d", received, errors)
+	f.counts = fmt.Sprintf("received=%d errors=%d", received, failed)
+}
+
+// ackAll acknowledges the messages at once; it returns the errors.
+func ackAll(consumer rmq.SimpleConsumer, messages []*rmq.MessageView) error {
+	problems := make([]error, len(messages))
+	var calls sync.WaitGroup
+	for i, message := range messages {
+		calls.Add(1)
+		go func() {
+			defer calls.Done()
+			problems[i] = consumer.Ack(context.Background(), message)
+		}()
+	}
+	calls.Wait()
+	return errors.Join(problems...)
 }
 
 // say prints one line.

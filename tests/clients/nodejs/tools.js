@@ -36,14 +36,15 @@ async function consumeUntilQuiet(fixture) {
   const consumer = await fixture.simpleConsumer({ topic, awaitSeconds: Math.max(1, Math.min(AWAIT, quiet)) });
   let [received, errors, heard] = [0, 0, performance.now()];
   while (performance.now() - heard < quiet * 1000) {
-    check(fixture.remaining() > 0, `messages still came after ${timeout} s`);
+    check(fixture.remaining() > 0, `no ${quiet} s of quiet within ${timeout} s`);
     try {
-      for (const message of await consumer.receive(BATCH, INVISIBLE * 1000)) {
+      const messages = await consumer.receive(BATCH, INVISIBLE * 1000);
+      for (const message of messages) {
         say('RECEIVED', message.body, message.messageId, message.deliveryAttempt);
         received++;
         heard = performance.now();
-        await consumer.ack(message);
       }
+      await Promise.all(messages.map(message => consumer.ack(message)));
     } catch (error) {
       errors++;
       heard = performance.now(); // a server that fails is not a quiet one

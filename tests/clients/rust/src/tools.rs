@@ -111,7 +111,7 @@ pub async fn consume_until_quiet(fixture: &mut Fixture) -> Outcome {
     let (mut received, mut errors, mut heard) = (0, 0, Instant::now());
     while heard.elapsed() < quiet {
         check(!fixture.remaining().is_zero(), || {
-            format!("messages still came after {:?}", fixture.options.timeout)
+            format!("no {quiet:?} of quiet within {:?}", fixture.options.timeout)
         })?;
         let before = received;
         let result = consume(&consumer, &mut received).await;
@@ -129,7 +129,9 @@ pub async fn consume_until_quiet(fixture: &mut Fixture) -> Outcome {
     Ok(())
 }
 
+/// Receives once, and acknowledges what came all at once.
 async fn consume(consumer: &Consumer, received: &mut u64) -> Result<(), ClientError> {
+    let mut acks = JoinSet::new();
     for message in consumer.receive(INVISIBLE).await? {
         let body = String::from_utf8_lossy(message.body());
         say(format!(
@@ -138,9 +140,10 @@ async fn consume(consumer: &Consumer, received: &mut u64) -> Result<(), ClientEr
             message.delivery_attempt()
         ));
         *received += 1;
-        consumer.ack(&message).await?;
+        let consumer = consumer.clone();
+        acks.spawn(async move { consumer.ack(&message).await });
     }
-    Ok(())
+    acks.join_all().await.into_iter().collect()
 }
 
 async fn send(producer: &Producer, topic: &str, number: u64) -> Result<String, ClientError> {

@@ -12,6 +12,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicLong;
 import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
@@ -69,15 +70,19 @@ final class Tools {
         long errors = 0;
         long heard = System.nanoTime();
         while (System.nanoTime() - heard < options.quiet.toNanos()) {
-            check(!fixture.remaining().isZero(), "messages still came after %d s", options.timeout.toSeconds());
+            check(
+                    !fixture.remaining().isZero(),
+                    "no %d s of quiet within %d s", options.quiet.toSeconds(), options.timeout.toSeconds());
             try {
-                for (MessageView message : consumer.receive(BATCH, INVISIBLE)) {
+                List<MessageView> messages = consumer.receive(BATCH, INVISIBLE);
+                for (MessageView message : messages) {
                     String body = StandardCharsets.UTF_8.decode(message.getBody()).toString();
                     say("RECEIVED", body, message.getMessageId(), message.getDeliveryAttempt());
                     received++;
                     heard = System.nanoTime();
-                    consumer.ack(message);
                 }
+                CompletableFuture.allOf(
+                        messages.stream().map(consumer::ackAsync).toArray(CompletableFuture[]::new)).get();
             } catch (Exception error) {
                 errors++;
                 heard = System.nanoTime(); // a server that fails is not a quiet one
