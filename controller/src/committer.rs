@@ -48,13 +48,7 @@ impl Committer {
         journal: Journal,
         feed: Arc<Feed>,
     ) -> Committer {
-        Committer {
-            proposals,
-            clock,
-            state,
-            journal,
-            feed: ClosingFeed(feed),
-        }
+        Committer { proposals, clock, state, journal, feed: ClosingFeed(feed) }
     }
 
     /// Works until nobody can propose any more. Blocks: needs a thread of its own.
@@ -115,10 +109,7 @@ impl Committer {
             }
             Err(error) => {
                 self.state = self.feed.0.state();
-                answers
-                    .into_iter()
-                    .map(|answer| Err(answer_undone(answer, &error)))
-                    .collect()
+                answers.into_iter().map(|answer| Err(answer_undone(answer, &error))).collect()
             }
         }
     }

@@ -15,9 +15,6 @@ const JOURNAL_BYTES_MAX: u64 = 4 << 20;
 impl ControllerConfig {
     /// Defaults, in this folder.
     pub fn new(dir: impl Into<PathBuf>) -> ControllerConfig {
-        ControllerConfig {
-            dir: dir.into(),
-            journal_bytes_max: JOURNAL_BYTES_MAX,
-        }
+        ControllerConfig { dir: dir.into(), journal_bytes_max: JOURNAL_BYTES_MAX }
     }
 }

@@ -26,9 +26,7 @@ impl Controller {
     pub fn open(config: ControllerConfig, env: Env) -> Result<Controller, OpenError> {
         let dir = config.dir.clone();
         let (controller, committer) = Controller::open_stepped(config, env)?;
-        let thread = std::thread::Builder::new()
-            .name("metadata".to_owned())
-            .spawn(move || committer.run());
+        let thread = std::thread::Builder::new().name("metadata".to_owned()).spawn(move || committer.run());
         *controller.thread.lock() = Some(thread.map_err(OpenError::io(&dir, "start a thread to write it"))?);
         Ok(controller)
     }
@@ -41,12 +39,7 @@ impl Controller {
         let feed = Arc::new(Feed::new(state.clone()));
         let (sender, receiver) = mpsc::channel(QUEUE_LEN);
         let committer = Committer::new(receiver, env.clock, state, journal, feed.clone());
-        let controller = Controller {
-            feed,
-            proposals: Mutex::new(Some(sender)),
-            thread: Mutex::new(None),
-            recovery,
-        };
+        let controller = Controller { feed, proposals: Mutex::new(Some(sender)), thread: Mutex::new(None), recovery };
         Ok((controller, committer))
     }
 
@@ -78,17 +71,12 @@ impl MetadataService for Controller {
         let stopped = || MetadataError::Unavailable("the controller is stopping".to_owned());
         let proposals = self.proposals.lock().clone().ok_or_else(stopped)?;
         let (answer, answered) = oneshot::channel();
-        proposals
-            .send(Proposal { command, answer })
-            .await
-            .map_err(|_| stopped())?;
+        proposals.send(Proposal { command, answer }).await.map_err(|_| stopped())?;
         // A sender kept while waiting would keep the committer from ending.
         drop(proposals);
-        answered.await.unwrap_or_else(|_| {
-            Err(MetadataError::Unknown(
-                "the controller stopped before it answered".into(),
-            ))
-        })
+        answered
+            .await
+            .unwrap_or_else(|_| Err(MetadataError::Unknown("the controller stopped before it answered".into())))
     }
 
     async fn watch(&self, after: MetadataVersion) -> Result<MetadataStream, MetadataError> {

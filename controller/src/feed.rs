@@ -49,18 +49,9 @@ struct Cursor {
 
 impl Feed {
     pub(crate) fn new(state: MetadataState) -> Feed {
-        let tip = Tip {
-            version: state.version(),
-            closed: false,
-        };
-        let published = Published {
-            state,
-            ..Published::default()
-        };
-        Feed {
-            published: RwLock::new(published),
-            tip: watch::Sender::new(tip),
-        }
+        let tip = Tip { version: state.version(), closed: false };
+        let published = Published { state, ..Published::default() };
+        Feed { published: RwLock::new(published), tip: watch::Sender::new(tip) }
     }
 
     /// The durable state. Shares topics and groups with the published one.
@@ -73,10 +64,7 @@ impl Feed {
         let mut published = self.published.write();
         for decision in decisions {
             published.state.absorb(&decision);
-            let event = MetadataEvent {
-                version: published.state.version(),
-                changes: decision.changes,
-            };
+            let event = MetadataEvent { version: published.state.version(), changes: decision.changes };
             published.remember(event);
         }
         let version = published.state.version();
@@ -103,15 +91,8 @@ impl Feed {
     pub(crate) fn follow(self: &Arc<Feed>, after: MetadataVersion) -> MetadataStream {
         // Version 0 is a watcher's way to say that it has nothing: it gets its first event at once, even if that is empty.
         let seen = (after != MetadataVersion::default()).then_some(after);
-        let cursor = Cursor {
-            feed: self.clone(),
-            tip: self.tip.subscribe(),
-            seen,
-        };
-        stream::unfold(cursor, async |mut cursor| {
-            cursor.next().await.map(|event| (event, cursor))
-        })
-        .boxed()
+        let cursor = Cursor { feed: self.clone(), tip: self.tip.subscribe(), seen };
+        stream::unfold(cursor, async |mut cursor| cursor.next().await.map(|event| (event, cursor))).boxed()
     }
 
     fn next_after(&self, seen: Option<MetadataVersion>) -> Option<MetadataEvent> {
@@ -143,10 +124,7 @@ impl Published {
     }
 
     fn snapshot(&self) -> MetadataEvent {
-        MetadataEvent {
-            version: self.state.version(),
-            changes: self.state.to_changes(),
-        }
+        MetadataEvent { version: self.state.version(), changes: self.state.to_changes() }
     }
 }
 
@@ -188,9 +166,7 @@ mod tests {
     fn publish_topics(feed: &Feed, names: std::ops::Range<usize>) {
         let mut state = feed.state();
         let decisions = names.map(|name| {
-            let decision = state
-                .decide(&create_topic(&name.to_string(), 1), Timestamp::ZERO)
-                .unwrap();
+            let decision = state.decide(&create_topic(&name.to_string(), 1), Timestamp::ZERO).unwrap();
             state.absorb(&decision);
             decision
         });
@@ -209,10 +185,7 @@ mod tests {
     fn a_new_watcher_gets_everything_at_once_and_then_each_change() {
         let feed = Arc::new(Feed::new(MetadataState::default()));
         let mut early = feed.follow(MetadataVersion(0));
-        let empty = MetadataEvent {
-            version: MetadataVersion(0),
-            changes: vec![MetadataChange::Reset],
-        };
+        let empty = MetadataEvent { version: MetadataVersion(0), changes: vec![MetadataChange::Reset] };
         assert_eq!(next(&mut early), Some(Some(empty)));
         assert_eq!(next(&mut early), None);
         publish(&feed, &create_group("g"));
@@ -259,16 +232,9 @@ mod tests {
         let feed = Arc::new(Feed::new(MetadataState::default()));
         publish_topics(&feed, 0..5);
         let restarted = Arc::new(Feed::new(feed.state()));
-        assert_eq!(
-            next(&mut restarted.follow(MetadataVersion(5))),
-            None,
-            "the version is the current one"
-        );
+        assert_eq!(next(&mut restarted.follow(MetadataVersion(5))), None, "the version is the current one");
         for seen in [4, 6, u64::MAX - 1] {
-            assert!(
-                is_reset(&next(&mut restarted.follow(MetadataVersion(seen))).flatten().unwrap()),
-                "{seen}"
-            );
+            assert!(is_reset(&next(&mut restarted.follow(MetadataVersion(seen))).flatten().unwrap()), "{seen}");
         }
     }
 

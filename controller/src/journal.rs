@@ -91,14 +91,10 @@ impl Journal {
             // Part of the frame may be there. It must be gone before another one takes its place, because of the frames
             // that could then be read behind a shorter one.
             return match self.file.set_len(self.end).and_then(|()| self.file.sync_data()) {
-                Ok(()) => Err(AppendError::NotWritten(format!(
-                    "the journal cannot be written: {error}"
-                ))),
+                Ok(()) => Err(AppendError::NotWritten(format!("the journal cannot be written: {error}"))),
                 Err(cut) => {
                     tracing::error!(%error, "a write to the journal failed");
-                    Err(AppendError::Unknown(
-                        self.fail("failed write could not be undone", &cut),
-                    ))
+                    Err(AppendError::Unknown(self.fail("failed write could not be undone", &cut)))
                 }
             };
         }
@@ -163,11 +159,7 @@ fn create(
     identity: Identity,
     base: MetadataVersion,
 ) -> Result<Arc<dyn File>, StageError> {
-    let header = Header {
-        kind: header::Kind::Journal,
-        identity,
-        version: base,
-    };
+    let header = Header { kind: header::Kind::Journal, identity, version: base };
     folder::write(files, dir, &folder::journal_name(base), &header.encode())
 }
 

@@ -59,28 +59,19 @@ impl OpenError {
     }
 
     pub(crate) fn damaged(path: &Path, offset: u64, what: impl ToString) -> OpenError {
-        OpenError::Damaged {
-            path: path.to_owned(),
-            offset,
-            what: what.to_string(),
-        }
+        OpenError::Damaged { path: path.to_owned(), offset, what: what.to_string() }
     }
 
     pub(crate) fn inconsistent(path: &Path, what: impl ToString) -> OpenError {
-        OpenError::Inconsistent {
-            path: path.to_owned(),
-            what: what.to_string(),
-        }
+        OpenError::Inconsistent { path: path.to_owned(), what: what.to_string() }
     }
 
     /// What an undecodable record at `offset` of a file means for the whole.
     pub(crate) fn undecodable(path: &Path, offset: u64, error: CodecError) -> OpenError {
         match error {
-            CodecError::Newer { found, known } => OpenError::NewerFormat {
-                path: path.to_owned(),
-                found: found.into(),
-                known: known.into(),
-            },
+            CodecError::Newer { found, known } => {
+                OpenError::NewerFormat { path: path.to_owned(), found: found.into(), known: known.into() }
+            }
             CodecError::Damaged(what) => OpenError::damaged(path, offset, what),
         }
     }

@@ -84,38 +84,25 @@ impl MetadataState {
     pub fn to_changes(&self) -> Vec<MetadataChange> {
         let topics = self.topics.values().cloned().map(MetadataChange::TopicUpsert);
         let groups = self.groups.values().cloned().map(MetadataChange::GroupUpsert);
-        std::iter::once(MetadataChange::Reset)
-            .chain(topics)
-            .chain(groups)
-            .collect()
+        std::iter::once(MetadataChange::Reset).chain(topics).chain(groups).collect()
     }
 
     /// What a command would do to this state.
     pub(crate) fn decide(&self, command: &MetadataCommand, at: Timestamp) -> Result<Decision, MetadataRefusal> {
         match command {
-            MetadataCommand::CreateTopic {
-                name,
-                topic_type,
-                queue_count,
-            } => self.create_topic(name, *topic_type, *queue_count, at),
-            MetadataCommand::AlterTopic {
-                name,
-                topic_type,
-                queue_count,
-            } => self.alter_topic(name, *topic_type, *queue_count),
+            MetadataCommand::CreateTopic { name, topic_type, queue_count } => {
+                self.create_topic(name, *topic_type, *queue_count, at)
+            }
+            MetadataCommand::AlterTopic { name, topic_type, queue_count } => {
+                self.alter_topic(name, *topic_type, *queue_count)
+            }
             MetadataCommand::DeleteTopic { name } => self.delete_topic(name),
-            MetadataCommand::CreateGroup {
-                name,
-                fifo,
-                max_attempts,
-                backoff,
-            } => self.create_group(name, *fifo, *max_attempts, backoff, at),
-            MetadataCommand::AlterGroup {
-                name,
-                fifo,
-                max_attempts,
-                backoff,
-            } => self.alter_group(name, *fifo, *max_attempts, backoff.as_ref()),
+            MetadataCommand::CreateGroup { name, fifo, max_attempts, backoff } => {
+                self.create_group(name, *fifo, *max_attempts, backoff, at)
+            }
+            MetadataCommand::AlterGroup { name, fifo, max_attempts, backoff } => {
+                self.alter_group(name, *fifo, *max_attempts, backoff.as_ref())
+            }
             MetadataCommand::DeleteGroup { name } => self.delete_group(name),
         }
     }
@@ -141,11 +128,7 @@ impl MetadataState {
         topics: Vec<Topic>,
         groups: Vec<Group>,
     ) -> Result<MetadataState, &'static str> {
-        let mut state = MetadataState {
-            version,
-            counters,
-            ..MetadataState::default()
-        };
+        let mut state = MetadataState { version, counters, ..MetadataState::default() };
         let (topic_count, group_count) = (topics.len(), groups.len());
         for topic in topics {
             if topic.id > counters.last_topic {
@@ -159,12 +142,7 @@ impl MetadataState {
             }
             state.absorb_change(&MetadataChange::GroupUpsert(Arc::new(group)));
         }
-        let counts = [
-            state.topics.len(),
-            state.topic_ids.len(),
-            state.groups.len(),
-            state.group_ids.len(),
-        ];
+        let counts = [state.topics.len(), state.topic_ids.len(), state.groups.len(), state.group_ids.len()];
         if counts != [topic_count, topic_count, group_count, group_count] {
             return Err("an id or a name occurs twice");
         }
@@ -205,22 +183,14 @@ impl MetadataState {
 impl Counters {
     /// Gives a topic identity.
     fn next_topic(&mut self) -> TopicId {
-        let next = self
-            .last_topic
-            .0
-            .checked_add(1)
-            .expect("fewer than 2^32 topics are created in a cluster's life");
+        let next = self.last_topic.0.checked_add(1).expect("fewer than 2^32 topics are created in a cluster's life");
         self.last_topic = TopicId(next);
         self.last_topic
     }
 
     /// Gives a group identity.
     fn next_group(&mut self) -> GroupId {
-        let next = self
-            .last_group
-            .0
-            .checked_add(1)
-            .expect("fewer than 2^32 groups are created in a cluster's life");
+        let next = self.last_group.0.checked_add(1).expect("fewer than 2^32 groups are created in a cluster's life");
         self.last_group = GroupId(next);
         self.last_group
     }

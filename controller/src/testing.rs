@@ -17,11 +17,7 @@ pub(crate) fn group_name(name: &str) -> GroupName {
 }
 
 pub(crate) fn create_topic(name: &str, queue_count: u32) -> MetadataCommand {
-    MetadataCommand::CreateTopic {
-        name: topic_name(name),
-        topic_type: TopicType::Normal,
-        queue_count,
-    }
+    MetadataCommand::CreateTopic { name: topic_name(name), topic_type: TopicType::Normal, queue_count }
 }
 
 pub(crate) fn create_group(name: &str) -> MetadataCommand {
@@ -74,13 +70,8 @@ pub(crate) fn any_backoff() -> impl Strategy<Value = BackoffPolicy> {
     prop_oneof![
         Just(BackoffPolicy::default()),
         vec(any::<Duration>(), 0..5).prop_map(BackoffPolicy::Customized),
-        (any::<Duration>(), any::<Duration>(), 0.5..1001.0f64).prop_map(|(initial, max, multiplier)| {
-            BackoffPolicy::Exponential {
-                initial,
-                max,
-                multiplier,
-            }
-        }),
+        (any::<Duration>(), any::<Duration>(), 0.5..1001.0f64)
+            .prop_map(|(initial, max, multiplier)| { BackoffPolicy::Exponential { initial, max, multiplier } }),
     ]
 }
 

@@ -13,10 +13,7 @@ pub fn read(certificate: &Path, key: &Path) -> anyhow::Result<PemPair> {
     let read = |what, path: &Path| {
         fs::read_to_string(path).with_context(|| format!("cannot read the {what} {}", path.display()))
     };
-    Ok(PemPair {
-        certificates: read("certificate", certificate)?,
-        private_key: read("key", key)?,
-    })
+    Ok(PemPair { certificates: read("certificate", certificate)?, private_key: read("key", key)? })
 }
 
 /// Name of the kept certificate.
@@ -30,11 +27,7 @@ pub fn read_or_make(dir: &Path, generate: impl FnOnce() -> anyhow::Result<PemPai
     // The key is written first: a certificate without its key never exists.
     match (certificate.exists(), key.exists()) {
         (true, true) => read(&certificate, &key),
-        (true, false) => bail!(
-            "{} is missing; delete {} to have both made anew",
-            key.display(),
-            certificate.display()
-        ),
+        (true, false) => bail!("{} is missing; delete {} to have both made anew", key.display(), certificate.display()),
         (false, _) => {
             let made = generate()?;
             let keep = |name, pem: &str, mode| {
@@ -54,11 +47,7 @@ fn replace(dir: &Path, name: &str, text: &str, mode: u32) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, dir.join(name))?;
@@ -71,10 +60,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     fn pem(n: u32) -> anyhow::Result<PemPair> {
-        Ok(PemPair {
-            certificates: format!("certificate {n}"),
-            private_key: format!("key {n}"),
-        })
+        Ok(PemPair { certificates: format!("certificate {n}"), private_key: format!("key {n}") })
     }
 
     #[test]
@@ -82,10 +68,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for n in 0..2 {
             let read = read_or_make(dir.path(), || pem(n)).unwrap();
-            assert_eq!(
-                (read.certificates.as_str(), read.private_key.as_str()),
-                ("certificate 0", "key 0")
-            );
+            assert_eq!((read.certificates.as_str(), read.private_key.as_str()), ("certificate 0", "key 0"));
         }
         let mode = fs::metadata(dir.path().join(KEY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -111,9 +94,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_read_is_named() {
-        let error = read(Path::new("/absent/c.pem"), Path::new("/absent/k.pem"))
-            .err()
-            .unwrap();
+        let error = read(Path::new("/absent/c.pem"), Path::new("/absent/k.pem")).err().unwrap();
         assert!(format!("{error:#}").starts_with("cannot read the certificate /absent/c.pem: No such file"));
     }
 }

@@ -15,12 +15,7 @@ use std::process::ExitCode;
 ///
 /// Without a command: `gantry standalone`.
 #[derive(Debug, Parser)]
-#[command(
-    name = "gantry",
-    version,
-    args_conflicts_with_subcommands = true,
-    disable_help_subcommand = true
-)]
+#[command(name = "gantry", version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -69,10 +64,9 @@ pub fn run(cli: Cli) -> ExitCode {
         None => run_standalone(&cli.standalone),
         Some(Command::Standalone(args)) => run_standalone(&args),
         Some(Command::Config(ConfigCommand::Print { defaults: true, .. })) => print(&config::print_reference()),
-        Some(Command::Config(ConfigCommand::Print { defaults: false, args })) => args
-            .load()
-            .map_err(Into::into)
-            .and_then(|loaded| print(&config::print_effective(&loaded.effective))),
+        Some(Command::Config(ConfigCommand::Print { defaults: false, args })) => {
+            args.load().map_err(Into::into).and_then(|loaded| print(&config::print_effective(&loaded.effective)))
+        }
         Some(Command::Admin(args)) => admin::run(args),
         Some(Command::Bench(args)) => bench::run(args),
     };
@@ -81,11 +75,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Err(error) => {
             output::error(&error);
             let wrongly_asked = error.is::<Mistakes>() || error.is::<WrongFlags>();
-            if wrongly_asked {
-                ExitCode::from(2)
-            } else {
-                ExitCode::FAILURE
-            }
+            if wrongly_asked { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -122,9 +112,7 @@ mod tests {
         let bare = Cli::try_parse_from(["gantry", "--listen", "0.0.0.0:1", "--data", "/d"]).unwrap();
         assert!(bare.command.is_none());
         assert!(matches!(
-            Cli::try_parse_from(["gantry", "standalone", "--flush", "async"])
-                .unwrap()
-                .command,
+            Cli::try_parse_from(["gantry", "standalone", "--flush", "async"]).unwrap().command,
             Some(Command::Standalone(_))
         ));
         assert!(Cli::try_parse_from(["gantry", "--listen", "0.0.0.0:1", "standalone"]).is_err());
@@ -135,31 +123,15 @@ mod tests {
         let mut command = Cli::command();
         let standalone = command.find_subcommand_mut("standalone").unwrap();
         let short = standalone.render_help().to_string();
-        for flag in [
-            "--config",
-            "--listen <",
-            "--ops-listen",
-            "--data",
-            "--flush",
-            "--log-level",
-            "--log-format",
-        ] {
+        for flag in ["--config", "--listen <", "--ops-listen", "--data", "--flush", "--log-level", "--log-format"] {
             assert!(short.contains(flag), "{flag} is missing in:\n{short}");
         }
         assert!(!short.contains("--store-retention"), "{short}");
         let long = standalone.render_long_help().to_string();
         for section in config::SECTIONS {
             for spec in section.options {
-                assert!(
-                    long.contains(&format!("--{} ", spec.flag())),
-                    "{} is missing",
-                    spec.flag()
-                );
-                assert!(
-                    long.contains(&format!("[env: {}]", spec.variable())),
-                    "{} is missing",
-                    spec.variable()
-                );
+                assert!(long.contains(&format!("--{} ", spec.flag())), "{} is missing", spec.flag());
+                assert!(long.contains(&format!("[env: {}]", spec.variable())), "{} is missing", spec.variable());
             }
         }
     }

@@ -56,11 +56,7 @@ pub fn load(file: Option<&Path>, environment: &Environment, flags: &OptionFlags)
     let config = Config::resolve(&mut resolver);
     contradictions::find(&config, &mut resolver);
     let (effective, mistakes) = resolver.finish();
-    if mistakes.is_empty() {
-        Ok(Loaded { config, effective })
-    } else {
-        Err(Mistakes(mistakes))
-    }
+    if mistakes.is_empty() { Ok(Loaded { config, effective }) } else { Err(Mistakes(mistakes)) }
 }
 
 #[cfg(test)]

@@ -44,9 +44,7 @@ impl DataDir {
         }
         // A folder that exists may still be read-only, or on a full disk.
         let probe = dir.root.join(".write-probe");
-        std::fs::write(&probe, b"x")
-            .and_then(|()| std::fs::remove_file(&probe))
-            .map_err(|e| explain(root, &e))?;
+        std::fs::write(&probe, b"x").and_then(|()| std::fs::remove_file(&probe)).map_err(|e| explain(root, &e))?;
         Ok(dir)
     }
 }
@@ -64,17 +62,12 @@ fn explain(path: &Path, error: &io::Error) -> DataDirError {
         io::ErrorKind::NotADirectory => ("it is, or lies below, a file".to_owned(), CHOOSE_ANOTHER),
         io::ErrorKind::PermissionDenied => ("permission denied".to_owned(), MAKE_WRITABLE),
         io::ErrorKind::ReadOnlyFilesystem => ("the file system is read-only".to_owned(), CHOOSE_ANOTHER),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
-            "the disk is full".to_owned(),
-            "make room or choose another folder with --data",
-        ),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ("the disk is full".to_owned(), "make room or choose another folder with --data")
+        }
         _ => (error.to_string(), CHOOSE_ANOTHER),
     };
-    DataDirError {
-        path: path.to_owned(),
-        reason,
-        advice,
-    }
+    DataDirError { path: path.to_owned(), reason, advice }
 }
 
 #[cfg(test)]
@@ -107,24 +100,12 @@ mod tests {
     #[test]
     fn what_the_system_refuses_comes_with_advice() {
         for (kind, expected) in [
-            (
-                io::ErrorKind::PermissionDenied,
-                "permission denied; make the folder writable for this user or choose",
-            ),
-            (
-                io::ErrorKind::ReadOnlyFilesystem,
-                "the file system is read-only; choose another",
-            ),
-            (
-                io::ErrorKind::StorageFull,
-                "the disk is full; make room or choose another",
-            ),
+            (io::ErrorKind::PermissionDenied, "permission denied; make the folder writable for this user or choose"),
+            (io::ErrorKind::ReadOnlyFilesystem, "the file system is read-only; choose another"),
+            (io::ErrorKind::StorageFull, "the disk is full; make room or choose another"),
         ] {
             let error = explain(Path::new("/data"), &kind.into()).to_string();
-            assert!(
-                error.starts_with(&format!("cannot keep data in /data: {expected}")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("cannot keep data in /data: {expected}")), "{error}");
         }
     }
 }

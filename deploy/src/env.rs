@@ -17,11 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The operating system's clock, randomness and file system.
 pub fn system() -> Env {
-    Env {
-        clock: Arc::new(SystemClock),
-        random: Arc::new(SystemRandom),
-        files: Arc::new(SystemFiles),
-    }
+    Env { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), files: Arc::new(SystemFiles) }
 }
 
 /// The system's wall clock.
@@ -31,10 +27,7 @@ pub struct SystemClock;
 pub struct SystemRandom;
 
 impl Clock for SystemClock {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "this is the clock that everybody else is passed"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "this is the clock that everybody else is passed")]
     fn now(&self) -> Timestamp {
         // A clock set before 1970 reads as the epoch: an instant that is never negative.
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -30,12 +30,7 @@ fn log(panic: &PanicHookInfo<'_>) {
     // Empty unless the environment asks for it (RUST_BACKTRACE).
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
-    tracing::error!(
-        place,
-        thread = thread::current().name(),
-        backtrace,
-        "panicked: {message}"
-    );
+    tracing::error!(place, thread = thread::current().name(), backtrace, "panicked: {message}");
 }
 
 /// Whether a panic on a thread of that name ends no more than a task. On a single core the main thread is the runtime.

@@ -13,9 +13,7 @@ pub struct PortError {
 
 /// Makes sure that `address`, given by `flag`, can be listened on a moment later.
 pub fn probe(address: SocketAddr, flag: &str) -> Result<(), PortError> {
-    TcpListener::bind(address)
-        .map(drop)
-        .map_err(|error| explain(address, flag, &error))
+    TcpListener::bind(address).map(drop).map_err(|error| explain(address, flag, &error))
 }
 
 /// Says what a failed bind means to whoever chose the address.
@@ -54,9 +52,6 @@ mod tests {
         assert_eq!(error, format!("cannot listen on {address}: {advice}"));
 
         let foreign = probe("203.0.113.1:9".parse().unwrap(), "--listen").unwrap_err();
-        assert!(
-            foreign.to_string().contains("this machine has no such address"),
-            "{foreign}"
-        );
+        assert!(foreign.to_string().contains("this machine has no such address"), "{foreign}");
     }
 }

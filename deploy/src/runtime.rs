@@ -16,11 +16,7 @@ const LEFTOVERS_DEADLINE: Duration = Duration::from_secs(1);
 /// spares handing work from one thread to another.
 pub fn block_on_server<T>(server: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let cores = available_parallelism().map_or(1, usize::from);
-    let mut builder = if cores == 1 {
-        Builder::new_current_thread()
-    } else {
-        Builder::new_multi_thread()
-    };
+    let mut builder = if cores == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     if cores > 1 {
         builder.worker_threads(cores);
     }
@@ -37,9 +33,5 @@ pub fn block_on_client<T>(client: impl Future<Output = anyhow::Result<T>>) -> an
 }
 
 fn start(builder: &mut Builder) -> anyhow::Result<Runtime> {
-    builder
-        .enable_all()
-        .thread_name(THREAD_NAME)
-        .build()
-        .context("cannot start the threads of the runtime")
+    builder.enable_all().thread_name(THREAD_NAME).build().context("cannot start the threads of the runtime")
 }

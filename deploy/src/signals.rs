@@ -12,10 +12,7 @@ pub struct StopSignals {
 impl StopSignals {
     /// Begins to listen.
     pub fn listen() -> io::Result<StopSignals> {
-        Ok(StopSignals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Ok(StopSignals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// Waits for the next one and names it. Cancel-safe.
@@ -29,10 +26,7 @@ impl StopSignals {
 
 /// Ends the process now, for somebody who asked a second time. What was acknowledged is in the log; the next start
 /// recovers the rest.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that is asked not to wait for anything"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place that is asked not to wait for anything")]
 pub fn exit_at_once() -> ! {
     std::process::exit(1)
 }

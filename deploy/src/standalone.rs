@@ -109,14 +109,9 @@ impl Server {
         let health = Health::default();
         let mut tasks = Tasks::default();
         let ops = {
-            let state = OpsState {
-                health: health.clone(),
-                metrics: metrics.clone(),
-            };
+            let state = OpsState { health: health.clone(), metrics: metrics.clone() };
             let address = config.ops.address;
-            let ops = OpsServer::bind(address, state)
-                .await
-                .map_err(|e| port::explain(address, "--ops-listen", &e))?;
+            let ops = OpsServer::bind(address, state).await.map_err(|e| port::explain(address, "--ops-listen", &e))?;
             let local_addr = ops.local_addr()?;
             tasks.spawn("the operators' port", ops.serve().map(Ok));
             tasks.spawn("the upkeep of metrics", telemetry::keep_metrics_small(metrics).map(Ok));
@@ -143,30 +138,13 @@ impl Server {
             move || store.health().map_err(|error| error.to_string())
         });
 
-        let deps = ProxyDeps {
-            env,
-            metadata: controller.clone(),
-            view,
-            store: store.clone(),
-            tls: Some(tls),
-        };
+        let deps = ProxyDeps { env, metadata: controller.clone(), view, store: store.clone(), tls: Some(tls) };
         let proxy = Proxy::build(proxy_config(config)?, deps).map_err(explain_build)?;
         let listen = proxy.local_addr();
         let stop_proxy = CancellationToken::new();
         let stop = stop_proxy.clone();
-        tasks.spawn(
-            PROXY_TASK,
-            async move { Ok(proxy.serve(stop.cancelled_owned()).await?) },
-        );
-        Ok(Server {
-            health,
-            tasks,
-            listen,
-            ops,
-            stop_proxy,
-            store,
-            controller,
-        })
+        tasks.spawn(PROXY_TASK, async move { Ok(proxy.serve(stop.cancelled_owned()).await?) });
+        Ok(Server { health, tasks, listen, ops, stop_proxy, store, controller })
     }
 
     /// Stops the tiers, upper ones first. Every tier is stopped, whatever became of those before it; the first failure is
@@ -174,12 +152,7 @@ impl Server {
     async fn stop(&mut self, listen: &Listen) -> anyhow::Result<()> {
         self.health.enter(Phase::Draining);
         self.stop_proxy.cancel();
-        let proxy = within(
-            listen.drain_timeout + PROXY_GRACE,
-            "the proxy",
-            self.tasks.end_of(PROXY_TASK),
-        )
-        .await;
+        let proxy = within(listen.drain_timeout + PROXY_GRACE, "the proxy", self.tasks.end_of(PROXY_TASK)).await;
         let store = async { self.store.shutdown().await.context("the store could not finish") };
         let store = within(STORE_DEADLINE, "the store", store).await;
         let controller = self.controller.shutdown().map(Ok);
@@ -193,12 +166,7 @@ async fn within(
     who: &str,
     stopping: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let late = |_| {
-        Err(anyhow!(
-            "{who} did not stop within {}",
-            humantime::format_duration(deadline)
-        ))
-    };
+    let late = |_| Err(anyhow!("{who} did not stop within {}", humantime::format_duration(deadline)));
     timeout(deadline, stopping).await.unwrap_or_else(late)
 }
 
@@ -234,10 +202,7 @@ fn store_config(options: &StoreOptions, dir: PathBuf) -> StoreConfig {
 
 fn proxy_config(config: &Config) -> anyhow::Result<ProxyConfig> {
     let listen = &config.listen;
-    let advertised = listen
-        .advertised
-        .as_ref()
-        .map(|address| AdvertisedEndpoints::parse(&address.to_string()));
+    let advertised = listen.advertised.as_ref().map(|address| AdvertisedEndpoints::parse(&address.to_string()));
     Ok(ProxyConfig {
         listen: listen.address,
         advertised_endpoints: advertised.transpose().context("listen.advertised")?,
@@ -262,13 +227,8 @@ fn tls_config(listen: &Listen, dir: &Path) -> anyhow::Result<Arc<rustls::ServerC
             (dir.join(certificate::CERTIFICATE), dir.join(certificate::KEY), pem)
         }
     };
-    tls::server_config(&pem).with_context(|| {
-        format!(
-            "cannot use the certificate {} with the key {}",
-            certificate.display(),
-            key.display()
-        )
-    })
+    tls::server_config(&pem)
+        .with_context(|| format!("cannot use the certificate {} with the key {}", certificate.display(), key.display()))
 }
 
 /// Names under which clients may reach a server whose certificate is made by itself.

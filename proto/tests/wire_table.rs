@@ -53,13 +53,7 @@ fn describe() -> Value {
 }
 
 fn describe_enum(declared: &EnumDescriptorProto) -> Value {
-    Value::Object(
-        declared
-            .value
-            .iter()
-            .map(|value| (value.name().to_owned(), json!(value.number())))
-            .collect(),
-    )
+    Value::Object(declared.value.iter().map(|value| (value.name().to_owned(), json!(value.number()))).collect())
 }
 
 fn describe_message(

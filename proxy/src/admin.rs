@@ -36,15 +36,11 @@ impl Admin {
     }
 
     fn topic(&self, name: &TopicName) -> Result<Arc<model::Topic>, Status> {
-        self.view()
-            .topic(name.as_str())
-            .ok_or_else(|| refused(&MetadataRefusal::TopicNotFound(name.clone())))
+        self.view().topic(name.as_str()).ok_or_else(|| refused(&MetadataRefusal::TopicNotFound(name.clone())))
     }
 
     fn group(&self, name: &GroupName) -> Result<Arc<model::Group>, Status> {
-        self.view()
-            .group(name.as_str())
-            .ok_or_else(|| refused(&MetadataRefusal::GroupNotFound(name.clone())))
+        self.view().group(name.as_str()).ok_or_else(|| refused(&MetadataRefusal::GroupNotFound(name.clone())))
     }
 
     fn group_to_wire(&self, group: &model::Group) -> wire::Group {
@@ -54,9 +50,7 @@ impl Admin {
             fifo: group.fifo,
             max_attempts: group.max_attempts,
             backoff: Some(backoff_to_wire(&group.backoff)),
-            dead_letter_topic: dead_letter_topic
-                .map(|topic| topic.name.to_string())
-                .unwrap_or_default(),
+            dead_letter_topic: dead_letter_topic.map(|topic| topic.name.to_string()).unwrap_or_default(),
             created_at: Some(timestamp_to_wire(group.created_at)),
         }
     }
@@ -74,20 +68,13 @@ impl AdminService for Admin {
             0 => self.messaging.config.queue_count_default,
             asked => asked,
         };
-        let command = MetadataCommand::CreateTopic {
-            name: topic_name(&request.name)?,
-            topic_type,
-            queue_count,
-        };
+        let command = MetadataCommand::CreateTopic { name: topic_name(&request.name)?, topic_type, queue_count };
         let (topic, created) = match self.propose(command).await {
             Ok(outcome) => (topic_outcome(outcome)?, true),
             Err(MetadataError::Refused(MetadataRefusal::TopicExists(topic))) if request.if_not_exists => (topic, false),
             Err(error) => return Err(failed(error)),
         };
-        Ok(Response::new(wire::CreateTopicResponse {
-            topic: Some(topic_to_wire(&topic)),
-            created,
-        }))
+        Ok(Response::new(wire::CreateTopicResponse { topic: Some(topic_to_wire(&topic)), created }))
     }
 
     async fn alter_topic(
@@ -101,9 +88,7 @@ impl AdminService for Admin {
             queue_count: request.queue_count,
         };
         let topic = topic_outcome(self.propose(command).await.map_err(failed)?)?;
-        Ok(Response::new(wire::AlterTopicResponse {
-            topic: Some(topic_to_wire(&topic)),
-        }))
+        Ok(Response::new(wire::AlterTopicResponse { topic: Some(topic_to_wire(&topic)) }))
     }
 
     async fn describe_topic(
@@ -120,10 +105,7 @@ impl AdminService for Admin {
                 max_offset: status.max_offset.0,
             })
             .collect();
-        Ok(Response::new(wire::DescribeTopicResponse {
-            topic: Some(topic_to_wire(&topic)),
-            queues,
-        }))
+        Ok(Response::new(wire::DescribeTopicResponse { topic: Some(topic_to_wire(&topic)), queues }))
     }
 
     async fn list_topics(
@@ -135,10 +117,7 @@ impl AdminService for Admin {
         let mut topics = self.view().topics_page(&request.prefix, &request.page_token, size + 1);
         let next_page_token = cut_page(&mut topics, size, |topic| topic.name.to_string());
         let topics = topics.iter().map(|topic| topic_to_wire(topic)).collect();
-        Ok(Response::new(wire::ListTopicsResponse {
-            topics,
-            next_page_token,
-        }))
+        Ok(Response::new(wire::ListTopicsResponse { topics, next_page_token }))
     }
 
     async fn delete_topic(
@@ -146,9 +125,7 @@ impl AdminService for Admin {
         request: Request<wire::DeleteTopicRequest>,
     ) -> Result<Response<wire::DeleteTopicResponse>, Status> {
         let name = topic_name(&request.into_inner().name)?;
-        self.propose(MetadataCommand::DeleteTopic { name })
-            .await
-            .map_err(failed)?;
+        self.propose(MetadataCommand::DeleteTopic { name }).await.map_err(failed)?;
         Ok(Response::new(wire::DeleteTopicResponse {}))
     }
 
@@ -171,10 +148,7 @@ impl AdminService for Admin {
             Err(MetadataError::Refused(MetadataRefusal::GroupExists(group))) if request.if_not_exists => (group, false),
             Err(error) => return Err(failed(error)),
         };
-        Ok(Response::new(wire::CreateGroupResponse {
-            group: Some(self.group_to_wire(&group)),
-            created,
-        }))
+        Ok(Response::new(wire::CreateGroupResponse { group: Some(self.group_to_wire(&group)), created }))
     }
 
     async fn alter_group(
@@ -190,9 +164,7 @@ impl AdminService for Admin {
         };
         let group = group_outcome(self.propose(command).await.map_err(failed)?)?;
         push_group_settings(&self.messaging, &group);
-        Ok(Response::new(wire::AlterGroupResponse {
-            group: Some(self.group_to_wire(&group)),
-        }))
+        Ok(Response::new(wire::AlterGroupResponse { group: Some(self.group_to_wire(&group)) }))
     }
 
     async fn describe_group(
@@ -206,18 +178,11 @@ impl AdminService for Admin {
             .filter_map(|progress| {
                 // A topic that was deleted has no name any more, and nothing of it will be delivered.
                 let topic = self.view().topic_by_id(progress.topic)?.name.to_string();
-                Some(wire::GroupProgress {
-                    topic,
-                    ready: progress.ready,
-                    inflight: progress.inflight,
-                })
+                Some(wire::GroupProgress { topic, ready: progress.ready, inflight: progress.inflight })
             })
             .collect();
         progress.sort_by(|a, b| a.topic.cmp(&b.topic));
-        Ok(Response::new(wire::DescribeGroupResponse {
-            group: Some(self.group_to_wire(&group)),
-            progress,
-        }))
+        Ok(Response::new(wire::DescribeGroupResponse { group: Some(self.group_to_wire(&group)), progress }))
     }
 
     async fn list_groups(
@@ -229,10 +194,7 @@ impl AdminService for Admin {
         let mut groups = self.view().groups_page(&request.prefix, &request.page_token, size + 1);
         let next_page_token = cut_page(&mut groups, size, |group| group.name.to_string());
         let groups = groups.iter().map(|group| self.group_to_wire(group)).collect();
-        Ok(Response::new(wire::ListGroupsResponse {
-            groups,
-            next_page_token,
-        }))
+        Ok(Response::new(wire::ListGroupsResponse { groups, next_page_token }))
     }
 
     async fn delete_group(
@@ -240,9 +202,7 @@ impl AdminService for Admin {
         request: Request<wire::DeleteGroupRequest>,
     ) -> Result<Response<wire::DeleteGroupResponse>, Status> {
         let name = group_name(&request.into_inner().name)?;
-        self.propose(MetadataCommand::DeleteGroup { name })
-            .await
-            .map_err(failed)?;
+        self.propose(MetadataCommand::DeleteGroup { name }).await.map_err(failed)?;
         Ok(Response::new(wire::DeleteGroupResponse {}))
     }
 }
@@ -258,11 +218,7 @@ fn page_size(asked: u32) -> usize {
 fn cut_page<T>(entries: &mut Vec<T>, size: usize, name: impl Fn(&T) -> String) -> String {
     let more = entries.len() > size;
     entries.truncate(size);
-    if more {
-        entries.last().map(name).unwrap_or_default()
-    } else {
-        String::new()
-    }
+    if more { entries.last().map(name).unwrap_or_default() } else { String::new() }
 }
 
 fn topic_name(name: &str) -> Result<TopicName, Status> {
@@ -302,11 +258,7 @@ fn topic_to_wire(topic: &model::Topic) -> wire::Topic {
         name: topic.name.to_string(),
         r#type: topic_type as i32,
         queue_count: topic.queue_count,
-        dead_letter_of: topic
-            .dead_letter_of
-            .as_ref()
-            .map(GroupName::to_string)
-            .unwrap_or_default(),
+        dead_letter_of: topic.dead_letter_of.as_ref().map(GroupName::to_string).unwrap_or_default(),
         created_at: Some(timestamp_to_wire(topic.created_at)),
     }
 }
@@ -317,11 +269,7 @@ fn backoff(policy: wire::BackoffPolicy) -> Result<model::BackoffPolicy, Status> 
     match policy.strategy {
         None => Err(Status::invalid_argument("the backoff policy has no strategy")),
         Some(Strategy::Customized(customized)) => Ok(model::BackoffPolicy::Customized(
-            customized
-                .next
-                .into_iter()
-                .map(|next| parse(Some(next)))
-                .collect::<Result<_, _>>()?,
+            customized.next.into_iter().map(|next| parse(Some(next))).collect::<Result<_, _>>()?,
         )),
         Some(Strategy::Exponential(exponential)) => Ok(model::BackoffPolicy::Exponential {
             initial: parse(exponential.initial)?,
@@ -336,19 +284,15 @@ fn backoff_to_wire(policy: &model::BackoffPolicy) -> wire::BackoffPolicy {
         model::BackoffPolicy::Customized(next) => Strategy::Customized(wire::CustomizedBackoff {
             next: next.iter().map(|next| duration_to_wire(*next)).collect(),
         }),
-        model::BackoffPolicy::Exponential {
-            initial,
-            max,
-            multiplier,
-        } => Strategy::Exponential(wire::ExponentialBackoff {
-            initial: Some(duration_to_wire(*initial)),
-            max: Some(duration_to_wire(*max)),
-            multiplier: *multiplier,
-        }),
+        model::BackoffPolicy::Exponential { initial, max, multiplier } => {
+            Strategy::Exponential(wire::ExponentialBackoff {
+                initial: Some(duration_to_wire(*initial)),
+                max: Some(duration_to_wire(*max)),
+                multiplier: *multiplier,
+            })
+        }
     };
-    wire::BackoffPolicy {
-        strategy: Some(strategy),
-    }
+    wire::BackoffPolicy { strategy: Some(strategy) }
 }
 
 fn topic_outcome(outcome: MetadataOutcome) -> Result<Arc<model::Topic>, Status> {

@@ -65,13 +65,7 @@ impl ConnectionServer {
             .keep_alive_timeout(PING_TIMEOUT)
             .auto_date_header(false);
         let admin = AdminServiceServer::new(Admin::new(messaging.clone()));
-        ConnectionServer {
-            messaging,
-            admin,
-            tls: tls.map(TlsAcceptor::from),
-            http2,
-            cut,
-        }
+        ConnectionServer { messaging, admin, tls: tls.map(TlsAcceptor::from), http2, cut }
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -108,10 +102,7 @@ impl ConnectionServer {
         match (first[0] == TLS_HANDSHAKE, &self.tls) {
             (false, _) => Ok(Handshaken::Plain(tcp)),
             (true, Some(tls)) => Ok(Handshaken::Tls(Box::new(tls.accept(tcp).await?))),
-            (true, None) => Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "the client wants TLS, which is off",
-            )),
+            (true, None) => Err(io::Error::new(io::ErrorKind::Unsupported, "the client wants TLS, which is off")),
         }
     }
 
@@ -119,14 +110,8 @@ impl ConnectionServer {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let caller = Arc::new(Caller {
-            messaging: self.messaging.clone(),
-            connection: info,
-        });
-        let calls = Calls {
-            caller,
-            admin: self.admin.clone(),
-        };
+        let caller = Arc::new(Caller { messaging: self.messaging.clone(), connection: info });
+        let calls = Calls { caller, admin: self.admin.clone() };
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), calls));
         tokio::select! {
             ended = connection.as_mut() => return ended.map_err(io::Error::other),

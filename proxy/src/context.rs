@@ -34,11 +34,7 @@ impl ConnectionInfo {
         // A dual-stack socket shows IPv4 peers in IPv6 clothes.
         let unmapped = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let local = unmapped(local);
-        ConnectionInfo {
-            remote: unmapped(remote).to_string(),
-            local,
-            local_text: local.to_string(),
-        }
+        ConnectionInfo { remote: unmapped(remote).to_string(), local, local_text: local.to_string() }
     }
 }
 
@@ -47,16 +43,9 @@ impl<'a> RequestContext<'a> {
     pub(crate) fn new(metadata: &'a MetadataMap, connection: &'a ConnectionInfo) -> Result<Self, Refusal> {
         let client_id = text(metadata, "x-mq-client-id").trim();
         if client_id.is_empty() {
-            return Err(Refusal::new(
-                v2::Code::ClientIdRequired,
-                "the header x-mq-client-id is missing or blank",
-            ));
+            return Err(Refusal::new(v2::Code::ClientIdRequired, "the header x-mq-client-id is missing or blank"));
         }
-        Ok(RequestContext {
-            client_id,
-            connection,
-            metadata,
-        })
+        Ok(RequestContext { client_id, connection, metadata })
     }
 
     /// The client's language as the metrics' label knows it; `OTHER` for what nobody has heard of.
@@ -82,10 +71,7 @@ impl<'a> RequestContext<'a> {
 }
 
 fn text<'a>(metadata: &'a MetadataMap, header: &'static str) -> &'a str {
-    metadata
-        .get(header)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
+    metadata.get(header).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// At most 8 digits and a unit. 60 years in minutes is an ordinary value.
@@ -158,10 +144,7 @@ mod tests {
         let connection = connection();
         for (told, expected) in [("JAVA", "JAVA"), ("HTTP", "HTTP"), ("ZIG", "OTHER"), ("", "OTHER")] {
             let metadata = metadata(&[("x-mq-client-id", "c"), ("x-mq-language", told)]);
-            assert_eq!(
-                RequestContext::new(&metadata, &connection).unwrap().language(),
-                expected
-            );
+            assert_eq!(RequestContext::new(&metadata, &connection).unwrap().language(), expected);
         }
     }
 

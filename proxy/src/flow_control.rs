@@ -19,10 +19,7 @@ pub(crate) struct BytesPermit<'a> {
 
 impl BytesInflight {
     pub(crate) fn new(max: usize) -> BytesInflight {
-        BytesInflight {
-            used: AtomicUsize::new(0),
-            max,
-        }
+        BytesInflight { used: AtomicUsize::new(0), max }
     }
 
     /// Takes `bytes`. A request larger than the whole budget is let in when it is alone.
@@ -32,10 +29,7 @@ impl BytesInflight {
         if before != 0 && before.saturating_add(bytes) > self.max {
             return Err(Refusal::new(
                 v2::Code::TooManyRequests,
-                format!(
-                    "{before} bytes of messages are being sent already, at most {} may be; try again",
-                    self.max
-                ),
+                format!("{before} bytes of messages are being sent already, at most {} may be; try again", self.max),
             ));
         }
         Ok(permit)

@@ -20,14 +20,8 @@ const CONCURRENCY: usize = 32;
 
 /// What there is to give back.
 enum Job {
-    Unsent {
-        group: GroupId,
-        topic: TopicId,
-        handles: Vec<ReceiptHandle>,
-    },
-    Released {
-        owner: ClientHash,
-    },
+    Unsent { group: GroupId, topic: TopicId, handles: Vec<ReceiptHandle> },
+    Released { owner: ClientHash },
 }
 
 /// Leaves work for the task. Cheap to clone.
@@ -84,9 +78,7 @@ impl HandbackTask {
             };
             Some((job?, (jobs, stop)))
         });
-        queue
-            .for_each_concurrent(CONCURRENCY, |job| carry_out(store, job))
-            .await;
+        queue.for_each_concurrent(CONCURRENCY, |job| carry_out(store, job)).await;
     }
 }
 
@@ -94,23 +86,14 @@ async fn carry_out(store: &dyn StoreService, job: Job) {
     match job {
         Job::Unsent { group, topic, handles } => {
             for handle in handles {
-                let request = ChangeInvisibleRequest {
-                    group,
-                    topic,
-                    handle,
-                    invisible: Duration::ZERO,
-                    suspend: true,
-                };
+                let request = ChangeInvisibleRequest { group, topic, handle, invisible: Duration::ZERO, suspend: true };
                 if let Err(error) = store.change_invisible(request).await {
                     tracing::debug!(%group, %topic, %error, "a delivery could not be given back");
                 }
             }
         }
         Job::Released { owner } => {
-            let request = ReleaseRequest {
-                owner,
-                invisible: limits::ABANDONED_VISIBLE_AFTER,
-            };
+            let request = ReleaseRequest { owner, invisible: limits::ABANDONED_VISIBLE_AFTER };
             if let Err(error) = store.release(request).await {
                 tracing::warn!(%owner, %error, "leases of a vanished client could not be released");
             }

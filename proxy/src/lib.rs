@@ -147,12 +147,7 @@ impl Proxy {
             drain: CancellationToken::new(),
             config,
         });
-        Ok(Proxy {
-            listener,
-            messaging,
-            handback: handback_task,
-            tls: deps.tls,
-        })
+        Ok(Proxy { listener, messaging, handback: handback_task, tls: deps.tls })
     }
 
     /// Where it listens. Tells the port that port 0 became.
@@ -164,20 +159,11 @@ impl Proxy {
     /// calls in flight finish, and after [`ProxyConfig::drain_timeout`] cuts off what is left. Dropping the future cuts
     /// everything off at once.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Proxy {
-            listener,
-            messaging,
-            handback,
-            tls,
-        } = self;
+        let Proxy { listener, messaging, handback, tls } = self;
         let (connections, background) = (TaskTracker::new(), TaskTracker::new());
         let (cut, stop_background) = (CancellationToken::new(), CancellationToken::new());
         let drain = messaging.drain.clone();
-        let _on_drop = (
-            drain.clone().drop_guard(),
-            cut.clone().drop_guard(),
-            stop_background.clone().drop_guard(),
-        );
+        let _on_drop = (drain.clone().drop_guard(), cut.clone().drop_guard(), stop_background.clone().drop_guard());
 
         background.spawn(handback.run(stop_background.clone()));
         background.spawn({
@@ -199,14 +185,8 @@ impl Proxy {
         tracing::info!(connections_and_calls = connections.len(), "proxy drains");
         drain.cancel();
         connections.close();
-        if tokio::time::timeout(messaging.config.drain_timeout, connections.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                connections_and_calls = connections.len(),
-                "not finished in time, cut off"
-            );
+        if tokio::time::timeout(messaging.config.drain_timeout, connections.wait()).await.is_err() {
+            tracing::warn!(connections_and_calls = connections.len(), "not finished in time, cut off");
             cut.cancel();
             let _ = tokio::time::timeout(CUT_TIMEOUT, connections.wait()).await;
         }

@@ -25,11 +25,7 @@ impl Listener {
     /// Binds. Needs a tokio runtime around it.
     pub(crate) fn bind(address: SocketAddr) -> Result<Listener, BuildError> {
         let bound = || {
-            let socket = if address.is_ipv4() {
-                TcpSocket::new_v4()?
-            } else {
-                TcpSocket::new_v6()?
-            };
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             // A restarted server need not wait for connections of its predecessor to be forgotten.
             socket.set_reuseaddr(true)?;
             socket.bind(address)?;

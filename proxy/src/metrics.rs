@@ -98,11 +98,7 @@ impl Rpc {
     }
 
     fn latency(self, code: i32) -> Histogram {
-        let result = if code < Code::BadRequest as i32 {
-            "success"
-        } else {
-            "process_request_failed"
-        };
+        let result = if code < Code::BadRequest as i32 { "success" } else { "process_request_failed" };
         let is_long_polling = if self == Rpc::ReceiveMessage { "true" } else { "false" };
         metrics::histogram!(
             "rocketmq_rpc_latency",
@@ -141,18 +137,12 @@ impl Metrics {
     pub(crate) fn answered(&self, rpc: Rpc, code: i32, took: Duration) {
         let millis = took.as_secs_f64() * 1000.0;
         if code == Code::Ok as i32 {
-            self.success_latency[rpc as usize]
-                .get_or_init(|| rpc.latency(code))
-                .record(millis);
+            self.success_latency[rpc as usize].get_or_init(|| rpc.latency(code)).record(millis);
             return;
         }
         let known = self.other_latency.read().get(&(rpc, code)).cloned();
         let histogram = known.unwrap_or_else(|| {
-            self.other_latency
-                .write()
-                .entry((rpc, code))
-                .or_insert_with(|| rpc.latency(code))
-                .clone()
+            self.other_latency.write().entry((rpc, code)).or_insert_with(|| rpc.latency(code)).clone()
         });
         histogram.record(millis);
     }
@@ -160,11 +150,7 @@ impl Metrics {
     /// Meters for a topic that is sent to. The caller keeps them.
     pub(crate) fn send_meters(&self, topic: &str) -> SendMeters {
         let topic = self.topics.bounded(topic);
-        let labels = [
-            ("topic", topic),
-            ("message_type", "normal".to_owned()),
-            ("is_system", "false".to_owned()),
-        ];
+        let labels = [("topic", topic), ("message_type", "normal".to_owned()), ("is_system", "false".to_owned())];
         SendMeters {
             messages: metrics::counter!("rocketmq_messages_in_total", &labels),
             bytes: metrics::counter!("rocketmq_throughput_in_total", &labels),
@@ -182,11 +168,7 @@ impl Metrics {
             return known.clone();
         }
         let mut all = self.deliveries.write();
-        let (topic, group) = if all.len() < SERIES_MAX {
-            (topic, group)
-        } else {
-            (OTHER, OTHER)
-        };
+        let (topic, group) = if all.len() < SERIES_MAX { (topic, group) } else { (OTHER, OTHER) };
         let new = || {
             let labels = [
                 ("topic", topic.to_owned()),
@@ -204,9 +186,7 @@ impl Metrics {
 
     /// Forgets the meters of what does not exist any more.
     pub(crate) fn retain_deliveries(&self, mut lives: impl FnMut(TopicId, GroupId) -> bool) {
-        self.deliveries
-            .write()
-            .retain(|(topic, group), _| lives(*topic, *group));
+        self.deliveries.write().retain(|(topic, group), _| lives(*topic, *group));
     }
 
     /// A client asked for the dead-letter queue.
@@ -285,19 +265,12 @@ impl Labels {
 }
 
 fn describe() {
-    metrics::describe_counter!(
-        "rocketmq_messages_in_total",
-        "Messages that producers sent and the store took"
-    );
+    metrics::describe_counter!("rocketmq_messages_in_total", "Messages that producers sent and the store took");
     metrics::describe_counter!("rocketmq_throughput_in_total", Unit::Bytes, "Their bodies' bytes");
     metrics::describe_histogram!("rocketmq_message_size", Unit::Bytes, "Their bodies' sizes");
     metrics::describe_counter!("rocketmq_messages_out_total", "Messages handed to consumers");
     metrics::describe_counter!("rocketmq_throughput_out_total", Unit::Bytes, "Their bodies' bytes");
-    metrics::describe_histogram!(
-        "rocketmq_rpc_latency",
-        Unit::Milliseconds,
-        "From a call's arrival to its answer"
-    );
+    metrics::describe_histogram!("rocketmq_rpc_latency", Unit::Milliseconds, "From a call's arrival to its answer");
     metrics::describe_gauge!("rocketmq_producer_connections", "Producers with a session");
     metrics::describe_gauge!("rocketmq_consumer_connections", "Consumers with a session");
     metrics::describe_counter!(
@@ -306,10 +279,7 @@ fn describe() {
     );
     metrics::describe_gauge!("rocketmq_proxy_up", "1 while the proxy serves");
     metrics::describe_gauge!("gantry_proxy_connections", "Client connections");
-    metrics::describe_counter!(
-        "gantry_proxy_connections_refused_total",
-        "Connections over the limit, closed at once"
-    );
+    metrics::describe_counter!("gantry_proxy_connections_refused_total", "Connections over the limit, closed at once");
     metrics::describe_counter!(
         "gantry_proxy_handbacks_lost_total",
         "Deliveries to vanished clients that come back only after their invisible duration"

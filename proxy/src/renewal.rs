@@ -21,10 +21,7 @@ pub(crate) async fn run(messaging: &Messaging, stop: CancellationToken) {
             _ = ticks.tick() => {}
         }
         for session in messaging.sessions.expire(messaging.config.session_timeout) {
-            tracing::info!(
-                client_id = session.client_id(),
-                "client was silent for too long, its session ends"
-            );
+            tracing::info!(client_id = session.client_id(), "client was silent for too long, its session ends");
             if session.renews() {
                 messaging.handback.release(session.owner);
             }
@@ -44,10 +41,7 @@ async fn renew(messaging: &Messaging) {
         return;
     }
     let clients = owners.len();
-    let request = RenewRequest {
-        owners,
-        invisible: AUTO_RENEW_LEASE,
-    };
+    let request = RenewRequest { owners, invisible: AUTO_RENEW_LEASE };
     // Bounded, so that a store that hangs costs one round and not the task.
     match tokio::time::timeout(messaging.config.renew_interval, messaging.store.renew(request)).await {
         Ok(Ok(())) => {}

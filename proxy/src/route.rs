@@ -52,13 +52,7 @@ impl Directory {
         metadata: Arc<dyn MetadataService>,
         creation: CreationRules,
     ) -> Directory {
-        Directory {
-            view,
-            metadata,
-            creation,
-            creating: tokio::sync::Mutex::default(),
-            outlets: RwLock::default(),
-        }
+        Directory { view, metadata, creation, creating: tokio::sync::Mutex::default(), outlets: RwLock::default() }
     }
 
     /// The topic of that name, if there is one. A name that is found is valid, and no name is copied to find it.
@@ -132,31 +126,20 @@ impl Directory {
         if let Some(outlet) = self.outlets.read().get(&topic.id) {
             return outlet.clone();
         }
-        let new = || {
-            Arc::new(Outlet {
-                next_queue: AtomicU32::new(0),
-                meters: metrics.send_meters(topic.name.as_str()),
-            })
-        };
+        let new =
+            || Arc::new(Outlet { next_queue: AtomicU32::new(0), meters: metrics.send_meters(topic.name.as_str()) });
         self.outlets.write().entry(topic.id).or_insert_with(new).clone()
     }
 
     /// Forgets topics that are gone.
     pub(crate) fn retain_outlets(&self) {
-        self.outlets
-            .write()
-            .retain(|topic, _| self.view.topic_by_id(*topic).is_some());
+        self.outlets.write().retain(|topic, _| self.view.topic_by_id(*topic).is_some());
     }
 
     async fn create<T>(&self, command: MetadataCommand, find: impl Fn() -> Option<Arc<T>>) -> Result<Arc<T>, Refusal> {
         let _one_at_a_time = tokio::time::timeout(METADATA_PATIENCE, self.creating.lock())
             .await
-            .map_err(|_| {
-                Refusal::new(
-                    Code::ProxyTimeout,
-                    "too many topics and groups are being created; try again",
-                )
-            })?;
+            .map_err(|_| Refusal::new(Code::ProxyTimeout, "too many topics and groups are being created; try again"))?;
         if let Some(found) = find() {
             return Ok(found);
         }
@@ -193,9 +176,7 @@ impl Outlet {
 
 /// FNV-1a. Every proxy and every version must agree on it.
 fn hash_of(group: &str) -> u64 {
-    group.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    group.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Jump consistent hash (Lamping, Veach 2014): when a topic grows, only the groups that move to new queues move.
@@ -228,10 +209,6 @@ mod tests {
         }
         assert!(counts.iter().all(|count| (150..350).contains(count)), "{counts:?}");
         assert!((300..500).contains(&moved), "{moved}");
-        assert_eq!(
-            consistent_hash(hash_of("orders"), 8),
-            7,
-            "part of the protocol between proxies: never changes"
-        );
+        assert_eq!(consistent_hash(hash_of("orders"), 8), 7, "part of the protocol between proxies: never changes");
     }
 }

@@ -51,9 +51,7 @@ struct Registration {
 
 impl Sessions {
     pub(crate) fn new() -> Sessions {
-        Sessions {
-            by_id: RwLock::default(),
-        }
+        Sessions { by_id: RwLock::default() }
     }
 
     /// Takes settings: the client is now known by them.
@@ -110,8 +108,7 @@ impl Sessions {
     /// Ends a session that has settings.
     pub(crate) fn terminate(&self, client_id: &str) -> Option<Arc<Session>> {
         let mut all = self.by_id.write();
-        all.get(client_id)
-            .filter(|session| session.state.lock().registration.is_some())?;
+        all.get(client_id).filter(|session| session.state.lock().registration.is_some())?;
         let session = all.remove(client_id)?;
         drop(all);
         session.end();
@@ -122,12 +119,8 @@ impl Sessions {
     pub(crate) fn expire(&self, timeout: Duration) -> Vec<Arc<Session>> {
         let now = Instant::now();
         let silent = |session: &Session| now.duration_since(session.state.lock().last_seen) > timeout;
-        let expired: Vec<Arc<Session>> = self
-            .by_id
-            .write()
-            .extract_if(|_, session| silent(session))
-            .map(|(_, session)| session)
-            .collect();
+        let expired: Vec<Arc<Session>> =
+            self.by_id.write().extract_if(|_, session| silent(session)).map(|(_, session)| session).collect();
         for session in &expired {
             session.end();
         }
@@ -136,18 +129,12 @@ impl Sessions {
 
     /// Owners of leases that must be renewed.
     pub(crate) fn renewing(&self) -> Vec<ClientHash> {
-        (self.by_id.read().values())
-            .filter(|session| session.renews())
-            .map(|session| session.owner)
-            .collect()
+        (self.by_id.read().values()).filter(|session| session.renews()).map(|session| session.owner).collect()
     }
 
     /// The consumers of a group.
     pub(crate) fn members(&self, group: &GroupName) -> Vec<Arc<Session>> {
-        (self.by_id.read().values())
-            .filter(|session| session.group().as_ref() == Some(group))
-            .cloned()
-            .collect()
+        (self.by_id.read().values()).filter(|session| session.group().as_ref() == Some(group)).cloned().collect()
     }
 
     fn get_or_insert(&self, client_id: &str) -> Arc<Session> {
@@ -186,11 +173,7 @@ impl Session {
 
     /// The settings the client sent, if it did.
     pub(crate) fn settings(&self) -> Option<Arc<Settings>> {
-        self.state
-            .lock()
-            .registration
-            .as_ref()
-            .map(|registration| registration.settings.clone())
+        self.state.lock().registration.as_ref().map(|registration| registration.settings.clone())
     }
 
     /// The group of a consumer.
@@ -208,19 +191,12 @@ impl Session {
 
     /// Sends a command on the client's telemetry stream. False: it has none now, or does not read it.
     pub(crate) fn send(&self, command: TelemetryCommand) -> bool {
-        self.state
-            .lock()
-            .commands
-            .as_ref()
-            .is_some_and(|commands| commands.try_send(command).is_ok())
+        self.state.lock().commands.as_ref().is_some_and(|commands| commands.try_send(command).is_ok())
     }
 
     /// A telemetry stream has ended. Its successor, if there is one already, stays.
     pub(crate) fn detach(&self, commands: &mpsc::Sender<TelemetryCommand>) {
-        self.state
-            .lock()
-            .commands
-            .take_if(|current| current.same_channel(commands));
+        self.state.lock().commands.take_if(|current| current.same_channel(commands));
     }
 
     fn end(&self) {

@@ -62,18 +62,13 @@ pub fn self_signed(names: impl IntoIterator<Item = impl Into<String>>) -> Result
     let names: Vec<String> = names.into_iter().map(Into::into).collect();
     let made =
         rcgen::generate_simple_self_signed(names.clone()).map_err(|source| TlsError::Generate { names, source })?;
-    Ok(PemPair {
-        certificates: made.cert.pem(),
-        private_key: made.signing_key.serialize_pem(),
-    })
+    Ok(PemPair { certificates: made.cert.pem(), private_key: made.signing_key.serialize_pem() })
 }
 
 impl std::fmt::Debug for PemPair {
     /// Never shows the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PemPair")
-            .field("certificates", &self.certificates)
-            .finish_non_exhaustive()
+        f.debug_struct("PemPair").field("certificates", &self.certificates).finish_non_exhaustive()
     }
 }
 
@@ -93,20 +88,11 @@ mod tests {
     fn unusable_material_is_named() {
         let pair = self_signed(["localhost"]).unwrap();
         let other = self_signed(["localhost"]).unwrap();
-        let no_certificate = PemPair {
-            certificates: String::new(),
-            ..pair.clone()
-        };
+        let no_certificate = PemPair { certificates: String::new(), ..pair.clone() };
         assert!(matches!(server_config(&no_certificate), Err(TlsError::NoCertificate)));
-        let no_key = PemPair {
-            private_key: "nothing".to_owned(),
-            ..pair.clone()
-        };
+        let no_key = PemPair { private_key: "nothing".to_owned(), ..pair.clone() };
         assert!(matches!(server_config(&no_key), Err(TlsError::PrivateKey(_))));
-        let not_a_pair = PemPair {
-            private_key: other.private_key,
-            ..pair
-        };
+        let not_a_pair = PemPair { private_key: other.private_key, ..pair };
         assert!(matches!(server_config(&not_a_pair), Err(TlsError::Unusable(_))));
     }
 }

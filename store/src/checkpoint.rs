@@ -59,19 +59,14 @@ impl Checkpoint {
     /// The checkpoint in `dir`, if there is one.
     pub(crate) fn read(files: &dyn Files, dir: &Path) -> Result<Option<Checkpoint>, CheckpointError> {
         let path = dir.join(NAME);
-        let bytes = durable_file::read(files, dir, NAME).map_err(|source| CheckpointError::Io {
-            path: path.clone(),
-            source,
-        })?;
+        let bytes = durable_file::read(files, dir, NAME)
+            .map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
         bytes.map(|bytes| parse(&bytes, &path)).transpose()
     }
 
     /// Recovery needs the log from here on.
     pub(crate) fn needed_from(&self) -> LogOffset {
-        self.shards
-            .iter()
-            .map(|shard| shard.good_for)
-            .fold(self.queues_at, LogOffset::min)
+        self.shards.iter().map(|shard| shard.good_for).fold(self.queues_at, LogOffset::min)
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -108,10 +103,7 @@ fn parse(bytes: &Bytes, path: &Path) -> Result<Checkpoint, CheckpointError> {
     let mut header = &bytes[8..16];
     let (format, crc) = (header.get_u32_le(), header.get_u32_le());
     if format > FORMAT {
-        return Err(CheckpointError::Newer {
-            path: path.to_owned(),
-            found: format,
-        });
+        return Err(CheckpointError::Newer { path: path.to_owned(), found: format });
     }
     if format != FORMAT || crc32c::crc32c(&bytes[16..]) != crc {
         return Err(damaged());
@@ -124,11 +116,7 @@ fn parse_body(mut bytes: Bytes) -> Option<Checkpoint> {
     let mut queues = Vec::new();
     for _ in 0..bytes.try_get_u32_le().ok()? {
         let (topic, queue) = (bytes.try_get_u32_le().ok()?, bytes.try_get_u32_le().ok()?);
-        queues.push((
-            TopicId(topic),
-            QueueId(queue),
-            QueueOffset(bytes.try_get_u64_le().ok()?),
-        ));
+        queues.push((TopicId(topic), QueueId(queue), QueueOffset(bytes.try_get_u64_le().ok()?)));
     }
     let mut shards = Vec::new();
     for _ in 0..bytes.try_get_u32_le().ok()? {
@@ -139,18 +127,9 @@ fn parse_body(mut bytes: Bytes) -> Option<Checkpoint> {
             return None;
         }
         let state = bytes.split_to(len);
-        shards.push(ShardCheckpoint {
-            group: GroupId(group),
-            topic: TopicId(topic),
-            good_for,
-            state,
-        });
+        shards.push(ShardCheckpoint { group: GroupId(group), topic: TopicId(topic), good_for, state });
     }
-    bytes.is_empty().then_some(Checkpoint {
-        queues_at,
-        queues,
-        shards,
-    })
+    bytes.is_empty().then_some(Checkpoint { queues_at, queues, shards })
 }
 
 #[cfg(test)]
@@ -187,11 +166,7 @@ mod tests {
 
     #[test]
     fn a_changed_byte_is_noticed() {
-        let encoded = Checkpoint {
-            queues_at: LogOffset(9),
-            ..Checkpoint::default()
-        }
-        .encode();
+        let encoded = Checkpoint { queues_at: LogOffset(9), ..Checkpoint::default() }.encode();
         for byte in 0..encoded.len() {
             let mut changed = encoded.clone();
             changed[byte] ^= 1;

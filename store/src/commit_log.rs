@@ -107,19 +107,14 @@ impl CommitLog {
             }
             self.wanted.notify_one();
             if tokio::time::timeout_at(deadline, room).await.is_err() {
-                return Err(NoRoom::Refused(StoreError::Busy(
-                    "the next segment is not ready".into(),
-                )));
+                return Err(NoRoom::Refused(StoreError::Busy("the next segment is not ready".into())));
             }
         }
     }
 
     /// Waits until everything before `to` is as durable as configured.
     pub(crate) async fn confirmed(&self, to: LogOffset) -> Result<(), StoreError> {
-        self.confirmed
-            .wait(to)
-            .await
-            .map_err(|_| self.refusal().unwrap_or(StoreError::ShuttingDown))
+        self.confirmed.wait(to).await.map_err(|_| self.refusal().unwrap_or(StoreError::ShuttingDown))
     }
 
     /// Reads a record that was confirmed.
@@ -181,10 +176,7 @@ impl CommitLog {
         let (missing, starved) = {
             let tail = self.tail.lock();
             let left = tail.segment_end.0.saturating_sub(tail.appended_to.0);
-            (
-                tail.next_segment != NextSegment::Prepared,
-                left < self.config.segment_bytes / 2,
-            )
+            (tail.next_segment != NextSegment::Prepared, left < self.config.segment_bytes / 2)
         };
         if !missing || !starved {
             return;
@@ -256,10 +248,7 @@ impl CommitLog {
     }
 
     fn limits(&self) -> TailLimits {
-        TailLimits {
-            segment_bytes: self.config.segment_bytes,
-            pending_bytes_max: self.config.pending_bytes_max,
-        }
+        TailLimits { segment_bytes: self.config.segment_bytes, pending_bytes_max: self.config.pending_bytes_max }
     }
 }
 
@@ -269,8 +258,7 @@ pub(crate) struct Whole<'a>(&'a CommitLog);
 impl Drop for Whole<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0
-                .fail(StoreError::WritesStopped("a change of state panicked half-way".into()));
+            self.0.fail(StoreError::WritesStopped("a change of state panicked half-way".into()));
         }
     }
 }

@@ -22,11 +22,7 @@ pub(crate) struct DataFolder {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DataFolderError {
     #[error("{action} {path}: {source}. Choose a folder that can be written")]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("{0} is used by another gantry process. Stop it, or choose another data folder")]
     Locked(PathBuf),
     #[error(
@@ -55,11 +51,7 @@ impl DataFolder {
         let lock_path = dir.join("lock");
         let lock = files.try_lock(&lock_path).map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock => DataFolderError::Locked(dir.to_owned()),
-            _ => DataFolderError::Io {
-                action: "locking",
-                path: lock_path.clone(),
-                source,
-            },
+            _ => DataFolderError::Io { action: "locking", path: lock_path.clone(), source },
         })?;
         let path = dir.join(NAME);
         let (epoch, receipt_key) = match durable_file::read(files, dir, NAME).map_err(io("reading", &path))? {
@@ -72,11 +64,7 @@ impl DataFolder {
         };
         let epoch = Epoch(epoch.0 + 1);
         durable_file::replace(files, dir, NAME, &encode(epoch, &receipt_key)).map_err(io("writing", &path))?;
-        Ok(DataFolder {
-            _lock: lock,
-            receipt_key,
-            epoch,
-        })
+        Ok(DataFolder { _lock: lock, receipt_key, epoch })
     }
 }
 
@@ -100,10 +88,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<(Epoch, [u8; 32]), DataFolderError
     let mut fields = &bytes[8..];
     let (format, crc) = (fields.get_u32_le(), fields.get_u32_le());
     if format > FORMAT {
-        return Err(DataFolderError::Newer {
-            path: path.to_owned(),
-            found: format,
-        });
+        return Err(DataFolderError::Newer { path: path.to_owned(), found: format });
     }
     if format != FORMAT || bytes.len() != LEN || crc32c::crc32c(&bytes[16..]) != crc {
         return Err(damaged());

@@ -1,26 +1,46 @@
-//! Delivery: what one consumer group has received from one topic, and what it may receive next.
+//! Delivery: what one consumer group has received of one topic, and what it may receive next.
 //!
-//! [`DeliveryState`] is a pure state machine: a function of the [`DeliveryRecord`]s applied to it, without clock, I/O or
-//! locks. Its caller, the store's service, locks it, asks for a plan, puts the plan's record into the log, applies the
-//! record and unlocks. Recovery applies the same records.
+//! Owns the pure state of one (group, topic) pair, [`DeliveryState`]: no I/O, no clock, no lock, no randomness. The store's
+//! calls hold the lock around it, ask one of its plans or [`DeliveryState::check`] what to do, put the resulting
+//! [`DeliveryRecord`] into the log and then [`DeliveryState::apply`] it. Recovery and followers only apply.
 //!
-//! What must always hold:
-//! - a message that was finished (acknowledged, dropped, buried) is never planned again;
-//! - a message is planned only when no lease on it lives, so no two consumers hold it at once;
-//! - the attempt grows exactly when a delivery that counts ended without an acknowledgement;
-//! - everything below a queue's `next` that is not outstanding is finished: holes cost nothing.
+//! # The model
+//! Per queue there are `next` and the outstanding messages. What is at or above `next` was never delivered. What is below is
+//! outstanding, or it is finished: acknowledged, skipped, moved to the dead letters, or removed by retention. So an
+//! acknowledgement above a hole costs nothing, and holes are as cheap as no holes.
 //!
-//! A group that is new to a topic begins at the earliest retained message.
+//! # What must always hold
+//! - The state is a function of the records applied. A plan changes nothing but derived data, which is never saved.
+//! - Outstanding messages are below their queue's `next`; nothing finished becomes outstanding again.
+//! - A delivery is named by the log offset of its record, its lease. A message has one lease at a time, and a newer one
+//!   only after the older one ended.
+//! - `attempt` grows exactly when a delivery that counts ended without an acknowledgement.
+//! - Nothing depends on the order of a hash map: equal states make equal plans.
+//!
+//! # Where to look
+//! | file | what |
+//! |---|---|
+//! | `state` | the truth, and how records change it |
+//! | `record`, `runs` | the records in the log |
+//! | `pop` | which messages a receive gets |
+//! | `lease` | whether a delivery still holds, what renews or ends it, which messages used up their attempts |
+//! | `schedule` | derived: what becomes visible when |
+//! | `snapshot` | the truth in a checkpoint |
+//! | `reader` | what is asked of queues |
 
-mod plan;
+mod lease;
+mod pop;
+mod reader;
 mod record;
+mod runs;
 mod schedule;
 mod snapshot;
 mod state;
-
 #[cfg(test)]
 mod tests;
 
-pub(crate) use plan::{PopParams, QueueReader};
+pub(crate) use lease::Over;
+pub(crate) use pop::PopParams;
+pub(crate) use reader::QueueReader;
 pub(crate) use record::DeliveryRecord;
-pub(crate) use state::{DeliveryState, Over};
+pub(crate) use state::DeliveryState;

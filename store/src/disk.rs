@@ -29,9 +29,7 @@ impl DiskGuard {
     pub(crate) fn admit(&self) -> Result<(), StoreError> {
         match self.full_percent.load(Ordering::Relaxed) {
             0 => Ok(()),
-            used => Err(StoreError::DiskFull(format!(
-                "{used}% used; consume, free space or enlarge it"
-            ))),
+            used => Err(StoreError::DiskFull(format!("{used}% used; consume, free space or enlarge it"))),
         }
     }
 }

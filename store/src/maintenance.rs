@@ -14,6 +14,7 @@ use crate::commit_log::retention::{SealedSegment, expired};
 use crate::commit_log::{CommitLog, Flush};
 use crate::observe::observe;
 use crate::queue_index::SealedIndex;
+use crate::service::no_room;
 use crate::store::Store;
 use bytes::BytesMut;
 use gantry_proto::contract::StoreError;
@@ -47,11 +48,7 @@ pub(crate) async fn confirm(log: Arc<CommitLog>, stopping: CancellationToken) {
 /// Moves messages whose last delivery ended to their dead-letter topics.
 pub(crate) async fn bury(store: Arc<Store>) {
     let stopping = store.stopping.clone();
-    while stopping
-        .run_until_cancelled(tokio::time::sleep(BURY_INTERVAL))
-        .await
-        .is_some()
-    {
+    while stopping.run_until_cancelled(tokio::time::sleep(BURY_INTERVAL)).await.is_some() {
         let now = store.log.now();
         for shard in store.progress.list() {
             let any_due = shard.state.lock().any_due(now);
@@ -79,10 +76,7 @@ pub(crate) async fn forget(store: Arc<Store>, mut removals: Receiver<Removed>) {
             }
             Ok(Removed::Group(group)) => store.forget_shards(|shard| shard.group == group),
             Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(
-                    missed,
-                    "state of deleted topics and groups stays in memory until the next start"
-                );
+                tracing::warn!(missed, "state of deleted topics and groups stays in memory until the next start");
             }
             Err(RecvError::Closed) => return,
         }
@@ -101,9 +95,7 @@ pub(crate) async fn maintain(store: Arc<Store>) {
             tokio::task::spawn_blocking(move || run(&store, checkpoint_due, retention_due)).await
         };
         if let Err(panic) = ran {
-            store
-                .log
-                .stop(StoreError::WritesStopped(format!("maintenance failed: {panic}")));
+            store.log.stop(StoreError::WritesStopped(format!("maintenance failed: {panic}")));
             store.log.confirmed.close();
             return;
         }
@@ -131,11 +123,7 @@ fn run(store: &Store, checkpoint_due: bool, retention_due: bool) {
         tracing::error!(%error, "a full segment cannot be sealed; its index stays in memory");
     }
     // Shutdown may save a checkpoint at the same time.
-    let behind = store
-        .log
-        .written_to()
-        .0
-        .saturating_sub(store.needed_from.load(Ordering::Relaxed));
+    let behind = store.log.written_to().0.saturating_sub(store.needed_from.load(Ordering::Relaxed));
     if checkpoint_due
         && behind >= store.config.segment_bytes / CHECKPOINT_SEGMENT_PART
         && let Err(error) = checkpoint(store)
@@ -171,10 +159,7 @@ fn seal(store: &Store) -> Result<(), StoreError> {
 /// Saves where everything is.
 pub(crate) fn checkpoint(store: &Store) -> Result<(), StoreError> {
     let queues_at = store.log.appended_to();
-    let mut checkpoint = Checkpoint {
-        queues_at,
-        ..Checkpoint::default()
-    };
+    let mut checkpoint = Checkpoint { queues_at, ..Checkpoint::default() };
     for topic in store.queues.list() {
         for queue in topic.queues().iter() {
             let next = queue.next();
@@ -191,12 +176,7 @@ pub(crate) fn checkpoint(store: &Store) -> Result<(), StoreError> {
         let good_for = store.log.appended_to();
         drop(state);
         let state = bytes.freeze();
-        checkpoint.shards.push(ShardCheckpoint {
-            group: shard.group,
-            topic: shard.topic,
-            good_for,
-            state,
-        });
+        checkpoint.shards.push(ShardCheckpoint { group: shard.group, topic: shard.topic, good_for, state });
     }
     await_durable(store, store.log.appended_to())?;
     checkpoint
@@ -217,30 +197,29 @@ fn await_durable(store: &Store, to: LogOffset) -> Result<(), StoreError> {
     store.log.flush()
 }
 
+/// Lets groups forget messages that expired while they were outstanding.
+fn trim(store: &Store) -> Result<(), StoreError> {
+    for shard in store.progress.list() {
+        let Some(reader) = store.reader(shard.topic) else { continue };
+        let mut state = shard.state.lock();
+        if let Some(change) = state.plan_trim(&reader) {
+            store.record(&shard, &mut state, &change).map_err(no_room)?;
+        }
+    }
+    Ok(())
+}
+
 /// Watches the disk and removes what expired.
 fn retain(store: &Store) -> Result<(), StoreError> {
     let files = &*store.env.files;
     let failed = |what: &str, error: std::io::Error| StoreError::Unreadable(format!("{what}: {error}"));
-    let space = files
-        .space(&store.config.dir)
-        .map_err(|error| failed("measuring the disk", error))?;
+    let space = files.space(&store.config.dir).map_err(|error| failed("measuring the disk", error))?;
     let sealed: Vec<SealedSegment> = (store.sealed.lock().iter())
-        .map(|index| SealedSegment {
-            end: index.end,
-            bytes: index.end.0 - index.base.0,
-            newest: index.newest,
-        })
+        .map(|index| SealedSegment { end: index.end, bytes: index.end.0 - index.base.0, newest: index.newest })
         .collect();
     let needed_from = LogOffset(store.needed_from.load(Ordering::Relaxed));
     let active_bytes = store.log.config.segment_bytes;
-    let count = expired(
-        &store.config.retention,
-        &sealed,
-        active_bytes,
-        space,
-        needed_from,
-        store.log.now(),
-    );
+    let count = expired(&store.config.retention, &sealed, active_bytes, space, needed_from, store.log.now());
     for _ in 0..count {
         let Some(index) = store.sealed.lock().pop_front() else {
             break;
@@ -248,22 +227,15 @@ fn retain(store: &Store) -> Result<(), StoreError> {
         store.queues.drop_sealed(&index)?;
         if let Some(segment) = store.log.segments.remove(index.base) {
             tracing::info!(segment = %segment.path.display(), "removing an expired segment");
-            files
-                .remove(&segment.path)
-                .map_err(|error| failed("removing a segment", error))?;
-            files
-                .remove(index.path())
-                .map_err(|error| failed("removing an index", error))?;
+            files.remove(&segment.path).map_err(|error| failed("removing a segment", error))?;
+            files.remove(index.path()).map_err(|error| failed("removing an index", error))?;
         }
     }
     if count > 0 {
-        files
-            .sync_dir(&store.log.config.dir)
-            .map_err(|error| failed("flushing the folder", error))?;
+        trim(store)?;
+        files.sync_dir(&store.log.config.dir).map_err(|error| failed("flushing the folder", error))?;
     }
-    let space = files
-        .space(&store.config.dir)
-        .map_err(|error| failed("measuring the disk", error))?;
+    let space = files.space(&store.config.dir).map_err(|error| failed("measuring the disk", error))?;
     store.disk.observe(space, store.config.disk_full_percent);
     Ok(())
 }

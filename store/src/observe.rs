@@ -9,12 +9,7 @@ const SERIES_MAX: usize = 10_000;
 
 /// Measures everything once.
 pub(crate) fn observe(store: &Store) {
-    let local = || {
-        vec![
-            Label::new("storage_type", "local"),
-            Label::new("storage_medium", "disk"),
-        ]
-    };
+    let local = || vec![Label::new("storage_type", "local"), Label::new("storage_medium", "disk")];
     let (retained_from, written_to) = store.log_range();
     let behind = written_to.0.saturating_sub(store.log.flushed_to().0);
     gauge!("rocketmq_storage_size", local()).set((written_to.0 - retained_from.0) as f64);
@@ -34,10 +29,8 @@ pub(crate) fn observe(store: &Store) {
         let state = shard.state.lock();
         let (ready, inflight) = (state.ready(&reader) as f64, state.inflight() as f64);
         drop(state);
-        let labels = vec![
-            Label::new("consumer_group", group.name.to_string()),
-            Label::new("topic", topic.name.to_string()),
-        ];
+        let labels =
+            vec![Label::new("consumer_group", group.name.to_string()), Label::new("topic", topic.name.to_string())];
         gauge!("rocketmq_consumer_ready_messages", labels.clone()).set(ready);
         gauge!("rocketmq_consumer_inflight_messages", labels.clone()).set(inflight);
         gauge!("rocketmq_consumer_lag_messages", labels).set(ready + inflight);

@@ -39,9 +39,7 @@ const TAG_LEN: usize = 16;
 
 impl ReceiptSealer {
     pub(crate) fn new(key: &[u8; 32]) -> ReceiptSealer {
-        ReceiptSealer {
-            mac: Hmac::new_from_slice(key).expect("HMAC takes keys of any length"),
-        }
+        ReceiptSealer { mac: Hmac::new_from_slice(key).expect("HMAC takes keys of any length") }
     }
 
     pub(crate) fn seal(&self, receipt: &Receipt) -> ReceiptHandle {

@@ -64,14 +64,7 @@ pub(crate) fn recover(config: &StoreConfig, env: &Env, epoch: Epoch) -> Result<R
     for shard in progress.list() {
         queues.open(shard.topic, 0).attach(shard);
     }
-    Ok(Recovered {
-        log,
-        writer,
-        queues,
-        progress,
-        sealed,
-        needed_from,
-    })
+    Ok(Recovered { log, writer, queues, progress, sealed, needed_from })
 }
 
 /// The state being rebuilt.
@@ -94,12 +87,7 @@ impl Replay {
             progress.open(shard.group, shard.topic, state);
             good_for.insert((shard.group, shard.topic), shard.good_for);
         }
-        Ok(Replay {
-            queues: QueueTable::default(),
-            progress,
-            good_for,
-            active_base,
-        })
+        Ok(Replay { queues: QueueTable::default(), progress, good_for, active_base })
     }
 
     fn apply(&mut self, record: &Record) -> Result<(), RecordError> {
@@ -140,20 +128,12 @@ impl Replay {
             store_time: header.store_time,
         };
         let queue = self.queues.open(header.topic, header.queue.0 + 1).queue(header.queue);
-        if queue.is_some_and(|queue| queue.recover(entry)) {
-            Ok(())
-        } else {
-            Err(RecordError::Other)
-        }
+        if queue.is_some_and(|queue| queue.recover(entry)) { Ok(()) } else { Err(RecordError::Other) }
     }
 
     /// The shard that a record at `at` changes, unless its state has the change already.
     fn shard(&self, group: GroupId, topic: TopicId, at: LogOffset) -> Option<Arc<Shard>> {
-        if self
-            .good_for
-            .get(&(group, topic))
-            .is_some_and(|good_for| at < *good_for)
-        {
+        if self.good_for.get(&(group, topic)).is_some_and(|good_for| at < *good_for) {
             return None;
         }
         Some(self.progress.open(group, topic, DeliveryState::default()).0)

@@ -72,10 +72,7 @@ pub(crate) struct TopicReader<'a> {
 
 impl<'a> TopicReader<'a> {
     pub(crate) fn new(store: &'a Store, topic: &TopicQueues) -> TopicReader<'a> {
-        TopicReader {
-            store,
-            queues: topic.queues(),
-        }
+        TopicReader { store, queues: topic.queues() }
     }
 
     fn queue(&self, queue: QueueId) -> Option<&Arc<Queue>> {
@@ -98,12 +95,9 @@ impl QueueReader for TopicReader<'_> {
 
     fn tag_matches(&self, entry: &IndexEntry, matches: &dyn Fn(Option<&str>) -> bool) -> Result<bool, StoreError> {
         let record = self.store.read(entry)?;
-        let span = record
-            .message_span()
-            .map_err(|error| StoreError::Unreadable(error.to_string()))?;
+        let span = record.message_span().map_err(|error| StoreError::Unreadable(error.to_string()))?;
         let head = MessageHead::parse(span.head(&record.bytes));
-        head.map(|head| matches(head.tag))
-            .map_err(|error| StoreError::Unreadable(error.to_string()))
+        head.map(|head| matches(head.tag)).map_err(|error| StoreError::Unreadable(error.to_string()))
     }
 }
 
@@ -117,10 +111,7 @@ impl Store {
         let record = self.log.read(entry.log_offset, entry.len).map_err(unreadable)?;
         if record.header.queue_offset != entry.queue_offset {
             let found = record.header.queue_offset;
-            let why = format!(
-                "log offset {} holds queue offset {found}, not {}",
-                entry.log_offset, entry.queue_offset
-            );
+            let why = format!("log offset {} holds queue offset {found}, not {}", entry.log_offset, entry.queue_offset);
             tracing::error!(why, "a message cannot be read back");
             return Err(StoreError::Unreadable(why));
         }
@@ -139,9 +130,7 @@ impl Store {
         let _whole = self.log.whole();
         let mut appender = self.log.begin();
         appender.reserve(record_len(&body))?;
-        let (at, _) = appender.push(RecordKind::Delivery, Default::default(), |out| {
-            out.extend_from_slice(&body)
-        });
+        let (at, _) = appender.push(RecordKind::Delivery, Default::default(), |out| out.extend_from_slice(&body));
         let end = appender.end();
         drop(appender);
         state.apply(change, at);
@@ -194,8 +183,8 @@ pub(crate) fn no_room(no_room: NoRoom) -> StoreError {
     match no_room {
         NoRoom::Refused(error) => error,
         NoRoom::SegmentNotReady => StoreError::Busy("the next log segment is not ready".into()),
-        NoRoom::TooLarge { bytes, max } => StoreError::Busy(format!(
-            "{bytes} bytes of progress do not fit into one segment of {max}"
-        )),
+        NoRoom::TooLarge { bytes, max } => {
+            StoreError::Busy(format!("{bytes} bytes of progress do not fit into one segment of {max}"))
+        }
     }
 }

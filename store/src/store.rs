@@ -62,11 +62,7 @@ impl StoreConfig {
             flush: Flush::Sync,
             segment_bytes: 1 << 30,
             pending_bytes_max: 64 << 20,
-            retention: RetentionPolicy {
-                age: Duration::from_secs(72 * 3600),
-                bytes_max: None,
-                disk_used_percent: 85,
-            },
+            retention: RetentionPolicy { age: Duration::from_secs(72 * 3600), bytes_max: None, disk_used_percent: 85 },
             disk_full_percent: 90,
             checkpoint_interval: Duration::from_secs(5),
             inflight_max: 100_000,
@@ -114,11 +110,7 @@ pub(crate) enum OpenErrorKind {
     #[error(transparent)]
     Read(#[from] StoreError),
     #[error("the setting {name} is {value}, but must be {expected}")]
-    Setting {
-        name: &'static str,
-        value: u64,
-        expected: String,
-    },
+    Setting { name: &'static str, value: u64, expected: String },
     #[error("starting a thread: {0}")]
     Thread(std::io::Error),
 }
@@ -135,21 +127,11 @@ impl Store {
         let (min, max) = (StoreConfig::SEGMENT_BYTES_MIN, StoreConfig::SEGMENT_BYTES_MAX);
         if !(min..=max).contains(&config.segment_bytes) {
             let expected = format!("{min} to {max} bytes");
-            return Err(OpenErrorKind::Setting {
-                name: "segment_bytes",
-                value: config.segment_bytes,
-                expected,
-            });
+            return Err(OpenErrorKind::Setting { name: "segment_bytes", value: config.segment_bytes, expected });
         }
         let folder = DataFolder::open(&env, &config.dir)?;
-        let Recovered {
-            log,
-            writer,
-            queues,
-            progress,
-            sealed,
-            needed_from,
-        } = recovery::recover(&config, &env, folder.epoch)?;
+        let Recovered { log, writer, queues, progress, sealed, needed_from } =
+            recovery::recover(&config, &env, folder.epoch)?;
         let store = Arc::new(Store {
             sealer: ReceiptSealer::new(&folder.receipt_key),
             config,
@@ -168,10 +150,7 @@ impl Store {
         });
         let thread = std::thread::Builder::new().name("gantry-log-writer".into());
         *store.writer.lock() = Some(thread.spawn(move || writer.run()).map_err(OpenErrorKind::Thread)?);
-        store.spawn(
-            "confirming",
-            maintenance::confirm(store.log.clone(), store.stopping.clone()),
-        );
+        store.spawn("confirming", maintenance::confirm(store.log.clone(), store.stopping.clone()));
         store.spawn("burying", maintenance::bury(store.clone()));
         store.spawn("forgetting", maintenance::forget(store.clone(), store.view.removals()));
         store.spawn("maintenance", maintenance::maintain(store.clone()));
@@ -214,9 +193,7 @@ impl Store {
         });
         self.tasks.close();
         self.tasks.wait().await;
-        let result = finished
-            .await
-            .unwrap_or_else(|panic| Err(StoreError::WritesStopped(panic.to_string())));
+        let result = finished.await.unwrap_or_else(|panic| Err(StoreError::WritesStopped(panic.to_string())));
         self.log.confirmed.close();
         result
     }

@@ -69,10 +69,7 @@ async fn verify(machine: &Machine, store: &Store, known: &Known) {
     check_deliveries(known, &before_leases_end);
     for message in &before_leases_end {
         let text = body(message);
-        assert!(
-            !known.held.contains_key(&text),
-            "a live lease was given to somebody else: {text}"
-        );
+        assert!(!known.held.contains_key(&text), "a live lease was given to somebody else: {text}");
         ack(store, &message.handle).await.unwrap();
     }
     // What a consumer still holds it can still acknowledge.
@@ -86,10 +83,7 @@ async fn verify(machine: &Machine, store: &Store, known: &Known) {
     let came: BTreeSet<String> = before_leases_end.iter().chain(&after).map(body).collect();
     for (text, (attempt, _)) in held {
         if !known.maybe_gone.contains(text) {
-            let message = after
-                .iter()
-                .find(|message| body(message) == *text)
-                .expect("an ended lease comes back");
+            let message = after.iter().find(|message| body(message) == *text).expect("an ended lease comes back");
             assert_eq!(message.attempt, attempt + 1);
         }
     }
@@ -108,10 +102,7 @@ fn check_deliveries(known: &Known, messages: &[PoppedMessage]) {
     for message in messages {
         let text = body(message);
         assert!(seen.insert(text.clone()), "delivered twice: {text}");
-        assert!(
-            !known.acked.contains(&text),
-            "delivered after it was acknowledged: {text}"
-        );
+        assert!(!known.acked.contains(&text), "delivered after it was acknowledged: {text}");
         match known.sent.get(&text) {
             Some(place) => assert_eq!((message.queue.0, message.queue_offset.0), *place, "moved: {text}"),
             None => assert!(known.maybe_sent.contains(&text), "made up: {text}"),
@@ -141,10 +132,7 @@ async fn answered_messages_survive_a_power_failure_at_any_step() {
         verify(&machine, &store, &known).await;
         end(store).await;
     }
-    assert!(
-        crashes > 30,
-        "only {crashes} of 60 runs crashed: the test tests nothing"
-    );
+    assert!(crashes > 30, "only {crashes} of 60 runs crashed: the test tests nothing");
 }
 
 #[tokio::test]
@@ -199,10 +187,7 @@ async fn an_asynchronous_store_reopens_after_a_power_failure_and_makes_nothing_u
         let store = machine.must_open();
         for message in pop_all(&store).await {
             let text = body(&message);
-            assert!(
-                known.sent.contains_key(&text) || known.maybe_sent.contains(&text),
-                "made up: {text}"
-            );
+            assert!(known.sent.contains_key(&text) || known.maybe_sent.contains(&text), "made up: {text}");
         }
         end(store).await;
     }
@@ -235,10 +220,7 @@ async fn nothing_is_answered_after_a_failed_flush_until_the_store_is_reopened() 
     for attempt in 0..5 {
         refused += u32::from(send(&store, 0, &format!("lost-{attempt}")).await.is_err());
     }
-    assert!(
-        refused >= 4,
-        "the flush failed once, and only what came before may have been answered"
-    );
+    assert!(refused >= 4, "the flush failed once, and only what came before may have been answered");
     assert!(store.health().is_err());
     assert!(send(&store, 0, "later").await.is_err());
     end(store).await;
@@ -262,10 +244,7 @@ async fn damage_in_the_middle_is_an_error_that_names_the_place() {
     let segment = machine.config.dir.join("commit-log/00000000000000000000.log");
     machine.files.flip_bits(&segment, 500, 0x10).unwrap();
     let error = machine.open().map(|_| ()).unwrap_err().to_string();
-    assert!(
-        error.contains("00000000000000000000.log") && error.contains("damaged at byte"),
-        "{error}"
-    );
+    assert!(error.contains("00000000000000000000.log") && error.contains("damaged at byte"), "{error}");
 }
 
 #[tokio::test]
@@ -300,10 +279,7 @@ async fn a_folder_serves_one_store_at_a_time_and_no_newer_format() {
     end(store).await;
     // Only dropping the store gives the lock back.
     machine.files.kill();
-    machine
-        .files
-        .flip_bits(&machine.config.dir.join("identity"), 8, 0x40)
-        .unwrap();
+    machine.files.flip_bits(&machine.config.dir.join("identity"), 8, 0x40).unwrap();
     let error = machine.open().map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("newer gantry"), "{error}");
 }
@@ -318,14 +294,9 @@ async fn a_handle_of_a_finished_or_ended_delivery_is_answered_honestly() {
     assert!(matches!(ack(&store, &first.handle).await, Err(HandleError::Expired)));
     let second = pop(&store, 1).await.unwrap().remove(0);
     assert_eq!(second.attempt, 2);
-    assert!(
-        matches!(ack(&store, &first.handle).await, Err(HandleError::Expired)),
-        "of an older delivery"
-    );
+    assert!(matches!(ack(&store, &first.handle).await, Err(HandleError::Expired)), "of an older delivery");
     ack(&store, &second.handle).await.unwrap();
-    ack(&store, &second.handle)
-        .await
-        .expect("a repeated acknowledgement is true");
+    ack(&store, &second.handle).await.expect("a repeated acknowledgement is true");
     let invalid = ReceiptHandle("nonsense".into());
     assert!(matches!(ack(&store, &invalid).await, Err(HandleError::Malformed)));
     machine.clock.advance(10 * INVISIBLE);

@@ -18,31 +18,14 @@ use support::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn change(store: &Store, message: &PoppedMessage, invisible: Duration, suspend: bool) -> Result<(), HandleError> {
-    let request = ChangeInvisibleRequest {
-        group: GROUP,
-        topic: TOPIC,
-        handle: message.handle.clone(),
-        invisible,
-        suspend,
-    };
+    let request =
+        ChangeInvisibleRequest { group: GROUP, topic: TOPIC, handle: message.handle.clone(), invisible, suspend };
     store.change_invisible(request).await.map(|_| ())
 }
 
 async fn read_dead_letters(store: &Store) -> Vec<StoredMessage> {
-    let request = PopRequest {
-        group: READER,
-        topic: DEAD_LETTERS,
-        wait: 5 * SECOND,
-        ..pop_request(32)
-    };
-    store
-        .pop(request)
-        .await
-        .unwrap()
-        .messages
-        .into_iter()
-        .map(|popped| popped.message)
-        .collect()
+    let request = PopRequest { group: READER, topic: DEAD_LETTERS, wait: 5 * SECOND, ..pop_request(32) };
+    store.pop(request).await.unwrap().messages.into_iter().map(|popped| popped.message).collect()
 }
 
 async fn end(store: Arc<Store>) {
@@ -55,24 +38,12 @@ async fn a_waiting_receive_wakes_when_a_message_arrives() {
     let store = machine.must_open();
     let receive = {
         let store = store.clone();
-        tokio::spawn(async move {
-            store
-                .pop(PopRequest {
-                    wait: 20 * SECOND,
-                    ..pop_request(8)
-                })
-                .await
-        })
+        tokio::spawn(async move { store.pop(PopRequest { wait: 20 * SECOND, ..pop_request(8) }).await })
     };
     tokio::task::yield_now().await;
     assert!(!receive.is_finished());
     send(&store, 1, "news").await.unwrap();
-    let messages = tokio::time::timeout(5 * SECOND, receive)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap()
-        .messages;
+    let messages = tokio::time::timeout(5 * SECOND, receive).await.unwrap().unwrap().unwrap().messages;
     assert_eq!(messages.iter().map(body).collect::<Vec<_>>(), ["news"]);
     end(store).await;
 }
@@ -84,32 +55,15 @@ async fn many_waiting_receives_share_what_arrives() {
     let receives: Vec<_> = (0..10)
         .map(|_| {
             let store = store.clone();
-            tokio::spawn(async move {
-                store
-                    .pop(PopRequest {
-                        wait: 20 * SECOND,
-                        ..pop_request(1)
-                    })
-                    .await
-            })
+            tokio::spawn(async move { store.pop(PopRequest { wait: 20 * SECOND, ..pop_request(1) }).await })
         })
         .collect();
     tokio::task::yield_now().await;
     let messages = (0..10).map(|number| message(&format!("m{number}"), None)).collect();
-    store
-        .append(AppendRequest {
-            topic: TOPIC,
-            queue: QueueId(0),
-            messages,
-        })
-        .await
-        .unwrap();
+    store.append(AppendRequest { topic: TOPIC, queue: QueueId(0), messages }).await.unwrap();
     let mut bodies = Vec::new();
     for receive in receives {
-        let popped = tokio::time::timeout(5 * SECOND, receive)
-            .await
-            .expect("nobody is left waiting")
-            .unwrap();
+        let popped = tokio::time::timeout(5 * SECOND, receive).await.expect("nobody is left waiting").unwrap();
         bodies.extend(popped.unwrap().messages.iter().map(body));
     }
     bodies.sort();
@@ -129,14 +83,7 @@ async fn a_receive_that_is_abandoned_takes_nothing_with_it() {
         let waker = std::task::Waker::noop();
         let _ = abandoned.as_mut().poll(&mut std::task::Context::from_waker(waker));
     }
-    let popped = store
-        .pop(PopRequest {
-            wait: 5 * SECOND,
-            ..pop_request(1)
-        })
-        .await
-        .unwrap()
-        .messages;
+    let popped = store.pop(PopRequest { wait: 5 * SECOND, ..pop_request(1) }).await.unwrap().messages;
     assert_eq!((body(&popped[0]), popped[0].attempt), ("kept".into(), 1));
     end(store).await;
 }
@@ -148,26 +95,12 @@ async fn only_matching_tags_are_delivered_and_others_do_not_block() {
     for number in 0..100 {
         let tag = ["a", "b", "c"].get(number % 4).copied();
         let messages = vec![message(&format!("{number}-{}", tag.unwrap_or("none")), tag)];
-        store
-            .append(AppendRequest {
-                topic: TOPIC,
-                queue: QueueId(0),
-                messages,
-            })
-            .await
-            .unwrap();
+        store.append(AppendRequest { topic: TOPIC, queue: QueueId(0), messages }).await.unwrap();
     }
     let filter = || FilterExpression::parse_tag("a || b").unwrap();
     let mut bodies = Vec::new();
     loop {
-        let popped = store
-            .pop(PopRequest {
-                filter: filter(),
-                ..pop_request(7)
-            })
-            .await
-            .unwrap()
-            .messages;
+        let popped = store.pop(PopRequest { filter: filter(), ..pop_request(7) }).await.unwrap().messages;
         if popped.is_empty() {
             break;
         }
@@ -193,10 +126,7 @@ async fn a_message_given_back_comes_again_when_asked_and_suspending_does_not_cou
     let third = pop(&store, 1).await.unwrap().remove(0);
     assert_eq!(third.attempt, 2, "a suspension is not an attempt");
     ack(&store, &third.handle).await.unwrap();
-    assert!(
-        matches!(change(&store, &third, SECOND, false).await, Err(HandleError::Expired)),
-        "it came back to life"
-    );
+    assert!(matches!(change(&store, &third, SECOND, false).await, Err(HandleError::Expired)), "it came back to life");
     end(store).await;
 }
 
@@ -208,23 +138,11 @@ async fn a_waiting_receive_gets_a_message_that_somebody_gives_back() {
     let first = pop(&store, 1).await.unwrap().remove(0);
     let receive = {
         let store = store.clone();
-        tokio::spawn(async move {
-            store
-                .pop(PopRequest {
-                    wait: 20 * SECOND,
-                    ..pop_request(1)
-                })
-                .await
-        })
+        tokio::spawn(async move { store.pop(PopRequest { wait: 20 * SECOND, ..pop_request(1) }).await })
     };
     tokio::task::yield_now().await;
     change(&store, &first, Duration::ZERO, false).await.unwrap();
-    let popped = tokio::time::timeout(5 * SECOND, receive)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap()
-        .messages;
+    let popped = tokio::time::timeout(5 * SECOND, receive).await.unwrap().unwrap().unwrap().messages;
     assert_eq!(popped[0].attempt, 2);
     end(store).await;
 }
@@ -243,25 +161,15 @@ async fn exhausted_messages_move_to_the_dead_letter_topic_once_and_name_their_or
     assert_eq!(letters.len(), 1);
     let head = letters[0].parse_head().unwrap();
     let origin = head.dead_letter_origin.unwrap();
-    assert_eq!(
-        (origin.topic, origin.message_id, head.message_id),
-        ("orders", "poison", "poison")
-    );
-    assert_eq!(
-        (head.user_properties, &letters[0].body[..]),
-        (&b"user"[..], &b"poison"[..])
-    );
+    assert_eq!((origin.topic, origin.message_id, head.message_id), ("orders", "poison", "poison"));
+    assert_eq!((head.user_properties, &letters[0].body[..]), (&b"user"[..], &b"poison"[..]));
     assert!(pop(&store, 1).await.unwrap().is_empty());
     end(store).await;
     machine.files.kill();
     let store = machine.must_open();
     machine.clock.advance(10 * INVISIBLE);
     assert!(pop(&store, 1).await.unwrap().is_empty());
-    assert_eq!(
-        read_dead_letters(&store).await.len(),
-        1,
-        "the reader's lease ended, and there is still one"
-    );
+    assert_eq!(read_dead_letters(&store).await.len(), 1, "the reader's lease ended, and there is still one");
     end(store).await;
 }
 
@@ -272,11 +180,7 @@ async fn a_consumer_can_send_a_message_to_the_dead_letters_itself_and_say_so_twi
     send(&store, 1, "unwanted").await.unwrap();
     let popped = pop(&store, 1).await.unwrap().remove(0);
     for _ in 0..2 {
-        let request = DeadLetterRequest {
-            group: GROUP,
-            topic: TOPIC,
-            handle: popped.handle.clone(),
-        };
+        let request = DeadLetterRequest { group: GROUP, topic: TOPIC, handle: popped.handle.clone() };
         store.forward_to_dead_letter(request).await.unwrap();
     }
     assert_eq!(read_dead_letters(&store).await.len(), 1);
@@ -289,33 +193,14 @@ async fn leases_of_a_living_client_are_renewed_and_end_soon_after_it_is_gone() {
     let store = machine.must_open();
     let owner = ClientHash::of("client-1");
     send(&store, 0, "long work").await.unwrap();
-    let request = PopRequest {
-        owner: Some(owner),
-        invisible: AUTO_RENEW_LEASE,
-        ..pop_request(1)
-    };
+    let request = PopRequest { owner: Some(owner), invisible: AUTO_RENEW_LEASE, ..pop_request(1) };
     let held = store.pop(request).await.unwrap().messages.remove(0);
     for _ in 0..10 {
         machine.clock.advance(AUTO_RENEW_LEASE / 2);
-        store
-            .renew(RenewRequest {
-                owners: vec![owner],
-                invisible: AUTO_RENEW_LEASE,
-            })
-            .await
-            .unwrap();
-        assert!(
-            pop(&store, 1).await.unwrap().is_empty(),
-            "renewed and delivered to somebody else"
-        );
+        store.renew(RenewRequest { owners: vec![owner], invisible: AUTO_RENEW_LEASE }).await.unwrap();
+        assert!(pop(&store, 1).await.unwrap().is_empty(), "renewed and delivered to somebody else");
     }
-    store
-        .release(ReleaseRequest {
-            owner,
-            invisible: SECOND,
-        })
-        .await
-        .unwrap();
+    store.release(ReleaseRequest { owner, invisible: SECOND }).await.unwrap();
     assert!(pop(&store, 1).await.unwrap().is_empty());
     machine.clock.advance(SECOND);
     let again = pop(&store, 1).await.unwrap().remove(0);
@@ -330,20 +215,10 @@ async fn a_renewed_lease_survives_a_restart() {
     let store = machine.must_open();
     let owner = ClientHash::of("client-1");
     send(&store, 0, "long work").await.unwrap();
-    let request = PopRequest {
-        owner: Some(owner),
-        invisible: AUTO_RENEW_LEASE,
-        ..pop_request(1)
-    };
+    let request = PopRequest { owner: Some(owner), invisible: AUTO_RENEW_LEASE, ..pop_request(1) };
     let held = store.pop(request).await.unwrap().messages.remove(0);
     machine.clock.advance(AUTO_RENEW_LEASE / 2);
-    store
-        .renew(RenewRequest {
-            owners: vec![owner],
-            invisible: AUTO_RENEW_LEASE,
-        })
-        .await
-        .unwrap();
+    store.renew(RenewRequest { owners: vec![owner], invisible: AUTO_RENEW_LEASE }).await.unwrap();
     machine.files.kill();
     let _ = store.shutdown().await;
     let store = machine.must_open();
@@ -387,20 +262,13 @@ async fn sealed_segments_are_read_like_the_active_one_and_expire_as_a_whole() {
     for number in 0..200 {
         send(&store, number % QUEUES, &text(number)).await.unwrap();
     }
-    assert!(
-        store.log_range().1.0 > 8 * machine.config.segment_bytes,
-        "several segments"
-    );
+    assert!(store.log_range().1.0 > 8 * machine.config.segment_bytes, "several segments");
     assert_eq!(pop_all(&store).await.len(), 200);
     end(store).await;
     machine.files.kill();
     let store = machine.must_open();
     machine.clock.advance(2 * INVISIBLE);
-    assert_eq!(
-        pop_all(&store).await.len(),
-        200,
-        "again after their leases ended, from the indexes on disk"
-    );
+    assert_eq!(pop_all(&store).await.len(), 200, "again after their leases ended, from the indexes on disk");
 
     machine.clock.advance(Duration::from_secs(7200));
     let deadline = tokio::time::Instant::now() + 40 * SECOND;
@@ -409,12 +277,7 @@ async fn sealed_segments_are_read_like_the_active_one_and_expire_as_a_whole() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let ranges = store.queues(TOPIC).await.unwrap();
-    assert!(
-        ranges
-            .iter()
-            .all(|queue| queue.min_offset.0 > 0 && queue.max_offset.0 == 100),
-        "{ranges:?}"
-    );
+    assert!(ranges.iter().all(|queue| queue.min_offset.0 > 0 && queue.max_offset.0 == 100), "{ranges:?}");
     assert!(pop_all(&store).await.len() < 200);
     end(store).await;
 }

@@ -27,11 +27,7 @@ pub(super) fn put_backoff(out: &mut Vec<u8>, backoff: &BackoffPolicy) {
                 put_duration(out, *duration);
             }
         }
-        BackoffPolicy::Exponential {
-            initial,
-            max,
-            multiplier,
-        } => {
+        BackoffPolicy::Exponential { initial, max, multiplier } => {
             out.push(EXPONENTIAL);
             put_duration(out, *initial);
             put_duration(out, *max);
@@ -44,10 +40,7 @@ pub(super) fn read_backoff(reader: &mut Reader<'_>) -> Result<BackoffPolicy, Cod
     match reader.u8()? {
         CUSTOMIZED => {
             let count = reader.u8()?;
-            (0..count)
-                .map(|_| reader.duration())
-                .collect::<Result<_, _>>()
-                .map(BackoffPolicy::Customized)
+            (0..count).map(|_| reader.duration()).collect::<Result<_, _>>().map(BackoffPolicy::Customized)
         }
         EXPONENTIAL => Ok(BackoffPolicy::Exponential {
             initial: reader.duration()?,

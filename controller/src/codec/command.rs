@@ -46,21 +46,13 @@ const DELETE_GROUP: u8 = 6;
 pub(crate) fn encode_command(out: &mut Vec<u8>, command: &MetadataCommand) {
     out.push(VERSION);
     match command {
-        MetadataCommand::CreateTopic {
-            name,
-            topic_type,
-            queue_count,
-        } => {
+        MetadataCommand::CreateTopic { name, topic_type, queue_count } => {
             out.push(CREATE_TOPIC);
             put_text(out, name.as_str());
             put_topic_type(out, *topic_type);
             out.extend(queue_count.to_le_bytes());
         }
-        MetadataCommand::AlterTopic {
-            name,
-            topic_type,
-            queue_count,
-        } => {
+        MetadataCommand::AlterTopic { name, topic_type, queue_count } => {
             out.push(ALTER_TOPIC);
             put_text(out, name.as_str());
             put_option(out, *topic_type, put_topic_type);
@@ -70,24 +62,14 @@ pub(crate) fn encode_command(out: &mut Vec<u8>, command: &MetadataCommand) {
             out.push(DELETE_TOPIC);
             put_text(out, name.as_str());
         }
-        MetadataCommand::CreateGroup {
-            name,
-            fifo,
-            max_attempts,
-            backoff,
-        } => {
+        MetadataCommand::CreateGroup { name, fifo, max_attempts, backoff } => {
             out.push(CREATE_GROUP);
             put_text(out, name.as_str());
             put_bool(out, *fifo);
             out.extend(max_attempts.to_le_bytes());
             put_backoff(out, backoff);
         }
-        MetadataCommand::AlterGroup {
-            name,
-            fifo,
-            max_attempts,
-            backoff,
-        } => {
+        MetadataCommand::AlterGroup { name, fifo, max_attempts, backoff } => {
             out.push(ALTER_GROUP);
             put_text(out, name.as_str());
             put_option(out, *fifo, put_bool);
@@ -116,9 +98,7 @@ pub(crate) fn decode_command(bytes: &[u8]) -> Result<MetadataCommand, CodecError
             topic_type: reader.option(read_topic_type)?,
             queue_count: reader.option(Reader::u32)?,
         },
-        DELETE_TOPIC => MetadataCommand::DeleteTopic {
-            name: read_topic_name(&mut reader)?,
-        },
+        DELETE_TOPIC => MetadataCommand::DeleteTopic { name: read_topic_name(&mut reader)? },
         CREATE_GROUP => MetadataCommand::CreateGroup {
             name: read_group_name(&mut reader)?,
             fifo: reader.bool()?,
@@ -131,9 +111,7 @@ pub(crate) fn decode_command(bytes: &[u8]) -> Result<MetadataCommand, CodecError
             max_attempts: reader.option(Reader::u32)?,
             backoff: reader.option(read_backoff)?,
         },
-        DELETE_GROUP => MetadataCommand::DeleteGroup {
-            name: read_group_name(&mut reader)?,
-        },
+        DELETE_GROUP => MetadataCommand::DeleteGroup { name: read_group_name(&mut reader)? },
         _ => return Err(CodecError::Damaged("a command is of no known kind")),
     };
     reader.end()?;

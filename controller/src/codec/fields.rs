@@ -15,10 +15,7 @@ impl<'a> Reader<'a> {
 
     /// The next `len` bytes.
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], CodecError> {
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(len)
-            .ok_or(CodecError::Damaged("a record ends too early"))?;
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(CodecError::Damaged("a record ends too early"))?;
         self.rest = rest;
         Ok(taken)
     }
@@ -84,11 +81,7 @@ impl<'a> Reader<'a> {
 
     /// Nothing may be left.
     pub(crate) fn end(&self) -> Result<(), CodecError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(CodecError::Damaged("a record is followed by unexpected bytes"))
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(CodecError::Damaged("a record is followed by unexpected bytes")) }
     }
 }
 

@@ -42,28 +42,17 @@ pub(crate) fn decode_state(bytes: &[u8]) -> Result<MetadataState, CodecError> {
     let mut reader = Reader::new(bytes);
     reader.version(VERSION)?;
     let version = MetadataVersion(reader.u64()?);
-    let counters = Counters {
-        last_topic: TopicId(reader.u32()?),
-        last_group: GroupId(reader.u32()?),
-    };
+    let counters = Counters { last_topic: TopicId(reader.u32()?), last_group: GroupId(reader.u32()?) };
     let topic_count = reader.u32()?;
-    let topics = (0..topic_count)
-        .map(|_| read_topic(&mut reader))
-        .collect::<Result<_, _>>()?;
+    let topics = (0..topic_count).map(|_| read_topic(&mut reader)).collect::<Result<_, _>>()?;
     let group_count = reader.u32()?;
-    let groups = (0..group_count)
-        .map(|_| read_group(&mut reader))
-        .collect::<Result<_, _>>()?;
+    let groups = (0..group_count).map(|_| read_group(&mut reader)).collect::<Result<_, _>>()?;
     reader.end()?;
     MetadataState::from_parts(version, counters, topics, groups).map_err(CodecError::Damaged)
 }
 
 fn put_count(out: &mut Vec<u8>, count: usize) {
-    out.extend(
-        u32::try_from(count)
-            .expect("ids are 32 bits, so there are no more")
-            .to_le_bytes(),
-    );
+    out.extend(u32::try_from(count).expect("ids are 32 bits, so there are no more").to_le_bytes());
 }
 
 #[cfg(test)]

@@ -18,9 +18,7 @@ pub(super) fn put_topic(out: &mut Vec<u8>, topic: &Topic) {
     put_text(out, topic.name.as_str());
     put_topic_type(out, topic.topic_type);
     out.extend(topic.queue_count.to_le_bytes());
-    put_option(out, topic.dead_letter_of.as_ref(), |out, group| {
-        put_text(out, group.as_str())
-    });
+    put_option(out, topic.dead_letter_of.as_ref(), |out, group| put_text(out, group.as_str()));
     out.extend(topic.created_at.as_millis().to_le_bytes());
 }
 
@@ -80,10 +78,7 @@ mod tests {
         };
         let mut bytes = Vec::new();
         put_topic(&mut bytes, &topic);
-        assert_eq!(
-            bytes,
-            b"\x04\x03\x02\x01\x06\0%DLQ%g\x05\x07\0\0\0\x01\x01\0g\xe8\x03\0\0\0\0\0\0"
-        );
+        assert_eq!(bytes, b"\x04\x03\x02\x01\x06\0%DLQ%g\x05\x07\0\0\0\x01\x01\0g\xe8\x03\0\0\0\0\0\0");
         assert_eq!(read_topic(&mut Reader::new(&bytes)), Ok(topic));
     }
 }

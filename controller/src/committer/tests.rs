@@ -13,10 +13,7 @@ fn open(config: &ControllerConfig, env: &Env) -> Result<(Committer, Recovery), c
     let (journal, state, recovery) = Journal::open(config, env)?;
     let feed = Arc::new(Feed::new(state.clone()));
     let (_, proposals) = mpsc::channel(1);
-    Ok((
-        Committer::new(proposals, env.clock.clone(), state, journal, feed),
-        recovery,
-    ))
+    Ok((Committer::new(proposals, env.clock.clone(), state, journal, feed), recovery))
 }
 
 /// What the driver does with each batch.
@@ -40,10 +37,7 @@ fn states_after(commands: &[MetadataCommand], at: Timestamp) -> Vec<MetadataStat
 
 /// A journal short enough that a few commands replace it.
 fn rolling_config() -> ControllerConfig {
-    ControllerConfig {
-        journal_bytes_max: 300,
-        ..config()
-    }
+    ControllerConfig { journal_bytes_max: 300, ..config() }
 }
 
 fn some_batches() -> impl Strategy<Value = Vec<Vec<MetadataCommand>>> {
@@ -61,16 +55,8 @@ fn run_until_power_off(env: &Env, batches: &[Vec<MetadataCommand>]) -> MetadataV
             assert_eq!(version.0, answered.0 + 1, "versions are dense");
             answered = version;
         }
-        assert_eq!(
-            committer.state,
-            committer.feed.0.state(),
-            "between batches both states are the same"
-        );
-        assert_eq!(
-            committer.state.version(),
-            answered,
-            "nothing is published that was not answered"
-        );
+        assert_eq!(committer.state, committer.feed.0.state(), "between batches both states are the same");
+        assert_eq!(committer.state.version(), answered, "nothing is published that was not answered");
     }
     answered
 }
@@ -175,17 +161,11 @@ fn a_batch_is_one_frame_and_each_command_sees_the_ones_before_it() {
     let before = files.mutations();
     let answers = committer.commit_batch(vec![create_topic("a", 1), create_topic("a", 2), create_group("g")]);
     assert_eq!(files.mutations() - before, 2, "one write and one sync");
-    assert!(matches!(
-        answers[0],
-        Ok((MetadataVersion(1), MetadataOutcome::Topic(_)))
-    ));
+    assert!(matches!(answers[0], Ok((MetadataVersion(1), MetadataOutcome::Topic(_)))));
     assert!(
         matches!(&answers[1], Err(MetadataError::Refused(MetadataRefusal::TopicExists(topic))) if topic.queue_count == 1)
     );
-    assert!(matches!(
-        answers[2],
-        Ok((MetadataVersion(2), MetadataOutcome::Group(_)))
-    ));
+    assert!(matches!(answers[2], Ok((MetadataVersion(2), MetadataOutcome::Group(_)))));
     let before = files.mutations();
     assert!(committer.commit_batch(vec![create_topic("a", 1)])[0].is_err());
     assert_eq!(files.mutations(), before, "refusals alone write nothing");
@@ -198,10 +178,7 @@ fn after_a_failed_sync_outcomes_are_unknown_and_nothing_is_published() {
     files.fail_next(FakeOp::Sync, 0, io::ErrorKind::Other);
     let answers = committer.commit_batch(vec![create_topic("a", 1), create_topic("a", 1)]);
     assert!(matches!(answers[0], Err(MetadataError::Unknown(_))), "{answers:?}");
-    assert!(
-        matches!(answers[1], Err(MetadataError::Unavailable(_))),
-        "a refusal that rests on it: {answers:?}"
-    );
+    assert!(matches!(answers[1], Err(MetadataError::Unavailable(_))), "a refusal that rests on it: {answers:?}");
     assert_eq!(committer.feed.0.state(), MetadataState::default());
     let answers = committer.commit_batch(vec![create_topic("b", 1)]);
     assert!(matches!(answers[0], Err(MetadataError::Unavailable(_))), "{answers:?}");

@@ -25,21 +25,12 @@ async fn a_proposal_is_carried_out_watched_and_found_after_a_restart() {
     let group = view.group("g").unwrap();
     assert_eq!((outcome, group.created_at), (MetadataOutcome::Group(group.clone()), at));
     let refusal = controller.propose(create_group("g")).await;
-    assert!(matches!(
-        refusal,
-        Err(MetadataError::Refused(MetadataRefusal::GroupExists(_)))
-    ));
+    assert!(matches!(refusal, Err(MetadataError::Refused(MetadataRefusal::GroupExists(_)))));
 
     controller.shutdown().await;
     following.await.unwrap();
-    assert!(matches!(
-        controller.propose(create_group("h")).await,
-        Err(MetadataError::Unavailable(_))
-    ));
-    assert!(matches!(
-        controller.watch(NONE).await,
-        Err(MetadataError::Unavailable(_))
-    ));
+    assert!(matches!(controller.propose(create_group("h")).await, Err(MetadataError::Unavailable(_))));
+    assert!(matches!(controller.watch(NONE).await, Err(MetadataError::Unavailable(_))));
 
     files.crash(0);
     let controller = Controller::open(config(), env).unwrap();
@@ -101,20 +92,14 @@ async fn a_committer_that_is_gone_leaves_outcomes_unknown_and_ends_watches() {
     let (answer, ()) = tokio::join!(biased; controller.propose(create_topic("a", 1)), async { drop(committer) });
     assert!(matches!(answer, Err(MetadataError::Unknown(_))), "{answer:?}");
     assert_eq!(stream.next().await, None);
-    assert!(matches!(
-        controller.propose(create_topic("a", 1)).await,
-        Err(MetadataError::Unavailable(_))
-    ));
+    assert!(matches!(controller.propose(create_topic("a", 1)).await, Err(MetadataError::Unavailable(_))));
 }
 
 /// A look at the times, not a check of them: `cargo test -p gantry-controller hundred -- --nocapture`.
 #[tokio::test]
 async fn a_hundred_thousand_topics_are_created_rolled_and_found_again() {
     const COUNT: usize = 100_000;
-    let config = ControllerConfig {
-        journal_bytes_max: 1 << 20,
-        ..config()
-    };
+    let config = ControllerConfig { journal_bytes_max: 1 << 20, ..config() };
     let (env, files, _) = fake::env(1);
     let started = tokio::time::Instant::now();
     let controller = Controller::open(config.clone(), env.clone()).unwrap();
@@ -144,18 +129,11 @@ async fn a_hundred_thousand_topics_are_created_rolled_and_found_again() {
     let started = tokio::time::Instant::now();
     let everything = controller.watch(NONE).await.unwrap().next().await.unwrap();
     assert_eq!(everything.changes.len(), COUNT + 1);
-    let bytes: u64 = gantry_proto::env::Files::list(&files, &config.dir)
-        .unwrap()
-        .iter()
-        .map(|entry| entry.len)
-        .sum();
+    let bytes: u64 = gantry_proto::env::Files::list(&files, &config.dir).unwrap().iter().map(|entry| entry.len).sum();
     eprintln!(
         "created in {created:?}, opened in {opened:?} ({} replayed, {bytes} bytes), snapshot for a watcher in {:?}",
         recovery.replayed,
         started.elapsed()
     );
-    assert!(
-        view.topic(topic_name("topic-99-999").as_str())
-            .is_some_and(|topic| topic.created_at > Timestamp::ZERO)
-    );
+    assert!(view.topic(topic_name("topic-99-999").as_str()).is_some_and(|topic| topic.created_at > Timestamp::ZERO));
 }

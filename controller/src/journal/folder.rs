@@ -59,11 +59,7 @@ pub(super) fn snapshot_name(version: MetadataVersion) -> String {
 }
 
 fn parse_version(digits: &str) -> Option<MetadataVersion> {
-    if digits.len() == 20 {
-        digits.parse().ok().map(MetadataVersion)
-    } else {
-        None
-    }
+    if digits.len() == 20 { digits.parse().ok().map(MetadataVersion) } else { None }
 }
 
 /// Writes a file aside, syncs it, gives it its name, and syncs the folder.
@@ -74,10 +70,7 @@ pub(super) fn write(files: &dyn Files, dir: &Path, name: &str, bytes: &[u8]) -> 
         let _ = files.remove(&aside);
         StageError::NotPublished(error)
     })?;
-    files
-        .rename(&aside, &dir.join(name))
-        .and_then(|()| files.sync_dir(dir))
-        .map_err(StageError::Unclear)?;
+    files.rename(&aside, &dir.join(name)).and_then(|()| files.sync_dir(dir)).map_err(StageError::Unclear)?;
     Ok(written)
 }
 
@@ -91,11 +84,7 @@ pub(super) fn remove_outdated(files: &dyn Files, dir: &Path, base: MetadataVersi
             return;
         }
     };
-    let journals = folder
-        .journals
-        .iter()
-        .filter(|journal| **journal < base)
-        .map(|base| journal_name(*base));
+    let journals = folder.journals.iter().filter(|journal| **journal < base).map(|base| journal_name(*base));
     let older = folder.snapshots.split_last().map_or(&[][..], |(_, older)| older);
     let snapshots = older.iter().map(|version| snapshot_name(*version));
     for name in journals.chain(snapshots).chain(folder.leftovers.iter().cloned()) {

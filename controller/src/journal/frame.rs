@@ -69,11 +69,7 @@ pub(super) fn encode(entries: &[JournalEntry]) -> Vec<u8> {
         let len = (out.len() - len_at - 4) as u32;
         out[len_at..len_at + 4].copy_from_slice(&len.to_le_bytes());
     }
-    assert!(
-        out.len() <= HEAD_LEN + PAYLOAD_BYTES_MAX,
-        "a batch of {} entries makes too long a frame",
-        entries.len()
-    );
+    assert!(out.len() <= HEAD_LEN + PAYLOAD_BYTES_MAX, "a batch of {} entries makes too long a frame", entries.len());
     let len = ((out.len() - HEAD_LEN) as u32).to_le_bytes();
     let crc = checksum(len, &out[HEAD_LEN..]);
     out[..4].copy_from_slice(&MAGIC);
@@ -84,11 +80,7 @@ pub(super) fn encode(entries: &[JournalEntry]) -> Vec<u8> {
 
 /// Reads frames from `from` on, up to the first that is not whole.
 pub(super) fn scan(bytes: &[u8], from: usize) -> Result<Scanned, BadFrame> {
-    let mut scanned = Scanned {
-        entries: Vec::new(),
-        last_frame: from,
-        end: from,
-    };
+    let mut scanned = Scanned { entries: Vec::new(), last_frame: from, end: from };
     while scanned.end < bytes.len() {
         let offset = scanned.end;
         match decode(&bytes[offset..]) {
@@ -97,17 +89,11 @@ pub(super) fn scan(bytes: &[u8], from: usize) -> Result<Scanned, BadFrame> {
                 (scanned.last_frame, scanned.end) = (offset, offset + len);
             }
             Err(FrameError::Undecodable(error)) => {
-                return Err(BadFrame {
-                    offset,
-                    error: BadFrameError::Undecodable(error),
-                });
+                return Err(BadFrame { offset, error: BadFrameError::Undecodable(error) });
             }
             Err(FrameError::Broken(what)) => match find_whole_frame(bytes, offset + 1) {
                 Some(next) => {
-                    return Err(BadFrame {
-                        offset,
-                        error: BadFrameError::FollowedBy { what, next },
-                    });
+                    return Err(BadFrame { offset, error: BadFrameError::FollowedBy { what, next } });
                 }
                 None => break,
             },
@@ -119,11 +105,7 @@ pub(super) fn scan(bytes: &[u8], from: usize) -> Result<Scanned, BadFrame> {
 /// The first whole frame at or after `from`.
 fn find_whole_frame(bytes: &[u8], from: usize) -> Option<usize> {
     let rest = bytes.get(from..)?;
-    let starts = rest
-        .windows(MAGIC.len())
-        .enumerate()
-        .filter(|(_, window)| *window == MAGIC)
-        .map(|(at, _)| from + at);
+    let starts = rest.windows(MAGIC.len()).enumerate().filter(|(_, window)| *window == MAGIC).map(|(at, _)| from + at);
     let mut whole = starts.filter(|at| !matches!(decode(&bytes[*at..]), Err(FrameError::Broken(_))));
     whole.next()
 }
@@ -158,11 +140,7 @@ fn decode_payload(payload: &[u8]) -> Result<Vec<JournalEntry>, CodecError> {
         let version = MetadataVersion(reader.u64()?);
         let at = Timestamp::from_millis(reader.u64()?);
         let len = reader.u32()? as usize;
-        entries.push(JournalEntry {
-            version,
-            at,
-            command: decode_command(reader.take(len)?)?,
-        });
+        entries.push(JournalEntry { version, at, command: decode_command(reader.take(len)?)? });
     }
     reader.end()?;
     Ok(entries)
@@ -181,14 +159,8 @@ mod tests {
 
     fn entry(version: u64) -> JournalEntry {
         // Ends in text: zeros in place of a torn end must not complete it.
-        let command = MetadataCommand::DeleteTopic {
-            name: topic_name(&format!("topic-{version}")),
-        };
-        JournalEntry {
-            version: MetadataVersion(version),
-            at: Timestamp::from_millis(version * 10),
-            command,
-        }
+        let command = MetadataCommand::DeleteTopic { name: topic_name(&format!("topic-{version}")) };
+        JournalEntry { version: MetadataVersion(version), at: Timestamp::from_millis(version * 10), command }
     }
 
     /// Three frames of two entries, and where they begin.
@@ -207,10 +179,7 @@ mod tests {
         for cut in starts[2]..bytes.len() {
             for tail in [&bytes[..cut], &[&bytes[..cut], &[0; 600]].concat()] {
                 let scanned = scan(tail, 7).unwrap();
-                assert_eq!(
-                    (scanned.entries.len(), scanned.last_frame, scanned.end),
-                    (4, starts[1], starts[2])
-                );
+                assert_eq!((scanned.entries.len(), scanned.last_frame, scanned.end), (4, starts[1], starts[2]));
             }
         }
         assert_eq!(scan(&bytes, 7).unwrap().entries, (1..=6).map(entry).collect::<Vec<_>>());
@@ -240,10 +209,7 @@ mod tests {
         let crc = checksum([bytes[4], bytes[5], bytes[6], bytes[7]], &bytes[HEAD_LEN..]);
         bytes[8..12].copy_from_slice(&crc.to_le_bytes());
         let bad = scan(&bytes, 0).unwrap_err();
-        assert_eq!(
-            bad.error,
-            BadFrameError::Undecodable(CodecError::Newer { found: 2, known: 1 })
-        );
+        assert_eq!(bad.error, BadFrameError::Undecodable(CodecError::Newer { found: 2, known: 1 }));
     }
 
     proptest! {

@@ -49,9 +49,7 @@ impl Header {
     /// Reads the head of the file at `path`, which must be of that kind.
     pub(super) fn decode(kind: Kind, bytes: &[u8], path: &Path) -> Result<Header, OpenError> {
         let damaged = |offset, what| OpenError::damaged(path, offset, what);
-        let bytes = bytes
-            .get(..LEN)
-            .ok_or_else(|| damaged(bytes.len() as u64, "the file is shorter than its head"))?;
+        let bytes = bytes.get(..LEN).ok_or_else(|| damaged(bytes.len() as u64, "the file is shorter than its head"))?;
         let mut reader = Reader::new(bytes);
         let undecodable = |error| OpenError::undecodable(path, 0, error);
         if reader.array::<8>().map_err(undecodable)? != *kind.magic() {
@@ -59,11 +57,7 @@ impl Header {
         }
         let format = reader.u32().map_err(undecodable)?;
         if format > FORMAT {
-            return Err(OpenError::NewerFormat {
-                path: path.to_owned(),
-                found: format,
-                known: FORMAT,
-            });
+            return Err(OpenError::NewerFormat { path: path.to_owned(), found: format, known: FORMAT });
         }
         let header = Header {
             kind,
@@ -91,11 +85,7 @@ impl Kind {
 mod tests {
     use super::*;
 
-    const HEADER: Header = Header {
-        kind: Kind::Journal,
-        identity: [7; 16],
-        version: MetadataVersion(513),
-    };
+    const HEADER: Header = Header { kind: Kind::Journal, identity: [7; 16], version: MetadataVersion(513) };
 
     fn decode(bytes: &[u8]) -> Result<Header, OpenError> {
         Header::decode(Kind::Journal, bytes, Path::new("file"))
@@ -106,10 +96,7 @@ mod tests {
         let bytes = HEADER.encode();
         assert_eq!(bytes.len(), LEN);
         assert_eq!(decode(&bytes).unwrap(), HEADER);
-        assert!(matches!(
-            Header::decode(Kind::Snapshot, &bytes, Path::new("file")),
-            Err(OpenError::Damaged { .. })
-        ));
+        assert!(matches!(Header::decode(Kind::Snapshot, &bytes, Path::new("file")), Err(OpenError::Damaged { .. })));
     }
 
     #[test]

@@ -46,21 +46,12 @@ pub(super) fn open(config: &ControllerConfig, env: &Env) -> Result<(Journal, Met
     };
     let path = dir.join(folder::journal_name(base));
     let (header, file, bytes) = open_journal(files, &path, base)?;
-    if snapshot
-        .as_ref()
-        .is_some_and(|(identity, _)| *identity != header.identity)
-    {
-        return Err(OpenError::inconsistent(
-            &path,
-            "the journal belongs to another data folder than the snapshot",
-        ));
+    if snapshot.as_ref().is_some_and(|(identity, _)| *identity != header.identity) {
+        return Err(OpenError::inconsistent(&path, "the journal belongs to another data folder than the snapshot"));
     }
     let mut state = snapshot.map(|(_, state)| state).unwrap_or_default();
     if state.version() < base {
-        return Err(OpenError::inconsistent(
-            &path,
-            format!("the snapshot of version {} or later is missing", base.0),
-        ));
+        return Err(OpenError::inconsistent(&path, format!("the snapshot of version {} or later is missing", base.0)));
     }
     let scanned = frame::scan(&bytes, header::LEN).map_err(|bad| bad.into_open_error(&path))?;
     let replayed = replay(&mut state, base, &scanned, &path)?;
@@ -71,11 +62,7 @@ pub(super) fn open(config: &ControllerConfig, env: &Env) -> Result<(Journal, Met
     // A mapped file is not cut while its bytes are in use.
     drop(bytes);
     make_durable(&*file, &scanned, &last_frame, cut_bytes).map_err(OpenError::io(&path, "repair its end"))?;
-    let recovery = Recovery {
-        version: state.version(),
-        replayed,
-        cut_bytes,
-    };
+    let recovery = Recovery { version: state.version(), replayed, cut_bytes };
     if cut_bytes > 0 {
         tracing::warn!(path = %path.display(), cut_bytes, "cut off the journal's end: a crash left it unfinished");
     }
@@ -134,9 +121,7 @@ fn journal(
 }
 
 fn read_snapshot(files: &dyn Files, path: &Path) -> Result<(Identity, MetadataState), OpenError> {
-    let file = files
-        .open(path, OpenMode::Read)
-        .map_err(OpenError::io(path, "open it"))?;
+    let file = files.open(path, OpenMode::Read).map_err(OpenError::io(path, "open it"))?;
     let bytes = read_all(&*file).map_err(OpenError::io(path, "read it"))?;
     let (header, state) = snapshot::decode(&bytes, path)?;
     Ok((header.identity, state))
@@ -147,17 +132,11 @@ fn open_journal(
     path: &Path,
     base: MetadataVersion,
 ) -> Result<(Header, Arc<dyn File>, Bytes), OpenError> {
-    let file = files
-        .open(path, OpenMode::ReadWrite)
-        .map_err(OpenError::io(path, "open it"))?;
+    let file = files.open(path, OpenMode::ReadWrite).map_err(OpenError::io(path, "open it"))?;
     let bytes = read_all(&*file).map_err(OpenError::io(path, "read it"))?;
     let header = Header::decode(Kind::Journal, &bytes, path)?;
     if header.version != base {
-        return Err(OpenError::damaged(
-            path,
-            0,
-            "the journal does not begin at the version in its name",
-        ));
+        return Err(OpenError::damaged(path, 0, "the journal does not begin at the version in its name"));
     }
     Ok((header, file, bytes))
 }
@@ -174,23 +153,15 @@ fn replay(state: &mut MetadataState, base: MetadataVersion, scanned: &Scanned, p
     for JournalEntry { version, at, command } in &scanned.entries {
         expected.0 += 1;
         if *version != expected {
-            return Err(damaged(format!(
-                "the journal goes on with version {} instead of {}",
-                version.0, expected.0
-            )));
+            return Err(damaged(format!("the journal goes on with version {} instead of {}", version.0, expected.0)));
         }
         if *version > from {
             // Only what was accepted is ever written, and the same state accepts it again.
-            state
-                .apply(command, *at)
-                .map_err(|refusal| damaged(format!("version {}: {refusal}", version.0)))?;
+            state.apply(command, *at).map_err(|refusal| damaged(format!("version {}: {refusal}", version.0)))?;
         }
     }
     if expected < from {
-        return Err(damaged(format!(
-            "the journal ends at version {}, before its snapshot {}",
-            expected.0, from.0
-        )));
+        return Err(damaged(format!("the journal ends at version {}, before its snapshot {}", expected.0, from.0)));
     }
     Ok(state.version().0 - from.0)
 }
@@ -210,11 +181,9 @@ impl BadFrame {
         let offset = self.offset as u64;
         match self.error {
             BadFrameError::Undecodable(error) => OpenError::undecodable(path, offset, error),
-            BadFrameError::FollowedBy { what, next } => OpenError::damaged(
-                path,
-                offset,
-                format!("{what}, and a whole frame follows at byte {next}"),
-            ),
+            BadFrameError::FollowedBy { what, next } => {
+                OpenError::damaged(path, offset, format!("{what}, and a whole frame follows at byte {next}"))
+            }
         }
     }
 }

@@ -18,12 +18,7 @@ const STATE_AT: usize = header::LEN + 12;
 pub(super) fn encode(identity: Identity, state: &MetadataState) -> Vec<u8> {
     let payload = encode_state(state);
     let len = (payload.len() as u64).to_le_bytes();
-    let mut out = Header {
-        kind: Kind::Snapshot,
-        identity,
-        version: state.version(),
-    }
-    .encode();
+    let mut out = Header { kind: Kind::Snapshot, identity, version: state.version() }.encode();
     out.extend(len);
     out.extend(checksum(len, &payload).to_le_bytes());
     out.extend(payload);
@@ -39,19 +34,11 @@ pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<(Header, MetadataState
     let crc = reader.u32().map_err(undecodable)?;
     let payload = &bytes[STATE_AT..];
     if payload.len() as u64 != u64::from_le_bytes(len) || checksum(len, payload) != crc {
-        return Err(OpenError::damaged(
-            path,
-            header::LEN as u64,
-            "the snapshot has a wrong length or checksum",
-        ));
+        return Err(OpenError::damaged(path, header::LEN as u64, "the snapshot has a wrong length or checksum"));
     }
     let state = decode_state(payload).map_err(|error| OpenError::undecodable(path, STATE_AT as u64, error))?;
     if state.version() != header.version {
-        return Err(OpenError::damaged(
-            path,
-            STATE_AT as u64,
-            "the snapshot is not of the version in its head",
-        ));
+        return Err(OpenError::damaged(path, STATE_AT as u64, "the snapshot is not of the version in its head"));
     }
     Ok((header, state))
 }

@@ -17,22 +17,14 @@ impl Open {
 
     fn try_new(env: &Env) -> Result<Open, OpenError> {
         let (journal, state, recovery) = Journal::open(&config(), env)?;
-        Ok(Open {
-            journal,
-            state,
-            recovery,
-        })
+        Ok(Open { journal, state, recovery })
     }
 
     fn append(&mut self, command: MetadataCommand) -> Result<(), AppendError> {
         let at = Timestamp::from_millis(5);
         let mut next = self.state.clone();
         next.apply(&command, at).unwrap();
-        self.journal.append(&[JournalEntry {
-            version: next.version(),
-            at,
-            command,
-        }])?;
+        self.journal.append(&[JournalEntry { version: next.version(), at, command }])?;
         self.state = next;
         Ok(())
     }
@@ -63,12 +55,7 @@ fn snapshot_path(version: u64) -> PathBuf {
 }
 
 fn names(files: &FakeFiles) -> Vec<String> {
-    files
-        .list(&config().dir)
-        .unwrap()
-        .into_iter()
-        .map(|entry| entry.name)
-        .collect()
+    files.list(&config().dir).unwrap().into_iter().map(|entry| entry.name).collect()
 }
 
 #[test]
@@ -82,14 +69,7 @@ fn a_reopened_journal_leads_to_the_same_state_and_goes_on() {
     files.crash(0);
     let mut open = Open::new(&env);
     assert_eq!(open.state, state);
-    assert_eq!(
-        open.recovery,
-        Recovery {
-            version: MetadataVersion(3),
-            replayed: 3,
-            cut_bytes: 0
-        }
-    );
+    assert_eq!(open.recovery, Recovery { version: MetadataVersion(3), replayed: 3, cut_bytes: 0 });
     open.append_topics(&["c"]);
     let state = open.state.clone();
     drop(open);
@@ -115,14 +95,8 @@ fn a_torn_tail_is_cut_and_reported() {
     // The first half of the frame is there, and nobody undid it.
     files.fail_next(FakeOp::Write, 0, io::ErrorKind::Other);
     files.fail_next(FakeOp::SetLen, 0, io::ErrorKind::Other);
-    assert!(matches!(
-        open.append(create_topic("b", 1)),
-        Err(AppendError::Unknown(_))
-    ));
-    assert!(
-        matches!(open.append(create_topic("b", 1)), Err(AppendError::NotWritten(_))),
-        "the journal is broken"
-    );
+    assert!(matches!(open.append(create_topic("b", 1)), Err(AppendError::Unknown(_))));
+    assert!(matches!(open.append(create_topic("b", 1)), Err(AppendError::NotWritten(_))), "the journal is broken");
     files.kill();
     let mut open = Open::new(&env);
     assert_eq!(open.state, state);
@@ -130,14 +104,7 @@ fn a_torn_tail_is_cut_and_reported() {
     assert_eq!(open.journal.file.len().unwrap(), open.journal.end);
     open.append_topics(&["c"]);
     files.crash(0);
-    assert_eq!(
-        Open::new(&env).recovery,
-        Recovery {
-            version: MetadataVersion(2),
-            replayed: 2,
-            cut_bytes: 0
-        }
-    );
+    assert_eq!(Open::new(&env).recovery, Recovery { version: MetadataVersion(2), replayed: 2, cut_bytes: 0 });
 }
 
 #[test]
@@ -145,14 +112,9 @@ fn a_full_disk_refuses_and_later_goes_on() {
     let (env, files, _) = fake::env(1);
     let mut open = Open::new(&env);
     open.append_topics(&["a"]);
-    files.set_capacity(Some(
-        files.list(&config().dir).unwrap().iter().map(|e| e.len).sum::<u64>() + 20,
-    ));
+    files.set_capacity(Some(files.list(&config().dir).unwrap().iter().map(|e| e.len).sum::<u64>() + 20));
     for _ in 0..3 {
-        assert!(matches!(
-            open.append(create_topic("b", 1)),
-            Err(AppendError::NotWritten(_))
-        ));
+        assert!(matches!(open.append(create_topic("b", 1)), Err(AppendError::NotWritten(_))));
     }
     assert_eq!(open.journal.failure(), None);
     files.set_capacity(None);
@@ -169,15 +131,9 @@ fn after_a_failed_sync_nothing_is_written_until_reopened() {
     let mut open = Open::new(&env);
     open.append_topics(&["a"]);
     files.fail_next(FakeOp::Sync, 0, io::ErrorKind::Other);
-    assert!(matches!(
-        open.append(create_topic("b", 1)),
-        Err(AppendError::Unknown(_))
-    ));
+    assert!(matches!(open.append(create_topic("b", 1)), Err(AppendError::Unknown(_))));
     let before = files.mutations();
-    assert!(matches!(
-        open.append(create_topic("c", 1)),
-        Err(AppendError::NotWritten(_))
-    ));
+    assert!(matches!(open.append(create_topic("c", 1)), Err(AppendError::NotWritten(_))));
     open.roll();
     assert_eq!(files.mutations(), before, "not even tried");
     assert!(open.journal.failure().is_some());
@@ -221,12 +177,7 @@ fn a_newer_format_is_refused_by_name() {
     // Format 1 becomes 3.
     files.flip_bits(&journal_path(0), 8, 2).unwrap();
     let error = Open::try_new(&env).err().unwrap();
-    assert!(
-        error
-            .to_string()
-            .contains("the data folder was written by a newer gantry (format 3"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("the data folder was written by a newer gantry (format 3"), "{error}");
 }
 
 #[test]
@@ -240,24 +191,14 @@ fn rolling_leaves_one_snapshot_and_one_journal() {
     open.roll();
     open.append_topics(&["d"]);
     let state = open.state.clone();
-    let expected = [
-        "LOCK".to_owned(),
-        folder::journal_name(MetadataVersion(3)),
-        folder::snapshot_name(MetadataVersion(3)),
-    ];
+    let expected =
+        ["LOCK".to_owned(), folder::journal_name(MetadataVersion(3)), folder::snapshot_name(MetadataVersion(3))];
     assert_eq!(names(&files), expected);
     drop(open);
     files.crash(0);
     let open = Open::new(&env);
     assert_eq!(open.state, state);
-    assert_eq!(
-        open.recovery,
-        Recovery {
-            version: MetadataVersion(4),
-            replayed: 1,
-            cut_bytes: 0
-        }
-    );
+    assert_eq!(open.recovery, Recovery { version: MetadataVersion(4), replayed: 1, cut_bytes: 0 });
 }
 
 #[test]
@@ -265,13 +206,7 @@ fn a_snapshot_that_fails_is_tried_again_later() {
     let (env, files, _) = fake::env(1);
     let mut open = Open::new(&env);
     open.append_topics(&["a"]);
-    for op in [
-        FakeOp::Open,
-        FakeOp::Write,
-        FakeOp::Sync,
-        FakeOp::Rename,
-        FakeOp::SyncDir,
-    ] {
+    for op in [FakeOp::Open, FakeOp::Write, FakeOp::Sync, FakeOp::Rename, FakeOp::SyncDir] {
         files.fail_next(op, 0, io::ErrorKind::StorageFull);
         open.roll();
         assert_eq!(open.journal.failure(), None, "{op:?}");
@@ -294,10 +229,7 @@ fn a_new_journal_that_may_vanish_again_is_not_written() {
         files.fail_next(FakeOp::SyncDir, 1, io::ErrorKind::Other);
         open.roll();
         assert!(open.journal.failure().is_some());
-        assert!(matches!(
-            open.append(create_topic("b", 1)),
-            Err(AppendError::NotWritten(_))
-        ));
+        assert!(matches!(open.append(create_topic("b", 1)), Err(AppendError::NotWritten(_))));
         let state = open.state.clone();
         drop(open);
         files.crash(seed);
@@ -320,20 +252,10 @@ fn a_damaged_or_foreign_snapshot_is_refused() {
         &MetadataState::from_parts(MetadataVersion(1), Default::default(), vec![], vec![]).unwrap(),
     );
     files.remove(&snapshot_path(1)).unwrap();
-    assert!(
-        matches!(Open::try_new(&env).err(), Some(OpenError::Inconsistent { .. })),
-        "the snapshot is missing"
-    );
-    files
-        .open(&snapshot_path(1), OpenMode::CreateNew)
-        .unwrap()
-        .write_all_at(&other, 0)
-        .unwrap();
+    assert!(matches!(Open::try_new(&env).err(), Some(OpenError::Inconsistent { .. })), "the snapshot is missing");
+    files.open(&snapshot_path(1), OpenMode::CreateNew).unwrap().write_all_at(&other, 0).unwrap();
     let error = Open::try_new(&env).err().unwrap();
     assert!(error.to_string().contains("another data folder"), "{error}");
     files.remove(&journal_path(1)).unwrap();
-    assert!(
-        matches!(Open::try_new(&env).err(), Some(OpenError::Inconsistent { .. })),
-        "the journal is missing"
-    );
+    assert!(matches!(Open::try_new(&env).err(), Some(OpenError::Inconsistent { .. })), "the journal is missing");
 }

@@ -44,15 +44,8 @@ impl MetadataState {
             created_at: at,
         });
         // The topic first: whoever knows the group can find where its dead letters go.
-        let changes = vec![
-            MetadataChange::TopicUpsert(dead_letters),
-            MetadataChange::GroupUpsert(group.clone()),
-        ];
-        Ok(Decision {
-            outcome: MetadataOutcome::Group(group),
-            changes,
-            counters,
-        })
+        let changes = vec![MetadataChange::TopicUpsert(dead_letters), MetadataChange::GroupUpsert(group.clone())];
+        Ok(Decision { outcome: MetadataOutcome::Group(group), changes, counters })
     }
 
     pub(super) fn alter_group(
@@ -62,9 +55,7 @@ impl MetadataState {
         max_attempts: Option<u32>,
         backoff: Option<&BackoffPolicy>,
     ) -> Result<Decision, MetadataRefusal> {
-        let now = self
-            .group(name.as_str())
-            .ok_or_else(|| MetadataRefusal::GroupNotFound(name.clone()))?;
+        let now = self.group(name.as_str()).ok_or_else(|| MetadataRefusal::GroupNotFound(name.clone()))?;
         let group = Arc::new(Group {
             fifo: fifo.unwrap_or(now.fifo),
             max_attempts: max_attempts.unwrap_or(now.max_attempts),
@@ -73,31 +64,15 @@ impl MetadataState {
         });
         check_max_attempts(group.max_attempts)?;
         group.backoff.validate()?;
-        let changes = if group == *now {
-            Vec::new()
-        } else {
-            vec![MetadataChange::GroupUpsert(group.clone())]
-        };
-        Ok(Decision {
-            outcome: MetadataOutcome::Group(group),
-            changes,
-            counters: self.counters,
-        })
+        let changes = if group == *now { Vec::new() } else { vec![MetadataChange::GroupUpsert(group.clone())] };
+        Ok(Decision { outcome: MetadataOutcome::Group(group), changes, counters: self.counters })
     }
 
     pub(super) fn delete_group(&self, name: &GroupName) -> Result<Decision, MetadataRefusal> {
-        let group = self
-            .group(name.as_str())
-            .ok_or_else(|| MetadataRefusal::GroupNotFound(name.clone()))?;
-        let changes = vec![
-            MetadataChange::GroupRemoved(group.id),
-            MetadataChange::TopicRemoved(group.dead_letter_topic),
-        ];
-        Ok(Decision {
-            outcome: MetadataOutcome::Deleted,
-            changes,
-            counters: self.counters,
-        })
+        let group = self.group(name.as_str()).ok_or_else(|| MetadataRefusal::GroupNotFound(name.clone()))?;
+        let changes =
+            vec![MetadataChange::GroupRemoved(group.id), MetadataChange::TopicRemoved(group.dead_letter_topic)];
+        Ok(Decision { outcome: MetadataOutcome::Deleted, changes, counters: self.counters })
     }
 }
 
@@ -105,9 +80,6 @@ fn check_max_attempts(asked: u32) -> Result<(), MetadataRefusal> {
     if (1..=MAX_ATTEMPTS_MAX).contains(&asked) {
         Ok(())
     } else {
-        Err(MetadataRefusal::MaxAttempts {
-            asked,
-            max: MAX_ATTEMPTS_MAX,
-        })
+        Err(MetadataRefusal::MaxAttempts { asked, max: MAX_ATTEMPTS_MAX })
     }
 }

@@ -7,11 +7,7 @@ use proptest::prelude::*;
 const AT: Timestamp = Timestamp::from_millis(1000);
 
 fn alter_topic(name: &str, topic_type: Option<TopicType>, queue_count: Option<u32>) -> MetadataCommand {
-    MetadataCommand::AlterTopic {
-        name: topic_name(name),
-        topic_type,
-        queue_count,
-    }
+    MetadataCommand::AlterTopic { name: topic_name(name), topic_type, queue_count }
 }
 
 fn delete_topic(name: &str) -> MetadataCommand {
@@ -49,28 +45,16 @@ fn a_created_topic_is_there_and_creating_it_again_names_it() {
 fn queue_counts_stay_in_bounds_and_never_shrink() {
     let state = state_of(&[create_topic("a", 4)]);
     for asked in [0, QUEUE_COUNT_MAX + 1] {
-        let refusal = MetadataRefusal::QueueCount {
-            asked,
-            max: QUEUE_COUNT_MAX,
-        };
+        let refusal = MetadataRefusal::QueueCount { asked, max: QUEUE_COUNT_MAX };
         check_refused(&state, create_topic("b", asked), refusal.clone());
         check_refused(&state, alter_topic("a", None, Some(asked)), refusal);
     }
-    let shrink = MetadataRefusal::QueuesShrink {
-        name: topic_name("a"),
-        now: 4,
-        asked: 3,
-    };
+    let shrink = MetadataRefusal::QueuesShrink { name: topic_name("a"), now: 4, asked: 3 };
     check_refused(&state, alter_topic("a", None, Some(3)), shrink);
     let mut state = state;
-    state
-        .apply(&alter_topic("a", Some(TopicType::Mixed), Some(QUEUE_COUNT_MAX)), AT)
-        .unwrap();
+    state.apply(&alter_topic("a", Some(TopicType::Mixed), Some(QUEUE_COUNT_MAX)), AT).unwrap();
     let topic = state.topic("a").unwrap();
-    assert_eq!(
-        (topic.id, topic.queue_count, topic.topic_type),
-        (TopicId(1), QUEUE_COUNT_MAX, TopicType::Mixed)
-    );
+    assert_eq!((topic.id, topic.queue_count, topic.topic_type), (TopicId(1), QUEUE_COUNT_MAX, TopicType::Mixed));
 }
 
 #[test]
@@ -90,13 +74,7 @@ fn a_group_lives_and_dies_with_its_dead_letter_topic() {
     assert_eq!(letters.dead_letter_of, Some(group_name("g")));
     let (outcome, changes) = state.apply(&delete_group("g"), AT).unwrap();
     assert_eq!(outcome, MetadataOutcome::Deleted);
-    assert_eq!(
-        changes,
-        [
-            MetadataChange::GroupRemoved(group.id),
-            MetadataChange::TopicRemoved(letters.id)
-        ]
-    );
+    assert_eq!(changes, [MetadataChange::GroupRemoved(group.id), MetadataChange::TopicRemoved(letters.id)]);
     assert_eq!((state.topics().len(), state.groups().len()), (0, 0));
 }
 
@@ -129,54 +107,26 @@ fn groups_are_bounded_in_attempts_and_backoff() {
         backoff,
     };
     for asked in [0, MAX_ATTEMPTS_MAX + 1] {
-        let refusal = MetadataRefusal::MaxAttempts {
-            asked,
-            max: MAX_ATTEMPTS_MAX,
-        };
+        let refusal = MetadataRefusal::MaxAttempts { asked, max: MAX_ATTEMPTS_MAX };
         check_refused(&state, create(asked, BackoffPolicy::default()), refusal.clone());
         check_refused(&state, alter(Some(asked), None), refusal);
     }
     let empty = BackoffPolicy::Customized(vec![]);
-    check_refused(
-        &state,
-        create(1, empty.clone()),
-        MetadataRefusal::Backoff(InvalidBackoff::Empty),
-    );
-    check_refused(
-        &state,
-        alter(None, Some(empty)),
-        MetadataRefusal::Backoff(InvalidBackoff::Empty),
-    );
+    check_refused(&state, create(1, empty.clone()), MetadataRefusal::Backoff(InvalidBackoff::Empty));
+    check_refused(&state, alter(None, Some(empty)), MetadataRefusal::Backoff(InvalidBackoff::Empty));
 }
 
 #[test]
 fn what_does_not_exist_is_not_found() {
     let state = MetadataState::default();
-    check_refused(
-        &state,
-        alter_topic("a", None, None),
-        MetadataRefusal::TopicNotFound(topic_name("a")),
-    );
-    check_refused(
-        &state,
-        delete_topic("a"),
-        MetadataRefusal::TopicNotFound(topic_name("a")),
-    );
-    check_refused(
-        &state,
-        delete_group("g"),
-        MetadataRefusal::GroupNotFound(group_name("g")),
-    );
+    check_refused(&state, alter_topic("a", None, None), MetadataRefusal::TopicNotFound(topic_name("a")));
+    check_refused(&state, delete_topic("a"), MetadataRefusal::TopicNotFound(topic_name("a")));
+    check_refused(&state, delete_group("g"), MetadataRefusal::GroupNotFound(group_name("g")));
 }
 
 #[test]
 fn identities_are_never_given_again() {
-    let mut state = state_of(&[
-        create_topic("a", 1),
-        delete_topic("a"),
-        create_group("g"),
-        delete_group("g"),
-    ]);
+    let mut state = state_of(&[create_topic("a", 1), delete_topic("a"), create_group("g"), delete_group("g")]);
     state.apply(&create_topic("a", 1), AT).unwrap();
     state.apply(&create_group("g"), AT).unwrap();
     assert_eq!(state.topic("a").unwrap().id, TopicId(3));

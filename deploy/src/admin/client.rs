@@ -25,10 +25,7 @@ impl Client {
             .connect()
             .await
             .map_err(|error| cannot_reach(endpoint, &error))?;
-        Ok(Client {
-            api: AdminServiceClient::new(channel),
-            timeout,
-        })
+        Ok(Client { api: AdminServiceClient::new(channel), timeout })
     }
 
     /// The answer of a call, or what its failure means and what can be done.

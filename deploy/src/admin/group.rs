@@ -72,65 +72,29 @@ pub(super) struct GroupChanges {
 /// Carries a command out and prints its result.
 pub(super) async fn run(command: GroupCommand, mut client: Client, output: OutputFormat) -> anyhow::Result<()> {
     match command {
-        GroupCommand::Create {
-            name,
-            fifo,
-            max_attempts,
-            backoff,
-            if_not_exists,
-        } => {
+        GroupCommand::Create { name, fifo, max_attempts, backoff, if_not_exists } => {
             let (max_attempts, backoff) = (max_attempts.unwrap_or(0), backoff_to_wire(&backoff));
-            let request = v1::CreateGroupRequest {
-                name,
-                fifo,
-                max_attempts,
-                backoff,
-                if_not_exists,
-            };
+            let request = v1::CreateGroupRequest { name, fifo, max_attempts, backoff, if_not_exists };
             let answer = client.api.create_group(request).await;
             let answer = client.answer(answer)?;
-            show(
-                &CreatedGroup {
-                    created: answer.created,
-                    group: Group::from_wire(answer.group),
-                },
-                output,
-            )
+            show(&CreatedGroup { created: answer.created, group: Group::from_wire(answer.group) }, output)
         }
         GroupCommand::List { prefix } => show(&list(&mut client, prefix).await?, output),
         GroupCommand::Describe { name } => {
             let answer = client.api.describe_group(v1::DescribeGroupRequest { name }).await;
             let answer = client.answer(answer)?;
             let progress = answer.progress.into_iter().map(Progress::from_wire).collect();
-            show(
-                &DescribedGroup {
-                    group: Group::from_wire(answer.group),
-                    progress,
-                },
-                output,
-            )
+            show(&DescribedGroup { group: Group::from_wire(answer.group), progress }, output)
         }
         GroupCommand::Alter { name, changes } => {
             let backoff = backoff_to_wire(&changes.backoff);
-            let request = v1::AlterGroupRequest {
-                name,
-                fifo: changes.fifo,
-                max_attempts: changes.max_attempts,
-                backoff,
-            };
+            let request =
+                v1::AlterGroupRequest { name, fifo: changes.fifo, max_attempts: changes.max_attempts, backoff };
             let answer = client.api.alter_group(request).await;
-            show(
-                &AlteredGroup {
-                    group: Group::from_wire(client.answer(answer)?.group),
-                },
-                output,
-            )
+            show(&AlteredGroup { group: Group::from_wire(client.answer(answer)?.group) }, output)
         }
         GroupCommand::Delete { name } => {
-            let answer = client
-                .api
-                .delete_group(v1::DeleteGroupRequest { name: name.clone() })
-                .await;
+            let answer = client.api.delete_group(v1::DeleteGroupRequest { name: name.clone() }).await;
             client.answer(answer)?;
             show(&DeletedGroup { deleted: name }, output)
         }
@@ -141,11 +105,7 @@ async fn list(client: &mut Client, prefix: String) -> anyhow::Result<GroupList> 
     let mut groups = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = v1::ListGroupsRequest {
-            prefix: prefix.clone(),
-            page_size: 0,
-            page_token,
-        };
+        let request = v1::ListGroupsRequest { prefix: prefix.clone(), page_size: 0, page_token };
         let answer = client.api.list_groups(request).await;
         let page = client.answer(answer)?;
         groups.extend(page.groups.into_iter().map(|group| Group::from_wire(Some(group))));
@@ -169,14 +129,8 @@ struct Group {
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Backoff {
-    Customized {
-        next_ms: Vec<u64>,
-    },
-    Exponential {
-        initial_ms: u64,
-        max_ms: u64,
-        multiplier: f64,
-    },
+    Customized { next_ms: Vec<u64> },
+    Exponential { initial_ms: u64, max_ms: u64, multiplier: f64 },
 }
 
 #[derive(Serialize)]
@@ -224,12 +178,7 @@ impl Render for GroupList {
     fn to_table(&self) -> String {
         let rows = self.groups.iter().map(|group| {
             let created_at = group.created_at.clone().unwrap_or_default();
-            [
-                group.name.clone(),
-                group.order().to_owned(),
-                group.max_attempts.to_string(),
-                created_at,
-            ]
+            [group.name.clone(), group.order().to_owned(), group.max_attempts.to_string(), created_at]
         });
         table(["NAME", "ORDER", "ATTEMPTS", "CREATED"], rows)
     }
@@ -242,17 +191,11 @@ impl Render for DescribedGroup {
             ("NAME", group.name.clone()),
             ("ORDER", group.order().to_owned()),
             ("ATTEMPTS", group.max_attempts.to_string()),
-            (
-                "BACKOFF",
-                group.backoff.as_ref().map(Backoff::in_words).unwrap_or_default(),
-            ),
+            ("BACKOFF", group.backoff.as_ref().map(Backoff::in_words).unwrap_or_default()),
             ("DEAD LETTERS IN", group.dead_letter_topic.clone()),
             ("CREATED", group.created_at.clone().unwrap_or_default()),
         ]);
-        let rows = self
-            .progress
-            .iter()
-            .map(|p| [p.topic.clone(), p.ready.to_string(), p.inflight.to_string()]);
+        let rows = self.progress.iter().map(|p| [p.topic.clone(), p.ready.to_string(), p.inflight.to_string()]);
         format!("{head}\n{}", table(["TOPIC", "READY", "IN FLIGHT"], rows))
     }
 }
@@ -295,9 +238,9 @@ impl Group {
 impl Backoff {
     fn from_wire(policy: v1::BackoffPolicy) -> Option<Backoff> {
         Some(match policy.strategy? {
-            Strategy::Customized(backoff) => Backoff::Customized {
-                next_ms: backoff.next.into_iter().map(|pause| millis(Some(pause))).collect(),
-            },
+            Strategy::Customized(backoff) => {
+                Backoff::Customized { next_ms: backoff.next.into_iter().map(|pause| millis(Some(pause))).collect() }
+            }
             Strategy::Exponential(backoff) => Backoff::Exponential {
                 initial_ms: millis(backoff.initial),
                 max_ms: millis(backoff.max),
@@ -310,16 +253,8 @@ impl Backoff {
         let pause = |ms: &u64| humantime::format_duration(Duration::from_millis(*ms)).to_string();
         match self {
             Backoff::Customized { next_ms } => next_ms.iter().map(pause).collect::<Vec<_>>().join(", "),
-            Backoff::Exponential {
-                initial_ms,
-                max_ms,
-                multiplier,
-            } => {
-                format!(
-                    "{} growing {multiplier}-fold up to {}",
-                    pause(initial_ms),
-                    pause(max_ms)
-                )
+            Backoff::Exponential { initial_ms, max_ms, multiplier } => {
+                format!("{} growing {multiplier}-fold up to {}", pause(initial_ms), pause(max_ms))
             }
         }
     }
@@ -327,30 +262,19 @@ impl Backoff {
 
 impl Progress {
     fn from_wire(progress: v1::GroupProgress) -> Progress {
-        Progress {
-            topic: progress.topic,
-            ready: progress.ready,
-            inflight: progress.inflight,
-        }
+        Progress { topic: progress.topic, ready: progress.ready, inflight: progress.inflight }
     }
 }
 
 /// None when no pauses were given.
 fn backoff_to_wire(pauses: &[Duration]) -> Option<v1::BackoffPolicy> {
     // Pauses beyond what the protocol can say do not fit; the server bounds them much lower anyway.
-    let next: Vec<_> = pauses
-        .iter()
-        .map(|pause| prost_types::Duration::try_from(*pause).unwrap_or_default())
-        .collect();
+    let next: Vec<_> = pauses.iter().map(|pause| prost_types::Duration::try_from(*pause).unwrap_or_default()).collect();
     let strategy = Strategy::Customized(v1::CustomizedBackoff { next });
-    (!pauses.is_empty()).then_some(v1::BackoffPolicy {
-        strategy: Some(strategy),
-    })
+    (!pauses.is_empty()).then_some(v1::BackoffPolicy { strategy: Some(strategy) })
 }
 
 fn millis(duration: Option<prost_types::Duration>) -> u64 {
-    let duration = duration
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .unwrap_or_default();
+    let duration = duration.and_then(|duration| Duration::try_from(duration).ok()).unwrap_or_default();
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -36,11 +36,7 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<I
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
     for row in &rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
@@ -50,9 +46,7 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<I
 /// One property a line.
 pub(super) fn properties<const N: usize>(rows: [(&str, String); N]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    rows.iter()
-        .map(|(name, value)| format!("{name:width$}  {value}").trim_end().to_owned() + "\n")
-        .collect()
+    rows.iter().map(|(name, value)| format!("{name:width$}  {value}").trim_end().to_owned() + "\n").collect()
 }
 
 /// The last second that RFC 3339 can write: the end of the year 9999.
@@ -61,12 +55,8 @@ const LAST_SECOND: u64 = 253_402_300_799;
 /// RFC 3339 in UTC. None for an instant that cannot be written so.
 pub(super) fn instant(timestamp: Option<prost_types::Timestamp>) -> Option<String> {
     let timestamp = timestamp?;
-    let seconds = u64::try_from(timestamp.seconds)
-        .ok()
-        .filter(|seconds| *seconds <= LAST_SECOND)?;
-    let nanos = u32::try_from(timestamp.nanos)
-        .ok()
-        .filter(|nanos| *nanos < 1_000_000_000)?;
+    let seconds = u64::try_from(timestamp.seconds).ok().filter(|seconds| *seconds <= LAST_SECOND)?;
+    let nanos = u32::try_from(timestamp.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
     let instant = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))?;
     Some(humantime::format_rfc3339_millis(instant).to_string())
 }
@@ -84,10 +74,7 @@ mod tests {
     #[test]
     fn instants_are_rfc_3339() {
         let shown = |seconds, nanos| instant(Some(prost_types::Timestamp { seconds, nanos }));
-        assert_eq!(
-            shown(1_700_000_000, 5_000_000).as_deref(),
-            Some("2023-11-14T22:13:20.005Z")
-        );
+        assert_eq!(shown(1_700_000_000, 5_000_000).as_deref(), Some("2023-11-14T22:13:20.005Z"));
         assert_eq!(shown(-1, 0), None);
         assert_eq!(shown(i64::MAX, 0), None);
     }

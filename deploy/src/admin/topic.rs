@@ -79,62 +79,29 @@ pub(super) enum TopicType {
 /// Carries a command out and prints its result.
 pub(super) async fn run(command: TopicCommand, mut client: Client, output: OutputFormat) -> anyhow::Result<()> {
     match command {
-        TopicCommand::Create {
-            name,
-            topic_type,
-            queues,
-            if_not_exists,
-        } => {
+        TopicCommand::Create { name, topic_type, queues, if_not_exists } => {
             let queue_count = queues.unwrap_or(0);
-            let request = v1::CreateTopicRequest {
-                name,
-                r#type: topic_type.to_wire().into(),
-                queue_count,
-                if_not_exists,
-            };
+            let request =
+                v1::CreateTopicRequest { name, r#type: topic_type.to_wire().into(), queue_count, if_not_exists };
             let answer = client.api.create_topic(request).await;
             let answer = client.answer(answer)?;
-            show(
-                &CreatedTopic {
-                    created: answer.created,
-                    topic: Topic::from_wire(answer.topic),
-                },
-                output,
-            )
+            show(&CreatedTopic { created: answer.created, topic: Topic::from_wire(answer.topic) }, output)
         }
         TopicCommand::List { prefix } => show(&list(&mut client, prefix).await?, output),
         TopicCommand::Describe { name } => {
             let answer = client.api.describe_topic(v1::DescribeTopicRequest { name }).await;
             let answer = client.answer(answer)?;
             let queues = answer.queues.iter().map(Queue::from_wire).collect();
-            show(
-                &DescribedTopic {
-                    topic: Topic::from_wire(answer.topic),
-                    queues,
-                },
-                output,
-            )
+            show(&DescribedTopic { topic: Topic::from_wire(answer.topic), queues }, output)
         }
         TopicCommand::Alter { name, changes } => {
             let r#type = changes.topic_type.map(|topic_type| topic_type.to_wire().into());
-            let request = v1::AlterTopicRequest {
-                name,
-                r#type,
-                queue_count: changes.queues,
-            };
+            let request = v1::AlterTopicRequest { name, r#type, queue_count: changes.queues };
             let answer = client.api.alter_topic(request).await;
-            show(
-                &AlteredTopic {
-                    topic: Topic::from_wire(client.answer(answer)?.topic),
-                },
-                output,
-            )
+            show(&AlteredTopic { topic: Topic::from_wire(client.answer(answer)?.topic) }, output)
         }
         TopicCommand::Delete { name } => {
-            let answer = client
-                .api
-                .delete_topic(v1::DeleteTopicRequest { name: name.clone() })
-                .await;
+            let answer = client.api.delete_topic(v1::DeleteTopicRequest { name: name.clone() }).await;
             client.answer(answer)?;
             show(&DeletedTopic { deleted: name }, output)
         }
@@ -145,11 +112,7 @@ async fn list(client: &mut Client, prefix: String) -> anyhow::Result<TopicList> 
     let mut topics = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = v1::ListTopicsRequest {
-            prefix: prefix.clone(),
-            page_size: 0,
-            page_token,
-        };
+        let request = v1::ListTopicsRequest { prefix: prefix.clone(), page_size: 0, page_token };
         let answer = client.api.list_topics(request).await;
         let page = client.answer(answer)?;
         topics.extend(page.topics.into_iter().map(|topic| Topic::from_wire(Some(topic))));
@@ -214,12 +177,7 @@ impl Render for TopicList {
     fn to_table(&self) -> String {
         let rows = self.topics.iter().map(|topic| {
             let created_at = topic.created_at.clone().unwrap_or_default();
-            [
-                topic.name.clone(),
-                topic.r#type.to_owned(),
-                topic.queue_count.to_string(),
-                created_at,
-            ]
+            [topic.name.clone(), topic.r#type.to_owned(), topic.queue_count.to_string(), created_at]
         });
         table(["NAME", "TYPE", "QUEUES", "CREATED"], rows)
     }
@@ -232,19 +190,13 @@ impl Render for DescribedTopic {
             ("NAME", topic.name.clone()),
             ("TYPE", topic.r#type.to_owned()),
             ("QUEUES", topic.queue_count.to_string()),
-            (
-                "DEAD LETTERS OF",
-                topic.dead_letter_of.clone().unwrap_or_else(|| "-".to_owned()),
-            ),
+            ("DEAD LETTERS OF", topic.dead_letter_of.clone().unwrap_or_else(|| "-".to_owned())),
             ("CREATED", topic.created_at.clone().unwrap_or_default()),
         ]);
-        let rows = self.queues.iter().map(|queue| {
-            [
-                queue.queue_id.to_string(),
-                queue.min_offset.to_string(),
-                queue.max_offset.to_string(),
-            ]
-        });
+        let rows = self
+            .queues
+            .iter()
+            .map(|queue| [queue.queue_id.to_string(), queue.min_offset.to_string(), queue.max_offset.to_string()]);
         format!("{head}\n{}", table(["QUEUE", "MIN OFFSET", "MAX OFFSET"], rows))
     }
 }
@@ -281,11 +233,7 @@ impl Topic {
 
 impl Queue {
     fn from_wire(queue: &v1::QueueRange) -> Queue {
-        Queue {
-            queue_id: queue.queue_id,
-            min_offset: queue.min_offset,
-            max_offset: queue.max_offset,
-        }
+        Queue { queue_id: queue.queue_id, min_offset: queue.min_offset, max_offset: queue.max_offset }
     }
 }
 

@@ -250,11 +250,7 @@ impl Command {
                 args.reception().check(&mut mistakes);
             }
         }
-        if mistakes.is_empty() {
-            Ok(())
-        } else {
-            Err(WrongFlags(mistakes))
-        }
+        if mistakes.is_empty() { Ok(()) } else { Err(WrongFlags(mistakes)) }
     }
 }
 
@@ -281,20 +277,12 @@ impl CommonArgs {
 impl SpanArgs {
     #[cfg(test)]
     pub(super) fn new(duration: Duration, count: Option<u64>, warmup: Duration) -> SpanArgs {
-        SpanArgs {
-            duration,
-            count,
-            warmup: Some(warmup),
-        }
+        SpanArgs { duration, count, warmup: Some(warmup) }
     }
 
     /// Time before measuring begins.
     pub(super) fn warmup(&self) -> Duration {
-        let default = if self.count.is_some() {
-            Duration::ZERO
-        } else {
-            Duration::from_secs(2)
-        };
+        let default = if self.count.is_some() { Duration::ZERO } else { Duration::from_secs(2) };
         self.warmup.unwrap_or(default)
     }
 
@@ -346,8 +334,7 @@ impl EndToEndArgs {
 
     /// What the consumers do.
     pub(super) fn reception(&self) -> Reception {
-        self.group
-            .with(self.consumers, self.receive_batch, Some(self.group.ack_batch))
+        self.group.with(self.consumers, self.receive_batch, Some(self.group.ack_batch))
     }
 
     /// For the report.
@@ -364,19 +351,8 @@ impl EndToEndArgs {
 
 impl LoadArgs {
     fn at(&self, rate: Option<f64>) -> Load {
-        let LoadArgs {
-            size,
-            inflight,
-            connections,
-            batch,
-        } = *self;
-        Load {
-            size,
-            inflight,
-            connections,
-            batch,
-            rate,
-        }
+        let LoadArgs { size, inflight, connections, batch } = *self;
+        Load { size, inflight, connections, batch, rate }
     }
 }
 

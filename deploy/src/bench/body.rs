@@ -56,11 +56,7 @@ pub(super) fn encode(header: BodyHeader, size: usize) -> Bytes {
     body.extend_from_slice(&header.sequence.to_le_bytes());
     body.extend_from_slice(&header.intended.as_unix_nanos().to_le_bytes());
     body.extend_from_slice(&header.producer.to_le_bytes());
-    fill(
-        &mut body,
-        size,
-        header.run.0 ^ (u64::from(header.producer) << 40) ^ header.sequence,
-    );
+    fill(&mut body, size, header.run.0 ^ (u64::from(header.producer) << 40) ^ header.sequence);
     let checksum = crc32c::crc32c(&body[CHECKED_FROM..]);
     body[MAGIC.len()..CHECKED_FROM].copy_from_slice(&checksum.to_le_bytes());
     body.into()
@@ -140,12 +136,7 @@ mod tests {
 
     #[test]
     fn foreign_and_damaged_are_told_apart() {
-        let header = BodyHeader {
-            run: RunId(1),
-            producer: 0,
-            sequence: 7,
-            intended: Moment::from_unix_nanos(9),
-        };
+        let header = BodyHeader { run: RunId(1), producer: 0, sequence: 7, intended: Moment::from_unix_nanos(9) };
         let mut body = encode(header, 64).to_vec();
         assert_eq!(decode(b"hello"), Err(BodyError::Foreign));
         assert_eq!(decode(b""), Err(BodyError::Foreign));
@@ -156,22 +147,10 @@ mod tests {
     #[test]
     fn neighbouring_messages_share_no_filler() {
         let body = |sequence| {
-            encode(
-                BodyHeader {
-                    run: RunId(5),
-                    producer: 1,
-                    sequence,
-                    intended: Moment::from_unix_nanos(0),
-                },
-                4096,
-            )
+            encode(BodyHeader { run: RunId(5), producer: 1, sequence, intended: Moment::from_unix_nanos(0) }, 4096)
         };
         let (first, second) = (body(0), body(1));
-        let equal = first[BODY_BYTES_MIN..]
-            .iter()
-            .zip(&second[BODY_BYTES_MIN..])
-            .filter(|(a, b)| a == b)
-            .count();
+        let equal = first[BODY_BYTES_MIN..].iter().zip(&second[BODY_BYTES_MIN..]).filter(|(a, b)| a == b).count();
         assert!(equal < 100, "{equal} of 4060 bytes are equal, chance makes about 16");
     }
 }

@@ -50,10 +50,7 @@ pub(super) struct Target {
 impl Target {
     /// A name within the namespace.
     pub(super) fn resource(&self, name: &str) -> v2::Resource {
-        v2::Resource {
-            resource_namespace: self.namespace.clone(),
-            name: name.to_owned(),
-        }
+        v2::Resource { resource_namespace: self.namespace.clone(), name: name.to_owned() }
     }
 
     /// The topic.
@@ -137,13 +134,7 @@ impl Client {
         let stop = CancellationToken::new();
         let (session, settled) = Session::new(caller.clone(), transport, stop.clone());
         let session = tokio::spawn(session.run(link));
-        let mut client = Client {
-            caller,
-            route,
-            settings: v2::Settings::default(),
-            stop,
-            session,
-        };
+        let mut client = Client { caller, route, settings: v2::Settings::default(), stop, session };
         match settled.await {
             Ok(Ok(settings)) => client.settings = settings,
             Ok(Err(failure)) => {

@@ -29,10 +29,7 @@ impl Moment {
 
     /// `self + span`, at most the last moment that can be told.
     pub(super) fn after(self, span: Duration) -> Moment {
-        Moment(
-            self.0
-                .saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)),
-        )
+        Moment(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// How much later `self` is than `earlier`; zero when it is not.

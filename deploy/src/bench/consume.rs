@@ -31,22 +31,8 @@ pub(super) async fn run(run: &Run, args: &ConsumeArgs) -> anyhow::Result<Report>
     let consumers = Consumers::connect(run.target(), args.reception()).await?;
     let tracker = Arc::new(Mutex::new(Tracker::of_any_run()));
     let started = run.clock().now();
-    let receiving = consumers.start(
-        run,
-        &tracker,
-        Interval {
-            from: started,
-            to: None,
-        },
-    );
-    let progress = Progress::start(
-        run,
-        Show {
-            received: receiving.recorders(),
-            ..Show::default()
-        },
-        started,
-    );
+    let receiving = consumers.start(run, &tracker, Interval { from: started, to: None });
+    let progress = Progress::start(run, Show { received: receiving.recorders(), ..Show::default() }, started);
     let ended_by = wait_for_end(run, args, started, &tracker).await;
     let ended = run.clock().now();
     let taken = receiving.finish().await;
@@ -55,11 +41,7 @@ pub(super) async fn run(run: &Run, args: &ConsumeArgs) -> anyhow::Result<Report>
 
     let tracker = tracker.lock();
     let measured = measured_span(&tracker, ended_by, started, ended);
-    let seconds = Seconds {
-        warmup: Duration::ZERO,
-        measured,
-        total: ended.since(started),
-    };
+    let seconds = Seconds { warmup: Duration::ZERO, measured, total: ended.since(started) };
     let gaps = tracker.gaps();
     let integrity = Integrity {
         counts: tracker.counts(),
@@ -141,17 +123,9 @@ impl Consumers {
     /// Connects all of them, then asks for their queues.
     pub(super) async fn connect(target: &Arc<Target>, reception: Reception) -> anyhow::Result<Consumers> {
         let group = reception.group.clone();
-        let role = if reception.push {
-            Role::PushConsumer { group }
-        } else {
-            Role::SimpleConsumer { group }
-        };
+        let role = if reception.push { Role::PushConsumer { group } } else { Role::SimpleConsumer { group } };
         let clients = Client::connect_all(target, &role, reception.connections).await?;
-        let mut consumers = Consumers {
-            clients,
-            assignments: Vec::new(),
-            reception: Arc::new(reception),
-        };
+        let mut consumers = Consumers { clients, assignments: Vec::new(), reception: Arc::new(reception) };
         match consumers.assign().await {
             Ok(()) => Ok(consumers),
             Err(error) => {
@@ -163,18 +137,12 @@ impl Consumers {
 
     /// Starts receiving.
     pub(super) fn start(&self, run: &Run, tracker: &Arc<Mutex<Tracker>>, interval: Interval) -> Receiving {
-        let mut receiving = Receiving {
-            pollers: JoinSet::new(),
-            connections: Vec::new(),
-            close: CancellationToken::new(),
-        };
+        let mut receiving =
+            Receiving { pollers: JoinSet::new(), connections: Vec::new(), close: CancellationToken::new() };
         for (client, queues) in self.clients.iter().zip(&self.assignments) {
             let connection = Arc::new(ConnectionRecords::new(interval));
             receiving.connections.push(connection.clone());
-            for (queue, index) in queues
-                .iter()
-                .flat_map(|queue| (0..self.reception.pollers).map(move |n| (queue, n)))
-            {
+            for (queue, index) in queues.iter().flat_map(|queue| (0..self.reception.pollers).map(move |n| (queue, n))) {
                 let poller = Poller {
                     caller: client.caller().clone(),
                     clock: *run.clock(),
@@ -186,9 +154,7 @@ impl Consumers {
                     tracker: tracker.clone(),
                     errors: run.target().errors.clone(),
                 };
-                receiving
-                    .pollers
-                    .spawn(poller.run(receiving.close.clone(), run.stop().clone()));
+                receiving.pollers.spawn(poller.run(receiving.close.clone(), run.stop().clone()));
             }
         }
         receiving
@@ -201,11 +167,8 @@ impl Consumers {
 
     async fn assign(&mut self) -> anyhow::Result<()> {
         for client in &self.clients {
-            let queues = client
-                .caller()
-                .query_assignment()
-                .await
-                .map_err(|failure| client.caller().explain(failure))?;
+            let queues =
+                client.caller().query_assignment().await.map_err(|failure| client.caller().explain(failure))?;
             anyhow::ensure!(
                 !queues.is_empty(),
                 "the server assigned no queue of {:?} to the group {:?}",
@@ -228,10 +191,7 @@ pub(super) struct Receiving {
 impl Receiving {
     /// What messages are recorded into.
     pub(super) fn recorders(&self) -> Vec<Arc<Recorder>> {
-        self.connections
-            .iter()
-            .map(|connection| connection.arrivals.clone())
-            .collect()
+        self.connections.iter().map(|connection| connection.arrivals.clone()).collect()
     }
 
     /// Stops receiving and waits for the acknowledgements in flight. Each is bounded by its deadline.
@@ -244,10 +204,7 @@ impl Receiving {
             Sample::merged(self.connections.iter().map(|records| pick(records).measured()))
         };
         let sum = |pick: fn(&ConnectionRecords) -> &AtomicU64| {
-            self.connections
-                .iter()
-                .map(|records| pick(records).load(Ordering::Relaxed))
-                .sum()
+            self.connections.iter().map(|records| pick(records).load(Ordering::Relaxed)).sum()
         };
         Taken {
             arrivals: merged(|records| &records.arrivals),
@@ -296,18 +253,10 @@ mod tests {
         let mut tracker = Tracker::of_any_run();
         assert_eq!(measured_span(&tracker, EndedBy::Duration, at(0), at(15)).as_secs(), 15);
         tracker.observe(b"", at(10));
-        assert_eq!(
-            measured_span(&tracker, EndedBy::Count, at(0), at(11)).as_secs(),
-            10,
-            "all at once"
-        );
+        assert_eq!(measured_span(&tracker, EndedBy::Count, at(0), at(11)).as_secs(), 10, "all at once");
         tracker.observe(b"", at(12));
         assert_eq!(measured_span(&tracker, EndedBy::Count, at(0), at(13)).as_secs(), 2);
-        assert_eq!(
-            measured_span(&tracker, EndedBy::Idle, at(0), at(52)).as_secs(),
-            2,
-            "the idle tail is no work"
-        );
+        assert_eq!(measured_span(&tracker, EndedBy::Idle, at(0), at(52)).as_secs(), 2, "the idle tail is no work");
         assert_eq!(measured_span(&tracker, EndedBy::Duration, at(0), at(15)).as_secs(), 5);
     }
 

@@ -44,18 +44,8 @@ pub(super) async fn run(run: &Run, args: &EndToEndArgs) -> anyhow::Result<Report
 /// Takes what earlier runs left: our messages would have to wait behind it.
 async fn empty_topic(run: &Run, consumers: &Consumers, tracker: &Arc<Mutex<Tracker>>) -> anyhow::Result<()> {
     let started = run.clock().now();
-    let receiving = consumers.start(
-        run,
-        tracker,
-        Interval {
-            from: started,
-            to: None,
-        },
-    );
-    let show = Show {
-        tracker: Some(tracker.clone()),
-        ..Show::default()
-    };
+    let receiving = consumers.start(run, tracker, Interval { from: started, to: None });
+    let show = Show { tracker: Some(tracker.clone()), ..Show::default() };
     let progress = Progress::start(run, show, started);
     let mut arrivals = Stagnation::since(started);
     let emptied = loop {
@@ -95,11 +85,7 @@ async fn measure(
     let timing = Timing::plan(run.clock().now(), &args.span, load.pace());
     let receiving = consumers.start(run, tracker, timing.interval());
     let sending = producers.start(run, &load, &timing);
-    let show = Show {
-        sent: sending.recorders(),
-        received: receiving.recorders(),
-        tracker: Some(tracker.clone()),
-    };
+    let show = Show { sent: sending.recorders(), received: receiving.recorders(), tracker: Some(tracker.clone()) };
     let progress = Progress::start(run, show, timing.interval().from);
     let sent = sending.finish().await;
     let interrupted = run.stop().is_asked();
@@ -112,21 +98,11 @@ async fn measure(
     let tracker = tracker.lock();
     let lost = settled.then(|| tracker.lost(run.id(), &sent.acknowledged));
     let seconds = timing.seconds(sent.ended, interrupted);
-    let integrity = Integrity {
-        counts: tracker.counts(),
-        gaps: None,
-        lost,
-        complete: lost == Some(0),
-    };
+    let integrity = Integrity { counts: tracker.counts(), gaps: None, lost, complete: lost == Some(0) };
     Report {
         produce: Some(sent.result(seconds.measured)),
         consume: Some(taken.result(seconds.measured, integrity)),
-        ..run.report(
-            "end-to-end",
-            timing.ended_by(interrupted),
-            seconds,
-            args.parameters(&run.target().topic),
-        )
+        ..run.report("end-to-end", timing.ended_by(interrupted), seconds, args.parameters(&run.target().topic))
     }
 }
 

@@ -29,14 +29,7 @@ pub(super) async fn run(run: &Run, args: &ProduceArgs) -> anyhow::Result<Report>
     let producers = Producers::connect(run.target(), &load).await?;
     let timing = Timing::plan(run.clock().now(), &args.span, load.pace());
     let sending = producers.start(run, &load, &timing);
-    let progress = Progress::start(
-        run,
-        Show {
-            sent: sending.recorders(),
-            ..Show::default()
-        },
-        timing.interval().from,
-    );
+    let progress = Progress::start(run, Show { sent: sending.recorders(), ..Show::default() }, timing.interval().from);
     let sent = sending.finish().await;
     progress.stop().await;
     producers.close().await;
@@ -44,12 +37,7 @@ pub(super) async fn run(run: &Run, args: &ProduceArgs) -> anyhow::Result<Report>
     let seconds = timing.seconds(sent.ended, interrupted);
     Ok(Report {
         produce: Some(sent.result(seconds.measured)),
-        ..run.report(
-            "produce",
-            timing.ended_by(interrupted),
-            seconds,
-            args.parameters(&run.target().topic),
-        )
+        ..run.report("produce", timing.ended_by(interrupted), seconds, args.parameters(&run.target().topic))
     })
 }
 
@@ -64,10 +52,7 @@ impl Producers {
     pub(super) async fn connect(target: &Arc<Target>, load: &Load) -> anyhow::Result<Producers> {
         let clients = Client::connect_all(target, &Role::Producer, load.connections).await?;
         match writable_queues(target, &clients[0], load) {
-            Ok(queues) => Ok(Producers {
-                clients,
-                queues: queues.into(),
-            }),
+            Ok(queues) => Ok(Producers { clients, queues: queues.into() }),
             Err(error) => {
                 Client::close_all(clients).await;
                 Err(error)
@@ -78,12 +63,8 @@ impl Producers {
     /// Starts sending.
     pub(super) fn start(&self, run: &Run, load: &Load, timing: &Timing) -> Sending {
         let schedule = Arc::new(Schedule::new(load.pace(), load.batch, timing.start(), timing.limit()));
-        let mut sending = Sending {
-            lanes: JoinSet::new(),
-            recorders: Vec::new(),
-            schedule: schedule.clone(),
-            clock: *run.clock(),
-        };
+        let mut sending =
+            Sending { lanes: JoinSet::new(), recorders: Vec::new(), schedule: schedule.clone(), clock: *run.clock() };
         for (index, client) in self.clients.iter().enumerate() {
             let recorders = LaneRecorders {
                 sends: Arc::new(Recorder::new(timing.interval())),
@@ -139,11 +120,7 @@ impl Sending {
         let mut acknowledged = vec![SequenceSet::default(); self.recorders.len()];
         let mut stopped_at = None;
         while let Some(lane) = self.lanes.join_next().await {
-            let LaneEnd {
-                index,
-                acknowledged: accepted,
-                stopped_at: stopped,
-            } = joined(lane);
+            let LaneEnd { index, acknowledged: accepted, stopped_at: stopped } = joined(lane);
             acknowledged[index] = accepted;
             stopped_at = stopped_at.or(stopped);
         }
@@ -194,27 +171,16 @@ impl Sent {
 fn writable_queues(target: &Target, client: &Client, load: &Load) -> anyhow::Result<Vec<i32>> {
     let (topic, normal) = (&target.topic, i32::from(v2::MessageType::Normal));
     if let Some(max) = client.body_bytes_max().filter(|max| load.size as u64 > *max) {
-        anyhow::bail!(
-            "--size {} is more than the {max} bytes that the server takes",
-            load.size
-        );
+        anyhow::bail!("--size {} is more than the {max} bytes that the server takes", load.size);
     }
     let writable =
         |queue: &&v2::MessageQueue| matches!(queue.permission(), v2::Permission::Write | v2::Permission::ReadWrite);
     let queues: Vec<&v2::MessageQueue> = client.route().iter().filter(writable).collect();
-    anyhow::ensure!(
-        !queues.is_empty(),
-        "the topic {topic:?} has no queue that may be written"
-    );
+    anyhow::ensure!(!queues.is_empty(), "the topic {topic:?} has no queue that may be written");
     let takes_normal = |queue: &&v2::MessageQueue| {
         queue.accept_message_types.is_empty() || queue.accept_message_types.contains(&normal)
     };
-    let ids: Vec<i32> = queues
-        .iter()
-        .copied()
-        .filter(takes_normal)
-        .map(|queue| queue.id)
-        .collect();
+    let ids: Vec<i32> = queues.iter().copied().filter(takes_normal).map(|queue| queue.id).collect();
     anyhow::ensure!(
         !ids.is_empty(),
         "the topic {topic:?} takes no normal messages, and this command sends no others; name another with --topic"

@@ -58,10 +58,7 @@ impl Progress {
             errors: run.target().errors.clone(),
             output: run.progress().clone(),
         };
-        Progress {
-            task: tokio::spawn(shower.run(stop.clone())),
-            stop,
-        }
+        Progress { task: tokio::spawn(shower.run(stop.clone())), stop }
     }
 
     /// Ends the line and the task.
@@ -119,9 +116,7 @@ impl Shower {
             let now = self.clock.now();
             let [sent, received] = [&self.show.sent, &self.show.received].map(|recorders| {
                 let mut total = Sample::default();
-                recorders
-                    .iter()
-                    .for_each(|recorder| recorder.take_recent(&mut total, &mut spare));
+                recorders.iter().for_each(|recorder| recorder.take_recent(&mut total, &mut spare));
                 (!recorders.is_empty()).then_some(total)
             });
             let second = Second {
@@ -130,11 +125,7 @@ impl Shower {
                 warmup: now < self.measured_from,
                 sent: sent.as_ref(),
                 received: received.as_ref(),
-                foreign: self
-                    .show
-                    .tracker
-                    .as_ref()
-                    .map_or(0, |tracker| tracker.lock().counts().foreign),
+                foreign: self.show.tracker.as_ref().map_or(0, |tracker| tracker.lock().counts().foreign),
                 errors: self.errors.total(),
             };
             self.output.show(&second.to_line());
@@ -205,10 +196,7 @@ mod tests {
             foreign: 0,
             errors: 0,
         };
-        assert_eq!(
-            second.to_line(),
-            "   3s  sent 40,000 msg/s 39.1 MiB/s  p50 312 µs p99 312 µs  errors 0"
-        );
+        assert_eq!(second.to_line(), "   3s  sent 40,000 msg/s 39.1 MiB/s  p50 312 µs p99 312 µs  errors 0");
         let received = sample(500, Duration::from_millis(2));
         second.received = Some(&received);
         second.length = Duration::from_millis(500);

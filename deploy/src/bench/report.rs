@@ -122,11 +122,7 @@ impl Amount {
     /// What a sample holds, over the time it took.
     pub(super) fn new(sample: &Sample, measured: Duration) -> Amount {
         let per_second = |amount: f64| {
-            if measured.is_zero() {
-                0.0
-            } else {
-                amount / measured.as_secs_f64()
-            }
+            if measured.is_zero() { 0.0 } else { amount / measured.as_secs_f64() }
         };
         let mib = sample.bytes as f64 / f64::from(1 << 20);
         Amount {
@@ -198,11 +194,7 @@ impl Report {
         let mut failures = Vec::new();
         let mut note = |count: u64, one: &str, many: &str| {
             if count > 0 {
-                failures.push(format!(
-                    "{} {}",
-                    units::count(count),
-                    if count == 1 { one } else { many }
-                ));
+                failures.push(format!("{} {}", units::count(count), if count == 1 { one } else { many }));
             }
         };
         note(self.errors.iter().map(|error| error.count).sum(), "error", "errors");
@@ -262,11 +254,7 @@ fn with_sum<S: Serializer>(counts: &Counts, serializer: S) -> Result<S::Ok, S::E
         #[serde(flatten)]
         counts: Counts,
     }
-    Sum {
-        received: counts.received(),
-        counts: *counts,
-    }
-    .serialize(serializer)
+    Sum { received: counts.received(), counts: *counts }.serialize(serializer)
 }
 
 #[cfg(test)]

@@ -35,13 +35,7 @@ impl Run {
             errors: Arc::new(ErrorTable::default()),
         };
         let id = RunId(target.random_u64());
-        Run {
-            target: Arc::new(target),
-            id,
-            started: clock.now(),
-            stop,
-            progress,
-        }
+        Run { target: Arc::new(target), id, started: clock.now(), stop, progress }
     }
 
     /// Looks for the topic, and creates it and the group when the flags say so.

@@ -55,13 +55,7 @@ impl Schedule {
             Pace::ClosedLoop => None,
             Pace::OpenLoop { messages_per_second } => Some(f64::from(batch) * 1e9 / messages_per_second),
         };
-        Schedule {
-            start,
-            limit,
-            batch,
-            interval_nanos,
-            taken: AtomicU64::new(0),
-        }
+        Schedule { start, limit, batch, interval_nanos, taken: AtomicU64::new(0) }
     }
 
     /// The next call, or `None` when the run is over. In a closed loop it is due `now`, or when the run begins.
@@ -98,9 +92,7 @@ impl Schedule {
     fn due(&self, index: u64) -> Option<Moment> {
         // Exact to the nanosecond for the first hundred days: nothing adds up from call to call.
         let offset = index as f64 * self.interval_nanos?;
-        Some(Moment::from_unix_nanos(
-            self.start.as_unix_nanos().saturating_add(offset as u64),
-        ))
+        Some(Moment::from_unix_nanos(self.start.as_unix_nanos().saturating_add(offset as u64)))
     }
 }
 
@@ -116,44 +108,22 @@ mod tests {
     }
 
     fn open(rate: f64, batch: u32, limit: Limit) -> Schedule {
-        Schedule::new(
-            Pace::OpenLoop {
-                messages_per_second: rate,
-            },
-            batch,
-            START,
-            limit,
-        )
+        Schedule::new(Pace::OpenLoop { messages_per_second: rate }, batch, START, limit)
     }
 
     #[test]
     fn open_loop_due_times_do_not_depend_on_when_calls_are_taken() {
         let schedule = open(100.0, 1, Limit::Until(at(1000)));
         let taken_at = [0, 0, 700, 701, 5];
-        let due: Vec<_> = taken_at
-            .iter()
-            .map(|&now| schedule.take(at(now)).unwrap().due)
-            .collect();
+        let due: Vec<_> = taken_at.iter().map(|&now| schedule.take(at(now)).unwrap().due).collect();
         assert_eq!(due, [at(0), at(10), at(20), at(30), at(40)]);
     }
 
     #[test]
     fn closed_loop_calls_are_due_when_taken() {
         let schedule = Schedule::new(Pace::ClosedLoop, 4, START, Limit::Until(at(1000)));
-        assert_eq!(
-            schedule.take(at(3)),
-            Some(Ticket {
-                due: at(3),
-                messages: 4
-            })
-        );
-        assert_eq!(
-            schedule.take(at(999)),
-            Some(Ticket {
-                due: at(999),
-                messages: 4
-            })
-        );
+        assert_eq!(schedule.take(at(3)), Some(Ticket { due: at(3), messages: 4 }));
+        assert_eq!(schedule.take(at(999)), Some(Ticket { due: at(999), messages: 4 }));
         assert_eq!(schedule.take(at(1000)), None);
         assert_eq!(schedule.unsent(at(1000)), 0);
     }
@@ -161,18 +131,14 @@ mod tests {
     #[test]
     fn nothing_is_due_at_or_after_the_end() {
         let schedule = open(100.0, 1, Limit::Until(at(25)));
-        let due: Vec<_> = std::iter::from_fn(|| schedule.take(at(0)))
-            .map(|ticket| ticket.due)
-            .collect();
+        let due: Vec<_> = std::iter::from_fn(|| schedule.take(at(0))).map(|ticket| ticket.due).collect();
         assert_eq!(due, [at(0), at(10), at(20)]);
     }
 
     #[test]
     fn a_count_ends_with_what_is_left_of_a_batch() {
         let schedule = Schedule::new(Pace::ClosedLoop, 4, START, Limit::Count(10));
-        let sizes: Vec<_> = std::iter::from_fn(|| schedule.take(at(0)))
-            .map(|ticket| ticket.messages)
-            .collect();
+        let sizes: Vec<_> = std::iter::from_fn(|| schedule.take(at(0))).map(|ticket| ticket.messages).collect();
         assert_eq!(sizes, [4, 4, 2]);
         assert_eq!(schedule.take(at(0)), None);
     }
@@ -180,9 +146,7 @@ mod tests {
     #[test]
     fn a_batch_is_due_less_often_for_the_same_rate() {
         let schedule = open(1000.0, 10, Limit::Count(30));
-        let due: Vec<_> = std::iter::from_fn(|| schedule.take(at(0)))
-            .map(|ticket| ticket.due)
-            .collect();
+        let due: Vec<_> = std::iter::from_fn(|| schedule.take(at(0))).map(|ticket| ticket.due).collect();
         assert_eq!(due, [at(0), at(10), at(20)]);
     }
 
@@ -210,9 +174,6 @@ mod tests {
     fn due_times_do_not_drift() {
         let schedule = open(3.0, 1, Limit::Count(u64::MAX));
         schedule.taken.store(3 * 86_400, Ordering::Relaxed);
-        assert_eq!(
-            schedule.take(START).unwrap().due,
-            START.after(Duration::from_secs(86_400))
-        );
+        assert_eq!(schedule.take(START).unwrap().due, START.after(Duration::from_secs(86_400)));
     }
 }

@@ -43,11 +43,7 @@ impl Default for Sample {
     fn default() -> Sample {
         // Fails only for more than five digits.
         let latency = Histogram::new(LATENCY_DIGITS).expect("three digits are possible");
-        Sample {
-            latency,
-            messages: 0,
-            bytes: 0,
-        }
+        Sample { latency, messages: 0, bytes: 0 }
     }
 }
 
@@ -131,10 +127,7 @@ struct Recorded {
 impl Recorder {
     /// A recorder that measures within `interval`.
     pub(super) fn new(interval: Interval) -> Recorder {
-        Recorder {
-            interval,
-            state: Mutex::default(),
-        }
+        Recorder { interval, state: Mutex::default() }
     }
 
     /// Enters things that ended at `ended`: for each, when it was meant to begin, and the messages and bytes it moved.
@@ -186,10 +179,7 @@ pub(super) struct Failure {
 impl Failure {
     /// A failure.
     pub(super) fn new(code: impl Into<String>, text: impl Into<String>) -> Failure {
-        Failure {
-            code: code.into(),
-            text: text.into(),
-        }
+        Failure { code: code.into(), text: text.into() }
     }
 }
 
@@ -227,11 +217,7 @@ impl ErrorTable {
     /// Counts `count` failures of one kind.
     pub(super) fn add(&self, operation: &'static str, failure: &Failure, count: u64) {
         let mut rows = self.rows.lock();
-        let code = if rows.len() < ERROR_KINDS_MAX {
-            failure.code.as_str()
-        } else {
-            "OTHER"
-        };
+        let code = if rows.len() < ERROR_KINDS_MAX { failure.code.as_str() } else { "OTHER" };
         let row = rows.entry((operation, code.to_owned())).or_insert_with(|| ErrorRow {
             count: 0,
             first: failure.text[..failure.text.floor_char_boundary(ERROR_TEXT_BYTES_MAX)].to_owned(),
@@ -266,10 +252,7 @@ mod tests {
     }
 
     fn measuring(from: u64, to: u64) -> Recorder {
-        Recorder::new(Interval {
-            from: at(from),
-            to: Some(at(to)),
-        })
+        Recorder::new(Interval { from: at(from), to: Some(at(to)) })
     }
 
     #[test]
@@ -305,15 +288,7 @@ mod tests {
             halves[(micros % 2) as usize].record(Duration::from_micros(micros));
         }
         let quantiles = Sample::merged(halves).quantiles().unwrap();
-        let expected = Quantiles {
-            count: 1000,
-            mean: 501,
-            p50: 500,
-            p90: 900,
-            p99: 990,
-            p99_9: 999,
-            max: 1000,
-        };
+        let expected = Quantiles { count: 1000, mean: 501, p50: 500, p90: 900, p99: 990, p99_9: 999, max: 1000 };
         assert_eq!(quantiles, expected);
         assert_eq!(Sample::default().quantiles(), None);
     }
@@ -326,10 +301,7 @@ mod tests {
         table.add("ack", &Failure::new("TOO_MANY_REQUESTS", "é".repeat(400)), 1);
         let counts = table.counts();
         assert_eq!(counts[0].first.len(), 300);
-        assert_eq!(
-            (counts[1].operation, counts[1].count, counts[1].first.as_str()),
-            ("send", 4, "slow down")
-        );
+        assert_eq!((counts[1].operation, counts[1].count, counts[1].first.as_str()), ("send", 4, "slow down"));
         for code in 0..1000 {
             table.add("receive", &Failure::new(format!("CODE_{code}"), ""), 1);
         }

@@ -42,11 +42,7 @@ async fn report(server: &FakeServer, line: &str) -> (Report, Value) {
 #[tokio::test]
 async fn produce_sends_exactly_the_count_and_says_goodbye() {
     let server = FakeServer::start(Faults::default()).await;
-    let (report, json) = report(
-        &server,
-        "produce --topic t --count 1000 --batch 7 --inflight 8 --connections 3",
-    )
-    .await;
+    let (report, json) = report(&server, "produce --topic t --count 1000 --batch 7 --inflight 8 --connections 3").await;
     assert_eq!(report.failures(), [""; 0]);
     assert_eq!(json["produce"]["messages"], 1000);
     assert_eq!(json["produce"]["acknowledged"], 1000);
@@ -61,11 +57,7 @@ async fn produce_sends_exactly_the_count_and_says_goodbye() {
 
 #[tokio::test]
 async fn a_topic_that_is_not_there_is_said_with_the_remedy() {
-    let server = FakeServer::start(Faults {
-        unknown_topic: true,
-        ..Faults::default()
-    })
-    .await;
+    let server = FakeServer::start(Faults { unknown_topic: true, ..Faults::default() }).await;
     let error = bench(&server, "produce --topic orders --count 1").await.unwrap_err();
     let expected = format!(
         "the topic \"orders\" does not exist at {}; create it with `gantry admin topic create orders`, or let this command \
@@ -73,9 +65,7 @@ async fn a_topic_that_is_not_there_is_said_with_the_remedy() {
         server.address()
     );
     assert_eq!(format!("{error:#}"), expected);
-    let error = bench(&server, "produce --topic orders --count 1 --create-topic")
-        .await
-        .unwrap_err();
+    let error = bench(&server, "produce --topic orders --count 1 --create-topic").await.unwrap_err();
     let expected = format!(
         "cannot create the topic \"orders\" at {}: the server has no gantry.admin.v1 service; create the topic with its own \
          tools",
@@ -90,31 +80,19 @@ async fn a_server_that_is_not_there_is_said() {
     let (address, command) = (server.address(), command(&server, "produce --count 1"));
     server.stop().await;
     let error = execute(command, Stop::default()).await.unwrap_err().to_string();
-    assert!(
-        error.starts_with(&format!("cannot reach a server at {address} (Connection refused")),
-        "{error}"
-    );
+    assert!(error.starts_with(&format!("cannot reach a server at {address} (Connection refused")), "{error}");
 }
 
 #[tokio::test]
 async fn what_the_server_cannot_take_is_refused_before_the_run() {
     let server = FakeServer::start(Faults::default()).await;
-    let error = bench(&server, "produce --topic t --size 2MiB --count 1")
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "--size 2097152 is more than the 1048576 bytes that the server takes"
-    );
+    let error = bench(&server, "produce --topic t --size 2MiB --count 1").await.unwrap_err();
+    assert_eq!(error.to_string(), "--size 2097152 is more than the 1048576 bytes that the server takes");
 }
 
 #[tokio::test]
 async fn refused_sends_are_counted_by_code() {
-    let server = FakeServer::start(Faults {
-        refuse_send: Some(3),
-        ..Faults::default()
-    })
-    .await;
+    let server = FakeServer::start(Faults { refuse_send: Some(3), ..Faults::default() }).await;
     let (report, json) = report(&server, "produce --topic t --count 100 --inflight 4 --connections 1").await;
     assert_eq!(report.failures(), ["3 errors"]);
     assert_eq!(json["produce"]["acknowledged"], 97);
@@ -126,12 +104,7 @@ async fn refused_sends_are_counted_by_code() {
 
 #[tokio::test]
 async fn an_open_loop_shows_a_stall_that_a_closed_loop_hides() {
-    let stall = || {
-        FakeServer::start(Faults {
-            stall_once: true,
-            ..Faults::default()
-        })
-    };
+    let stall = || FakeServer::start(Faults { stall_once: true, ..Faults::default() });
     let server = stall().await;
     let open = "produce --topic t --rate 200 --duration 2s --warmup 0s --inflight 4 --connections 1";
     let (_, open) = report(&server, open).await;
@@ -170,22 +143,14 @@ async fn end_to_end_first_takes_what_others_left() {
 
 #[tokio::test]
 async fn end_to_end_finds_loss_duplicates_and_damage() {
-    let faults = Faults {
-        lose: Some(10),
-        repeat: Some(20),
-        damage: Some(30),
-        ..Faults::default()
-    };
+    let faults = Faults { lose: Some(10), repeat: Some(20), damage: Some(30), ..Faults::default() };
     let server = FakeServer::start(faults).await;
     let line = "end-to-end --topic t --rate 1000 --count 200 --settle 300ms --push";
     let (report, json) = report(&server, line).await;
     // The damaged message did not arrive as it was sent, so it is lost as well.
     assert_eq!(report.failures(), ["2 messages lost", "1 corrupt message"]);
     let integrity = &json["consume"]["integrity"];
-    assert_eq!(
-        (&integrity["duplicates"], &integrity["unique"]),
-        (&1.into(), &198.into())
-    );
+    assert_eq!((&integrity["duplicates"], &integrity["unique"]), (&1.into(), &198.into()));
     assert_eq!(integrity["complete"], false);
 }
 
@@ -193,16 +158,9 @@ async fn end_to_end_finds_loss_duplicates_and_damage() {
 async fn consume_reads_what_produce_left() {
     let server = FakeServer::start(Faults::default()).await;
     report(&server, "produce --topic t --count 500 --size 100").await;
-    let (report, json) = report(
-        &server,
-        "consume --topic t --group g --count 500 --batch 16 --ack-batch 16",
-    )
-    .await;
+    let (report, json) = report(&server, "consume --topic t --group g --count 500 --batch 16 --ack-batch 16").await;
     assert_eq!(report.failures(), [""; 0]);
-    assert_eq!(
-        (&json["consume"]["messages"], &json["consume"]["bytes"]),
-        (&500.into(), &50_000.into())
-    );
+    assert_eq!((&json["consume"]["messages"], &json["consume"]["bytes"]), (&500.into(), &50_000.into()));
     assert_eq!(json["consume"]["integrity"]["gaps"], 0);
     assert_eq!(json["consume"]["integrity"]["lost"], Value::Null);
     assert_eq!(json["consume"]["acknowledged"], 500);
@@ -210,29 +168,19 @@ async fn consume_reads_what_produce_left() {
 
 #[tokio::test]
 async fn consume_knows_what_is_missing_when_nothing_more_comes() {
-    let server = FakeServer::start(Faults {
-        lose: Some(100),
-        ..Faults::default()
-    })
-    .await;
+    let server = FakeServer::start(Faults { lose: Some(100), ..Faults::default() }).await;
     report(&server, "produce --topic t --count 500 --connections 1").await;
     let line = "consume --topic t --count 500 --idle-timeout 300ms --no-ack --connections 1";
     let (report, json) = report(&server, line).await;
     assert_eq!(report.failures(), ["1 message lost", "only 499 of 500 messages came"]);
-    assert_eq!(
-        (&json["ended_by"], &json["consume"]["acknowledged"]),
-        (&"idle".into(), &0.into())
-    );
+    assert_eq!((&json["ended_by"], &json["consume"]["acknowledged"]), (&"idle".into(), &0.into()));
 }
 
 #[tokio::test]
 async fn a_run_that_is_stopped_still_reports() {
     let server = FakeServer::start(Faults::default()).await;
     let stop = Stop::default();
-    let running = execute(
-        command(&server, "end-to-end --topic t --duration 1h --warmup 0s"),
-        stop.clone(),
-    );
+    let running = execute(command(&server, "end-to-end --topic t --duration 1h --warmup 0s"), stop.clone());
     let stopping = async {
         tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
         stop.ask();
@@ -249,10 +197,7 @@ async fn a_run_that_is_stopped_still_reports() {
 #[tokio::test]
 async fn a_client_comes_back_after_its_server_did() {
     let server = FakeServer::start(Faults::default()).await;
-    let command = command(
-        &server,
-        "produce --topic t --rate 200 --duration 4s --warmup 0s --connections 1",
-    );
+    let command = command(&server, "produce --topic t --rate 200 --duration 4s --warmup 0s --connections 1");
     let running = execute(command, Stop::default());
     let restarting = async {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -260,11 +205,7 @@ async fn a_client_comes_back_after_its_server_did() {
     };
     let (report, server) = tokio::join!(running, restarting);
     let report = report.unwrap();
-    let lost = report
-        .errors
-        .iter()
-        .find(|error| error.operation == "connection")
-        .unwrap();
+    let lost = report.errors.iter().find(|error| error.operation == "connection").unwrap();
     assert_eq!((lost.code.as_str(), lost.count), ("LOST", 1));
     assert!(report.produce.unwrap().acknowledged > 400, "sending went on");
     assert_eq!(server.seen().handshakes, 1, "with a new handshake");

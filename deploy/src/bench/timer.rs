@@ -59,10 +59,7 @@ mod descriptor {
 
     impl TimerDescriptor {
         pub(super) fn new() -> std::io::Result<TimerDescriptor> {
-            let timer = timerfd_create(
-                TimerfdClockId::Monotonic,
-                TimerfdFlags::NONBLOCK.union(TimerfdFlags::CLOEXEC),
-            )?;
+            let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK.union(TimerfdFlags::CLOEXEC))?;
             #[expect(
                 deprecated,
                 reason = "unsound only for types that do not own their descriptor; the other one is unsafe"
@@ -78,10 +75,7 @@ mod descriptor {
                     tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                     tv_nsec: i64::from(left.subsec_nanos()),
                 };
-                let once = Itimerspec {
-                    it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-                    it_value: value,
-                };
+                let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
                 timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
                 self.armed_for = Some(due);
             }

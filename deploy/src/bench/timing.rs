@@ -28,12 +28,7 @@ impl Timing {
         let Some(count) = span.count else {
             let to = from.after(span.duration);
             let interval = Interval { from, to: Some(to) };
-            return Timing {
-                start,
-                limit: Limit::Until(to),
-                interval,
-                ends_after: to,
-            };
+            return Timing { start, limit: Limit::Until(to), interval, ends_after: to };
         };
         let ends_after = match pace {
             Pace::ClosedLoop => start,
@@ -42,12 +37,7 @@ impl Timing {
                 start.after(Duration::from_nanos(nanos as u64))
             }
         };
-        Timing {
-            start,
-            limit: Limit::Count(count),
-            interval: Interval { from, to: None },
-            ends_after,
-        }
+        Timing { start, limit: Limit::Count(count), interval: Interval { from, to: None }, ends_after }
     }
 
     /// When the first call is due.
@@ -113,19 +103,9 @@ mod tests {
     #[test]
     fn a_duration_is_measured_whole_after_the_warm_up() {
         let timing = plan(None, 2, Pace::ClosedLoop);
-        assert_eq!(
-            timing.interval(),
-            Interval {
-                from: second(2),
-                to: Some(second(12))
-            }
-        );
+        assert_eq!(timing.interval(), Interval { from: second(2), to: Some(second(12)) });
         assert_eq!(seconds(timing, 13, false), [2, 10, 13]);
-        assert_eq!(
-            seconds(timing, 11, false),
-            [2, 10, 12],
-            "the last call of a slow open loop ends before its time"
-        );
+        assert_eq!(seconds(timing, 11, false), [2, 10, 12], "the last call of a slow open loop ends before its time");
     }
 
     #[test]
@@ -142,13 +122,7 @@ mod tests {
     fn a_count_is_measured_to_its_last_call() {
         let timing = plan(Some(30), 0, Pace::ClosedLoop);
         assert_eq!(seconds(timing, 4, false), [0, 4, 4]);
-        let paced = plan(
-            Some(30),
-            0,
-            Pace::OpenLoop {
-                messages_per_second: 3.0,
-            },
-        );
+        let paced = plan(Some(30), 0, Pace::OpenLoop { messages_per_second: 3.0 });
         assert_eq!(seconds(paced, 9, false), [0, 10, 10], "30 messages at 3/s are 10 s");
         assert_eq!(seconds(paced, 9, true), [0, 9, 9]);
         assert_eq!(paced.ended_by(false), EndedBy::Count);

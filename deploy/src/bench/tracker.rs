@@ -32,10 +32,7 @@ pub(super) enum Inserted {
 #[derive(Clone, Debug)]
 enum Page {
     Complete,
-    Partial {
-        words: Box<[u64; WORDS_PER_PAGE]>,
-        len: u16,
-    },
+    Partial { words: Box<[u64; WORDS_PER_PAGE]>, len: u16 },
 }
 
 const WORDS_PER_PAGE: usize = 64;
@@ -52,10 +49,7 @@ impl SequenceSet {
             Entry::Vacant(_) if self.partial >= PARTIAL_PAGES_MAX => return Inserted::Full,
             Entry::Vacant(place) => {
                 self.partial += 1;
-                place.insert(Page::Partial {
-                    words: Box::new([0; WORDS_PER_PAGE]),
-                    len: 0,
-                })
+                place.insert(Page::Partial { words: Box::new([0; WORDS_PER_PAGE]), len: 0 })
             }
         };
         let Page::Partial { words, len } = page else {
@@ -90,10 +84,7 @@ impl SequenceSet {
 
     /// How many of its numbers `other` does not hold.
     pub(super) fn missing_from(&self, other: &SequenceSet) -> u64 {
-        self.pages
-            .iter()
-            .map(|(index, page)| page.missing_from(other.pages.get(index)))
-            .sum()
+        self.pages.iter().map(|(index, page)| page.missing_from(other.pages.get(index))).sum()
     }
 
     fn lowest(&self) -> Option<u64> {
@@ -116,11 +107,7 @@ impl Page {
             Some(page) => page.words(),
             None => [0; WORDS_PER_PAGE],
         };
-        self.words()
-            .iter()
-            .zip(theirs)
-            .map(|(ours, theirs)| u64::from((ours & !theirs).count_ones()))
-            .sum()
+        self.words().iter().zip(theirs).map(|(ours, theirs)| u64::from((ours & !theirs).count_ones())).sum()
     }
 
     fn first(&self) -> u64 {
@@ -194,10 +181,7 @@ impl Tracker {
 
     /// A tracker for the messages of one run.
     pub(super) fn of_run(run: RunId) -> Tracker {
-        Tracker {
-            only: Some(run),
-            ..Tracker::default()
-        }
+        Tracker { only: Some(run), ..Tracker::default() }
     }
 
     /// Enters a message that was received at `now`.
@@ -234,9 +218,7 @@ impl Tracker {
     pub(super) fn lost(&self, run: RunId, acknowledged: &[SequenceSet]) -> u64 {
         let nothing = SequenceSet::default();
         let by_producer = (0u32..).zip(acknowledged);
-        by_producer
-            .map(|(producer, sent)| sent.missing_from(self.seen.get(&(run, producer)).unwrap_or(&nothing)))
-            .sum()
+        by_producer.map(|(producer, sent)| sent.missing_from(self.seen.get(&(run, producer)).unwrap_or(&nothing))).sum()
     }
 
     fn classify(&mut self, body: &[u8]) -> Sighting {
@@ -273,15 +255,7 @@ mod tests {
     const NOW: Moment = Moment::from_unix_nanos(5);
 
     fn message(run: RunId, producer: u32, sequence: u64) -> bytes::Bytes {
-        body::encode(
-            BodyHeader {
-                run,
-                producer,
-                sequence,
-                intended: Moment::from_unix_nanos(sequence),
-            },
-            64,
-        )
+        body::encode(BodyHeader { run, producer, sequence, intended: Moment::from_unix_nanos(sequence) }, 64)
     }
 
     fn set(numbers: impl IntoIterator<Item = u64>) -> SequenceSet {
@@ -335,25 +309,13 @@ mod tests {
         let mut tracker = Tracker::of_run(RUN);
         let mut damaged = message(RUN, 0, 9).to_vec();
         damaged[40] ^= 1;
-        assert_eq!(
-            tracker.observe(&message(RUN, 0, 3), NOW),
-            Sighting::First(Moment::from_unix_nanos(3))
-        );
-        assert_eq!(
-            tracker.observe(&message(RUN, 1, 3), NOW),
-            Sighting::First(Moment::from_unix_nanos(3))
-        );
+        assert_eq!(tracker.observe(&message(RUN, 0, 3), NOW), Sighting::First(Moment::from_unix_nanos(3)));
+        assert_eq!(tracker.observe(&message(RUN, 1, 3), NOW), Sighting::First(Moment::from_unix_nanos(3)));
         assert_eq!(tracker.observe(&message(RUN, 0, 3), NOW), Sighting::Duplicate);
         assert_eq!(tracker.observe(&message(RunId(7), 0, 3), NOW), Sighting::Foreign);
         assert_eq!(tracker.observe(b"an order", NOW), Sighting::Foreign);
         assert_eq!(tracker.observe(&damaged, NOW), Sighting::Corrupt);
-        let expected = Counts {
-            unique: 2,
-            duplicates: 1,
-            foreign: 2,
-            corrupt: 1,
-            untracked: 0,
-        };
+        let expected = Counts { unique: 2, duplicates: 1, foreign: 2, corrupt: 1, untracked: 0 };
         assert_eq!(tracker.counts(), expected);
         assert_eq!(expected.received(), 6);
     }

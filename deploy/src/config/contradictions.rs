@@ -16,10 +16,7 @@ pub(super) fn find(config: &Config, resolver: &mut Resolver) {
     if listen.address == config.ops.address && listen.address.port() != 0 {
         resolver.contradiction(
             &["listen.address", "ops.address"],
-            format!(
-                "listen.address and ops.address are both {}: choose another for one",
-                listen.address
-            ),
+            format!("listen.address and ops.address are both {}: choose another for one", listen.address),
         );
     }
     if store.retention_watermark >= store.disk_watermark {

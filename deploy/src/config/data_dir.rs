@@ -18,12 +18,7 @@ pub(super) fn default_data_dir(environment: &Environment) -> Option<String> {
 
 /// By the XDG base directory rules: a relative path is ignored.
 fn user_dir(environment: &Environment) -> Option<PathBuf> {
-    let absolute = |name| {
-        environment
-            .get(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
+    let absolute = |name| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let data_home = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")))?;
     Some(data_home.join("gantry"))
 }

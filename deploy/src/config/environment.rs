@@ -16,11 +16,7 @@ const OTHER_VARIABLES: [&str; 2] = ["GANTRY_CONFIG", "GANTRY_ENDPOINT"];
 impl Environment {
     /// Those of the process. Variables whose names are not UTF-8 are none of ours.
     pub fn of_process() -> Environment {
-        Environment(
-            std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-                .collect(),
-        )
+        Environment(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
     }
 
     /// A variable that is set, is UTF-8 and is not empty.
@@ -58,9 +54,7 @@ impl<const N: usize> From<[(&str, &str); N]> for Environment {
 fn unknown(name: &str) -> String {
     let variables: Vec<String> = specs().map(|spec| spec.variable()).collect();
     let known = variables.iter().map(String::as_str).chain(OTHER_VARIABLES);
-    let hint = suggest(name, known)
-        .map(|close| format!("; did you mean {close}?"))
-        .unwrap_or_default();
+    let hint = suggest(name, known).map(|close| format!("; did you mean {close}?")).unwrap_or_default();
     format!("no option has this variable{hint}")
 }
 

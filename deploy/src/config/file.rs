@@ -9,10 +9,7 @@ use toml::de::{DeTable, DeValue};
 /// Reads a file into the resolver. A file that cannot be read or parsed is a mistake like any other. Of one that is not
 /// TOML nothing counts: what a broken line was meant to say would only make up further mistakes.
 pub(super) fn read(path: &Path, resolver: &mut Resolver) {
-    let file = File {
-        path: path.display().to_string(),
-        text: std::fs::read_to_string(path),
-    };
+    let file = File { path: path.display().to_string(), text: std::fs::read_to_string(path) };
     let text = match &file.text {
         Ok(text) => text,
         Err(error) => return resolver.layer_lost(file.origin_of_line(0), format!("cannot be read: {error}")),
@@ -53,13 +50,8 @@ impl File {
             }
             // An empty section that nobody knows, or an option outside any section.
             Some(_) | None => {
-                let names = SECTIONS
-                    .iter()
-                    .map(|section| section.name)
-                    .chain(specs().map(|spec| spec.key));
-                let hint = suggest(name, names)
-                    .map(|close| format!("; did you mean {close}?"))
-                    .unwrap_or_default();
+                let names = SECTIONS.iter().map(|section| section.name).chain(specs().map(|spec| spec.key));
+                let hint = suggest(name, names).map(|close| format!("; did you mean {close}?")).unwrap_or_default();
                 let message = format!("{name} is neither a section nor an option{hint}");
                 resolver.mistake(self.origin(text, position), message);
             }
@@ -72,10 +64,7 @@ impl File {
     }
 
     fn origin_of_line(&self, line: usize) -> Origin {
-        Origin::File {
-            path: self.path.clone(),
-            line,
-        }
+        Origin::File { path: self.path.clone(), line }
     }
 }
 

@@ -12,10 +12,7 @@ pub struct OptionFlags(Vec<(&'static str, String)>);
 impl OptionFlags {
     pub(super) fn read(&self, resolver: &mut Resolver) {
         for (key, value) in &self.0 {
-            let flag = specs()
-                .find(|spec| spec.key == *key)
-                .map(|spec| spec.flag())
-                .unwrap_or_default();
+            let flag = specs().find(|spec| spec.key == *key).map(|spec| spec.flag()).unwrap_or_default();
             resolver.set(key, Origin::Flag(flag), Raw::Text(value.clone()));
         }
     }
@@ -27,11 +24,7 @@ impl Args for OptionFlags {
             command.args(section.options.iter().map(|spec| {
                 let short: Vec<&str> = spec.doc.iter().take(1).map(|line| line.trim()).collect();
                 let long: Vec<&str> = spec.doc.iter().map(|line| line.trim()).collect();
-                let default = if spec.default.is_empty() {
-                    "not set"
-                } else {
-                    spec.default
-                };
+                let default = if spec.default.is_empty() { "not set" } else { spec.default };
                 let note = format!("[default: {default}] [env: {}]", spec.variable());
                 Arg::new(spec.key)
                     .long(spec.flag())

@@ -43,8 +43,7 @@ impl OptionSpec {
 
     /// The flag without its dashes: `store.flush` would be `store-flush`, had it no shorter one.
     pub fn flag(&self) -> String {
-        self.short_flag
-            .map_or_else(|| self.key.replace(['.', '_'], "-"), str::to_owned)
+        self.short_flag.map_or_else(|| self.key.replace(['.', '_'], "-"), str::to_owned)
     }
 
     /// The key without its section.

@@ -16,17 +16,9 @@ pub fn print_reference() -> String {
     );
     for section in SECTIONS {
         print_section(&mut out, section, |out, spec| {
-            let shown = if spec.default.is_empty() {
-                spec.example
-            } else {
-                spec.default
-            };
+            let shown = if spec.default.is_empty() { spec.example } else { spec.default };
             let toml = (spec.to_toml)(shown).unwrap_or_default();
-            let note = if spec.default.is_empty() {
-                "  # an example; not set by default"
-            } else {
-                ""
-            };
+            let note = if spec.default.is_empty() { "  # an example; not set by default" } else { "" };
             line(out, &format!("#{} = {toml}{note}", spec.name()));
         });
     }
@@ -56,14 +48,8 @@ fn print_section(out: &mut String, section: &SectionSpec, mut setting: impl FnMu
     for spec in section.options {
         line(out, "");
         comment(out, spec.doc);
-        let range = spec
-            .range
-            .map(|(min, max)| format!("From {min} to {max}. "))
-            .unwrap_or_default();
-        line(
-            out,
-            &format!("# {range}Environment {}, flag --{}.", spec.variable(), spec.flag()),
-        );
+        let range = spec.range.map(|(min, max)| format!("From {min} to {max}. ")).unwrap_or_default();
+        line(out, &format!("# {range}Environment {}, flag --{}.", spec.variable(), spec.flag()));
         setting(out, spec);
     }
 }

@@ -116,15 +116,10 @@ impl Resolver {
 
     /// An option's value: that of the strongest layer without a mistake in it.
     pub(super) fn value<T: Value>(&mut self, key: &'static str) -> T {
-        let spec = specs()
-            .find(|spec| spec.key == key)
-            .expect("the declaration made this key");
+        let spec = specs().find(|spec| spec.key == key).expect("the declaration made this key");
         let default = self.defaults.get(key).map_or(spec.default, String::as_str);
         // Declared defaults are covered by a test; one from the machine that does not parse gives way.
-        let mut value = T::parse(default)
-            .ok()
-            .or_else(T::unset)
-            .or_else(|| T::parse(spec.default).ok());
+        let mut value = T::parse(default).ok().or_else(T::unset).or_else(|| T::parse(spec.default).ok());
         let mut origin = Origin::Default;
         for setting in self.settings.remove(key).unwrap_or_default() {
             match parse::<T>(spec, setting.raw) {
@@ -136,11 +131,7 @@ impl Resolver {
             }
         }
         let value = value.expect("declared defaults parse");
-        self.effective.push(Effective {
-            spec,
-            toml: value.to_toml(),
-            origin,
-        });
+        self.effective.push(Effective { spec, toml: value.to_toml(), origin });
         value
     }
 
@@ -150,9 +141,7 @@ impl Resolver {
         if self.layer_lost || keys.iter().any(|key| self.mistaken.contains(key)) {
             return;
         }
-        let origins = keys
-            .iter()
-            .filter_map(|key| self.effective.iter().find(|e| e.spec.key == *key));
+        let origins = keys.iter().filter_map(|key| self.effective.iter().find(|e| e.spec.key == *key));
         let origin = origins.map(|e| &e.origin).rfind(|origin| **origin != Origin::Default);
         let origin = origin.cloned().unwrap_or(Origin::Default);
         self.mistake(origin, message.into());
@@ -185,19 +174,13 @@ fn parse<T: Value>(spec: &OptionSpec, raw: Raw) -> Result<T, String> {
         }
     };
     let value = T::parse(&text).map_err(|reason| {
-        let reason = if reason.is_empty() {
-            reason
-        } else {
-            format!(": {reason}")
-        };
+        let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
         format!("{text:?} is not {expected}{reason}")
     })?;
     if let Some((min, max)) = spec.range
         && !(T::parse(min).is_ok_and(|min| min <= value) && T::parse(max).is_ok_and(|max| value <= max))
     {
-        return Err(format!(
-            "{text:?} is out of range; expected {expected}, from {min} to {max}"
-        ));
+        return Err(format!("{text:?} is out of range; expected {expected}, from {min} to {max}"));
     }
     Ok(value)
 }
@@ -210,10 +193,9 @@ fn check_toml_type(form: Form, found: TomlType, expected: &str) -> Result<(), St
         (Form::Text | Form::TextOrInteger, _) => {
             Err(format!("found {}; expected {expected}, in quotes", in_words(found)))
         }
-        (Form::Integer | Form::Boolean, _) => Err(format!(
-            "found {}; expected {expected}, without quotes",
-            in_words(found)
-        )),
+        (Form::Integer | Form::Boolean, _) => {
+            Err(format!("found {}; expected {expected}, without quotes", in_words(found)))
+        }
     }
 }
 

@@ -6,9 +6,7 @@ const SIMILARITY_MIN: f64 = 0.75;
 /// The known name that the mistyped one is most likely meant to be.
 pub(super) fn suggest<'a>(mistyped: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let rated = known.map(|name| (similarity(mistyped, name), name));
-    let best = rated
-        .filter(|(rating, _)| *rating >= SIMILARITY_MIN)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let best = rated.filter(|(rating, _)| *rating >= SIMILARITY_MIN).max_by(|(a, _), (b, _)| a.total_cmp(b));
     best.map(|(_, name)| name)
 }
 
@@ -16,11 +14,7 @@ pub(super) fn suggest<'a>(mistyped: &str, known: impl Iterator<Item = &'a str>) 
 fn similarity(mistyped: &str, name: &str) -> f64 {
     let spelling = strsim::jaro_winkler(mistyped, name);
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-    if last(mistyped) == last(name) {
-        spelling.max(0.9)
-    } else {
-        spelling
-    }
+    if last(mistyped) == last(name) { spelling.max(0.9) } else { spelling }
 }
 
 #[cfg(test)]

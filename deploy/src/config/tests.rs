@@ -14,13 +14,8 @@ fn load_all(file: &str, variables: Environment, flags: &[&str]) -> Result<Loaded
     let command = OptionFlags::augment_args(clap::Command::new("gantry").no_binary_name(true));
     let flags = OptionFlags::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap();
     let dir_prefix = format!("{}/", dir.path().display());
-    load(Some(&path), &variables, &flags).map_err(|mistakes| {
-        mistakes
-            .0
-            .iter()
-            .map(|m| m.to_string().replace(&dir_prefix, ""))
-            .collect()
-    })
+    load(Some(&path), &variables, &flags)
+        .map_err(|mistakes| mistakes.0.iter().map(|m| m.to_string().replace(&dir_prefix, "")).collect())
 }
 
 fn load_file(file: &str) -> Result<Loaded, Vec<String>> {
@@ -36,26 +31,14 @@ fn values(loaded: Loaded) -> Config {
 
 fn uncommented(reference: &str) -> String {
     let setting = |line: &str| line.starts_with('#') && !line.starts_with("# ");
-    reference
-        .lines()
-        .map(|line| if setting(line) { &line[1..] } else { line })
-        .collect::<Vec<_>>()
-        .join("\n")
+    reference.lines().map(|line| if setting(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn a_stronger_layer_wins_and_is_named() {
     let file = "[store]\nflush = \"async\"\nretention = \"1h\"\nretention_bytes = \"8GiB\"\n";
-    let variables = Environment::from([
-        ("GANTRY_STORE_RETENTION", "2h"),
-        ("GANTRY_STORE_SEGMENT_BYTES", "64MiB"),
-    ]);
-    let loaded = load_all(
-        file,
-        variables,
-        &["--store-segment-bytes", "32MiB", "--listen", "0.0.0.0:9000"],
-    )
-    .unwrap();
+    let variables = Environment::from([("GANTRY_STORE_RETENTION", "2h"), ("GANTRY_STORE_SEGMENT_BYTES", "64MiB")]);
+    let loaded = load_all(file, variables, &["--store-segment-bytes", "32MiB", "--listen", "0.0.0.0:9000"]).unwrap();
 
     let store = &loaded.config.store;
     assert_eq!(store.flush, FlushMode::Async);
@@ -64,15 +47,7 @@ fn a_stronger_layer_wins_and_is_named() {
     assert_eq!(store.segment_bytes, ByteSize(32 << 20));
     assert_eq!(loaded.config.listen.address, "0.0.0.0:9000".parse().unwrap());
 
-    let origin = |key| {
-        loaded
-            .effective
-            .iter()
-            .find(|e| e.spec.key == key)
-            .unwrap()
-            .origin
-            .to_string()
-    };
+    let origin = |key| loaded.effective.iter().find(|e| e.spec.key == key).unwrap().origin.to_string();
     assert!(origin("store.flush").ends_with("gantry.toml:2"));
     assert_eq!(origin("store.retention"), "environment GANTRY_STORE_RETENTION");
     assert_eq!(origin("store.segment_bytes"), "flag --store-segment-bytes");
@@ -151,22 +126,12 @@ fn settings_that_do_not_go_together_are_refused() {
 fn a_broken_file_hides_no_mistake_elsewhere() {
     let mistakes = load_all("[store\nflush = \n", Environment::default(), &["--flush", "maybe"]).unwrap_err();
     assert_eq!(mistakes.len(), 2, "{mistakes:#?}");
-    assert!(
-        mistakes[0].starts_with("file gantry.toml:1: is not TOML"),
-        "{mistakes:#?}"
-    );
+    assert!(mistakes[0].starts_with("file gantry.toml:1: is not TOML"), "{mistakes:#?}");
     assert!(mistakes[1].starts_with("flag --flush"), "{mistakes:#?}");
 
-    let absent = load(
-        Some(Path::new("/absent.toml")),
-        &Environment::default(),
-        &OptionFlags::default(),
-    )
-    .unwrap_err();
+    let absent = load(Some(Path::new("/absent.toml")), &Environment::default(), &OptionFlags::default()).unwrap_err();
     assert!(
-        absent
-            .to_string()
-            .starts_with("the configuration has a mistake: file /absent.toml: cannot be read: No such")
+        absent.to_string().starts_with("the configuration has a mistake: file /absent.toml: cannot be read: No such")
     );
 }
 
@@ -213,12 +178,7 @@ fn declared_defaults_and_examples_are_valid() {
     let reference = uncommented(&print_reference());
     let loaded = load_file(&reference).unwrap();
     for effective in &loaded.effective {
-        assert_ne!(
-            effective.origin,
-            Origin::Default,
-            "{} is missing from the reference",
-            effective.spec.key
-        );
+        assert_ne!(effective.origin, Origin::Default, "{} is missing from the reference", effective.spec.key);
     }
 }
 
@@ -244,10 +204,7 @@ fn the_reference_file_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/gantry.toml");
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     let current = print_reference();
-    let differs = current
-        .lines()
-        .zip(written.lines().chain(["(end of file)"]))
-        .find(|(now, then)| now != then);
+    let differs = current.lines().zip(written.lines().chain(["(end of file)"])).find(|(now, then)| now != then);
     assert!(
         written == current,
         "{differs:?} differ; update with: cargo run -p gantry-deploy -- config print --defaults > deploy/config/gantry.toml"
@@ -264,19 +221,10 @@ fn keys_variables_and_flags_name_one_option_each() {
 
 #[test]
 fn declared_bounds_and_defaults_agree_with_the_domains_limits() {
-    let config = load(None, &Environment::default(), &OptionFlags::default())
-        .unwrap()
-        .config;
+    let config = load(None, &Environment::default(), &OptionFlags::default()).unwrap().config;
     assert_eq!(config.groups.max_attempts, limits::MAX_ATTEMPTS_DEFAULT);
     assert_eq!(config.limits.invisible_duration_min, limits::INVISIBLE_DURATION_MIN);
-    let max = |key| {
-        specs()
-            .find(|spec| spec.key == key)
-            .and_then(|spec| spec.range)
-            .unwrap()
-            .1
-            .to_owned()
-    };
+    let max = |key| specs().find(|spec| spec.key == key).and_then(|spec| spec.range).unwrap().1.to_owned();
     assert_eq!(max("topics.auto_create_queues"), limits::QUEUE_COUNT_MAX.to_string());
     assert_eq!(max("groups.max_attempts"), limits::MAX_ATTEMPTS_MAX.to_string());
     let hours = limits::INVISIBLE_DURATION_MAX.as_secs() / 3600;

@@ -130,10 +130,7 @@ impl FromStr for HostPort {
         if !is_name && !text.starts_with('[') {
             return Err(format!("{host:?} is not a host"));
         }
-        Ok(HostPort {
-            host: host.to_owned(),
-            port,
-        })
+        Ok(HostPort { host: host.to_owned(), port })
     }
 }
 
@@ -144,8 +141,7 @@ impl Value for SocketAddr {
         "an IP address and a port such as 127.0.0.1:8081".to_owned()
     }
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse()
-            .map_err(|_| if text.contains(':') { "" } else { "the port is missing" }.to_owned())
+        text.parse().map_err(|_| if text.contains(':') { "" } else { "the port is missing" }.to_owned())
     }
     fn show(&self) -> String {
         self.to_string()
@@ -226,10 +222,8 @@ impl Value for Duration {
         if millis == 0 {
             return "0s".to_owned();
         }
-        (UNITS.iter().find(|(unit, _)| millis.is_multiple_of(*unit))).map_or_else(
-            || format!("{millis}ms"),
-            |(unit, name)| format!("{}{name}", millis / unit),
-        )
+        (UNITS.iter().find(|(unit, _)| millis.is_multiple_of(*unit)))
+            .map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit))
     }
 }
 
@@ -254,36 +248,21 @@ impl Value for ByteSize {
     }
     fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let digits_end = text
-            .find(|c: char| !c.is_ascii_digit() && c != '_')
-            .unwrap_or(text.len());
+        let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
         let (digits, unit) = text.split_at(digits_end);
-        let number: u64 = digits
-            .replace('_', "")
-            .parse()
-            .map_err(|_| "it does not start with a whole number")?;
+        let number: u64 = digits.replace('_', "").parse().map_err(|_| "it does not start with a whole number")?;
         let unit = unit.trim();
         let factor = if unit.is_empty() {
             1
         } else {
             let known = BYTE_UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
-            known
-                .ok_or_else(|| format!("{unit:?} is not a unit; use KiB, MiB, GiB or TiB"))?
-                .1
+            known.ok_or_else(|| format!("{unit:?} is not a unit; use KiB, MiB, GiB or TiB"))?.1
         };
-        number
-            .checked_mul(factor)
-            .map(ByteSize)
-            .ok_or_else(|| "it is too large".to_owned())
+        number.checked_mul(factor).map(ByteSize).ok_or_else(|| "it is too large".to_owned())
     }
     fn show(&self) -> String {
-        let exact = BYTE_UNITS
-            .iter()
-            .find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor));
-        exact.map_or_else(
-            || self.0.to_string(),
-            |(name, factor)| format!("{}{name}", self.0 / factor),
-        )
+        let exact = BYTE_UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor));
+        exact.map_or_else(|| self.0.to_string(), |(name, factor)| format!("{}{name}", self.0 / factor))
     }
 }
 
@@ -294,11 +273,7 @@ impl Value for PathBuf {
         "a path".to_owned()
     }
     fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            Err("it is empty".to_owned())
-        } else {
-            Ok(text.into())
-        }
+        if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text.into()) }
     }
     fn show(&self) -> String {
         self.display().to_string()
@@ -442,18 +417,8 @@ mod tests {
 
     #[test]
     fn hosts_without_sense_are_refused() {
-        for text in [
-            "",
-            "host",
-            "host:",
-            "host:0",
-            "host:65536",
-            ":8081",
-            "a b:1",
-            "[::1:1",
-            "::1:8081",
-            "http://a:1",
-        ] {
+        for text in ["", "host", "host:", "host:0", "host:65536", ":8081", "a b:1", "[::1:1", "::1:8081", "http://a:1"]
+        {
             assert!(HostPort::parse(text).is_err(), "{text}");
         }
     }

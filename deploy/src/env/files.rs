@@ -41,10 +41,7 @@ impl Files for SystemFiles {
             OpenMode::CreateNew => options.read(true).write(true).create_new(true),
         };
         let file = options.open(path).map_err(|error| naming(path, error))?;
-        Ok(Arc::new(SystemFile {
-            file,
-            map: ReadMap::default(),
-        }))
+        Ok(Arc::new(SystemFile { file, map: ReadMap::default() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -63,11 +60,7 @@ impl Files for SystemFiles {
                 continue;
             };
             match entry.metadata() {
-                Ok(metadata) => entries.push(DirEntry {
-                    name,
-                    len: metadata.len(),
-                    is_dir: metadata.is_dir(),
-                }),
+                Ok(metadata) => entries.push(DirEntry { name, len: metadata.len(), is_dir: metadata.is_dir() }),
                 // Removed since the listing began.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(naming(&entry.path(), error)),
@@ -77,37 +70,23 @@ impl Files for SystemFiles {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        fs::File::open(path)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|error| naming(path, error))
+        fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| naming(path, error))
     }
 
     fn space(&self, path: &Path) -> io::Result<(u64, u64)> {
         let stat = rustix::fs::statvfs(path).map_err(|error| naming(path, error.into()))?;
         // `f_bavail` and not `f_bfree`: the blocks kept back for root are not ours.
-        Ok((
-            stat.f_blocks.saturating_mul(stat.f_frsize),
-            stat.f_bavail.saturating_mul(stat.f_frsize),
-        ))
+        Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<DirectoryLock> {
-        let options = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path);
+        let options = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = options.map_err(|error| naming(path, error))?;
         match file.try_lock() {
-            Ok(()) => Ok(DirectoryLock {
-                path: path.to_owned(),
-                guard: Box::new(file),
-            }),
-            Err(fs::TryLockError::WouldBlock) => Err(naming(
-                path,
-                io::Error::new(io::ErrorKind::WouldBlock, "another process holds the lock"),
-            )),
+            Ok(()) => Ok(DirectoryLock { path: path.to_owned(), guard: Box::new(file) }),
+            Err(fs::TryLockError::WouldBlock) => {
+                Err(naming(path, io::Error::new(io::ErrorKind::WouldBlock, "another process holds the lock")))
+            }
             Err(fs::TryLockError::Error(error)) => Err(naming(path, error)),
         }
     }
@@ -219,11 +198,7 @@ fn parent_of(path: &Path) -> &Path {
 
 /// A used-up quota is a full disk to everybody who asks.
 fn no_room(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::QuotaExceeded {
-        io::Error::new(io::ErrorKind::StorageFull, error)
-    } else {
-        error
-    }
+    if error.kind() == io::ErrorKind::QuotaExceeded { io::Error::new(io::ErrorKind::StorageFull, error) } else { error }
 }
 
 fn naming(path: &Path, error: io::Error) -> io::Error {

@@ -56,15 +56,9 @@ impl ReadMap {
         // SAFETY: see the module's header. The map is as long as the file is now, and the file is not cut below that
         // while the lock is held or a share of `alive` is out.
         let map = unsafe { MmapOptions::new().len(map_len).map(file)? };
-        let map = Bytes::from_owner(Owner {
-            map,
-            _alive: self.alive.clone(),
-        });
+        let map = Bytes::from_owner(Owner { map, _alive: self.alive.clone() });
         let bytes = slice_of(&map, offset, len).ok_or(io::ErrorKind::UnexpectedEof)?;
-        *state = State {
-            current: Some(map),
-            longest: state.longest.max(file_len),
-        };
+        *state = State { current: Some(map), longest: state.longest.max(file_len) };
         Ok(bytes)
     }
 
@@ -75,10 +69,7 @@ impl ReadMap {
             state.current = None;
             // New maps need the lock, so the count can only fall from here.
             if Arc::strong_count(&self.alive) > 1 {
-                return Err(io::Error::new(
-                    io::ErrorKind::ResourceBusy,
-                    "bytes read from the file are still in use",
-                ));
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "bytes read from the file are still in use"));
             }
             state.longest = 0;
         }

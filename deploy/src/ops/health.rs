@@ -86,18 +86,9 @@ mod tests {
         let health = Health::default();
         health.enter(Phase::Ready);
         let seen = broken.clone();
-        health.check_with(move || {
-            if seen.load(Ordering::Relaxed) {
-                Err("disk".to_owned())
-            } else {
-                Ok(())
-            }
-        });
+        health.check_with(move || if seen.load(Ordering::Relaxed) { Err("disk".to_owned()) } else { Ok(()) });
         assert_eq!((health.live(), health.ready()), (Ok(()), Ok(())));
         broken.store(true, Ordering::Relaxed);
-        assert_eq!(
-            (health.live(), health.ready()),
-            (Err("disk".to_owned()), Err("disk".to_owned()))
-        );
+        assert_eq!((health.live(), health.ready()), (Err("disk".to_owned()), Err("disk".to_owned())));
     }
 }

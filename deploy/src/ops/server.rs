@@ -45,10 +45,7 @@ pub struct OpsServer {
 impl OpsServer {
     /// Binds the port.
     pub async fn bind(address: SocketAddr, state: OpsState) -> io::Result<OpsServer> {
-        Ok(OpsServer {
-            listener: TcpListener::bind(address).await?,
-            state,
-        })
+        Ok(OpsServer { listener: TcpListener::bind(address).await?, state })
     }
 
     /// Where it listens, with the port that the system chose if 0 was asked for.
@@ -105,9 +102,7 @@ fn respond<B>(request: &Request<B>, state: &OpsState) -> Response<Full<Bytes>> {
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match path {
@@ -127,9 +122,7 @@ fn probe(result: Result<(), String>) -> Response<Full<Bytes>> {
 fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -144,14 +137,9 @@ mod tests {
     async fn start() -> (SocketAddr, Health) {
         let recorder = PrometheusBuilder::new().build_recorder();
         let metadata = metrics::Metadata::new("test", metrics::Level::INFO, None);
-        recorder
-            .register_counter(&"rocketmq_messages_in_total".into(), &metadata)
-            .increment(3);
+        recorder.register_counter(&"rocketmq_messages_in_total".into(), &metadata).increment(3);
         let health = Health::default();
-        let state = OpsState {
-            health: health.clone(),
-            metrics: recorder.handle(),
-        };
+        let state = OpsState { health: health.clone(), metrics: recorder.handle() };
         let server = OpsServer::bind("127.0.0.1:0".parse().unwrap(), state).await.unwrap();
         let address = server.local_addr().unwrap();
         tokio::spawn(server.serve());
@@ -199,10 +187,7 @@ mod tests {
         let (address, _) = start().await;
         assert!(get(address, "/").await.starts_with("HTTP/1.1 404 "));
         let posted = exchange(address, "POST /livez HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
-        assert!(
-            posted.starts_with("HTTP/1.1 405 ") && posted.contains("allow: GET, HEAD"),
-            "{posted}"
-        );
+        assert!(posted.starts_with("HTTP/1.1 405 ") && posted.contains("allow: GET, HEAD"), "{posted}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,19 +28,9 @@ impl Gantry {
         command.args(defaults.split(' ')).arg("--data").arg(data).args(flags);
         let started = command.stderr(Stdio::piped()).spawn();
         let (sender, lines) = channel();
-        let mut gantry = Gantry {
-            process: started.unwrap(),
-            ready: Value::Null,
-            log: String::new(),
-            lines,
-        };
+        let mut gantry = Gantry { process: started.unwrap(), ready: Value::Null, log: String::new(), lines };
         let stderr = BufReader::new(gantry.process.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            stderr
-                .lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| sender.send(line))
-        });
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         while gantry.ready.is_null() {
             let line = gantry.lines.recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|_| panic!("it does not get ready:\n{}", gantry.log));
@@ -116,12 +106,7 @@ impl Drop for Gantry {
 
 /// Runs a command that is expected to end by itself. Exit code and standard error.
 pub(crate) fn run(arguments: &[&str]) -> (Option<i32>, String) {
-    let mut process = command()
-        .args(arguments)
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut process = command().args(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut stderr = process.stderr.take().unwrap();
     let (sender, ended) = channel();
     std::thread::spawn(move || {
@@ -144,9 +129,7 @@ pub(crate) fn free_port() -> u16 {
 /// The binary, without settings from this test's environment.
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
-    let ours = std::env::vars_os()
-        .map(|(name, _)| name)
-        .filter(|name| name.to_string_lossy().starts_with("GANTRY_"));
+    let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("GANTRY_"));
     ours.for_each(|name| {
         command.env_remove(name);
     });

@@ -8,9 +8,7 @@ pub(crate) fn begin(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
     stream.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
-    stream
-        .write_all(&frame(HEADERS, END_HEADERS, 1, &headers(address)))
-        .unwrap();
+    stream.write_all(&frame(HEADERS, END_HEADERS, 1, &headers(address))).unwrap();
     // The answer to a ping proves that everything before it has arrived.
     stream.write_all(&frame(PING, 0, 0, b"arrived?")).unwrap();
     let mut seen = Vec::new();

@@ -1,10 +1,7 @@
 //! The real binary, started and stopped as an operator does it.
 
 #![expect(clippy::unwrap_used, reason = "a panic here is the report, also in what tests share")]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "what is measured and inherited here is the real machine's"
-)]
+#![expect(clippy::disallowed_methods, reason = "what is measured and inherited here is the real machine's")]
 
 mod gantry;
 mod hanging_call;
@@ -37,19 +34,12 @@ fn it_is_ready_soon_answers_probes_and_stops_on_sigterm() {
         let stopping = Instant::now();
         let (code, log) = gantry.stop("TERM");
         assert_eq!(code, Some(0), "{log}");
-        assert!(
-            stopping.elapsed() < Duration::from_secs(5),
-            "stopping took {:?}",
-            stopping.elapsed()
-        );
+        assert!(stopping.elapsed() < Duration::from_secs(5), "stopping took {:?}", stopping.elapsed());
         assert!(!log.contains("\"ERROR\"") && !log.contains("\"WARN\""), "{log}");
         ready["start_ms"].as_u64().unwrap()
     });
     // The better one, because other tests run at the same time.
-    assert!(
-        starts.into_iter().min().unwrap() < READY_MS_MAX,
-        "starting took {starts:?} ms"
-    );
+    assert!(starts.into_iter().min().unwrap() < READY_MS_MAX, "starting took {starts:?} ms");
 }
 
 #[test]
@@ -94,18 +84,12 @@ fn a_busy_port_is_named_with_the_flag_that_helps() {
 
     let (code, stderr) = run(&["--data", data, "--listen", &address, "--ops-listen", "127.0.0.1:0"]);
     let advice = "the address is in use; stop the other server or choose another with --listen";
-    assert_eq!(
-        last_line(&stderr),
-        format!("gantry: cannot listen on {address}: {advice}")
-    );
+    assert_eq!(last_line(&stderr), format!("gantry: cannot listen on {address}: {advice}"));
     assert_eq!(code, Some(1));
 
     let (code, stderr) = run(&["--data", data, "--listen", "127.0.0.1:0", "--ops-listen", &address]);
     let advice = "the address is in use; stop the other server or choose another with --ops-listen";
-    assert_eq!(
-        last_line(&stderr),
-        format!("gantry: cannot listen on {address}: {advice}")
-    );
+    assert_eq!(last_line(&stderr), format!("gantry: cannot listen on {address}: {advice}"));
     assert_eq!(code, Some(1));
 }
 
@@ -117,10 +101,7 @@ fn a_data_folder_that_cannot_be_is_named() {
     let below = file.join("data");
     let (code, stderr) = run(&["--data", below.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
     let advice = "it is, or lies below, a file; choose another folder with --data";
-    assert_eq!(
-        last_line(&stderr),
-        format!("gantry: cannot keep data in {}: {advice}", below.display())
-    );
+    assert_eq!(last_line(&stderr), format!("gantry: cannot keep data in {}: {advice}", below.display()));
     assert_eq!(code, Some(1));
 }
 
@@ -132,10 +113,7 @@ fn a_second_server_on_the_same_folder_is_refused() {
     let (code, stderr) = run(&["--data", data, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
     assert_eq!(code, Some(1), "{stderr}");
     let line = last_line(&stderr);
-    assert!(
-        line.starts_with("gantry: ") && line.contains(data) && line.contains("another"),
-        "{line}"
-    );
+    assert!(line.starts_with("gantry: ") && line.contains(data) && line.contains("another"), "{line}");
     assert_eq!(first.stop("TERM").0, Some(0));
 }
 
@@ -172,10 +150,7 @@ fn certificates_that_cannot_be_used_are_named() {
 fn mistakes_in_the_configuration_are_usage_errors() {
     let (code, stderr) = run(&["--flush", "maybe", "--listen", "nowhere"]);
     assert_eq!(code, Some(2));
-    assert!(
-        stderr.starts_with("gantry: the configuration has 2 mistakes:\n"),
-        "{stderr}"
-    );
+    assert!(stderr.starts_with("gantry: the configuration has 2 mistakes:\n"), "{stderr}");
     assert_eq!(run(&["--no-such-flag"]).0, Some(2));
 }
 
@@ -202,36 +177,18 @@ fn an_operator_manages_topics_and_groups() {
     assert_eq!(created["topic"]["queue_count"], 4);
     let (code, stderr) = admin("topic create orders").unwrap_err();
     assert_eq!((code, stderr.lines().count()), (Some(1), 1), "{stderr}");
-    assert!(
-        stderr.contains("exists already") && stderr.contains("--if-not-exists"),
-        "{stderr}"
-    );
-    assert_eq!(
-        admin("topic create orders --if-not-exists").unwrap().0["created"],
-        false
-    );
-    assert_eq!(
-        admin("topic alter orders --queues 6").unwrap().0["topic"]["queue_count"],
-        6
-    );
+    assert!(stderr.contains("exists already") && stderr.contains("--if-not-exists"), "{stderr}");
+    assert_eq!(admin("topic create orders --if-not-exists").unwrap().0["created"], false);
+    assert_eq!(admin("topic alter orders --queues 6").unwrap().0["topic"]["queue_count"], 6);
     assert_eq!(admin("topic alter orders --queues 2").unwrap_err().0, Some(1));
     let (described, _) = admin("topic describe orders").unwrap();
     assert_eq!(described["queues"].as_array().unwrap().len(), 6);
-    assert_eq!(
-        described["queues"][0],
-        json!({"queue_id": 0, "min_offset": 0, "max_offset": 0})
-    );
+    assert_eq!(described["queues"][0], json!({"queue_id": 0, "min_offset": 0, "max_offset": 0}));
 
     let (created, _) = admin("group create payments --fifo --max-attempts 5 --backoff 1s,5s").unwrap();
     assert_eq!(created["group"]["max_attempts"], 5);
-    assert_eq!(
-        created["group"]["backoff"],
-        json!({"kind": "customized", "next_ms": [1000, 5000]})
-    );
-    assert_eq!(
-        admin("group alter payments --max-attempts 3").unwrap().0["group"]["max_attempts"],
-        3
-    );
+    assert_eq!(created["group"]["backoff"], json!({"kind": "customized", "next_ms": [1000, 5000]}));
+    assert_eq!(admin("group alter payments --max-attempts 3").unwrap().0["group"]["max_attempts"], 3);
     assert_eq!(admin("group describe payments").unwrap().0["group"]["fifo"], true);
     assert_eq!(admin("group list").unwrap().0["groups"][0]["name"], "payments");
 
@@ -248,9 +205,7 @@ fn an_unreachable_server_is_said_so() {
     let (code, stderr) = run(&["admin", "topic", "list", "--endpoint", &endpoint]);
     assert_eq!(code, Some(1));
     assert!(
-        stderr.starts_with(&format!(
-            "gantry: cannot reach a server at {endpoint} (Connection refused"
-        )),
+        stderr.starts_with(&format!("gantry: cannot reach a server at {endpoint} (Connection refused")),
         "{stderr}"
     );
 }

@@ -34,9 +34,8 @@ pub enum InvalidBackoff {
 }
 
 /// The 18 classic levels, in seconds.
-const CLASSIC_SECONDS: [u64; 18] = [
-    1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200,
-];
+const CLASSIC_SECONDS: [u64; 18] =
+    [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
 
 impl Default for BackoffPolicy {
     /// 1 s, 5 s, 10 s, 30 s, 1 m … 10 m, 20 m, 30 m, 1 h, 2 h.
@@ -52,11 +51,7 @@ impl BackoffPolicy {
             BackoffPolicy::Customized(next) if next.is_empty() => Err(InvalidBackoff::Empty),
             BackoffPolicy::Customized(next) if next.len() > 64 => Err(InvalidBackoff::TooMany(next.len())),
             BackoffPolicy::Customized(_) => Ok(()),
-            BackoffPolicy::Exponential {
-                initial,
-                max,
-                multiplier,
-            } => {
+            BackoffPolicy::Exponential { initial, max, multiplier } => {
                 if !(1.0..=1000.0).contains(multiplier) {
                     Err(InvalidBackoff::Multiplier)
                 } else if initial > max {
@@ -76,11 +71,7 @@ impl BackoffPolicy {
                 let index = (failures as usize - 1).min(next.len().saturating_sub(1));
                 next.get(index).copied().unwrap_or_default()
             }
-            BackoffPolicy::Exponential {
-                initial,
-                max,
-                multiplier,
-            } => {
+            BackoffPolicy::Exponential { initial, max, multiplier } => {
                 let factor = multiplier.powi((failures - 1).min(32) as i32);
                 let seconds = (initial.as_secs_f64() * factor).min(max.as_secs_f64());
                 Duration::from_secs_f64(seconds)
@@ -117,11 +108,8 @@ mod tests {
     #[test]
     fn policies_that_cannot_be_told_to_clients_are_refused() {
         assert_eq!(BackoffPolicy::Customized(vec![]).validate(), Err(InvalidBackoff::Empty));
-        let shrinking = BackoffPolicy::Exponential {
-            initial: Duration::ZERO,
-            max: Duration::ZERO,
-            multiplier: f64::NAN,
-        };
+        let shrinking =
+            BackoffPolicy::Exponential { initial: Duration::ZERO, max: Duration::ZERO, multiplier: f64::NAN };
         assert_eq!(shrinking.validate(), Err(InvalidBackoff::Multiplier));
     }
 }

@@ -41,12 +41,8 @@ impl FilterExpression {
         if expression.is_empty() || expression == "*" {
             return Ok(FilterExpression::ALL);
         }
-        let tags: Vec<Tag> = expression
-            .split("||")
-            .map(str::trim)
-            .filter(|tag| !tag.is_empty())
-            .map(Tag::new)
-            .collect();
+        let tags: Vec<Tag> =
+            expression.split("||").map(str::trim).filter(|tag| !tag.is_empty()).map(Tag::new).collect();
         if tags.is_empty() {
             return Err(InvalidFilter::NoTag(expression.to_owned()));
         }
@@ -77,10 +73,7 @@ impl FilterExpression {
 
 impl Tag {
     fn new(text: &str) -> Tag {
-        Tag {
-            text: text.to_owned(),
-            hash: tag_hash(Some(text)),
-        }
+        Tag { text: text.to_owned(), hash: tag_hash(Some(text)) }
     }
 }
 
@@ -103,10 +96,7 @@ mod tests {
     fn a_star_or_nothing_takes_every_message() {
         for text in ["", " ", "*", "a || *"] {
             let filter = FilterExpression::parse_tag(text).unwrap();
-            assert!(
-                filter.matches(None) && filter.matches(Some("x")) && filter.may_match(0),
-                "{text:?}"
-            );
+            assert!(filter.matches(None) && filter.matches(Some("x")) && filter.may_match(0), "{text:?}");
         }
     }
 

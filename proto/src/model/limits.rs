@@ -44,15 +44,6 @@ pub const GRPC_MESSAGE_BYTES_MAX: usize = 32 * BODY_BYTES_MAX + (2 << 20);
 /// Bytes of everything about a stored message except its body.
 pub const HEAD_BYTES_MAX: usize = 128 << 10;
 
-const _: () = assert!(
-    USER_PROPERTY_BYTES_MAX < HEAD_BYTES_MAX,
-    "properties must fit into a message's head"
-);
-const _: () = assert!(
-    GROUP_NAME_LEN_MAX + "%DLQ%".len() <= DERIVED_TOPIC_NAME_LEN_MAX,
-    "a group's topics need names"
-);
-const _: () = assert!(
-    AUTO_RENEW_LEASE.as_secs() >= 3 * 10,
-    "a lease must outlive two lost heartbeats of 10 s"
-);
+const _: () = assert!(USER_PROPERTY_BYTES_MAX < HEAD_BYTES_MAX, "properties must fit into a message's head");
+const _: () = assert!(GROUP_NAME_LEN_MAX + "%DLQ%".len() <= DERIVED_TOPIC_NAME_LEN_MAX, "a group's topics need names");
+const _: () = assert!(AUTO_RENEW_LEASE.as_secs() >= 3 * 10, "a lease must outlive two lost heartbeats of 10 s");

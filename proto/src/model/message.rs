@@ -78,10 +78,7 @@ const FIXED_LEN: usize = 12;
 impl StoredMessage {
     /// Encodes a head and joins it with its body.
     pub fn new(head: &MessageHead<'_>, body: Bytes) -> Result<StoredMessage, MalformedMessage> {
-        Ok(StoredMessage {
-            head: head.encode()?,
-            body,
-        })
+        Ok(StoredMessage { head: head.encode()?, body })
     }
 
     /// What is in the open.
@@ -92,10 +89,7 @@ impl StoredMessage {
     /// The same message as a dead letter: origin noted, everything else kept.
     pub fn into_dead_letter(self, origin_topic: &str) -> Result<StoredMessage, MalformedMessage> {
         let mut head = MessageHead::parse(&self.head)?;
-        head.dead_letter_origin = Some(DeadLetterOrigin {
-            topic: origin_topic,
-            message_id: head.message_id,
-        });
+        head.dead_letter_origin = Some(DeadLetterOrigin { topic: origin_topic, message_id: head.message_id });
         let head = head.encode()?;
         Ok(StoredMessage { head, body: self.body })
     }
@@ -116,11 +110,7 @@ impl<'a> MessageHead<'a> {
     pub fn encode(&self) -> Result<Bytes, MalformedMessage> {
         let texts = [Some(self.message_id), self.tag, self.message_group]
             .into_iter()
-            .chain(
-                self.dead_letter_origin
-                    .iter()
-                    .flat_map(|o| [Some(o.topic), Some(o.message_id)]),
-            )
+            .chain(self.dead_letter_origin.iter().flat_map(|o| [Some(o.topic), Some(o.message_id)]))
             .flatten()
             .chain(self.keys.iter().copied());
         let len = FIXED_LEN
@@ -168,21 +158,10 @@ impl<'a> MessageHead<'a> {
         let system_len = u32::from_le_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]) as usize;
         let user_len = u32::from_le_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]) as usize;
         let message_id = take_text(&mut rest)?;
-        let tag = if flags & FLAG_TAG != 0 {
-            Some(take_text(&mut rest)?)
-        } else {
-            None
-        };
-        let message_group = if flags & FLAG_GROUP != 0 {
-            Some(take_text(&mut rest)?)
-        } else {
-            None
-        };
+        let tag = if flags & FLAG_TAG != 0 { Some(take_text(&mut rest)?) } else { None };
+        let message_group = if flags & FLAG_GROUP != 0 { Some(take_text(&mut rest)?) } else { None };
         let dead_letter_origin = if flags & FLAG_ORIGIN != 0 {
-            Some(DeadLetterOrigin {
-                topic: take_text(&mut rest)?,
-                message_id: take_text(&mut rest)?,
-            })
+            Some(DeadLetterOrigin { topic: take_text(&mut rest)?, message_id: take_text(&mut rest)? })
         } else {
             None
         };
@@ -195,15 +174,7 @@ impl<'a> MessageHead<'a> {
         if !rest.is_empty() {
             return Err(MalformedMessage::Damaged);
         }
-        Ok(MessageHead {
-            message_id,
-            tag,
-            keys,
-            message_group,
-            dead_letter_origin,
-            system_properties,
-            user_properties,
-        })
+        Ok(MessageHead { message_id, tag, keys, message_group, dead_letter_origin, system_properties, user_properties })
     }
 }
 
@@ -271,18 +242,9 @@ mod tests {
         };
         let message = StoredMessage::new(&head, Bytes::from_static(b"body")).unwrap();
         letter = message.into_dead_letter("orders").unwrap();
-        let origin = DeadLetterOrigin {
-            topic: "orders",
-            message_id: "id-1",
-        };
+        let origin = DeadLetterOrigin { topic: "orders", message_id: "id-1" };
         let parsed = letter.parse_head().unwrap();
-        assert_eq!(
-            parsed,
-            MessageHead {
-                dead_letter_origin: Some(origin),
-                ..head
-            }
-        );
+        assert_eq!(parsed, MessageHead { dead_letter_origin: Some(origin), ..head });
         assert_eq!(letter.body, "body");
     }
 }

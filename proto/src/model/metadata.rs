@@ -275,9 +275,7 @@ impl MetadataChange {
 impl Picture {
     fn identities(&self) -> Vec<Removed> {
         let topics = self.topics_by_id.keys().map(|id| Removed::Topic(*id));
-        topics
-            .chain(self.groups_by_id.keys().map(|id| Removed::Group(*id)))
-            .collect()
+        topics.chain(self.groups_by_id.keys().map(|id| Removed::Group(*id))).collect()
     }
 
     fn knows(&self, identity: Removed) -> bool {

@@ -57,11 +57,7 @@ const RESERVED_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 impl TopicName {
     /// Checks a name that a client or an operator gave.
     pub fn parse(name: &str) -> Result<TopicName, InvalidName> {
-        let max = if name.starts_with('%') {
-            DERIVED_TOPIC_NAME_LEN_MAX
-        } else {
-            TOPIC_NAME_LEN_MAX
-        };
+        let max = if name.starts_with('%') { DERIVED_TOPIC_NAME_LEN_MAX } else { TOPIC_NAME_LEN_MAX };
         check_characters(name, max)?;
         if RESERVED_TOPICS.contains(&name) || name.starts_with(RESERVED_TOPIC_PREFIX) {
             return Err(InvalidName::Reserved(name.to_owned()));
@@ -105,10 +101,7 @@ fn check_characters(name: &str, max: usize) -> Result<(), InvalidName> {
     if name.trim().is_empty() {
         return Err(InvalidName::Empty);
     }
-    if let Some(bad) = name
-        .chars()
-        .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '%' | '|' | '_' | '-')))
-    {
+    if let Some(bad) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '%' | '|' | '_' | '-'))) {
         return Err(InvalidName::Character(bad));
     }
     if name.len() > max {
@@ -160,20 +153,11 @@ mod tests {
         assert_eq!(TopicName::parse("../etc"), Err(InvalidName::Character('.')));
         assert_eq!(TopicName::parse("a/b"), Err(InvalidName::Character('/')));
         assert_eq!(TopicName::parse("ünder"), Err(InvalidName::Character('ü')));
-        assert_eq!(
-            TopicName::parse(&"x".repeat(128)),
-            Err(InvalidName::TooLong { len: 128, max: 127 })
-        );
-        assert_eq!(
-            GroupName::parse(&"g".repeat(121)),
-            Err(InvalidName::TooLong { len: 121, max: 120 })
-        );
+        assert_eq!(TopicName::parse(&"x".repeat(128)), Err(InvalidName::TooLong { len: 128, max: 127 }));
+        assert_eq!(GroupName::parse(&"g".repeat(121)), Err(InvalidName::TooLong { len: 121, max: 120 }));
         assert!(matches!(TopicName::parse("TBW102"), Err(InvalidName::Reserved(_))));
         assert!(matches!(TopicName::parse("rmq_sys_x"), Err(InvalidName::Reserved(_))));
-        assert!(matches!(
-            GroupName::parse("CID_RMQ_SYS_x"),
-            Err(InvalidName::Reserved(_))
-        ));
+        assert!(matches!(GroupName::parse("CID_RMQ_SYS_x"), Err(InvalidName::Reserved(_))));
     }
 
     #[test]

@@ -64,12 +64,7 @@ impl TopicType {
             TopicType::Fifo => &[MessageType::Fifo],
             TopicType::Delay => &[MessageType::Delay],
             TopicType::Transaction => &[MessageType::Transaction],
-            TopicType::Mixed => &[
-                MessageType::Normal,
-                MessageType::Fifo,
-                MessageType::Delay,
-                MessageType::Transaction,
-            ],
+            TopicType::Mixed => &[MessageType::Normal, MessageType::Fifo, MessageType::Delay, MessageType::Transaction],
         }
     }
 }

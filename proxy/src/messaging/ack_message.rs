@@ -30,19 +30,8 @@ impl Unary for AckMessage {
         }
         let statuses = match place {
             Some(DeliveryPlace { topic, group }) => {
-                let handles = request
-                    .entries
-                    .iter()
-                    .map(|e| ReceiptHandle(e.receipt_handle.clone()))
-                    .collect();
-                let results = messaging
-                    .store
-                    .ack(AckRequest {
-                        group: group.id,
-                        topic: topic.id,
-                        handles,
-                    })
-                    .await?;
+                let handles = request.entries.iter().map(|e| ReceiptHandle(e.receipt_handle.clone())).collect();
+                let results = messaging.store.ack(AckRequest { group: group.id, topic: topic.id, handles }).await?;
                 results
                     .into_iter()
                     .map(|result| result.map_or_else(|e| Refusal::from(e).into_status(), |()| translate::ok()))
@@ -66,23 +55,14 @@ pub(super) fn delivery_place(
     topic: Option<&Resource>,
     group: Option<&Resource>,
 ) -> Result<Option<DeliveryPlace>, Refusal> {
-    let topic = messaging
-        .directory
-        .topic(resource_name(topic))
-        .map_err(|error| Refusal::illegal_topic(&error))?;
-    let group = messaging
-        .directory
-        .group(resource_name(group))
-        .map_err(|error| Refusal::illegal_group(&error))?;
+    let topic = messaging.directory.topic(resource_name(topic)).map_err(|error| Refusal::illegal_topic(&error))?;
+    let group = messaging.directory.group(resource_name(group)).map_err(|error| Refusal::illegal_group(&error))?;
     Ok(topic.zip(group).map(|(topic, group)| DeliveryPlace { topic, group }))
 }
 
 /// Permanent, and said with the one code that stops a consumer from asking again.
 pub(super) fn place_is_gone() -> Refusal {
-    Refusal::new(
-        Code::InvalidReceiptHandle,
-        "the topic or the consumer group of this delivery does not exist",
-    )
+    Refusal::new(Code::InvalidReceiptHandle, "the topic or the consumer group of this delivery does not exist")
 }
 
 /// One result per entry, in their order; at the top the code that all share.
@@ -94,22 +74,14 @@ fn reply(entries: Vec<AckMessageEntry>, statuses: Vec<Status>) -> AckMessageResp
             status: Some(status),
         })
         .collect();
-    let first = results
-        .first()
-        .and_then(|result| result.status.clone())
-        .unwrap_or_else(translate::ok);
-    let all_alike = results
-        .iter()
-        .all(|result| result.status.as_ref().is_some_and(|status| status.code == first.code));
+    let first = results.first().and_then(|result| result.status.clone()).unwrap_or_else(translate::ok);
+    let all_alike = results.iter().all(|result| result.status.as_ref().is_some_and(|status| status.code == first.code));
     let top = if all_alike {
         first
     } else {
         translate::status(Code::MultipleResults, "some entries differ: see the status of each")
     };
-    AckMessageResponse {
-        status: Some(top),
-        entries: results,
-    }
+    AckMessageResponse { status: Some(top), entries: results }
 }
 
 #[cfg(test)]
@@ -118,10 +90,7 @@ mod tests {
 
     #[test]
     fn the_top_status_is_what_the_entries_share() {
-        let entry = |id: &str| AckMessageEntry {
-            message_id: id.to_owned(),
-            ..AckMessageEntry::default()
-        };
+        let entry = |id: &str| AckMessageEntry { message_id: id.to_owned(), ..AckMessageEntry::default() };
         let gone = || place_is_gone().into_status();
         for (statuses, top) in [
             (vec![translate::ok(), translate::ok()], Code::Ok),

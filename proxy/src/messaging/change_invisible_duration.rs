@@ -25,14 +25,10 @@ impl Unary for ChangeInvisibleDuration {
         let old = std::mem::take(&mut request.receipt_handle);
         // Clients put the answer's handle in the place of theirs before they look at the status.
         Ok(match change(messaging, request, ReceiptHandle(old.clone())).await {
-            Ok(new) => ChangeInvisibleDurationResponse {
-                status: Some(translate::ok()),
-                receipt_handle: new.0,
-            },
-            Err(refusal) => ChangeInvisibleDurationResponse {
-                status: Some(refusal.into_status()),
-                receipt_handle: old,
-            },
+            Ok(new) => ChangeInvisibleDurationResponse { status: Some(translate::ok()), receipt_handle: new.0 },
+            Err(refusal) => {
+                ChangeInvisibleDurationResponse { status: Some(refusal.into_status()), receipt_handle: old }
+            }
         })
     }
 }
@@ -47,19 +43,10 @@ async fn change(
         .filter(|invisible| *invisible <= limits::INVISIBLE_DURATION_MAX)
         .ok_or_else(|| {
             let max = limits::INVISIBLE_DURATION_MAX.as_secs();
-            Refusal::new(
-                Code::IllegalInvisibleTime,
-                format!("the invisible duration must be 0 to {max} s"),
-            )
+            Refusal::new(Code::IllegalInvisibleTime, format!("the invisible duration must be 0 to {max} s"))
         })?;
     let DeliveryPlace { topic, group } = place.ok_or_else(place_is_gone)?;
     let suspend = request.suspend.unwrap_or(false);
-    let change = ChangeInvisibleRequest {
-        group: group.id,
-        topic: topic.id,
-        handle,
-        invisible,
-        suspend,
-    };
+    let change = ChangeInvisibleRequest { group: group.id, topic: topic.id, handle, invisible, suspend };
     Ok(messaging.store.change_invisible(change).await?)
 }

@@ -25,17 +25,9 @@ impl Unary for ForwardMessageToDeadLetterQueue {
         let DeliveryPlace { topic, group } =
             delivery_place(messaging, request.topic.as_ref(), request.group.as_ref())?.ok_or_else(place_is_gone)?;
         let handle = ReceiptHandle(request.receipt_handle);
-        let letter = DeadLetterRequest {
-            group: group.id,
-            topic: topic.id,
-            handle,
-        };
+        let letter = DeadLetterRequest { group: group.id, topic: topic.id, handle };
         messaging.store.forward_to_dead_letter(letter).await?;
-        messaging
-            .metrics
-            .forwarded_to_dead_letter(topic.name.as_str(), group.name.as_str());
-        Ok(ForwardMessageToDeadLetterQueueResponse {
-            status: Some(translate::ok()),
-        })
+        messaging.metrics.forwarded_to_dead_letter(topic.name.as_str(), group.name.as_str());
+        Ok(ForwardMessageToDeadLetterQueueResponse { status: Some(translate::ok()) })
     }
 }

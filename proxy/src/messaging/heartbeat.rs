@@ -24,16 +24,11 @@ impl Unary for Heartbeat {
             Some(ClientKind::Producer) => {}
             Some(ClientKind::Consumer { .. }) => drop(translate::optional_group(request.group.as_ref())?),
         }
-        Ok(HeartbeatResponse {
-            status: Some(translate::ok()),
-        })
+        Ok(HeartbeatResponse { status: Some(translate::ok()) })
     }
 }
 
 /// This proxy has no settings of the client.
 pub(super) fn unknown_client() -> Refusal {
-    Refusal::new(
-        Code::UnrecognizedClientType,
-        "this server has no settings of the client; send them again",
-    )
+    Refusal::new(Code::UnrecognizedClientType, "this server has no settings of the client; send them again")
 }

@@ -24,16 +24,11 @@ impl Unary for NotifyClientTermination {
         if let Some(ClientKind::Consumer { .. }) = messaging.sessions.heartbeat(context.client_id) {
             translate::optional_group(request.group.as_ref())?;
         }
-        let session = messaging
-            .sessions
-            .terminate(context.client_id)
-            .ok_or_else(unknown_client)?;
+        let session = messaging.sessions.terminate(context.client_id).ok_or_else(unknown_client)?;
         if session.renews() {
             // Not here: the client may close its connection, and with it this call, at once.
             messaging.handback.release(session.owner);
         }
-        Ok(NotifyClientTerminationResponse {
-            status: Some(translate::ok()),
-        })
+        Ok(NotifyClientTerminationResponse { status: Some(translate::ok()) })
     }
 }

@@ -24,16 +24,9 @@ impl Unary for QueryAssignment {
         let group = translate::group_name(request.group.as_ref())?;
         let topic = messaging.directory.topic_or_create(&name).await?;
         // A group that cannot be made is no reason to stop a consumer here: it is told when it receives.
-        let fifo = messaging
-            .directory
-            .group_or_create(&group)
-            .await
-            .is_ok_and(|group| group.fifo);
+        let fifo = messaging.directory.group_or_create(&group).await.is_ok_and(|group| group.fifo);
         let endpoints = told_endpoints(messaging, context, request.endpoints);
         let assignments = translate::assignments(&topic, fifo, &request.topic.unwrap_or_default(), &endpoints);
-        Ok(QueryAssignmentResponse {
-            status: Some(translate::ok()),
-            assignments,
-        })
+        Ok(QueryAssignmentResponse { status: Some(translate::ok()), assignments })
     }
 }

@@ -23,10 +23,7 @@ impl Unary for QueryRoute {
         let topic = messaging.directory.topic_or_create(&name).await?;
         let endpoints = told_endpoints(messaging, context, request.endpoints);
         let message_queues = translate::message_queues(&topic, &request.topic.unwrap_or_default(), &endpoints);
-        Ok(QueryRouteResponse {
-            status: Some(translate::ok()),
-            message_queues,
-        })
+        Ok(QueryRouteResponse { status: Some(translate::ok()), message_queues })
     }
 }
 

@@ -39,9 +39,7 @@ pub(super) async fn call(caller: Arc<Caller>, request: http::Request<Incoming>) 
                 .await
                 .unwrap_or_else(|refusal| ReceiveReply::refused(refusal, Some(messaging.clock.now()))),
         };
-        messaging
-            .metrics
-            .answered(Rpc::ReceiveMessage, reply.code(), started.elapsed());
+        messaging.metrics.answered(Rpc::ReceiveMessage, reply.code(), started.elapsed());
         Ok::<_, tonic::Status>(tonic::Response::new(reply))
     });
     let mut grpc = Grpc::new(ReceiveCodec).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
@@ -58,25 +56,14 @@ async fn receive(
     } else {
         messaging.sessions.touch(context.client_id)
     };
-    let wait = waiting_time(
-        &request,
-        session.as_deref(),
-        context.timeout(),
-        messaging.config.long_polling_max,
-    );
+    let wait = waiting_time(&request, session.as_deref(), context.timeout(), messaging.config.long_polling_max);
     let named = request.message_queue.and_then(|queue| queue.topic).unwrap_or_default();
-    let topic = messaging
-        .directory
-        .topic(&named.name)
-        .map_err(|error| Refusal::illegal_topic(&error))?;
+    let topic = messaging.directory.topic(&named.name).map_err(|error| Refusal::illegal_topic(&error))?;
     let group_name = translate::group_name(request.group.as_ref())?;
     let invisible = if request.auto_renew {
         AUTO_RENEW_LEASE
     } else {
-        invisible_duration(
-            request.invisible_duration.as_ref(),
-            messaging.config.invisible_duration_min,
-        )?
+        invisible_duration(request.invisible_duration.as_ref(), messaging.config.invisible_duration_min)?
     };
     let filter = filter(request.filter_expression.as_ref())?;
     let topic = topic.ok_or_else(|| Refusal::topic_not_found(&named.name))?;
@@ -86,22 +73,13 @@ async fn receive(
         group: group.id,
         topic: topic.id,
         filter,
-        batch_max: u32::try_from(request.batch_size)
-            .unwrap_or(1)
-            .clamp(1, RECEIVE_BATCH_MAX),
+        batch_max: u32::try_from(request.batch_size).unwrap_or(1).clamp(1, RECEIVE_BATCH_MAX),
         invisible,
         owner: request.auto_renew.then(|| ClientHash::of(context.client_id)),
         wait,
     };
     let popped = pop_until_someone_leaves(messaging, session.as_deref(), pop).await?;
-    let deliveries = Deliveries::new(
-        messaging.clone(),
-        &topic,
-        &group,
-        &named,
-        context.connection,
-        popped.messages,
-    );
+    let deliveries = Deliveries::new(messaging.clone(), &topic, &group, &named, context.connection, popped.messages);
     if session.is_some_and(|session| request.auto_renew && session.ended.is_cancelled()) {
         // The client said goodbye while messages were on their way to it: dropping them hands them back.
         drop(deliveries);
@@ -149,19 +127,12 @@ fn waiting_time(
 
 fn invisible_duration(asked: Option<&prost_types::Duration>, min: Duration) -> Result<Duration, Refusal> {
     let max = limits::INVISIBLE_DURATION_MAX;
-    asked
-        .and_then(translate::duration)
-        .filter(|asked| (min..=max).contains(asked))
-        .ok_or_else(|| {
-            Refusal::new(
-                Code::IllegalInvisibleTime,
-                format!(
-                    "the invisible duration must be {} to {} s",
-                    min.as_secs_f32(),
-                    max.as_secs()
-                ),
-            )
-        })
+    asked.and_then(translate::duration).filter(|asked| (min..=max).contains(asked)).ok_or_else(|| {
+        Refusal::new(
+            Code::IllegalInvisibleTime,
+            format!("the invisible duration must be {} to {} s", min.as_secs_f32(), max.as_secs()),
+        )
+    })
 }
 
 fn filter(expression: Option<&v2::FilterExpression>) -> Result<FilterExpression, Refusal> {
@@ -170,10 +141,9 @@ fn filter(expression: Option<&v2::FilterExpression>) -> Result<FilterExpression,
     };
     match expression.r#type() {
         FilterType::Tag | FilterType::Unspecified => Ok(FilterExpression::parse_tag(&expression.expression)?),
-        FilterType::Sql if expression.expression.trim().is_empty() => Err(Refusal::new(
-            Code::IllegalFilterExpression,
-            "the SQL expression is empty",
-        )),
+        FilterType::Sql if expression.expression.trim().is_empty() => {
+            Err(Refusal::new(Code::IllegalFilterExpression, "the SQL expression is empty"))
+        }
         FilterType::Sql => Err(Refusal::not_implemented("SQL filters")),
     }
 }
@@ -185,14 +155,9 @@ mod tests {
     const MAX: Duration = Duration::from_secs(20);
 
     fn wish(millis: Option<i64>) -> ReceiveMessageRequest {
-        let wire = |millis: i64| prost_types::Duration {
-            seconds: millis / 1000,
-            nanos: (millis % 1000) as i32 * 1_000_000,
-        };
-        ReceiveMessageRequest {
-            long_polling_timeout: millis.map(wire),
-            ..ReceiveMessageRequest::default()
-        }
+        let wire =
+            |millis: i64| prost_types::Duration { seconds: millis / 1000, nanos: (millis % 1000) as i32 * 1_000_000 };
+        ReceiveMessageRequest { long_polling_timeout: millis.map(wire), ..ReceiveMessageRequest::default() }
     }
 
     #[test]
@@ -214,11 +179,7 @@ mod tests {
             (None, seconds(1 << 40), MAX),
             (None, None, MAX),
         ] {
-            assert_eq!(
-                waiting_time(&wish(asked), None, timeout, MAX),
-                expected,
-                "{asked:?} {timeout:?}"
-            );
+            assert_eq!(waiting_time(&wish(asked), None, timeout, MAX), expected, "{asked:?} {timeout:?}");
         }
     }
 
@@ -236,15 +197,10 @@ mod tests {
 
     #[test]
     fn filters_are_tags_for_now() {
-        let expression = |kind: FilterType, text: &str| v2::FilterExpression {
-            r#type: kind as i32,
-            expression: text.to_owned(),
-        };
+        let expression =
+            |kind: FilterType, text: &str| v2::FilterExpression { r#type: kind as i32, expression: text.to_owned() };
         assert_eq!(filter(None).unwrap(), FilterExpression::ALL);
-        assert_eq!(
-            filter(Some(&expression(FilterType::Unspecified, ""))).unwrap(),
-            FilterExpression::ALL
-        );
+        assert_eq!(filter(Some(&expression(FilterType::Unspecified, ""))).unwrap(), FilterExpression::ALL);
         assert!(filter(Some(&expression(FilterType::Tag, "a || b"))).is_ok());
         for (kind, text, code) in [
             (FilterType::Tag, "||", Code::IllegalFilterExpression),

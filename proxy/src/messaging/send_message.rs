@@ -24,14 +24,10 @@ impl Unary for SendMessage {
         request: SendMessageRequest,
     ) -> Result<SendMessageResponse, Refusal> {
         let messages = request.messages;
-        let first = messages
-            .first()
-            .ok_or_else(|| Refusal::new(Code::MessageCorrupted, "the request has no message"))?;
+        let first =
+            messages.first().ok_or_else(|| Refusal::new(Code::MessageCorrupted, "the request has no message"))?;
         let name = resource_name(first.topic.as_ref());
-        let found = messaging
-            .directory
-            .topic(name)
-            .map_err(|error| Refusal::illegal_topic(&error))?;
+        let found = messaging.directory.topic(name).map_err(|error| Refusal::illegal_topic(&error))?;
         let now = messaging.clock.now();
         validation::check(&messages, now, messaging.config.delivery_delay_max)?;
         let topic = found.ok_or_else(|| Refusal::topic_not_found(name))?;
@@ -50,36 +46,21 @@ impl Unary for SendMessage {
             let produced = ProducedMessage::from_wire(message, &context.connection.remote, now)?;
             sizes.push(produced.stored.body.len());
             stored.push(produced.stored);
-            entries.push(SendResultEntry {
-                message_id: produced.message_id,
-                ..SendResultEntry::default()
-            });
+            entries.push(SendResultEntry { message_id: produced.message_id, ..SendResultEntry::default() });
         }
-        let reply = messaging
-            .store
-            .append(AppendRequest {
-                topic: topic.id,
-                queue,
-                messages: stored,
-            })
-            .await?;
+        let reply = messaging.store.append(AppendRequest { topic: topic.id, queue, messages: stored }).await?;
         outlet.meters.sent(sizes);
         for (entry, appended) in entries.iter_mut().zip(&reply.appended) {
             entry.status = Some(translate::ok());
             entry.offset = appended.queue_offset.0 as i64;
         }
-        Ok(SendMessageResponse {
-            status: Some(translate::ok()),
-            entries,
-        })
+        Ok(SendMessageResponse { status: Some(translate::ok()), entries })
     }
 }
 
 /// The message group that all messages share. They are stored together, so only then their order means something.
 fn common_group(messages: &[Message]) -> Option<&str> {
-    let mut groups = messages
-        .iter()
-        .map(|message| message.system_properties.as_ref()?.message_group.as_deref());
+    let mut groups = messages.iter().map(|message| message.system_properties.as_ref()?.message_group.as_deref());
     let first = groups.next()??;
     (!first.is_empty() && groups.all(|group| group == Some(first))).then_some(first)
 }
@@ -87,10 +68,7 @@ fn common_group(messages: &[Message]) -> Option<&str> {
 /// A topic takes what its type says. Kinds whose guarantees this release does not give yet are refused rather than
 /// delivered without them.
 fn check_type(topic: &Topic, message: &Message) -> Result<(), Refusal> {
-    let kind = message
-        .system_properties
-        .as_ref()
-        .map_or(v2::MessageType::Normal, translate::effective_type);
+    let kind = message.system_properties.as_ref().map_or(v2::MessageType::Normal, translate::effective_type);
     let known = match kind {
         v2::MessageType::Normal | v2::MessageType::Unspecified => Some(MessageType::Normal),
         v2::MessageType::Fifo => Some(MessageType::Fifo),
@@ -126,10 +104,7 @@ mod tests {
     fn message(change: impl FnOnce(&mut SystemProperties)) -> Message {
         let mut properties = SystemProperties::default();
         change(&mut properties);
-        Message {
-            system_properties: Some(properties),
-            ..Message::default()
-        }
+        Message { system_properties: Some(properties), ..Message::default() }
     }
 
     fn grouped(group: &str) -> Message {
@@ -176,11 +151,7 @@ mod tests {
             (topic("%DLQ%g", TopicType::Normal), &normal, Ok(())),
             (topic("%DLQ%g", TopicType::Normal), &fifo, later),
         ] {
-            assert_eq!(
-                check_type(&topic, message).map_err(|r| r.code),
-                expected,
-                "{topic:?} {message:?}"
-            );
+            assert_eq!(check_type(&topic, message).map_err(|r| r.code), expected, "{topic:?} {message:?}");
         }
     }
 }

@@ -27,15 +27,9 @@ const COMMANDS_MAX: usize = 16;
 pub(super) async fn call(caller: Arc<Caller>, request: http::Request<Incoming>) -> Answer {
     let service = tower::service_fn(async |request: tonic::Request<tonic::Streaming<TelemetryCommand>>| {
         let (metadata, _, inbound) = request.into_parts();
-        Ok::<_, tonic::Status>(tonic::Response::new(commands(TelemetryStream::new(
-            caller.clone(),
-            metadata,
-            inbound,
-        ))))
+        Ok::<_, tonic::Status>(tonic::Response::new(commands(TelemetryStream::new(caller.clone(), metadata, inbound))))
     });
-    Ok(Grpc::new(UnaryCodec::<TelemetryCommand, TelemetryCommand>::new())
-        .streaming(service, request)
-        .await)
+    Ok(Grpc::new(UnaryCodec::<TelemetryCommand, TelemetryCommand>::new()).streaming(service, request).await)
 }
 
 /// A group is different now: its consumers learn of it without waiting for their next settings.
@@ -143,15 +137,9 @@ impl TelemetryStream {
 
     async fn settings(&mut self, settings: Settings) -> TelemetryCommand {
         let started = Instant::now();
-        let answer = self
-            .register(settings)
-            .await
-            .map_or_else(|refusal| self.finish(refusal), settings_command);
+        let answer = self.register(settings).await.map_or_else(|refusal| self.finish(refusal), settings_command);
         let code = answer.status.as_ref().map(|status| status.code).unwrap_or_default();
-        self.caller
-            .messaging
-            .metrics
-            .answered(Rpc::Telemetry, code, started.elapsed());
+        self.caller.messaging.metrics.answered(Rpc::Telemetry, code, started.elapsed());
         answer
     }
 
@@ -166,9 +154,7 @@ impl TelemetryStream {
         };
         let reply = translate::settings_reply(&settings, group.as_deref(), messaging.config.long_polling_max);
         let settings = Arc::new(settings);
-        let session = messaging
-            .sessions
-            .register(&context, kind, settings, self.commands.clone(), &messaging.metrics);
+        let session = messaging.sessions.register(&context, kind, settings, self.commands.clone(), &messaging.metrics);
         self.session = Some(session);
         if let Resend::NotDue = self.resend {
             self.resend = Resend::At(Instant::now() + messaging.config.settings_resend_after);
@@ -180,14 +166,9 @@ impl TelemetryStream {
     fn settings_again(&self) -> Option<TelemetryCommand> {
         let session = self.session.as_ref().filter(|session| !session.ended.is_cancelled())?;
         let messaging = &self.caller.messaging;
-        let group = session
-            .group()
-            .and_then(|group| messaging.directory.view().group(group.as_str()));
-        let reply = translate::settings_reply(
-            &*session.settings()?,
-            group.as_deref(),
-            messaging.config.long_polling_max,
-        );
+        let group = session.group().and_then(|group| messaging.directory.view().group(group.as_str()));
+        let reply =
+            translate::settings_reply(&*session.settings()?, group.as_deref(), messaging.config.long_polling_max);
         Some(settings_command(reply))
     }
 
@@ -195,10 +176,7 @@ impl TelemetryStream {
     fn finish(&mut self, refusal: Refusal) -> TelemetryCommand {
         tracing::debug!(rpc = "Telemetry", code = ?refusal.code, reason = %refusal.message, "refused");
         self.finished = true;
-        TelemetryCommand {
-            status: Some(refusal.into_status()),
-            command: None,
-        }
+        TelemetryCommand { status: Some(refusal.into_status()), command: None }
     }
 }
 
@@ -211,8 +189,5 @@ impl Drop for TelemetryStream {
 }
 
 fn settings_command(settings: Settings) -> TelemetryCommand {
-    TelemetryCommand {
-        status: Some(translate::ok()),
-        command: Some(Command::Settings(settings)),
-    }
+    TelemetryCommand { status: Some(translate::ok()), command: Some(Command::Settings(settings)) }
 }

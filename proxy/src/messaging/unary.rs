@@ -54,17 +54,11 @@ pub(super) async fn call<R: Unary>(caller: Arc<Caller>, request: http::Request<I
             tracing::debug!(rpc = R::RPC.as_str(), code = ?refusal.code, reason = %refusal.message, "refused");
             R::Reply::of_status(refusal.into_status())
         });
-        caller
-            .messaging
-            .metrics
-            .answered(R::RPC, reply.code(), started.elapsed());
+        caller.messaging.metrics.answered(R::RPC, reply.code(), started.elapsed());
         Ok::<_, tonic::Status>(tonic::Response::new(reply))
     });
     let codec = UnaryCodec::<R::Reply, R::Request>::new();
-    Ok(Grpc::new(codec)
-        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
-        .unary(service, request)
-        .await)
+    Ok(Grpc::new(codec).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX).unary(service, request).await)
 }
 
 /// tonic's protobuf codec with buffers of the size that questions and answers have.
@@ -140,9 +134,7 @@ mod replies {
 /// A stream of one element is answered like a single question.
 impl Reply for v2::PullMessageResponse {
     fn of_status(status: v2::Status) -> Self {
-        v2::PullMessageResponse {
-            content: Some(v2::pull_message_response::Content::Status(status)),
-        }
+        v2::PullMessageResponse { content: Some(v2::pull_message_response::Content::Status(status)) }
     }
 
     fn code(&self) -> i32 {

@@ -7,23 +7,16 @@ use std::time::Duration;
 /// A group's policy. Always with a strategy: Java and C# consumers never start without one.
 pub(crate) fn backoff_to_wire(policy: &BackoffPolicy, max_attempts: u32) -> RetryPolicy {
     let strategy = match policy {
-        BackoffPolicy::Customized(next) => Strategy::CustomizedBackoff(CustomizedBackoff {
-            next: next.iter().map(|d| duration_to_wire(*d)).collect(),
-        }),
-        BackoffPolicy::Exponential {
-            initial,
-            max,
-            multiplier,
-        } => Strategy::ExponentialBackoff(ExponentialBackoff {
+        BackoffPolicy::Customized(next) => {
+            Strategy::CustomizedBackoff(CustomizedBackoff { next: next.iter().map(|d| duration_to_wire(*d)).collect() })
+        }
+        BackoffPolicy::Exponential { initial, max, multiplier } => Strategy::ExponentialBackoff(ExponentialBackoff {
             initial: Some(duration_to_wire(*initial)),
             max: Some(duration_to_wire(*max)),
             multiplier: *multiplier as f32,
         }),
     };
-    RetryPolicy {
-        max_attempts: i32::try_from(max_attempts).unwrap_or(i32::MAX),
-        strategy: Some(strategy),
-    }
+    RetryPolicy { max_attempts: i32::try_from(max_attempts).unwrap_or(i32::MAX), strategy: Some(strategy) }
 }
 
 pub(crate) fn duration_to_wire(duration: Duration) -> prost_types::Duration {

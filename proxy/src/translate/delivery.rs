@@ -53,11 +53,7 @@ impl DeliveryShape {
     pub(crate) fn new(topic: &Resource, store_host: &str) -> DeliveryShape {
         let mut encoded = Vec::with_capacity(topic.encoded_len() + 8);
         prost::encoding::message::encode(field::MESSAGE_TOPIC, topic, &mut encoded);
-        DeliveryShape {
-            topic: encoded,
-            store_host: store_host.to_owned(),
-            scratch: Vec::with_capacity(512),
-        }
+        DeliveryShape { topic: encoded, store_host: store_host.to_owned(), scratch: Vec::with_capacity(512) }
     }
 
     /// One delivery.

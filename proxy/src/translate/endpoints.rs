@@ -39,10 +39,7 @@ impl AdvertisedEndpoints {
         if scheme == AddressScheme::DomainName && addresses.len() > 1 {
             return Err(InvalidEndpoints::ManyNames);
         }
-        Ok(AdvertisedEndpoints(Endpoints {
-            scheme: scheme as i32,
-            addresses,
-        }))
+        Ok(AdvertisedEndpoints(Endpoints { scheme: scheme as i32, addresses }))
     }
 
     /// As routes carry them.
@@ -69,13 +66,7 @@ impl fmt::Display for AdvertisedEndpoints {
 pub(crate) fn endpoints_of_address(address: SocketAddr) -> Endpoints {
     let host = address.ip().to_string();
     let scheme = scheme_of(&host) as i32;
-    Endpoints {
-        scheme,
-        addresses: vec![Address {
-            host,
-            port: i32::from(address.port()),
-        }],
-    }
+    Endpoints { scheme, addresses: vec![Address { host, port: i32::from(address.port()) }] }
 }
 
 /// How a host is written.
@@ -93,14 +84,10 @@ fn parse_address(text: &str) -> Result<Address, InvalidEndpoints> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let port: u16 = port.parse().map_err(|_| invalid())?;
     match bare {
-        Some(ip) if scheme_of(ip) == AddressScheme::IPv6 => Ok(Address {
-            host: ip.to_owned(),
-            port: i32::from(port),
-        }),
-        None if !host.is_empty() && !host.contains([':', '/', ' ']) => Ok(Address {
-            host: host.to_owned(),
-            port: i32::from(port),
-        }),
+        Some(ip) if scheme_of(ip) == AddressScheme::IPv6 => Ok(Address { host: ip.to_owned(), port: i32::from(port) }),
+        None if !host.is_empty() && !host.contains([':', '/', ' ']) => {
+            Ok(Address { host: host.to_owned(), port: i32::from(port) })
+        }
         _ => Err(invalid()),
     }
 }

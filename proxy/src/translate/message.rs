@@ -24,11 +24,7 @@ pub(crate) fn effective_type(properties: &SystemProperties) -> MessageType {
         MessageType::Transaction
     } else if properties.delivery_timestamp.is_some() {
         MessageType::Delay
-    } else if properties
-        .message_group
-        .as_deref()
-        .is_some_and(|group| !group.is_empty())
-    {
+    } else if properties.message_group.as_deref().is_some_and(|group| !group.is_empty()) {
         MessageType::Fifo
     } else if properties.priority.is_some() {
         MessageType::Priority
@@ -53,11 +49,7 @@ impl ProducedMessage {
             body_encoding: encoding as i32,
             message_type: message_type as i32,
             born_timestamp: Some(properties.born_timestamp.unwrap_or_else(|| timestamp_to_wire(now))),
-            born_host: if properties.born_host.trim().is_empty() {
-                remote.to_owned()
-            } else {
-                properties.born_host
-            },
+            born_host: if properties.born_host.trim().is_empty() { remote.to_owned() } else { properties.born_host },
             delivery_timestamp: properties.delivery_timestamp,
             trace_context: properties.trace_context,
             lite_topic: properties.lite_topic,
@@ -67,26 +59,15 @@ impl ProducedMessage {
         let head = MessageHead {
             message_id: &properties.message_id,
             tag: properties.tag.as_deref().filter(|tag| !tag.is_empty()),
-            keys: properties
-                .keys
-                .iter()
-                .map(String::as_str)
-                .filter(|key| !key.is_empty())
-                .collect(),
+            keys: properties.keys.iter().map(String::as_str).filter(|key| !key.is_empty()).collect(),
             message_group: properties.message_group.as_deref().filter(|group| !group.is_empty()),
             dead_letter_origin: None,
             system_properties: &fixed.encode_to_vec(),
             user_properties: &encode_user_properties(message.user_properties.iter()),
         }
         .encode()?;
-        let stored = StoredMessage {
-            head,
-            body: message.body,
-        };
-        Ok(ProducedMessage {
-            stored,
-            message_id: properties.message_id,
-        })
+        let stored = StoredMessage { head, body: message.body };
+        Ok(ProducedMessage { stored, message_id: properties.message_id })
     }
 }
 
@@ -118,10 +99,8 @@ mod tests {
     #[test]
     fn the_effective_type_follows_the_content() {
         let properties = |change: fn(&mut SystemProperties)| {
-            let mut properties = SystemProperties {
-                message_type: MessageType::Normal as i32,
-                ..SystemProperties::default()
-            };
+            let mut properties =
+                SystemProperties { message_type: MessageType::Normal as i32, ..SystemProperties::default() };
             change(&mut properties);
             properties
         };

@@ -11,29 +11,15 @@ const ANY_QUEUE: i32 = -1;
 
 /// A topic's queues, by id.
 pub(crate) fn message_queues(topic: &Topic, named: &Resource, endpoints: &Endpoints) -> Vec<MessageQueue> {
-    let accepted: Vec<i32> = topic
-        .topic_type
-        .accepted()
-        .iter()
-        .map(|kind| message_type(*kind) as i32)
-        .collect();
-    (0..topic.queue_count)
-        .map(|id| queue(id as i32, named, endpoints, accepted.clone()))
-        .collect()
+    let accepted: Vec<i32> = topic.topic_type.accepted().iter().map(|kind| message_type(*kind) as i32).collect();
+    (0..topic.queue_count).map(|id| queue(id as i32, named, endpoints, accepted.clone())).collect()
 }
 
 /// What one consumer of a group polls: each queue of an ordered group, else one assignment for all queues. Every consumer
 /// gets the same: the store shares the messages out.
 pub(crate) fn assignments(topic: &Topic, fifo: bool, named: &Resource, endpoints: &Endpoints) -> Vec<Assignment> {
-    let ids = if fifo {
-        0..topic.queue_count as i32
-    } else {
-        ANY_QUEUE..0
-    };
-    ids.map(|id| Assignment {
-        message_queue: Some(queue(id, named, endpoints, Vec::new())),
-    })
-    .collect()
+    let ids = if fifo { 0..topic.queue_count as i32 } else { ANY_QUEUE..0 };
+    ids.map(|id| Assignment { message_queue: Some(queue(id, named, endpoints, Vec::new())) }).collect()
 }
 
 fn queue(id: i32, named: &Resource, endpoints: &Endpoints, accept_message_types: Vec<i32>) -> MessageQueue {
@@ -41,11 +27,7 @@ fn queue(id: i32, named: &Resource, endpoints: &Endpoints, accept_message_types:
         topic: Some(named.clone()),
         id,
         permission: Permission::ReadWrite as i32,
-        broker: Some(Broker {
-            name: BROKER_NAME.to_owned(),
-            id: 0,
-            endpoints: Some(endpoints.clone()),
-        }),
+        broker: Some(Broker { name: BROKER_NAME.to_owned(), id: 0, endpoints: Some(endpoints.clone()) }),
         accept_message_types,
     }
 }

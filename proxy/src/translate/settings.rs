@@ -44,10 +44,7 @@ impl ConsumeMode {
 pub(crate) fn client_kind(settings: &Settings) -> Result<ClientKind, Refusal> {
     check_client_properties(settings)?;
     match &settings.pub_sub {
-        None => Err(Refusal::new(
-            Code::BadRequest,
-            "the settings have neither publishing nor subscription",
-        )),
+        None => Err(Refusal::new(Code::BadRequest, "the settings have neither publishing nor subscription")),
         Some(PubSub::Publishing(publishing)) => {
             for topic in &publishing.topics {
                 topic_name(Some(topic))?;
@@ -63,10 +60,7 @@ pub(crate) fn client_kind(settings: &Settings) -> Result<ClientKind, Refusal> {
                     return Err(Refusal::not_implemented("lite consumers"));
                 }
                 ClientType::Producer | ClientType::Unspecified => {
-                    return Err(Refusal::new(
-                        Code::BadRequest,
-                        "a subscription needs a consumer's client type",
-                    ));
+                    return Err(Refusal::new(Code::BadRequest, "a subscription needs a consumer's client type"));
                 }
             };
             let group = group_name(subscription.group.as_ref())?;
@@ -110,24 +104,20 @@ pub(crate) fn settings_reply(settings: &Settings, group: Option<&Group>, long_po
         }
         None => {}
     }
-    reply.metric = Some(Metric {
-        on: false,
-        endpoints: None,
-    });
+    reply.metric = Some(Metric { on: false, endpoints: None });
     reply
 }
 
 /// A SQL expression is only looked at when it is used.
 fn check_filter(expression: &v2::FilterExpression) -> Result<(), Refusal> {
     match expression.r#type() {
-        FilterType::Sql if expression.expression.trim().is_empty() => Err(Refusal::new(
-            Code::IllegalFilterExpression,
-            "the SQL expression is empty",
-        )),
+        FilterType::Sql if expression.expression.trim().is_empty() => {
+            Err(Refusal::new(Code::IllegalFilterExpression, "the SQL expression is empty"))
+        }
         FilterType::Sql => Ok(()),
-        FilterType::Tag | FilterType::Unspecified => FilterExpression::parse_tag(&expression.expression)
-            .map(|_| ())
-            .map_err(Refusal::from),
+        FilterType::Tag | FilterType::Unspecified => {
+            FilterExpression::parse_tag(&expression.expression).map(|_| ()).map_err(Refusal::from)
+        }
     }
 }
 
@@ -136,24 +126,17 @@ fn check_client_properties(settings: &Settings) -> Result<(), Refusal> {
     let well_formed = |key: &str| {
         key.len() <= 64
             && key.starts_with(|c: char| c.is_ascii_alphabetic())
-            && key
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+            && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
             && !key.starts_with("rocketmq.")
     };
     let bytes: usize = properties.iter().map(|(key, value)| key.len() + value.len()).sum();
     let fine = properties.len() <= 32
         && bytes <= 4 << 10
-        && properties
-            .iter()
-            .all(|(key, value)| well_formed(key) && value.len() <= 256);
+        && properties.iter().all(|(key, value)| well_formed(key) && value.len() <= 256);
     if fine {
         Ok(())
     } else {
-        Err(Refusal::new(
-            Code::InvalidClientProperties,
-            "the client properties are too many, too long or misnamed",
-        ))
+        Err(Refusal::new(Code::InvalidClientProperties, "the client properties are too many, too long or misnamed"))
     }
 }
 
@@ -167,11 +150,7 @@ pub(crate) fn long_polling_wish(settings: &Settings) -> Option<&prost_types::Dur
 
 /// The group that a heartbeat or a termination names, checked; clients that mean none may send an empty one.
 pub(crate) fn optional_group(group: Option<&v2::Resource>) -> Result<Option<GroupName>, Refusal> {
-    if is_blank(group) {
-        Ok(None)
-    } else {
-        group_name(group).map(Some)
-    }
+    if is_blank(group) { Ok(None) } else { group_name(group).map(Some) }
 }
 
 #[cfg(test)]
@@ -180,29 +159,20 @@ mod tests {
     use gantry_proto::wire::v2::{Publishing, Resource, Subscription, SubscriptionEntry, retry_policy::Strategy};
 
     fn resource(name: &str) -> Resource {
-        Resource {
-            resource_namespace: "ns".to_owned(),
-            name: name.to_owned(),
-        }
+        Resource { resource_namespace: "ns".to_owned(), name: name.to_owned() }
     }
 
     fn producer(topics: &[&str]) -> Settings {
         let topics = topics.iter().map(|name| resource(name)).collect();
         Settings {
             client_type: Some(ClientType::Producer as i32),
-            pub_sub: Some(PubSub::Publishing(Publishing {
-                topics,
-                ..Publishing::default()
-            })),
+            pub_sub: Some(PubSub::Publishing(Publishing { topics, ..Publishing::default() })),
             ..Settings::default()
         }
     }
 
     fn consumer(client_type: ClientType, group: &str, expression: v2::FilterExpression) -> Settings {
-        let entry = SubscriptionEntry {
-            topic: Some(resource("orders")),
-            expression: Some(expression),
-        };
+        let entry = SubscriptionEntry { topic: Some(resource("orders")), expression: Some(expression) };
         let subscription = Subscription {
             group: Some(resource(group)),
             subscriptions: vec![entry],
@@ -217,103 +187,58 @@ mod tests {
     }
 
     fn tag(expression: &str) -> v2::FilterExpression {
-        v2::FilterExpression {
-            r#type: FilterType::Tag as i32,
-            expression: expression.to_owned(),
-        }
+        v2::FilterExpression { r#type: FilterType::Tag as i32, expression: expression.to_owned() }
     }
 
     #[test]
     fn settings_that_nobody_could_serve_are_refused_with_the_right_code() {
-        let sql = |text: &str| v2::FilterExpression {
-            r#type: FilterType::Sql as i32,
-            expression: text.to_owned(),
-        };
+        let sql = |text: &str| v2::FilterExpression { r#type: FilterType::Sql as i32, expression: text.to_owned() };
         let mut odd_properties = producer(&["orders"]);
-        odd_properties
-            .client_properties
-            .insert("rocketmq.x".to_owned(), String::new());
+        odd_properties.client_properties.insert("rocketmq.x".to_owned(), String::new());
         let cases = [
             (Settings::default(), Code::BadRequest),
             (producer(&["bad.name"]), Code::IllegalTopic),
             (odd_properties, Code::InvalidClientProperties),
-            (
-                consumer(ClientType::PushConsumer, "", tag("*")),
-                Code::IllegalConsumerGroup,
-            ),
-            (
-                consumer(ClientType::PushConsumer, "g", tag("||")),
-                Code::IllegalFilterExpression,
-            ),
-            (
-                consumer(ClientType::SimpleConsumer, "g", sql(" ")),
-                Code::IllegalFilterExpression,
-            ),
+            (consumer(ClientType::PushConsumer, "", tag("*")), Code::IllegalConsumerGroup),
+            (consumer(ClientType::PushConsumer, "g", tag("||")), Code::IllegalFilterExpression),
+            (consumer(ClientType::SimpleConsumer, "g", sql(" ")), Code::IllegalFilterExpression),
             (consumer(ClientType::PullConsumer, "g", tag("*")), Code::NotImplemented),
-            (
-                consumer(ClientType::LitePushConsumer, "g", tag("*")),
-                Code::NotImplemented,
-            ),
+            (consumer(ClientType::LitePushConsumer, "g", tag("*")), Code::NotImplemented),
             (consumer(ClientType::Unspecified, "g", tag("*")), Code::BadRequest),
         ];
         for (settings, code) in cases {
-            assert_eq!(
-                client_kind(&settings).map_err(|refusal| refusal.code),
-                Err(code),
-                "{settings:?}"
-            );
+            assert_eq!(client_kind(&settings).map_err(|refusal| refusal.code), Err(code), "{settings:?}");
         }
         assert_eq!(client_kind(&producer(&[])).unwrap(), ClientKind::Producer);
         let push = client_kind(&consumer(ClientType::PushConsumer, "g", sql("a > 1"))).unwrap();
-        assert_eq!(
-            push,
-            ClientKind::Consumer {
-                group: GroupName::parse("g").unwrap(),
-                mode: ConsumeMode::Push
-            }
-        );
+        assert_eq!(push, ClientKind::Consumer { group: GroupName::parse("g").unwrap(), mode: ConsumeMode::Push });
     }
 
     #[test]
     fn a_producer_gets_an_exponential_backoff_and_a_body_size() {
         let settings = producer(&["orders"]);
         let reply = settings_reply(&settings, None, limits::LONG_POLLING_MAX);
-        let Some(PubSub::Publishing(publishing)) = reply.pub_sub else {
-            panic!("{reply:?}")
-        };
+        let Some(PubSub::Publishing(publishing)) = reply.pub_sub else { panic!("{reply:?}") };
         assert_eq!(publishing.topics, [resource("orders")], "echoed with its namespace");
         assert_eq!(publishing.max_body_size, 4 << 20);
         assert!(publishing.validate_message_type);
         let policy = reply.backoff_policy.unwrap();
         assert_eq!(policy.max_attempts, 3);
-        let Some(Strategy::ExponentialBackoff(backoff)) = policy.strategy else {
-            panic!("{policy:?}")
-        };
+        let Some(Strategy::ExponentialBackoff(backoff)) = policy.strategy else { panic!("{policy:?}") };
         assert_eq!(backoff.initial, Some(duration_to_wire(Duration::from_millis(10))));
         assert_eq!(backoff.max, Some(duration_to_wire(Duration::from_secs(1))));
         assert_eq!(backoff.multiplier, 2.0);
-        assert_eq!(
-            reply.metric,
-            Some(Metric {
-                on: false,
-                endpoints: None
-            })
-        );
+        assert_eq!(reply.metric, Some(Metric { on: false, endpoints: None }));
     }
 
     #[test]
     fn a_consumer_without_a_group_gets_the_defaults() {
         let settings = consumer(ClientType::PushConsumer, "g", tag("a"));
         let reply = settings_reply(&settings, None, limits::LONG_POLLING_MAX);
-        let Some(PubSub::Subscription(subscription)) = reply.pub_sub else {
-            panic!("{reply:?}")
-        };
+        let Some(PubSub::Subscription(subscription)) = reply.pub_sub else { panic!("{reply:?}") };
         assert_eq!(subscription.fifo, Some(false));
         assert_eq!(subscription.receive_batch_size, Some(32));
-        assert_eq!(
-            subscription.long_polling_timeout,
-            Some(duration_to_wire(Duration::from_secs(20)))
-        );
+        assert_eq!(subscription.long_polling_timeout, Some(duration_to_wire(Duration::from_secs(20))));
         assert_eq!(subscription.subscriptions.len(), 1);
         let policy = reply.backoff_policy.unwrap();
         assert_eq!(policy.max_attempts, 17);

@@ -18,10 +18,7 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Refusal {
-        Refusal {
-            code,
-            message: message.into(),
-        }
+        Refusal { code, message: message.into() }
     }
 
     /// What a later release will do.
@@ -34,10 +31,7 @@ impl Refusal {
     }
 
     pub(crate) fn group_not_found(name: &str) -> Refusal {
-        Refusal::new(
-            Code::ConsumerGroupNotFound,
-            format!("consumer group {name} does not exist"),
-        )
+        Refusal::new(Code::ConsumerGroupNotFound, format!("consumer group {name} does not exist"))
     }
 
     pub(crate) fn illegal_topic(error: &InvalidName) -> Refusal {
@@ -56,18 +50,12 @@ impl Refusal {
 
 /// Success. Without a text: nobody reads it, and every reply would pay for it.
 pub(crate) fn ok() -> v2::Status {
-    v2::Status {
-        code: Code::Ok as i32,
-        message: String::new(),
-    }
+    v2::Status { code: Code::Ok as i32, message: String::new() }
 }
 
 /// A payload status.
 pub(crate) fn status(code: Code, message: impl Into<String>) -> v2::Status {
-    v2::Status {
-        code: code as i32,
-        message: message.into(),
-    }
+    v2::Status { code: code as i32, message: message.into() }
 }
 
 impl From<StoreError> for Refusal {
@@ -177,26 +165,17 @@ mod tests {
             (busy().into(), Code::TooManyRequests),
             (StoreError::ShuttingDown.into(), Code::TooManyRequests),
             (StoreError::DiskFull(String::new()).into(), Code::InternalServerError),
-            (
-                StoreError::WritesStopped(String::new()).into(),
-                Code::InternalServerError,
-            ),
+            (StoreError::WritesStopped(String::new()).into(), Code::InternalServerError),
             (StoreError::Unreadable(String::new()).into(), Code::InternalServerError),
             (AppendError::UnknownQueue(TopicId(1)).into(), Code::TooManyRequests),
-            (
-                AppendError::TooLarge { bytes: 2, max: 1 }.into(),
-                Code::MessageBodyTooLarge,
-            ),
+            (AppendError::TooLarge { bytes: 2, max: 1 }.into(), Code::MessageBodyTooLarge),
             (AppendError::Store(busy()).into(), Code::TooManyRequests),
             (PopError::InflightFull { inflight: 1 }.into(), Code::TooManyRequests),
             (PopError::PollingFull { waiting: 1 }.into(), Code::TooManyRequests),
             (HandleError::Malformed.into(), Code::InvalidReceiptHandle),
             (HandleError::Expired.into(), Code::InvalidReceiptHandle),
             (HandleError::Store(busy()).into(), Code::TooManyRequests),
-            (
-                MetadataError::Unavailable(String::new()).into(),
-                Code::InternalServerError,
-            ),
+            (MetadataError::Unavailable(String::new()).into(), Code::InternalServerError),
             (MetadataError::Unknown(String::new()).into(), Code::ProxyTimeout),
             (MalformedMessage::TooLarge(1).into(), Code::MessagePropertiesTooLarge),
         ];

@@ -20,18 +20,13 @@ pub(crate) fn timestamp_millis(wire: &prost_types::Timestamp) -> Option<i64> {
     if !(0..1_000_000_000).contains(&wire.nanos) {
         return None;
     }
-    wire.seconds
-        .checked_mul(1000)?
-        .checked_add(i64::from(wire.nanos / 1_000_000))
+    wire.seconds.checked_mul(1000)?.checked_add(i64::from(wire.nanos / 1_000_000))
 }
 
 /// A timestamp for clients.
 pub(crate) fn timestamp_to_wire(time: Timestamp) -> prost_types::Timestamp {
     let millis = time.as_millis();
-    prost_types::Timestamp {
-        seconds: (millis / 1000) as i64,
-        nanos: (millis % 1000) as i32 * 1_000_000,
-    }
+    prost_types::Timestamp { seconds: (millis / 1000) as i64, nanos: (millis % 1000) as i32 * 1_000_000 }
 }
 
 #[cfg(test)]

@@ -14,27 +14,14 @@ use std::time::Duration;
 use tokio_stream::pending;
 
 async fn heartbeat(client: &mut Client, client_id: &str, group: Option<&str>) -> Code {
-    let request = HeartbeatRequest {
-        group: group.map(resource),
-        ..HeartbeatRequest::default()
-    };
-    let reply = client
-        .heartbeat(from_client(client_id, request))
-        .await
-        .unwrap()
-        .into_inner();
+    let request = HeartbeatRequest { group: group.map(resource), ..HeartbeatRequest::default() };
+    let reply = client.heartbeat(from_client(client_id, request)).await.unwrap().into_inner();
     code(reply.status.as_ref())
 }
 
 async fn goodbye(client: &mut Client, client_id: &str, group: Option<&str>) -> Code {
-    let request = NotifyClientTerminationRequest {
-        group: group.map(resource),
-    };
-    let reply = client
-        .notify_client_termination(from_client(client_id, request))
-        .await
-        .unwrap()
-        .into_inner();
+    let request = NotifyClientTerminationRequest { group: group.map(resource) };
+    let reply = client.notify_client_termination(from_client(client_id, request)).await.unwrap().into_inner();
     code(reply.status.as_ref())
 }
 
@@ -43,10 +30,7 @@ async fn a_stream_opens_before_its_client_says_anything() {
     let server = Server::start().await;
     let mut client = server.client().await;
     let opened = client.telemetry(from_client("rust", pending::<v2::TelemetryCommand>()));
-    tokio::time::timeout(Duration::from_secs(2), opened)
-        .await
-        .expect("headers at once")
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(2), opened).await.expect("headers at once").unwrap();
 }
 
 #[tokio::test]
@@ -62,10 +46,7 @@ async fn the_answer_to_settings_is_their_echo_with_the_servers_values() {
         ("producer", producer_settings("orders")),
         (
             "producer-without-topics",
-            Settings {
-                pub_sub: Some(PubSub::Publishing(v2::Publishing::default())),
-                ..Settings::default()
-            },
+            Settings { pub_sub: Some(PubSub::Publishing(v2::Publishing::default())), ..Settings::default() },
         ),
         ("push", consumer_settings(ClientType::PushConsumer, "group")),
         ("simple", simple),
@@ -80,10 +61,7 @@ async fn the_answer_to_settings_is_their_echo_with_the_servers_values() {
                 assert!(
                     matches!(policy.strategy, Some(Strategy::ExponentialBackoff(b)) if b.initial.is_some() && b.max.is_some())
                 );
-                assert_eq!(
-                    (publishing.max_body_size, publishing.validate_message_type),
-                    (4 << 20, true)
-                );
+                assert_eq!((publishing.max_body_size, publishing.validate_message_type), (4 << 20, true));
                 (publishing.max_body_size, publishing.validate_message_type) = (0, false);
             }
             PubSub::Subscription(subscription) => {
@@ -105,14 +83,9 @@ async fn every_settings_command_is_answered_and_the_first_answer_comes_twice() {
     let server = Server::start_with(|config, _| config.settings_resend_after = Duration::from_millis(100)).await;
     let mut client = server.client().await;
     let mut telemetry = connect(&mut client, "node", producer_settings("orders")).await;
-    assert!(
-        matches!(telemetry.settings().await.pub_sub, Some(PubSub::Publishing(_))),
-        "the second sending"
-    );
+    assert!(matches!(telemetry.settings().await.pub_sub, Some(PubSub::Publishing(_))), "the second sending");
     telemetry.tell(producer_settings("other")).await;
-    let Some(PubSub::Publishing(publishing)) = telemetry.settings().await.pub_sub else {
-        panic!("not an echo")
-    };
+    let Some(PubSub::Publishing(publishing)) = telemetry.settings().await.pub_sub else { panic!("not an echo") };
     assert_eq!(publishing.topics, [resource("other")]);
     let more = tokio::time::timeout(Duration::from_millis(300), telemetry.inbound.message()).await;
     assert!(more.is_err(), "only once per stream: {more:?}");
@@ -124,15 +97,9 @@ async fn settings_that_cannot_be_served_get_a_status_and_the_stream_ends_with_ok
     let mut client = server.client().await;
     for (settings, expected) in [
         (producer_settings("a b"), Code::IllegalTopic),
-        (
-            consumer_settings(ClientType::PushConsumer, ""),
-            Code::IllegalConsumerGroup,
-        ),
+        (consumer_settings(ClientType::PushConsumer, ""), Code::IllegalConsumerGroup),
         (Settings::default(), Code::BadRequest),
-        (
-            consumer_settings(ClientType::LitePushConsumer, "group"),
-            Code::NotImplemented,
-        ),
+        (consumer_settings(ClientType::LitePushConsumer, "group"), Code::NotImplemented),
     ] {
         let mut telemetry = Telemetry::open(&mut client, "c").await;
         telemetry.tell(settings).await;
@@ -149,17 +116,9 @@ async fn settings_that_cannot_be_served_get_a_status_and_the_stream_ends_with_ok
 #[tokio::test]
 async fn a_consumer_starts_without_a_controller() {
     let server = Server::start().await;
-    server
-        .metadata
-        .unavailable
-        .store(true, std::sync::atomic::Ordering::Relaxed);
+    server.metadata.unavailable.store(true, std::sync::atomic::Ordering::Relaxed);
     let mut client = server.client().await;
-    connect(
-        &mut client,
-        "push",
-        consumer_settings(ClientType::PushConsumer, "group"),
-    )
-    .await;
+    connect(&mut client, "push", consumer_settings(ClientType::PushConsumer, "group")).await;
 }
 
 #[tokio::test]
@@ -172,38 +131,20 @@ async fn a_session_outlives_its_stream() {
     drop(telemetry);
     assert_eq!(heartbeat(&mut client, "rust", None).await, Code::Ok);
     query_route(&mut client, "orders").await;
-    assert_eq!(
-        code(send(&mut client, vec![message("orders", "id")]).await.status.as_ref()),
-        Code::Ok
-    );
+    assert_eq!(code(send(&mut client, vec![message("orders", "id")]).await.status.as_ref()), Code::Ok);
 }
 
 #[tokio::test]
 async fn heartbeats_of_unknown_clients_ask_for_settings_and_headerless_ones_do_no_harm() {
     let server = Server::start().await;
     let mut client = server.client().await;
-    assert_eq!(
-        heartbeat(&mut client, "stranger", Some("group")).await,
-        Code::UnrecognizedClientType
-    );
-    let reply = client
-        .heartbeat(HeartbeatRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    assert_eq!(heartbeat(&mut client, "stranger", Some("group")).await, Code::UnrecognizedClientType);
+    let reply = client.heartbeat(HeartbeatRequest::default()).await.unwrap().into_inner();
     assert_eq!(code(reply.status.as_ref()), Code::ClientIdRequired);
-    let _push = connect(
-        &mut client,
-        "push",
-        consumer_settings(ClientType::PushConsumer, "group"),
-    )
-    .await;
-    for (group, expected) in [
-        (None, Code::Ok),
-        (Some(""), Code::Ok),
-        (Some("group"), Code::Ok),
-        (Some("a b"), Code::IllegalConsumerGroup),
-    ] {
+    let _push = connect(&mut client, "push", consumer_settings(ClientType::PushConsumer, "group")).await;
+    for (group, expected) in
+        [(None, Code::Ok), (Some(""), Code::Ok), (Some("group"), Code::Ok), (Some("a b"), Code::IllegalConsumerGroup)]
+    {
         assert_eq!(heartbeat(&mut client, "push", group).await, expected, "{group:?}");
     }
 }
@@ -214,12 +155,7 @@ async fn a_goodbye_ends_the_session_and_releases_what_the_client_holds() {
     let mut client = server.client().await;
     query_route(&mut client, "orders").await;
     assert_eq!(goodbye(&mut client, "push", None).await, Code::UnrecognizedClientType);
-    let _push = connect(
-        &mut client,
-        "push",
-        consumer_settings(ClientType::PushConsumer, "group"),
-    )
-    .await;
+    let _push = connect(&mut client, "push", consumer_settings(ClientType::PushConsumer, "group")).await;
     let request = v2::ReceiveMessageRequest {
         auto_renew: true,
         invisible_duration: None,
@@ -231,15 +167,8 @@ async fn a_goodbye_ends_the_session_and_releases_what_the_client_holds() {
         async move { receive(&mut client, from_client("push", request)).await }
     });
     eventually("the receive is parked", || server.store.seen().parked == 1).await;
-    assert_eq!(
-        goodbye(&mut client, "push", Some("a b")).await,
-        Code::IllegalConsumerGroup
-    );
-    assert_eq!(
-        heartbeat(&mut client, "push", None).await,
-        Code::Ok,
-        "a bad goodbye changes nothing"
-    );
+    assert_eq!(goodbye(&mut client, "push", Some("a b")).await, Code::IllegalConsumerGroup);
+    assert_eq!(heartbeat(&mut client, "push", None).await, Code::Ok, "a bad goodbye changes nothing");
     assert_eq!(goodbye(&mut client, "push", Some("group")).await, Code::Ok);
     assert_eq!(parked.await.unwrap().code(), Code::MessageNotFound, "its receives end");
     assert_eq!(heartbeat(&mut client, "push", None).await, Code::UnrecognizedClientType);
@@ -261,34 +190,15 @@ async fn leases_are_renewed_while_a_client_lives_and_released_when_it_is_silent(
     .await;
     let mut client = server.client().await;
     query_route(&mut client, "orders").await;
-    let _push = connect(
-        &mut client,
-        "push",
-        consumer_settings(ClientType::PushConsumer, "group"),
-    )
-    .await;
-    let _simple = connect(
-        &mut client,
-        "simple",
-        consumer_settings(ClientType::SimpleConsumer, "group"),
-    )
-    .await;
-    let renewing = v2::ReceiveMessageRequest {
-        auto_renew: true,
-        ..receive_request("orders", "group")
-    };
+    let _push = connect(&mut client, "push", consumer_settings(ClientType::PushConsumer, "group")).await;
+    let _simple = connect(&mut client, "simple", consumer_settings(ClientType::SimpleConsumer, "group")).await;
+    let renewing = v2::ReceiveMessageRequest { auto_renew: true, ..receive_request("orders", "group") };
     receive(&mut client, from_client("push", renewing)).await;
     receive(&mut client, from_client("simple", receive_request("orders", "group"))).await;
     let owner = ClientHash::of("push");
     eventually("renewals", || server.store.seen().renewals.len() >= 3).await;
-    assert!(
-        server.store.seen().renewals.iter().all(|owners| *owners == [owner]),
-        "simple consumers renew nothing"
-    );
-    eventually("the release", || {
-        server.store.seen().releases == [(owner, limits::ABANDONED_VISIBLE_AFTER)]
-    })
-    .await;
+    assert!(server.store.seen().renewals.iter().all(|owners| *owners == [owner]), "simple consumers renew nothing");
+    eventually("the release", || server.store.seen().releases == [(owner, limits::ABANDONED_VISIBLE_AFTER)]).await;
     let renewals = server.store.seen().renewals.len();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(server.store.seen().renewals.len(), renewals);
@@ -301,16 +211,9 @@ async fn a_push_consumer_may_receive_before_its_settings_arrive() {
     let mut client = server.client().await;
     query_route(&mut client, "orders").await;
     send(&mut client, vec![message("orders", "id")]).await;
-    let request = v2::ReceiveMessageRequest {
-        auto_renew: true,
-        ..receive_request("orders", "group")
-    };
+    let request = v2::ReceiveMessageRequest { auto_renew: true, ..receive_request("orders", "group") };
     assert_eq!(receive(&mut client, from_client("python", request)).await.shape, "smt");
-    assert_eq!(
-        heartbeat(&mut client, "python", None).await,
-        Code::UnrecognizedClientType,
-        "settings are still wanted"
-    );
+    assert_eq!(heartbeat(&mut client, "python", None).await, Code::UnrecognizedClientType, "settings are still wanted");
 }
 
 #[tokio::test]
@@ -318,10 +221,7 @@ async fn names_keep_their_namespace_in_the_echo() {
     let server = Server::start().await;
     let mut client = server.client().await;
     let mut settings = producer_settings("orders");
-    let namespaced = Resource {
-        resource_namespace: "ns".to_owned(),
-        name: "orders".to_owned(),
-    };
+    let namespaced = Resource { resource_namespace: "ns".to_owned(), name: "orders".to_owned() };
     if let Some(PubSub::Publishing(publishing)) = &mut settings.pub_sub {
         publishing.topics = vec![namespaced.clone()];
     }
@@ -329,8 +229,6 @@ async fn names_keep_their_namespace_in_the_echo() {
     telemetry.tell(settings).await;
     let reply = telemetry.settings().await;
     assert_eq!(reply.access_point, Some(endpoints("mq", 80)));
-    let Some(PubSub::Publishing(publishing)) = reply.pub_sub else {
-        panic!("not an echo")
-    };
+    let Some(PubSub::Publishing(publishing)) = reply.pub_sub else { panic!("not an echo") };
     assert_eq!(publishing.topics, [namespaced]);
 }

@@ -34,10 +34,7 @@ fn seconds(seconds: i64) -> Option<prost_types::Duration> {
 async fn an_answer_is_status_messages_time_and_every_field_is_there() {
     let (server, mut client) = server_with_messages(2).await;
     let mut request = receive_request("orders", "group");
-    let named = Resource {
-        resource_namespace: "ns".to_owned(),
-        name: "orders".to_owned(),
-    };
+    let named = Resource { resource_namespace: "ns".to_owned(), name: "orders".to_owned() };
     request.message_queue.as_mut().unwrap().topic = Some(named.clone());
     let received = receive(&mut client, from_client("c", request)).await;
     assert_eq!((received.shape.as_str(), received.code()), ("smmt", Code::Ok));
@@ -48,24 +45,12 @@ async fn an_answer_is_status_messages_time_and_every_field_is_there() {
     assert_eq!(properties.message_id, "id-0");
     let digest = properties.body_digest.as_ref().unwrap();
     // printf 'body of id-0' | md5sum
-    assert_eq!(
-        (digest.r#type(), digest.checksum.as_str()),
-        (DigestType::Md5, "DB4DEA20C1A6A8EE0F16FE69D5475A0E")
-    );
+    assert_eq!((digest.r#type(), digest.checksum.as_str()), (DigestType::Md5, "DB4DEA20C1A6A8EE0F16FE69D5475A0E"));
     assert_eq!(properties.body_encoding(), Encoding::Identity);
     assert_eq!(properties.message_type(), v2::MessageType::Normal);
     assert_eq!(properties.born_host, "producer");
-    assert_eq!(
-        properties.born_timestamp,
-        Some(prost_types::Timestamp {
-            seconds: 1,
-            nanos: 2_000_000
-        })
-    );
-    let stored_at = prost_types::Timestamp {
-        seconds: 1_700_000_000,
-        nanos: 123_000_000,
-    };
+    assert_eq!(properties.born_timestamp, Some(prost_types::Timestamp { seconds: 1, nanos: 2_000_000 }));
+    let stored_at = prost_types::Timestamp { seconds: 1_700_000_000, nanos: 123_000_000 };
     assert_eq!(properties.store_timestamp, Some(stored_at));
     assert_eq!(properties.store_host, server.address.to_string());
     assert_eq!(properties.delivery_attempt, Some(1));
@@ -78,71 +63,31 @@ async fn an_answer_is_status_messages_time_and_every_field_is_there() {
 async fn nothing_is_a_status_and_a_time() {
     let (_server, mut client) = server_with_messages(0).await;
     let received = pop(&mut client).await;
-    assert_eq!(
-        (received.shape.as_str(), received.code()),
-        ("st", Code::MessageNotFound)
-    );
+    assert_eq!((received.shape.as_str(), received.code()), ("st", Code::MessageNotFound));
 }
 
 #[tokio::test]
 async fn mistakes_are_a_status_and_a_time() {
     let (_server, mut client) = server_with_messages(1).await;
-    let sql = v2::FilterExpression {
-        r#type: FilterType::Sql as i32,
-        expression: "a > 1".to_owned(),
-    };
-    let no_tag = v2::FilterExpression {
-        r#type: FilterType::Tag as i32,
-        expression: "||".to_owned(),
-    };
+    let sql = v2::FilterExpression { r#type: FilterType::Sql as i32, expression: "a > 1".to_owned() };
+    let no_tag = v2::FilterExpression { r#type: FilterType::Tag as i32, expression: "||".to_owned() };
     let base = || receive_request("orders", "group");
     let cases = [
         (receive_request("a b", "group"), Code::IllegalTopic),
         (receive_request("orders", " "), Code::IllegalConsumerGroup),
         (receive_request("nowhere", "group"), Code::TopicNotFound),
+        (v2::ReceiveMessageRequest { invisible_duration: None, ..base() }, Code::IllegalInvisibleTime),
+        (v2::ReceiveMessageRequest { invisible_duration: seconds(0), ..base() }, Code::IllegalInvisibleTime),
         (
-            v2::ReceiveMessageRequest {
-                invisible_duration: None,
-                ..base()
-            },
+            v2::ReceiveMessageRequest { invisible_duration: seconds(12 * 3600 + 1), ..base() },
             Code::IllegalInvisibleTime,
         ),
-        (
-            v2::ReceiveMessageRequest {
-                invisible_duration: seconds(0),
-                ..base()
-            },
-            Code::IllegalInvisibleTime,
-        ),
-        (
-            v2::ReceiveMessageRequest {
-                invisible_duration: seconds(12 * 3600 + 1),
-                ..base()
-            },
-            Code::IllegalInvisibleTime,
-        ),
-        (
-            v2::ReceiveMessageRequest {
-                filter_expression: Some(no_tag),
-                ..base()
-            },
-            Code::IllegalFilterExpression,
-        ),
-        (
-            v2::ReceiveMessageRequest {
-                filter_expression: Some(sql),
-                ..base()
-            },
-            Code::NotImplemented,
-        ),
+        (v2::ReceiveMessageRequest { filter_expression: Some(no_tag), ..base() }, Code::IllegalFilterExpression),
+        (v2::ReceiveMessageRequest { filter_expression: Some(sql), ..base() }, Code::NotImplemented),
     ];
     for (request, expected) in cases {
         let received = receive(&mut client, from_client("c", request.clone())).await;
-        assert_eq!(
-            (received.shape.as_str(), received.code()),
-            ("st", expected),
-            "{request:?}"
-        );
+        assert_eq!((received.shape.as_str(), received.code()), ("st", expected), "{request:?}");
     }
     let strict = Server::start_with(|config, _| config.auto_create_groups = false).await;
     let mut client = strict.client().await;
@@ -153,18 +98,12 @@ async fn mistakes_are_a_status_and_a_time() {
 #[tokio::test]
 async fn what_the_store_is_asked_follows_from_request_settings_and_deadline() {
     let (server, mut client) = server_with_messages(0).await;
-    let tags = v2::FilterExpression {
-        r#type: FilterType::Tag as i32,
-        expression: "a||b".to_owned(),
-    };
+    let tags = v2::FilterExpression { r#type: FilterType::Tag as i32, expression: "a||b".to_owned() };
     let simple = v2::ReceiveMessageRequest {
         batch_size: 500,
         invisible_duration: seconds(60),
         filter_expression: Some(tags),
-        long_polling_timeout: Some(prost_types::Duration {
-            seconds: 0,
-            nanos: 50_000_000,
-        }),
+        long_polling_timeout: Some(prost_types::Duration { seconds: 0, nanos: 50_000_000 }),
         ..receive_request("orders", "group")
     };
     receive(&mut client, from_client("c", simple)).await;
@@ -196,16 +135,10 @@ async fn the_settings_tell_the_wait_that_a_request_leaves_out() {
     let (server, mut client) = server_with_messages(0).await;
     let mut settings = consumer_settings(ClientType::SimpleConsumer, "group");
     if let Some(v2::settings::PubSub::Subscription(subscription)) = &mut settings.pub_sub {
-        subscription.long_polling_timeout = Some(prost_types::Duration {
-            seconds: 0,
-            nanos: 70_000_000,
-        });
+        subscription.long_polling_timeout = Some(prost_types::Duration { seconds: 0, nanos: 70_000_000 });
     }
     let _telemetry = connect(&mut client, "go", settings).await;
-    let request = v2::ReceiveMessageRequest {
-        long_polling_timeout: None,
-        ..receive_request("orders", "group")
-    };
+    let request = v2::ReceiveMessageRequest { long_polling_timeout: None, ..receive_request("orders", "group") };
     receive(&mut client, from_client("go", request)).await;
     assert_eq!(server.store.seen().pops[0].wait, Duration::from_millis(70));
 }
@@ -213,10 +146,7 @@ async fn the_settings_tell_the_wait_that_a_request_leaves_out() {
 #[tokio::test]
 async fn a_parked_receive_is_woken_by_an_arrival_and_answers_before_its_deadline() {
     let (_server, mut client) = server_with_messages(0).await;
-    let request = v2::ReceiveMessageRequest {
-        long_polling_timeout: seconds(10),
-        ..receive_request("orders", "group")
-    };
+    let request = v2::ReceiveMessageRequest { long_polling_timeout: seconds(10), ..receive_request("orders", "group") };
     let parked = tokio::spawn({
         let (mut client, request) = (client.clone(), request.clone());
         async move { receive(&mut client, from_client("c", request)).await }
@@ -227,10 +157,7 @@ async fn a_parked_receive_is_woken_by_an_arrival_and_answers_before_its_deadline
 
     // Rust's client: deadline and waiting time are the same.
     let started = Instant::now();
-    let request = v2::ReceiveMessageRequest {
-        long_polling_timeout: seconds(1),
-        ..request
-    };
+    let request = v2::ReceiveMessageRequest { long_polling_timeout: seconds(1), ..request };
     let mut request = from_client("c", request);
     request.set_timeout(Duration::from_secs(1));
     assert_eq!(receive(&mut client, request).await.code(), Code::MessageNotFound);
@@ -240,10 +167,7 @@ async fn a_parked_receive_is_woken_by_an_arrival_and_answers_before_its_deadline
 #[tokio::test]
 async fn a_client_that_cancels_while_it_waits_takes_nothing() {
     let (server, mut client) = server_with_messages(0).await;
-    let request = v2::ReceiveMessageRequest {
-        long_polling_timeout: seconds(10),
-        ..receive_request("orders", "group")
-    };
+    let request = v2::ReceiveMessageRequest { long_polling_timeout: seconds(10), ..receive_request("orders", "group") };
     let parked = tokio::spawn({
         let mut client = client.clone();
         async move { receive(&mut client, from_client("c", request)).await }
@@ -271,18 +195,8 @@ async fn messages_that_the_transport_did_not_take_come_back_at_once_and_uncounte
     assert!(status.is_some());
     drop(stream);
     drop(leaver);
-    eventually("unsent messages are given back", || {
-        server.store.seen().changes.len() >= 4
-    })
-    .await;
-    assert!(
-        server
-            .store
-            .seen()
-            .changes
-            .iter()
-            .all(|change| *change == (Duration::ZERO, true))
-    );
+    eventually("unsent messages are given back", || server.store.seen().changes.len() >= 4).await;
+    assert!(server.store.seen().changes.iter().all(|change| *change == (Duration::ZERO, true)));
     let again = pop(&mut client).await;
     assert!(again.messages.len() >= 4, "{}", again.shape);
     for message in &again.messages {
@@ -294,10 +208,7 @@ async fn messages_that_the_transport_did_not_take_come_back_at_once_and_uncounte
 async fn a_damaged_message_does_not_spoil_the_others() {
     let (server, mut client) = server_with_messages(1).await;
     let topic = server.metadata.view.topic("orders").unwrap();
-    let damaged = StoredMessage {
-        head: bytes::Bytes::from_static(b"?"),
-        body: bytes::Bytes::from_static(b"?"),
-    };
+    let damaged = StoredMessage { head: bytes::Bytes::from_static(b"?"), body: bytes::Bytes::from_static(b"?") };
     server.store.put(topic.id, 0, damaged);
     send(&mut client, vec![message("orders", "after")]).await;
     let received = pop(&mut client).await;
@@ -319,11 +230,7 @@ async fn acknowledgements_are_answered_one_by_one() {
             topic: Some(resource(topic)),
             entries: handles.iter().map(entry).collect(),
         };
-        let reply = client
-            .ack_message(from_client("c", request))
-            .await
-            .unwrap()
-            .into_inner();
+        let reply = client.ack_message(from_client("c", request)).await.unwrap().into_inner();
         let entries: Vec<_> = reply
             .entries
             .iter()
@@ -337,21 +244,10 @@ async fn acknowledgements_are_answered_one_by_one() {
     use Code::{InvalidReceiptHandle, MultipleResults, Ok};
     let (top, entries) = ack(&mut client, "orders", &[&handles[0], "nonsense"]).await;
     assert_eq!(top, MultipleResults);
-    assert_eq!(
-        entries,
-        [(handles[0].clone(), Ok), ("nonsense".to_owned(), InvalidReceiptHandle)]
-    );
+    assert_eq!(entries, [(handles[0].clone(), Ok), ("nonsense".to_owned(), InvalidReceiptHandle)]);
     assert_eq!(ack(&mut client, "orders", &[&handles[1]]).await.0, Ok);
-    assert_eq!(
-        ack(&mut client, "orders", &[&handles[1]]).await.0,
-        InvalidReceiptHandle,
-        "its delivery is over"
-    );
-    assert_eq!(
-        ack(&mut client, "deleted", &["handle-1"]).await.0,
-        InvalidReceiptHandle,
-        "will never be valid again"
-    );
+    assert_eq!(ack(&mut client, "orders", &[&handles[1]]).await.0, InvalidReceiptHandle, "its delivery is over");
+    assert_eq!(ack(&mut client, "deleted", &["handle-1"]).await.0, InvalidReceiptHandle, "will never be valid again");
     assert_eq!(ack(&mut client, "orders", &[]).await.0, Code::BadRequest);
 }
 
@@ -367,11 +263,7 @@ async fn a_changed_invisible_duration_has_a_new_handle_and_a_failure_keeps_the_o
             invisible_duration: duration,
             ..ChangeInvisibleDurationRequest::default()
         };
-        let reply = client
-            .change_invisible_duration(from_client("c", request))
-            .await
-            .unwrap()
-            .into_inner();
+        let reply = client.change_invisible_duration(from_client("c", request)).await.unwrap().into_inner();
         (code(reply.status.as_ref()), reply.receipt_handle)
     };
     let old = |handle: &str, code| (code, handle.to_owned());
@@ -387,20 +279,10 @@ async fn a_changed_invisible_duration_has_a_new_handle_and_a_failure_keeps_the_o
     let (status, new) = change(&mut client, "orders", &handle, seconds(60)).await;
     assert_eq!(status, Code::Ok);
     assert_ne!(new, handle);
-    assert_eq!(
-        change(&mut client, "orders", &handle, seconds(60)).await,
-        old(&handle, Code::InvalidReceiptHandle)
-    );
-    assert_eq!(
-        change(&mut client, "orders", &new, seconds(0)).await.0,
-        Code::Ok,
-        "zero: visible now"
-    );
+    assert_eq!(change(&mut client, "orders", &handle, seconds(60)).await, old(&handle, Code::InvalidReceiptHandle));
+    assert_eq!(change(&mut client, "orders", &new, seconds(0)).await.0, Code::Ok, "zero: visible now");
     let again = pop(&mut client).await;
-    assert_eq!(
-        again.messages[0].system_properties.as_ref().unwrap().delivery_attempt,
-        Some(2)
-    );
+    assert_eq!(again.messages[0].system_properties.as_ref().unwrap().delivery_attempt, Some(2));
 }
 
 #[tokio::test]
@@ -414,10 +296,7 @@ async fn a_consumer_can_give_up_on_a_message() {
             receipt_handle: handle.to_owned(),
             ..v2::ForwardMessageToDeadLetterQueueRequest::default()
         };
-        let reply = client
-            .forward_message_to_dead_letter_queue(from_client("c", request))
-            .await
-            .unwrap();
+        let reply = client.forward_message_to_dead_letter_queue(from_client("c", request)).await.unwrap();
         code(reply.into_inner().status.as_ref())
     };
     assert_eq!(forward(&mut client, &handle).await, Code::Ok);

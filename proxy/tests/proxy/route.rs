@@ -75,10 +75,7 @@ async fn an_absent_controller_is_an_error_for_new_topics_only() {
     query_route(&mut client, "old").await;
     server.metadata.unavailable.store(true, Ordering::Relaxed);
     assert_eq!(code(query_route(&mut client, "old").await.status.as_ref()), Code::Ok);
-    assert_eq!(
-        code(query_route(&mut client, "new").await.status.as_ref()),
-        Code::InternalServerError
-    );
+    assert_eq!(code(query_route(&mut client, "new").await.status.as_ref()), Code::InternalServerError);
 }
 
 #[tokio::test]
@@ -89,28 +86,13 @@ async fn endpoints_are_the_advertised_or_the_asked_or_those_of_the_connection() 
     .await;
     let server = Server::start().await;
     let told = async |server: &Server, asked: Option<Endpoints>| {
-        let request = QueryRouteRequest {
-            topic: Some(resource("orders")),
-            endpoints: asked,
-        };
-        let answer = server
-            .client()
-            .await
-            .query_route(from_client("c", request))
-            .await
-            .unwrap()
-            .into_inner();
+        let request = QueryRouteRequest { topic: Some(resource("orders")), endpoints: asked };
+        let answer = server.client().await.query_route(from_client("c", request)).await.unwrap().into_inner();
         answer.message_queues[0].broker.clone().unwrap().endpoints.unwrap()
     };
-    assert_eq!(
-        told(&advertised, Some(endpoints("mq", 1))).await,
-        endpoints("mq.example.org", 9000)
-    );
+    assert_eq!(told(&advertised, Some(endpoints("mq", 1))).await, endpoints("mq.example.org", 9000));
     assert_eq!(told(&server, Some(endpoints("mq", 1))).await, endpoints("mq", 1));
-    let unspecified = Endpoints {
-        scheme: 0,
-        ..endpoints("10.0.0.7", 1)
-    };
+    let unspecified = Endpoints { scheme: 0, ..endpoints("10.0.0.7", 1) };
     assert_eq!(told(&server, Some(unspecified)).await.scheme(), AddressScheme::IPv4);
     for nothing in [None, Some(Endpoints::default())] {
         let told = told(&server, nothing).await;
@@ -123,34 +105,18 @@ async fn endpoints_are_the_advertised_or_the_asked_or_those_of_the_connection() 
 #[tokio::test]
 async fn unordered_groups_are_assigned_any_queue_and_ordered_ones_each() {
     let server = Server::start().await;
-    let topic = Resource {
-        resource_namespace: "ns".to_owned(),
-        name: "orders".to_owned(),
-    };
+    let topic = Resource { resource_namespace: "ns".to_owned(), name: "orders".to_owned() };
     let ask = async |topic: &str, group: &str| {
         let request = QueryAssignmentRequest {
-            topic: Some(Resource {
-                resource_namespace: "ns".to_owned(),
-                name: topic.to_owned(),
-            }),
+            topic: Some(Resource { resource_namespace: "ns".to_owned(), name: topic.to_owned() }),
             group: Some(resource(group)),
             endpoints: Some(endpoints("mq", 80)),
         };
-        server
-            .client()
-            .await
-            .query_assignment(from_client("c", request))
-            .await
-            .unwrap()
-            .into_inner()
+        server.client().await.query_assignment(from_client("c", request)).await.unwrap().into_inner()
     };
     let any = ask("orders", "group").await;
     assert_eq!(code(any.status.as_ref()), Code::Ok);
-    let queues: Vec<_> = any
-        .assignments
-        .into_iter()
-        .filter_map(|assignment| assignment.message_queue)
-        .collect();
+    let queues: Vec<_> = any.assignments.into_iter().filter_map(|assignment| assignment.message_queue).collect();
     assert_eq!(queues.len(), 1);
     assert_eq!(queues[0].id, -1);
     assert_eq!(queues[0].topic, Some(topic));
@@ -163,16 +129,9 @@ async fn unordered_groups_are_assigned_any_queue_and_ordered_ones_each() {
     let change = gantry_proto::model::MetadataChange::GroupUpsert(std::sync::Arc::new(fifo));
     server.metadata.view.apply(server.metadata.view.version(), &[change]);
     let each = ask("orders", "group").await;
-    let ids: Vec<_> = each
-        .assignments
-        .iter()
-        .map(|a| a.message_queue.as_ref().unwrap().id)
-        .collect();
+    let ids: Vec<_> = each.assignments.iter().map(|a| a.message_queue.as_ref().unwrap().id).collect();
     assert_eq!(ids, [0, 1, 2, 3, 4, 5, 6, 7]);
 
     assert_eq!(code(ask("a.b", "group").await.status.as_ref()), Code::IllegalTopic);
-    assert_eq!(
-        code(ask("orders", "CID_RMQ_SYS_x").await.status.as_ref()),
-        Code::IllegalConsumerGroup
-    );
+    assert_eq!(code(ask("orders", "CID_RMQ_SYS_x").await.status.as_ref()), Code::IllegalConsumerGroup);
 }

@@ -14,18 +14,11 @@ async fn each_message_of_a_batch_has_its_entry_in_request_order() {
     query_route(&mut client, "orders").await;
     let reply = send(&mut client, vec![message("orders", "aB-1"), message("orders", "Ab-1")]).await;
     assert_eq!(code(reply.status.as_ref()), Code::Ok);
-    let entries: Vec<_> = reply
-        .entries
-        .iter()
-        .map(|e| (e.message_id.as_str(), e.offset, code(e.status.as_ref())))
-        .collect();
+    let entries: Vec<_> =
+        reply.entries.iter().map(|e| (e.message_id.as_str(), e.offset, code(e.status.as_ref()))).collect();
     assert_eq!(entries, [("aB-1", 0, Code::Ok), ("Ab-1", 1, Code::Ok)]);
     let topic = server.metadata.view.topic("orders").unwrap();
-    assert_eq!(
-        server.store.queue_lengths(topic.id),
-        [(0, 2)],
-        "one append to one queue"
-    );
+    assert_eq!(server.store.queue_lengths(topic.id), [(0, 2)], "one append to one queue");
 }
 
 #[tokio::test]
@@ -54,16 +47,9 @@ async fn what_consumers_need_is_stored_and_what_clients_may_not_set_is_not() {
     let stored = &server.store.stored(topic.id)[0];
     let head = stored.parse_head().unwrap();
     let fixed = SystemProperties::decode(head.system_properties).unwrap();
-    assert!(
-        fixed.born_host.starts_with("127.0.0.1:"),
-        "the address stands in: {}",
-        fixed.born_host
-    );
+    assert!(fixed.born_host.starts_with("127.0.0.1:"), "the address stands in: {}", fixed.born_host);
     assert_eq!(fixed.message_type(), MessageType::Normal);
-    assert_eq!(
-        (fixed.receipt_handle, fixed.delivery_attempt, fixed.queue_id),
-        (None, None, 0)
-    );
+    assert_eq!((fixed.receipt_handle, fixed.delivery_attempt, fixed.queue_id), (None, None, 0));
 }
 
 #[tokio::test]
@@ -81,31 +67,17 @@ async fn refusals_have_their_codes_and_nothing_is_stored() {
     let delay: fn(&mut v2::Message) =
         |m| m.system_properties.as_mut().unwrap().delivery_timestamp = Some(prost_types::Timestamp::default());
     let in_namespace = |m: &mut v2::Message| {
-        m.topic = Some(Resource {
-            resource_namespace: "other".to_owned(),
-            name: "orders".to_owned(),
-        });
+        m.topic = Some(Resource { resource_namespace: "other".to_owned(), name: "orders".to_owned() });
     };
     let cases: Vec<(&str, Vec<v2::Message>, Code)> = vec![
         ("no message", vec![], Code::MessageCorrupted),
         ("illegal topic", with("a b", |_| {}), Code::IllegalTopic),
         ("unknown topic", with("nowhere", |_| {}), Code::TopicNotFound),
-        (
-            "a mistake in a message to an unknown topic",
-            with("nowhere", |m| m.body.clear()),
-            Code::MessageBodyEmpty,
-        ),
-        (
-            "no system properties",
-            with("orders", |m| m.system_properties = None),
-            Code::IllegalMessageId,
-        ),
+        ("a mistake in a message to an unknown topic", with("nowhere", |m| m.body.clear()), Code::MessageBodyEmpty),
+        ("no system properties", with("orders", |m| m.system_properties = None), Code::IllegalMessageId),
         (
             "two namespaces",
-            with("orders", |_| {})
-                .into_iter()
-                .chain(with("orders", in_namespace))
-                .collect(),
+            with("orders", |_| {}).into_iter().chain(with("orders", in_namespace)).collect(),
             Code::MessageCorrupted,
         ),
         (
@@ -113,11 +85,7 @@ async fn refusals_have_their_codes_and_nothing_is_stored() {
             with("orders", |_| {}).into_iter().chain(with("orders", fifo)).collect(),
             Code::MessagePropertyConflictWithType,
         ),
-        (
-            "fifo to normal",
-            with("orders", fifo),
-            Code::MessagePropertyConflictWithType,
-        ),
+        ("fifo to normal", with("orders", fifo), Code::MessagePropertyConflictWithType),
         ("fifo to mixed", with("mixed", fifo), Code::NotImplemented),
         ("delay to mixed", with("mixed", delay), Code::NotImplemented),
     ];
@@ -170,27 +138,13 @@ async fn sends_over_the_byte_budget_are_refused_quickly() {
 async fn calls_without_a_client_id_are_told_so_in_the_answer() {
     let server = Server::start().await;
     let mut client = server.client().await;
-    let route = client
-        .query_route(v2::QueryRouteRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    let route = client.query_route(v2::QueryRouteRequest::default()).await.unwrap().into_inner();
     assert_eq!(code(route.status.as_ref()), Code::ClientIdRequired);
-    let sent = client
-        .send_message(v2::SendMessageRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    let sent = client.send_message(v2::SendMessageRequest::default()).await.unwrap().into_inner();
     assert_eq!(code(sent.status.as_ref()), Code::ClientIdRequired);
-    let mut stream = client
-        .receive_message(v2::ReceiveMessageRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    let mut stream = client.receive_message(v2::ReceiveMessageRequest::default()).await.unwrap().into_inner();
     let only = stream.message().await.unwrap().unwrap().content;
-    let Some(v2::receive_message_response::Content::Status(status)) = only else {
-        panic!("{only:?}")
-    };
+    let Some(v2::receive_message_response::Content::Status(status)) = only else { panic!("{only:?}") };
     assert_eq!(status.code(), Code::ClientIdRequired);
     assert_eq!(stream.message().await.unwrap(), None, "one element and the end");
 }
@@ -201,11 +155,7 @@ async fn every_other_answer_has_a_status_and_later_rpcs_say_so() {
     let mut client = server.client().await;
     macro_rules! status_of {
         ($rpc:ident, $request:ident) => {{
-            let reply = client
-                .$rpc(from_client("c", v2::$request::default()))
-                .await
-                .unwrap()
-                .into_inner();
+            let reply = client.$rpc(from_client("c", v2::$request::default())).await.unwrap().into_inner();
             code(reply.status.as_ref())
         }};
     }
@@ -214,38 +164,20 @@ async fn every_other_answer_has_a_status_and_later_rpcs_say_so() {
     assert_eq!(status_of!(update_offset, UpdateOffsetRequest), Code::NotImplemented);
     assert_eq!(status_of!(get_offset, GetOffsetRequest), Code::NotImplemented);
     assert_eq!(status_of!(query_offset, QueryOffsetRequest), Code::NotImplemented);
-    assert_eq!(
-        status_of!(sync_lite_subscription, SyncLiteSubscriptionRequest),
-        Code::NotImplemented
-    );
+    assert_eq!(status_of!(sync_lite_subscription, SyncLiteSubscriptionRequest), Code::NotImplemented);
     assert_eq!(status_of!(query_assignment, QueryAssignmentRequest), Code::IllegalTopic);
     assert_eq!(status_of!(ack_message, AckMessageRequest), Code::IllegalTopic);
-    assert_eq!(
-        status_of!(change_invisible_duration, ChangeInvisibleDurationRequest),
-        Code::IllegalTopic
-    );
-    let forward = status_of!(
-        forward_message_to_dead_letter_queue,
-        ForwardMessageToDeadLetterQueueRequest
-    );
+    assert_eq!(status_of!(change_invisible_duration, ChangeInvisibleDurationRequest), Code::IllegalTopic);
+    let forward = status_of!(forward_message_to_dead_letter_queue, ForwardMessageToDeadLetterQueueRequest);
     assert_eq!(forward, Code::IllegalTopic);
     pull_is_not_implemented(&mut client).await;
 }
 
 async fn pull_is_not_implemented(client: &mut Client) {
-    let request = v2::PullMessageRequest {
-        group: Some(resource("g")),
-        ..v2::PullMessageRequest::default()
-    };
-    let mut stream = client
-        .pull_message(from_client("c", request))
-        .await
-        .unwrap()
-        .into_inner();
+    let request = v2::PullMessageRequest { group: Some(resource("g")), ..v2::PullMessageRequest::default() };
+    let mut stream = client.pull_message(from_client("c", request)).await.unwrap().into_inner();
     let only = stream.message().await.unwrap().unwrap().content;
-    let Some(v2::pull_message_response::Content::Status(status)) = only else {
-        panic!("{only:?}")
-    };
+    let Some(v2::pull_message_response::Content::Status(status)) = only else { panic!("{only:?}") };
     assert_eq!(status.code(), Code::NotImplemented);
     assert_eq!(stream.message().await.unwrap(), None);
 }

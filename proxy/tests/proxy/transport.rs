@@ -19,9 +19,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 async fn tls_channel(address: SocketAddr, certificate: &str) -> Channel {
     let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap())
-        .unwrap();
+    roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -34,17 +32,12 @@ async fn tls_channel(address: SocketAddr, certificate: &str) -> Channel {
         let connector = connector.clone();
         async move {
             let tcp = TcpStream::connect(address).await?;
-            let tls = connector
-                .connect(ServerName::try_from("localhost").unwrap(), tcp)
-                .await?;
+            let tls = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await?;
             assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
             Ok::<_, std::io::Error>(TokioIo::new(tls))
         }
     });
-    Endpoint::from_static("http://localhost")
-        .connect_with_connector(connect)
-        .await
-        .unwrap()
+    Endpoint::from_static("http://localhost").connect_with_connector(connect).await.unwrap()
 }
 
 #[tokio::test]
@@ -55,10 +48,7 @@ async fn tls_and_plaintext_share_a_port() {
     let mut plain = server.client().await;
     let mut secure = MessagingServiceClient::new(tls_channel(server.address, &pair.certificates).await);
     assert_eq!(code(query_route(&mut plain, "orders").await.status.as_ref()), Code::Ok);
-    assert_eq!(
-        code(send(&mut secure, vec![message("orders", "id")]).await.status.as_ref()),
-        Code::Ok
-    );
+    assert_eq!(code(send(&mut secure, vec![message("orders", "id")]).await.status.as_ref()), Code::Ok);
     let received = receive(&mut plain, from_client("c", receive_request("orders", "group"))).await;
     assert_eq!(received.shape, "smt");
 }
@@ -103,10 +93,7 @@ async fn hundreds_of_parked_receives_share_a_connection() {
     let mut client = server.client().await;
     query_route(&mut client, "orders").await;
     let wait = Some(prost_types::Duration { seconds: 10, nanos: 0 });
-    let request = v2::ReceiveMessageRequest {
-        long_polling_timeout: wait,
-        ..receive_request("orders", "group")
-    };
+    let request = v2::ReceiveMessageRequest { long_polling_timeout: wait, ..receive_request("orders", "group") };
     let parked: Vec<_> = (0..500)
         .map(|_| {
             let (mut client, request) = (client.clone(), request.clone());
@@ -115,9 +102,7 @@ async fn hundreds_of_parked_receives_share_a_connection() {
         .collect();
     crate::support::eventually("all are parked", || server.store.seen().parked == 500).await;
     let quick = query_route(&mut client, "orders");
-    tokio::time::timeout(Duration::from_secs(2), quick)
-        .await
-        .expect("not behind the parked ones");
+    tokio::time::timeout(Duration::from_secs(2), quick).await.expect("not behind the parked ones");
     for receive in &parked {
         receive.abort();
     }
@@ -132,10 +117,7 @@ async fn a_message_of_the_largest_size_goes_in_and_out() {
     query_route(&mut client, "orders").await;
     let mut large = message("orders", "large");
     large.body = vec![7; 4 << 20].into();
-    assert_eq!(
-        code(send(&mut client, vec![large.clone()]).await.status.as_ref()),
-        Code::Ok
-    );
+    assert_eq!(code(send(&mut client, vec![large.clone()]).await.status.as_ref()), Code::Ok);
     let received = receive(&mut client, from_client("c", receive_request("orders", "group"))).await;
     assert_eq!(received.messages[0].body, large.body);
 }
@@ -144,10 +126,7 @@ async fn a_message_of_the_largest_size_goes_in_and_out() {
 async fn unknown_services_and_methods_are_unimplemented() {
     let server = Server::start().await;
     let mut admin = v2::admin_client::AdminClient::new(server.channel().await);
-    let error = admin
-        .change_log_level(v2::ChangeLogLevelRequest::default())
-        .await
-        .unwrap_err();
+    let error = admin.change_log_level(v2::ChangeLogLevelRequest::default()).await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::Unimplemented);
 }
 
@@ -157,9 +136,7 @@ async fn a_deadline_of_sixty_years_is_fine() {
     let mut client = server.client().await;
     query_route(&mut client, "orders").await;
     let mut request = from_client("java", receive_request("orders", "group"));
-    request
-        .metadata_mut()
-        .insert("grpc-timeout", "31535999M".parse().unwrap());
+    request.metadata_mut().insert("grpc-timeout", "31535999M".parse().unwrap());
     assert_eq!(receive(&mut client, request).await.code(), Code::MessageNotFound);
 }
 
@@ -168,17 +145,11 @@ async fn a_port_in_use_is_named_with_what_to_do() {
     let server = Server::start().await;
     let taken = server.address;
     let error = build_at(taken).map(|_| ()).unwrap_err();
-    assert!(
-        matches!(error, BuildError::AddressInUse { address } if address == taken),
-        "{error:?}"
-    );
+    assert!(matches!(error, BuildError::AddressInUse { address } if address == taken), "{error:?}");
     assert!(error.to_string().contains(&taken.to_string()), "{error}");
     let elsewhere: SocketAddr = "192.0.2.1:8081".parse().unwrap();
     let error = build_at(elsewhere).map(|_| ()).unwrap_err();
-    assert!(
-        matches!(error, BuildError::AddressNotOurs { address } if address == elsewhere),
-        "{error:?}"
-    );
+    assert!(matches!(error, BuildError::AddressNotOurs { address } if address == elsewhere), "{error:?}");
 }
 
 fn build_at(listen: SocketAddr) -> Result<Proxy, BuildError> {
@@ -191,13 +162,7 @@ fn build_at(listen: SocketAddr) -> Result<Proxy, BuildError> {
         store: Arc::new(crate::support::FakeStore::default()),
         tls: None,
     };
-    Proxy::build(
-        ProxyConfig {
-            listen,
-            ..ProxyConfig::default()
-        },
-        deps,
-    )
+    Proxy::build(ProxyConfig { listen, ..ProxyConfig::default() }, deps)
 }
 
 #[tokio::test]
@@ -207,10 +172,7 @@ async fn a_drain_ends_what_waits_and_finishes_what_works() {
     query_route(&mut client, "orders").await;
     let mut telemetry: Telemetry = connect(&mut client, "producer", producer_settings("orders")).await;
     let wait = Some(prost_types::Duration { seconds: 15, nanos: 0 });
-    let request = v2::ReceiveMessageRequest {
-        long_polling_timeout: wait,
-        ..receive_request("orders", "group")
-    };
+    let request = v2::ReceiveMessageRequest { long_polling_timeout: wait, ..receive_request("orders", "group") };
     let parked = tokio::spawn({
         let mut client = client.clone();
         async move { receive(&mut client, from_client("c", request)).await }
@@ -225,10 +187,7 @@ async fn a_drain_ends_what_waits_and_finishes_what_works() {
 
     server.shut_down();
     let received = parked.await.unwrap();
-    assert_eq!(
-        (received.shape.as_str(), received.code()),
-        ("st", Code::MessageNotFound)
-    );
+    assert_eq!((received.shape.as_str(), received.code()), ("st", Code::MessageNotFound));
     assert_eq!(telemetry.hear().await, None, "ended with OK");
     assert!(!working.is_finished());
     assert!(TcpStream::connect(server.address).await.is_err(), "nobody new comes in");
@@ -245,16 +204,11 @@ async fn a_drain_has_an_end() {
     server.store.held.send_replace(true);
     let stuck = tokio::spawn({
         let mut client = client.clone();
-        let request = v2::SendMessageRequest {
-            messages: vec![message("orders", "id")],
-        };
+        let request = v2::SendMessageRequest { messages: vec![message("orders", "id")] };
         async move { client.send_message(from_client("c", request)).await }
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     server.shut_down();
-    tokio::time::timeout(Duration::from_secs(3), server.ended())
-        .await
-        .expect("bounded")
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(3), server.ended()).await.expect("bounded").unwrap();
     assert!(stuck.await.unwrap().is_err());
 }

@@ -89,11 +89,7 @@ impl RecordHeader {
     /// Reads a header. `at` is where the bytes begin in the log.
     pub(crate) fn parse(bytes: &[u8], at: LogOffset) -> Result<RecordHeader, RecordError> {
         let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
-            return Err(if bytes.iter().all(|b| *b == 0) {
-                RecordError::Blank
-            } else {
-                RecordError::CutOff
-            });
+            return Err(if bytes.iter().all(|b| *b == 0) { RecordError::Blank } else { RecordError::CutOff });
         };
         let mut fields = &header[..];
         let len = fields.get_u32_le();
@@ -239,10 +235,7 @@ impl MessageSpan {
 
     /// Head and body, sharing memory with the record.
     pub(crate) fn message(&self, record: &Bytes) -> StoredMessage {
-        StoredMessage {
-            head: record.slice(self.head_at..self.body_at),
-            body: record.slice(self.body_at..),
-        }
+        StoredMessage { head: record.slice(self.head_at..self.body_at), body: record.slice(self.body_at..) }
     }
 }
 
@@ -306,9 +299,7 @@ mod tests {
     #[test]
     fn a_record_at_another_place_is_not_accepted() {
         let mut out = Vec::new();
-        write_record(&mut out, &header(RecordKind::Mark, 64), |out| {
-            out.extend_from_slice(&[0; 8])
-        });
+        write_record(&mut out, &header(RecordKind::Mark, 64), |out| out.extend_from_slice(&[0; 8]));
         assert!(parse_record(&out, LogOffset(64)).is_ok());
         assert_eq!(parse_record(&out, LogOffset(65)).map(|_| ()), Err(RecordError::Header));
     }

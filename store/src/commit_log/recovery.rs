@@ -32,22 +32,14 @@ pub(crate) const PREPARED_NAME: &str = "next.segment";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogOpenError {
     #[error("{action} {path}: {source}")]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error(
         "{path} is damaged at byte {at} ({cause}), and later records prove that it was whole once. Restore the file from \
          a backup; nothing was changed"
     )]
     Damaged { path: PathBuf, at: u64, cause: RecordError },
     #[error("the segment that should begin at log offset {expected} is missing: {found} follows {previous}")]
-    Gap {
-        previous: PathBuf,
-        found: PathBuf,
-        expected: LogOffset,
-    },
+    Gap { previous: PathBuf, found: PathBuf, expected: LogOffset },
     #[error("the log begins at {begins} but the checkpoint needs it from {needed} on: segments are missing")]
     TooShort { begins: LogOffset, needed: LogOffset },
 }
@@ -73,12 +65,8 @@ impl Segments {
     pub(crate) fn find(config: LogConfig, env: Env) -> Result<Segments, LogOpenError> {
         let files = &*env.files;
         let io = |action, path: PathBuf| move |source| LogOpenError::Io { action, path, source };
-        files
-            .create_dir_all(&config.dir)
-            .map_err(io("creating the folder", config.dir.clone()))?;
-        let names = files
-            .list(&config.dir)
-            .map_err(io("listing the folder", config.dir.clone()))?;
+        files.create_dir_all(&config.dir).map_err(io("creating the folder", config.dir.clone()))?;
+        let names = files.list(&config.dir).map_err(io("listing the folder", config.dir.clone()))?;
         let mut bases: Vec<(LogOffset, u64)> = Vec::new();
         for entry in names {
             if let Some(base) = parse_name(&entry.name, "log") {
@@ -90,10 +78,7 @@ impl Segments {
         }
         bases.sort_unstable();
         // An index whose segment is gone: retention was interrupted between the two.
-        for entry in files
-            .list(&config.dir)
-            .map_err(io("listing the folder", config.dir.clone()))?
-        {
+        for entry in files.list(&config.dir).map_err(io("listing the folder", config.dir.clone()))? {
             if parse_name(&entry.name, "index").is_some_and(|base| bases.iter().all(|(held, _)| *held != base)) {
                 let path = config.dir.join(&entry.name);
                 files.remove(&path).map_err(io("removing the leftover", path.clone()))?;
@@ -116,9 +101,7 @@ impl Segments {
         let list = (bases.iter())
             .map(|(base, _)| {
                 let path = config.dir.join(segment_name(*base));
-                Segment::open(files, &config.dir, *base)
-                    .map(Arc::new)
-                    .map_err(io("opening", path))
+                Segment::open(files, &config.dir, *base).map(Arc::new).map_err(io("opening", path))
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Segments { config, env, list })
@@ -144,31 +127,19 @@ impl Segments {
         if from < begins {
             return Err(LogOpenError::TooShort { begins, needed: from });
         }
-        let mut scanned = Scanned {
-            end: LogOffset(0),
-            epoch: Epoch(0),
-            last_store_time: Timestamp::ZERO,
-            marked: LogOffset(0),
-        };
+        let mut scanned =
+            Scanned { end: LogOffset(0), epoch: Epoch(0), last_store_time: Timestamp::ZERO, marked: LogOffset(0) };
         for (segment, end) in self.sealed().filter(|(_, end)| *end > from) {
             let stop = scan_segment(segment, Some(end), &mut scanned, &mut visit)?;
             if let Some((at, cause)) = stop {
-                return Err(LogOpenError::Damaged {
-                    path: segment.path.clone(),
-                    at: at.0 - segment.base.0,
-                    cause,
-                });
+                return Err(LogOpenError::Damaged { path: segment.path.clone(), at: at.0 - segment.base.0, cause });
             }
         }
         let active = self.active();
         if let Some((at, cause)) = scan_segment(active, None, &mut scanned, &mut visit)? {
             let position = at.0 - active.base.0;
             if from > at || was_durable(active, at, self.config.pending_bytes_max)? {
-                return Err(LogOpenError::Damaged {
-                    path: active.path.clone(),
-                    at: position,
-                    cause,
-                });
+                return Err(LogOpenError::Damaged { path: active.path.clone(), at: position, cause });
             }
             if cause != RecordError::Blank {
                 tracing::warn!(
@@ -190,11 +161,7 @@ impl Segments {
         };
         // What was read back may still be in the page cache only; from here on it counts as durable.
         active.file.sync_data().map_err(io("flushing"))?;
-        let capacity = active
-            .file
-            .len()
-            .map_err(io("measuring"))?
-            .max(self.config.segment_bytes);
+        let capacity = active.file.len().map_err(io("measuring"))?.max(self.config.segment_bytes);
         active.file.allocate(capacity).map_err(io("reserving space for"))?;
         let tail = Tail {
             appended_to: scanned.end,
@@ -260,12 +227,8 @@ fn create_first(files: &dyn Files, config: &LogConfig) -> Result<(), LogOpenErro
         move |source| LogOpenError::Io { action, path, source }
     };
     create_prepared(files, config).map_err(io("reserving space for", &path))?;
-    files
-        .rename(&config.dir.join(PREPARED_NAME), &path)
-        .map_err(io("creating", &path))?;
-    files
-        .sync_dir(&config.dir)
-        .map_err(io("making durable the names in", &config.dir))
+    files.rename(&config.dir.join(PREPARED_NAME), &path).map_err(io("creating", &path))?;
+    files.sync_dir(&config.dir).map_err(io("making durable the names in", &config.dir))
 }
 
 /// Visits records up to `end` (or as far as they are whole). Returns where and why it stopped, unless it reached `end`.
@@ -275,11 +238,7 @@ fn scan_segment(
     scanned: &mut Scanned,
     visit: &mut impl FnMut(&Record) -> Result<(), RecordError>,
 ) -> Result<Option<(LogOffset, RecordError)>, LogOpenError> {
-    let io = |source| LogOpenError::Io {
-        action: "reading",
-        path: segment.path.clone(),
-        source,
-    };
+    let io = |source| LogOpenError::Io { action: "reading", path: segment.path.clone(), source };
     let file_len = segment.file.len().map_err(io)?;
     let limit = end.map_or(file_len, |end| end.0 - segment.base.0);
     let mut reader = SegmentReader::new(segment);
@@ -307,20 +266,13 @@ fn scan_segment(
 }
 
 fn marked(mark: &Record) -> LogOffset {
-    let bytes = mark
-        .bytes
-        .get(HEADER_LEN..HEADER_LEN + 8)
-        .and_then(|b| b.first_chunk::<8>());
+    let bytes = mark.bytes.get(HEADER_LEN..HEADER_LEN + 8).and_then(|b| b.first_chunk::<8>());
     LogOffset(bytes.map_or(0, |b| u64::from_le_bytes(*b)))
 }
 
 /// Whether a mark within `reach` bytes behind `at` proves that the log was flushed beyond `at`.
 fn was_durable(segment: &Segment, at: LogOffset, reach: usize) -> Result<bool, LogOpenError> {
-    let io = |source| LogOpenError::Io {
-        action: "reading",
-        path: segment.path.clone(),
-        source,
-    };
+    let io = |source| LogOpenError::Io { action: "reading", path: segment.path.clone(), source };
     let file = &segment.file;
     let end = at.0 - segment.base.0 + reach as u64;
     let mut from = at.0 - segment.base.0;
@@ -421,22 +373,12 @@ mod tests {
         for (flushed_to, expected) in [(0, Ok(1)), (500, Err(()))] {
             let flushed_to: u64 = flushed_to;
             let mark = flushed_to.to_le_bytes();
-            let records: [(RecordKind, u32, &[u8]); 3] = [
-                (RecordKind::Delivery, 1, &body),
-                (RecordKind::Delivery, 1, &body),
-                (RecordKind::Mark, 1, &mark),
-            ];
+            let records: [(RecordKind, u32, &[u8]); 3] =
+                [(RecordKind::Delivery, 1, &body), (RecordKind::Delivery, 1, &body), (RecordKind::Mark, 1, &mark)];
             let (env, places) = log_with(&records);
-            let segment = env
-                .files
-                .open(&config().dir.join(segment_name(LogOffset(0))), OpenMode::ReadWrite)
-                .unwrap();
+            let segment = env.files.open(&config().dir.join(segment_name(LogOffset(0))), OpenMode::ReadWrite).unwrap();
             segment.write_all_at(b"x", places[1].0 + 60).unwrap();
-            assert_eq!(
-                scan(&env).map(|(_, seen)| seen).map_err(|_| ()),
-                expected,
-                "flushed to {flushed_to}"
-            );
+            assert_eq!(scan(&env).map(|(_, seen)| seen).map_err(|_| ()), expected, "flushed to {flushed_to}");
         }
     }
 }

@@ -67,22 +67,14 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn policy() -> RetentionPolicy {
-        RetentionPolicy {
-            age: 72 * HOUR,
-            bytes_max: None,
-            disk_used_percent: 85,
-        }
+        RetentionPolicy { age: 72 * HOUR, bytes_max: None, disk_used_percent: 85 }
     }
 
     /// `ages`: hours since the newest record, oldest segment first.
     fn segments(ages: &[u32], now: Timestamp) -> Vec<SealedSegment> {
         let newest = |age: u32| Timestamp::from_millis(now.as_millis() - (age * HOUR).as_millis() as u64);
         (ages.iter().zip(1..))
-            .map(|(age, n)| SealedSegment {
-                end: LogOffset(n * GIB),
-                bytes: GIB,
-                newest: newest(*age),
-            })
+            .map(|(age, n)| SealedSegment { end: LogOffset(n * GIB), bytes: GIB, newest: newest(*age) })
             .collect()
     }
 
@@ -98,27 +90,15 @@ mod tests {
     fn the_oldest_go_while_the_log_is_too_large_or_the_disk_too_full() {
         let now = Timestamp::from_millis(1 << 40);
         let sealed = segments(&[3, 2, 1], now);
-        let small = RetentionPolicy {
-            bytes_max: Some(2 * GIB),
-            ..policy()
-        };
-        assert_eq!(
-            expired(&small, &sealed, GIB, (1000 * GIB, 900 * GIB), LogOffset(u64::MAX), now),
-            2
-        );
-        assert_eq!(
-            expired(&policy(), &sealed, GIB, (100 * GIB, 14 * GIB), LogOffset(u64::MAX), now),
-            1
-        );
+        let small = RetentionPolicy { bytes_max: Some(2 * GIB), ..policy() };
+        assert_eq!(expired(&small, &sealed, GIB, (1000 * GIB, 900 * GIB), LogOffset(u64::MAX), now), 2);
+        assert_eq!(expired(&policy(), &sealed, GIB, (100 * GIB, 14 * GIB), LogOffset(u64::MAX), now), 1);
     }
 
     #[test]
     fn what_recovery_needs_stays() {
         let now = Timestamp::from_millis(1 << 40);
         let sealed = segments(&[100, 100], now);
-        assert_eq!(
-            expired(&policy(), &sealed, GIB, (100 * GIB, GIB), LogOffset(GIB), now),
-            1
-        );
+        assert_eq!(expired(&policy(), &sealed, GIB, (100 * GIB, GIB), LogOffset(GIB), now), 1);
     }
 }

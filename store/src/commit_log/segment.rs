@@ -49,11 +49,7 @@ pub(crate) enum ReadError {
     #[error("reading {path} at byte {at}: {source}")]
     Io { path: PathBuf, at: u64, source: io::Error },
     #[error("{path} is damaged at byte {at}: {source}")]
-    Damaged {
-        path: PathBuf,
-        at: u64,
-        source: RecordError,
-    },
+    Damaged { path: PathBuf, at: u64, source: RecordError },
 }
 
 /// File name of the segment that begins at `base`: 20 digits, so that names sort like offsets.
@@ -102,11 +98,7 @@ impl Segment {
 
 impl<'a> SegmentReader<'a> {
     pub(crate) fn new(segment: &'a Segment) -> SegmentReader<'a> {
-        SegmentReader {
-            segment,
-            chunk: Bytes::new(),
-            chunk_at: 0,
-        }
+        SegmentReader { segment, chunk: Bytes::new(), chunk_at: 0 }
     }
 
     /// Reads and checks the record at `at`, which must not reach further than `limit` bytes.
@@ -120,10 +112,7 @@ impl<'a> SegmentReader<'a> {
             return Ok(Err(RecordError::CutOff));
         }
         let bytes = self.bytes(position, header.len as usize)?;
-        Ok(parse_record(&bytes, at).map(|(header, _)| Record {
-            header,
-            bytes: bytes.clone(),
-        }))
+        Ok(parse_record(&bytes, at).map(|(header, _)| Record { header, bytes: bytes.clone() }))
     }
 
     /// The bytes at `position`, fewer at the end of the file.
@@ -149,11 +138,7 @@ impl SegmentSet {
 
     /// The segment that holds `at`, if it is retained.
     pub(crate) fn holding(&self, at: LogOffset) -> Option<Arc<Segment>> {
-        self.by_base
-            .read()
-            .range(..=at)
-            .next_back()
-            .map(|(_, segment)| segment.clone())
+        self.by_base.read().range(..=at).next_back().map(|(_, segment)| segment.clone())
     }
 
     /// All segments in order, each with its end; the last one's end is `None`: it is being written.

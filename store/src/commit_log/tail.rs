@@ -95,25 +95,18 @@ impl Appender<'_> {
         }
         let need = bytes as u64 + MARK_LEN;
         if need > self.limits.segment_bytes {
-            return Err(NoRoom::TooLarge {
-                bytes,
-                max: (self.limits.segment_bytes - MARK_LEN) as usize,
-            });
+            return Err(NoRoom::TooLarge { bytes, max: (self.limits.segment_bytes - MARK_LEN) as usize });
         }
         if self.tail.pending_bytes > self.limits.pending_bytes_max {
             let pending = self.tail.pending_bytes;
-            return Err(NoRoom::Refused(StoreError::Busy(format!(
-                "{pending} bytes wait to be written"
-            ))));
+            return Err(NoRoom::Refused(StoreError::Busy(format!("{pending} bytes wait to be written"))));
         }
         if self.tail.appended_to.0 + need > self.tail.segment_end.0 {
             match &self.tail.next_segment {
                 NextSegment::Prepared => self.roll(),
                 NextSegment::Missing => return Err(NoRoom::SegmentNotReady),
                 NextSegment::Failed(reason) => {
-                    return Err(NoRoom::Refused(StoreError::DiskFull(format!(
-                        "no next segment: {reason}"
-                    ))));
+                    return Err(NoRoom::Refused(StoreError::DiskFull(format!("no next segment: {reason}"))));
                 }
             }
         }
@@ -138,38 +131,19 @@ impl Appender<'_> {
     ) -> (LogOffset, u32) {
         let store_time = self.store_time();
         let log_offset = self.tail.appended_to;
-        let header = RecordHeader {
-            len: 0,
-            kind,
-            epoch: self.epoch,
-            log_offset,
-            store_time,
-            topic,
-            queue,
-            queue_offset,
-        };
-        let batch = self
-            .tail
-            .batches
-            .back_mut()
-            .expect("room was reserved before a record is pushed");
+        let header =
+            RecordHeader { len: 0, kind, epoch: self.epoch, log_offset, store_time, topic, queue, queue_offset };
+        let batch = self.tail.batches.back_mut().expect("room was reserved before a record is pushed");
         let len = write_record(&mut batch.bytes, &header, body);
         self.tail.appended_to = log_offset.plus(u64::from(len));
         self.tail.pending_bytes += len as usize;
-        debug_assert!(
-            self.tail.appended_to <= self.tail.segment_end,
-            "a record crossed its segment's end"
-        );
+        debug_assert!(self.tail.appended_to <= self.tail.segment_end, "a record crossed its segment's end");
         (log_offset, len)
     }
 
     /// Notes that `queue` ends at `end` once the records pushed so far are confirmed.
     pub(crate) fn arrival(&mut self, queue: &Arc<Queue>, end: QueueOffset) {
-        let batch = self
-            .tail
-            .batches
-            .back_mut()
-            .expect("a message was pushed before its arrival is noted");
+        let batch = self.tail.batches.back_mut().expect("a message was pushed before its arrival is noted");
         match batch.arrivals.last_mut() {
             Some((last, last_end)) if Arc::ptr_eq(last, queue) => *last_end = end,
             _ => batch.arrivals.push((queue.clone(), end)),
@@ -192,18 +166,11 @@ impl Appender<'_> {
     fn open_batch(&mut self, opens_segment: bool) {
         let bytes = self.tail.spare.pop().unwrap_or_default();
         let start = self.tail.appended_to;
-        self.tail.batches.push_back(Batch {
-            start,
-            opens_segment,
-            bytes,
-            arrivals: Vec::new(),
-        });
+        self.tail.batches.push_back(Batch { start, opens_segment, bytes, arrivals: Vec::new() });
         if self.flushed_to > self.tail.marked || opens_segment {
             let flushed_to = self.flushed_to;
             self.tail.marked = flushed_to;
-            self.push(RecordKind::Mark, Default::default(), |out| {
-                out.extend_from_slice(&flushed_to.0.to_le_bytes())
-            });
+            self.push(RecordKind::Mark, Default::default(), |out| out.extend_from_slice(&flushed_to.0.to_le_bytes()));
         }
     }
 }

@@ -27,10 +27,7 @@ pub(crate) struct Closed;
 
 impl Watermark {
     pub(crate) fn new(at: LogOffset) -> Watermark {
-        Watermark {
-            reached: AtomicU64::new(at.0),
-            waiters: Mutex::default(),
-        }
+        Watermark { reached: AtomicU64::new(at.0), waiters: Mutex::default() }
     }
 
     /// Everything before this has passed.
@@ -71,10 +68,7 @@ impl Watermark {
 
     /// Waits until everything before `target` has passed. Cancel-safe.
     pub(crate) fn wait(&self, target: LogOffset) -> Wait<'_> {
-        Wait {
-            watermark: self,
-            target,
-        }
+        Wait { watermark: self, target }
     }
 }
 

@@ -70,9 +70,7 @@ impl LogWriter {
         if batch.opens_segment {
             self.open_segment(batch.start)?;
         }
-        self.segment
-            .file
-            .write_all_at(&batch.bytes, batch.start.0 - self.segment.base.0)?;
+        self.segment.file.write_all_at(&batch.bytes, batch.start.0 - self.segment.base.0)?;
         if self.log.config.flush == Flush::Sync {
             self.segment.file.sync_data()?;
         }
@@ -83,12 +81,7 @@ impl LogWriter {
     fn open_segment(&mut self, base: LogOffset) -> io::Result<()> {
         self.segment.file.sync_data()?;
         self.log.flushed_to.fetch_max(base.0, Ordering::AcqRel);
-        let file = self
-            .log
-            .prepared
-            .lock()
-            .take()
-            .ok_or_else(|| io::Error::other("no segment was prepared"))?;
+        let file = self.log.prepared.lock().take().ok_or_else(|| io::Error::other("no segment was prepared"))?;
         let path = self.log.config.dir.join(segment_name(base));
         let files = &self.log.env.files;
         files.rename(&self.log.config.dir.join(super::recovery::PREPARED_NAME), &path)?;

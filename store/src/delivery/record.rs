@@ -1,264 +1,243 @@
 //! Changes of a group's progress, as they are in the log.
 //!
-//! Layout, little endian: group id 4, topic id 4, tag 1, then by tag. The tags are on disk and never change.
+//! Layout of a record's body, little endian: group id 4, topic id 4, kind 1, then by kind. Lists of messages are runs, see
+//! [`super::runs`]; lists of positions are their number 4 and for each queue 4, offset 8.
 //!
-//! | tag | record | fields |
+//! | kind | what | fields |
 //! |---|---|---|
-//! | 1 | delivered | at 8, visible at 8, owned 1, owner 8 (if owned), deliveries, dropped places, cursors |
-//! | 2 | acked | places |
-//! | 3 | visibility changed | visible at 8, counted 1, places |
-//! | 4 | owners renewed | until 8, count 4, owners 8 each |
-//!
-//! Times are milliseconds since the Unix epoch. Places: number of runs 4, each: queue 4, first offset 8, length 4.
-//! Deliveries: the same with the attempt 4 behind each run's length. Cursors: count 4, each: queue 4, next offset 8.
+//! | 1 | delivered | flags 1 (1: renewed); visible at 8; if renewed owner 8, latest 8; runs with attempt 4; runs dropped; cursors |
+//! | 2 | acked | runs |
+//! | 3 | visibility changed | flags 1 (1: counted); visible at 8; runs |
+//! | 4 | owners renewed | until 8; number 4, each owner 8 |
+//! | 5 | owner released | owner 8; visible at 8 |
+//! | 6 | trimmed | floors |
 
-use bytes::Buf;
+use super::runs::{Malformed, end, put_runs, take_owner, take_runs, take_time};
+use bytes::{Buf, BufMut};
 use gantry_proto::model::{ClientHash, GroupId, QueueId, QueueOffset, Timestamp, TopicId};
 
-/// A message of a topic.
-pub(crate) type Place = (QueueId, QueueOffset);
-
-/// One change.
+/// One change of the progress of a group on a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryRecord {
-    /// Messages went out to a consumer.
+    /// Messages were handed out; others turned out not to be wanted.
     Delivered {
-        /// When.
-        at: Timestamp,
-        /// When they come back if nothing happens.
+        /// When they become visible again; with a renewal, if nothing renews them.
         visible_at: Timestamp,
-        /// The client whose life extends the leases.
-        owner: Option<ClientHash>,
+        /// Whose life extends the lease.
+        renewal: Option<Renewal>,
         /// Each with its attempt, counted from 1.
         deliveries: Vec<(QueueId, QueueOffset, u32)>,
-        /// Messages that waited for another delivery and will not get one: they expired, or do not match.
-        dropped: Vec<Place>,
-        /// Where queues go on, for those that moved.
+        /// Outstanding messages that are finished: the subscription does not want them any more, or retention took them.
+        dropped: Vec<(QueueId, QueueOffset)>,
+        /// The new `next` of queues, in the order in which they were served. What is before it and not among the
+        /// deliveries is skipped.
         cursors: Vec<(QueueId, QueueOffset)>,
     },
     /// Deliveries were finished.
     Acked {
         /// Which.
-        entries: Vec<Place>,
+        entries: Vec<(QueueId, QueueOffset)>,
     },
-    /// Messages that were delivered become visible at another time.
+    /// Deliveries become visible at a fixed time; nothing renews them any more.
     VisibilityChanged {
         /// When.
         visible_at: Timestamp,
-        /// Whether their next delivery is another attempt.
+        /// False: the next delivery has the same attempt number.
         counted: bool,
         /// Which.
-        entries: Vec<Place>,
+        entries: Vec<(QueueId, QueueOffset)>,
     },
     /// Clients are alive.
     OwnersRenewed {
-        /// Their leases last until then, at least.
+        /// Their deliveries stay hidden until then, at least.
         until: Timestamp,
         /// Which.
         owners: Vec<ClientHash>,
     },
+    /// A client is gone: its renewed deliveries become visible at a fixed time, those that ended earlier stay visible.
+    ///
+    /// Says "all of this owner" and not which: it is right even if something happened between its plan and its turn.
+    OwnerReleased {
+        /// Which.
+        owner: ClientHash,
+        /// When.
+        visible_at: Timestamp,
+    },
+    /// Retention removed what is below these offsets.
+    Trimmed {
+        /// First offset that is left, by queue.
+        floors: Vec<(QueueId, QueueOffset)>,
+    },
 }
 
-/// Bytes that are not a delivery record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the delivery record is damaged")]
-pub(crate) struct MalformedDelivery;
-
-impl From<bytes::TryGetError> for MalformedDelivery {
-    fn from(_: bytes::TryGetError) -> MalformedDelivery {
-        MalformedDelivery
-    }
+/// A delivery's lease follows its owner's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Renewal {
+    /// The client.
+    pub owner: ClientHash,
+    /// When the lease ends even if the client lives.
+    pub latest: Timestamp,
 }
 
+// On disk. Never to change, never to be used again for something else.
 const DELIVERED: u8 = 1;
 const ACKED: u8 = 2;
 const VISIBILITY_CHANGED: u8 = 3;
 const OWNERS_RENEWED: u8 = 4;
+const OWNER_RELEASED: u8 = 5;
+const TRIMMED: u8 = 6;
+
+const FLAG: u8 = 1;
 
 impl DeliveryRecord {
-    /// Appends the record's body.
-    pub(crate) fn encode(&self, group: GroupId, topic: TopicId, out: &mut Vec<u8>) {
-        put_u32(out, group.0);
-        put_u32(out, topic.0);
+    /// Appends the body of a record.
+    pub(crate) fn encode(&self, group: GroupId, topic: TopicId, out: &mut impl BufMut) {
+        out.put_u32_le(group.0);
+        out.put_u32_le(topic.0);
         match self {
-            DeliveryRecord::Delivered {
-                at,
-                visible_at,
-                owner,
-                deliveries,
-                dropped,
-                cursors,
-            } => {
-                out.push(DELIVERED);
-                put_u64(out, at.as_millis());
-                put_u64(out, visible_at.as_millis());
-                out.push(u8::from(owner.is_some()));
-                if let Some(owner) = owner {
-                    put_u64(out, owner.0);
+            DeliveryRecord::Delivered { visible_at, renewal, deliveries, dropped, cursors } => {
+                out.put_u8(DELIVERED);
+                out.put_u8(if renewal.is_some() { FLAG } else { 0 });
+                out.put_u64_le(visible_at.as_millis());
+                if let Some(Renewal { owner, latest }) = renewal {
+                    out.put_u64_le(owner.0);
+                    out.put_u64_le(latest.as_millis());
                 }
-                let same_run = |run: &(QueueId, QueueOffset, u32), next: &(QueueId, QueueOffset, u32), len: u32| {
-                    run.0 == next.0 && run.1.0 + u64::from(len) == next.1.0 && run.2 == next.2
-                };
-                put_runs(out, deliveries, same_run, |out, (queue, first, attempt), len| {
-                    put_run(out, (*queue, *first), len);
-                    put_u32(out, *attempt);
-                });
-                put_places(out, dropped);
-                put_u32(out, cursors.len() as u32);
-                for (queue, next) in cursors {
-                    put_u32(out, queue.0);
-                    put_u64(out, next.0);
-                }
+                put_runs(out, deliveries.iter().copied(), |out, attempt| out.put_u32_le(*attempt));
+                put_messages(out, dropped);
+                put_positions(out, cursors);
             }
             DeliveryRecord::Acked { entries } => {
-                out.push(ACKED);
-                put_places(out, entries);
+                out.put_u8(ACKED);
+                put_messages(out, entries);
             }
-            DeliveryRecord::VisibilityChanged {
-                visible_at,
-                counted,
-                entries,
-            } => {
-                out.push(VISIBILITY_CHANGED);
-                put_u64(out, visible_at.as_millis());
-                out.push(u8::from(*counted));
-                put_places(out, entries);
+            DeliveryRecord::VisibilityChanged { visible_at, counted, entries } => {
+                out.put_u8(VISIBILITY_CHANGED);
+                out.put_u8(if *counted { FLAG } else { 0 });
+                out.put_u64_le(visible_at.as_millis());
+                put_messages(out, entries);
             }
             DeliveryRecord::OwnersRenewed { until, owners } => {
-                out.push(OWNERS_RENEWED);
-                put_u64(out, until.as_millis());
-                put_u32(out, owners.len() as u32);
-                owners.iter().for_each(|owner| put_u64(out, owner.0));
+                out.put_u8(OWNERS_RENEWED);
+                out.put_u64_le(until.as_millis());
+                out.put_u32_le(owners.len() as u32);
+                for owner in owners {
+                    out.put_u64_le(owner.0);
+                }
+            }
+            DeliveryRecord::OwnerReleased { owner, visible_at } => {
+                out.put_u8(OWNER_RELEASED);
+                out.put_u64_le(owner.0);
+                out.put_u64_le(visible_at.as_millis());
+            }
+            DeliveryRecord::Trimmed { floors } => {
+                out.put_u8(TRIMMED);
+                put_positions(out, floors);
             }
         }
     }
 
-    /// Reads a record's body.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<(GroupId, TopicId, DeliveryRecord), MalformedDelivery> {
-        let mut rest = bytes;
-        let (group, topic) = (GroupId(rest.try_get_u32_le()?), TopicId(rest.try_get_u32_le()?));
-        let record = match rest.try_get_u8()? {
+    /// Reads a body: whose progress changes, and how.
+    pub(crate) fn decode(mut bytes: &[u8]) -> Result<(GroupId, TopicId, DeliveryRecord), Malformed> {
+        let bytes = &mut bytes;
+        let (group, topic) = take_route(bytes)?;
+        let record = match bytes.try_get_u8()? {
             DELIVERED => {
-                let (at, visible_at) = (get_time(&mut rest)?, get_time(&mut rest)?);
-                let owned = rest.try_get_u8()? != 0;
-                let owner = if owned {
-                    Some(ClientHash(rest.try_get_u64_le()?))
+                let renewed = take_flag(bytes)?;
+                let visible_at = take_time(bytes)?;
+                let renewal = if renewed {
+                    let (owner, latest) = (take_owner(bytes)?, take_time(bytes)?);
+                    Some(Renewal { owner, latest })
                 } else {
                     None
                 };
                 let mut deliveries = Vec::new();
-                for _ in 0..rest.try_get_u32_le()? {
-                    let run = get_run(&mut rest)?;
-                    let attempt = rest.try_get_u32_le()?;
-                    deliveries.extend(run.map(|(queue, offset)| (queue, offset, attempt)));
-                }
-                let dropped = get_places(&mut rest)?;
-                let mut cursors = Vec::new();
-                for _ in 0..rest.try_get_u32_le()? {
-                    cursors.push((QueueId(rest.try_get_u32_le()?), QueueOffset(rest.try_get_u64_le()?)));
-                }
+                take_runs::<_, Malformed>(
+                    bytes,
+                    |bytes| Ok(bytes.try_get_u32_le()?),
+                    |queue, offset, attempt| {
+                        deliveries.push((queue, offset, attempt));
+                        Ok(())
+                    },
+                )?;
                 DeliveryRecord::Delivered {
-                    at,
                     visible_at,
-                    owner,
+                    renewal,
                     deliveries,
-                    dropped,
-                    cursors,
+                    dropped: take_messages(bytes)?,
+                    cursors: take_positions(bytes)?,
                 }
             }
-            ACKED => DeliveryRecord::Acked {
-                entries: get_places(&mut rest)?,
-            },
+            ACKED => DeliveryRecord::Acked { entries: take_messages(bytes)? },
             VISIBILITY_CHANGED => DeliveryRecord::VisibilityChanged {
-                visible_at: get_time(&mut rest)?,
-                counted: rest.try_get_u8()? != 0,
-                entries: get_places(&mut rest)?,
+                counted: take_flag(bytes)?,
+                visible_at: take_time(bytes)?,
+                entries: take_messages(bytes)?,
             },
             OWNERS_RENEWED => {
-                let until = get_time(&mut rest)?;
-                let mut owners = Vec::new();
-                for _ in 0..rest.try_get_u32_le()? {
-                    owners.push(ClientHash(rest.try_get_u64_le()?));
-                }
+                let until = take_time(bytes)?;
+                let count = bytes.try_get_u32_le()?;
+                let owners = (0..count).map(|_| take_owner(bytes)).collect::<Result<_, _>>()?;
                 DeliveryRecord::OwnersRenewed { until, owners }
             }
-            _ => return Err(MalformedDelivery),
+            OWNER_RELEASED => {
+                DeliveryRecord::OwnerReleased { owner: take_owner(bytes)?, visible_at: take_time(bytes)? }
+            }
+            TRIMMED => DeliveryRecord::Trimmed { floors: take_positions(bytes)? },
+            kind => return Err(Malformed::UnknownKind(kind)),
         };
-        if rest.is_empty() {
-            Ok((group, topic, record))
-        } else {
-            Err(MalformedDelivery)
-        }
+        end(bytes)?;
+        Ok((group, topic, record))
+    }
+
+    /// Whose progress a body changes, without reading the rest.
+    #[allow(dead_code, reason = "for followers, which route records before they apply them")]
+    pub(crate) fn route(mut bytes: &[u8]) -> Result<(GroupId, TopicId), Malformed> {
+        take_route(&mut bytes)
     }
 }
 
-/// More messages than any record has: a damaged length must not fill the memory.
-const RUN_LEN_MAX: u32 = 1 << 20;
-
-fn put_u32(out: &mut Vec<u8>, number: u32) {
-    out.extend_from_slice(&number.to_le_bytes());
+fn take_route(bytes: &mut &[u8]) -> Result<(GroupId, TopicId), Malformed> {
+    Ok((GroupId(bytes.try_get_u32_le()?), TopicId(bytes.try_get_u32_le()?)))
 }
 
-fn put_u64(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(&number.to_le_bytes());
-}
-
-fn put_run(out: &mut Vec<u8>, (queue, first): Place, len: u32) {
-    put_u32(out, queue.0);
-    put_u64(out, first.0);
-    put_u32(out, len);
-}
-
-fn put_places(out: &mut Vec<u8>, places: &[Place]) {
-    let same_run = |run: &Place, next: &Place, len: u32| run.0 == next.0 && run.1.0 + u64::from(len) == next.1.0;
-    put_runs(out, places, same_run, |out, place, len| put_run(out, *place, len));
-}
-
-/// Writes the number of runs and each run: `same_run(first of a run, next item, length so far)` says where one goes on.
-fn put_runs<T>(
-    out: &mut Vec<u8>,
-    items: &[T],
-    same_run: impl Fn(&T, &T, u32) -> bool,
-    put: impl Fn(&mut Vec<u8>, &T, u32),
-) {
-    let count_at = out.len();
-    put_u32(out, 0);
-    let (mut count, mut rest) = (0u32, items);
-    while let Some(first) = rest.first() {
-        let mut len = 1;
-        while rest.get(len as usize).is_some_and(|next| same_run(first, next, len)) {
-            len += 1;
-        }
-        put(out, first, len);
-        count += 1;
-        rest = &rest[len as usize..];
+fn take_flag(bytes: &mut &[u8]) -> Result<bool, Malformed> {
+    match bytes.try_get_u8()? {
+        0 => Ok(false),
+        FLAG => Ok(true),
+        flags => Err(Malformed::UnknownFlags(flags)),
     }
-    out[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
 }
 
-fn get_time(rest: &mut &[u8]) -> Result<Timestamp, MalformedDelivery> {
-    Ok(Timestamp::from_millis(rest.try_get_u64_le()?))
+fn put_messages(out: &mut impl BufMut, messages: &[(QueueId, QueueOffset)]) {
+    put_runs(out, messages.iter().map(|(queue, offset)| (*queue, *offset, ())), |_, ()| {});
 }
 
-fn get_run(rest: &mut &[u8]) -> Result<impl Iterator<Item = Place> + use<>, MalformedDelivery> {
-    let (queue, first, len) = (
-        QueueId(rest.try_get_u32_le()?),
-        rest.try_get_u64_le()?,
-        rest.try_get_u32_le()?,
-    );
-    if len > RUN_LEN_MAX {
-        return Err(MalformedDelivery);
+fn take_messages(bytes: &mut &[u8]) -> Result<Vec<(QueueId, QueueOffset)>, Malformed> {
+    let mut messages = Vec::new();
+    take_runs::<_, Malformed>(
+        bytes,
+        |_| Ok(()),
+        |queue, offset, ()| {
+            messages.push((queue, offset));
+            Ok(())
+        },
+    )?;
+    Ok(messages)
+}
+
+fn put_positions(out: &mut impl BufMut, positions: &[(QueueId, QueueOffset)]) {
+    out.put_u32_le(positions.len() as u32);
+    for (queue, offset) in positions {
+        out.put_u32_le(queue.0);
+        out.put_u64_le(offset.0);
     }
-    let end = first.checked_add(u64::from(len)).ok_or(MalformedDelivery)?;
-    Ok((first..end).map(move |offset| (queue, QueueOffset(offset))))
 }
 
-fn get_places(rest: &mut &[u8]) -> Result<Vec<Place>, MalformedDelivery> {
-    let mut places = Vec::new();
-    for _ in 0..rest.try_get_u32_le()? {
-        places.extend(get_run(rest)?);
-    }
-    Ok(places)
+fn take_positions(bytes: &mut &[u8]) -> Result<Vec<(QueueId, QueueOffset)>, Malformed> {
+    let count = bytes.try_get_u32_le()?;
+    let take = |_| Ok((QueueId(bytes.try_get_u32_le()?), QueueOffset(bytes.try_get_u64_le()?)));
+    (0..count).map(take).collect()
 }
 
 #[cfg(test)]
@@ -267,80 +246,120 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    fn places() -> impl Strategy<Value = Vec<Place>> {
-        vec(
-            (0u32..3, 0u64..9).prop_map(|(queue, offset)| (QueueId(queue), QueueOffset(offset))),
-            0..20,
-        )
+    /// Offsets that often follow one another.
+    fn message() -> impl Strategy<Value = (QueueId, QueueOffset)> {
+        (0..3u32, prop_oneof![0..20u64, 0..u64::MAX]).prop_map(|(queue, offset)| (QueueId(queue), QueueOffset(offset)))
     }
 
-    fn records() -> impl Strategy<Value = DeliveryRecord> {
-        let time = any::<u64>().prop_map(Timestamp::from_millis);
-        let owner = any::<u64>().prop_map(ClientHash);
-        let deliveries = vec((0u32..3, 0u64..9, 1u32..3), 0..20);
-        prop_oneof![
-            (
-                time.clone(),
-                time.clone(),
-                proptest::option::of(owner.clone()),
-                deliveries,
-                places(),
-                places()
-            )
-                .prop_map(|(at, visible_at, owner, deliveries, dropped, cursors)| {
+    fn messages() -> impl Strategy<Value = Vec<(QueueId, QueueOffset)>> {
+        let run = (message(), 1..70u64).prop_map(|((queue, first), count)| {
+            (0..count)
+                .map_while(|n| first.0.checked_add(n))
+                .filter(|offset| *offset < u64::MAX)
+                .map(|offset| (queue, QueueOffset(offset)))
+                .collect::<Vec<_>>()
+        });
+        prop_oneof![vec(message(), 0..40), vec(run, 0..4).prop_map(|runs| runs.concat())]
+    }
+
+    fn time() -> impl Strategy<Value = Timestamp> {
+        any::<u64>().prop_map(Timestamp::from_millis)
+    }
+
+    fn owner() -> impl Strategy<Value = ClientHash> {
+        any::<u64>().prop_map(ClientHash)
+    }
+
+    fn record() -> impl Strategy<Value = DeliveryRecord> {
+        let renewal = (owner(), time()).prop_map(|(owner, latest)| Renewal { owner, latest });
+        let delivered =
+            (time(), proptest::option::of(renewal), messages(), vec(any::<bool>(), 200), messages(), messages())
+                .prop_map(|(visible_at, renewal, deliveries, again, dropped, cursors)| {
+                    let attempts = again.into_iter().cycle().map(|again| if again { u32::MAX } else { 1 });
                     DeliveryRecord::Delivered {
-                        at,
                         visible_at,
-                        owner,
-                        deliveries: deliveries
-                            .into_iter()
-                            .map(|(q, o, a)| (QueueId(q), QueueOffset(o), a))
-                            .collect(),
+                        renewal,
+                        deliveries: deliveries.into_iter().zip(attempts).map(|((q, o), a)| (q, o, a)).collect(),
                         dropped,
                         cursors,
                     }
-                }),
-            places().prop_map(|entries| DeliveryRecord::Acked { entries }),
-            (time.clone(), any::<bool>(), places()).prop_map(|(visible_at, counted, entries)| {
-                DeliveryRecord::VisibilityChanged {
-                    visible_at,
-                    counted,
-                    entries,
-                }
-            }),
-            (time, vec(owner, 0..5)).prop_map(|(until, owners)| DeliveryRecord::OwnersRenewed { until, owners }),
+                });
+        let changed = (time(), any::<bool>(), messages()).prop_map(|(visible_at, counted, entries)| {
+            DeliveryRecord::VisibilityChanged { visible_at, counted, entries }
+        });
+        prop_oneof![
+            delivered,
+            messages().prop_map(|entries| DeliveryRecord::Acked { entries }),
+            changed,
+            (time(), vec(owner(), 0..9)).prop_map(|(until, owners)| DeliveryRecord::OwnersRenewed { until, owners }),
+            (owner(), time()).prop_map(|(owner, visible_at)| DeliveryRecord::OwnerReleased { owner, visible_at }),
+            messages().prop_map(|floors| DeliveryRecord::Trimmed { floors }),
         ]
+    }
+
+    fn encoded(record: &DeliveryRecord) -> Vec<u8> {
+        let mut out = Vec::new();
+        record.encode(GroupId(7), TopicId(9), &mut out);
+        out
     }
 
     proptest! {
         #[test]
-        fn a_record_reads_back_as_it_was_written(record in records(), group: u32, topic: u32) {
-            let (group, topic) = (GroupId(group), TopicId(topic));
-            let mut bytes = Vec::new();
-            record.encode(group, topic, &mut bytes);
-            prop_assert_eq!(DeliveryRecord::decode(&bytes), Ok((group, topic, record)));
+        fn a_record_reads_back_as_it_was_written(record in record()) {
+            let bytes = encoded(&record);
+            prop_assert_eq!(DeliveryRecord::route(&bytes), Ok((GroupId(7), TopicId(9))));
+            prop_assert_eq!(DeliveryRecord::decode(&bytes), Ok((GroupId(7), TopicId(9), record)));
         }
 
         #[test]
-        fn damaged_bytes_are_errors_and_never_panics(bytes in vec(any::<u8>(), 0..200)) {
+        fn a_record_that_is_cut_off_or_goes_on_is_refused(record in record(), cut in any::<prop::sample::Index>()) {
+            let mut bytes = encoded(&record);
+            prop_assert_eq!(DeliveryRecord::decode(&bytes[..cut.index(bytes.len())]), Err(Malformed::CutOff));
+            bytes.push(0);
+            prop_assert_eq!(DeliveryRecord::decode(&bytes), Err(Malformed::TrailingBytes(1)));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(mut bytes in vec(any::<u8>(), 0..200), kind in 0..8u8) {
+            if let Some(byte) = bytes.get_mut(8) {
+                *byte = kind;
+            }
             let _ = DeliveryRecord::decode(&bytes);
         }
     }
 
     #[test]
-    fn a_batch_of_consecutive_messages_is_one_run() {
-        let deliveries = (0..32).map(|offset| (QueueId(1), QueueOffset(offset), 1)).collect();
-        let (at, visible_at) = (Timestamp::ZERO, Timestamp::MAX);
+    fn the_bytes_on_disk_do_not_change() {
         let record = DeliveryRecord::Delivered {
-            at,
-            visible_at,
-            owner: None,
-            deliveries,
-            dropped: vec![],
-            cursors: vec![],
+            visible_at: Timestamp::from_millis(0x0102),
+            renewal: Some(Renewal { owner: ClientHash(0x0304), latest: Timestamp::from_millis(0x0506) }),
+            deliveries: vec![
+                (QueueId(1), QueueOffset(8), 1),
+                (QueueId(1), QueueOffset(9), 1),
+                (QueueId(1), QueueOffset(10), 2),
+            ],
+            dropped: vec![(QueueId(2), QueueOffset(3))],
+            cursors: vec![(QueueId(1), QueueOffset(11))],
         };
-        let mut bytes = Vec::new();
-        record.encode(GroupId(1), TopicId(1), &mut bytes);
-        assert!(bytes.len() < 64, "{} bytes", bytes.len());
+        #[rustfmt::skip]
+        let expected = [
+            7, 0, 0, 0, 9, 0, 0, 0, 1, 1,
+            2, 1, 0, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0, 6, 5, 0, 0, 0, 0, 0, 0,
+            2, 0, 1, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
+            1, 0, 1, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0,
+            0, 0,
+            1, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0,
+            0, 0,
+            1, 0, 0, 0, 1, 0, 0, 0, 11, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        assert_eq!(encoded(&record), expected);
+    }
+
+    #[test]
+    fn consecutive_messages_of_a_queue_take_the_space_of_one() {
+        let of = |count| DeliveryRecord::Acked {
+            entries: (0..count).map(|offset| (QueueId(0), QueueOffset(offset))).collect(),
+        };
+        assert_eq!(encoded(&of(1)).len(), encoded(&of(1000)).len());
     }
 }

@@ -1,26 +1,27 @@
-//! A delivery state in a checkpoint.
+//! The truth in a checkpoint.
 //!
-//! Layout, little endian, format 1: format 1; number of queues 4, each: next offset 8, number of outstanding 4, each:
-//! offset 8, lease 8, attempt 4, flags 1 (1 counted, 2 owned), visible at or latest 8, owner 8 (if owned);
-//! number of owners 4, each, sorted: owner 8, until 8.
+//! Layout, little endian, format 1: format 1; turn 4;
+//! number of owners 4, each: owner 8, until 8, sorted;
+//! number of queues 4, each: queue 4, next 8, its outstanding messages as runs (see [`super::runs`]), sorted, with in
+//! common: lease 8, attempt 4, flags 1 (1: counted, 2: owned), and visible at 8 or, if owned, owner 8 and latest 8.
 
-use super::state::{DeliveryState, OwnerLease, Visibility};
+use super::runs::{Malformed, end, put_runs, take_owner, take_runs, take_time};
+use super::state::{DeliveryState, Outstanding, QueueProgress, Visibility};
 use bytes::{Buf, BufMut, BytesMut};
 use gantry_proto::model::{ClientHash, LogOffset, QueueId, QueueOffset, Timestamp};
+use std::collections::BTreeMap;
 
-/// Bytes that are not a delivery state.
+/// Why a snapshot cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum MalformedSnapshot {
-    #[error("it is damaged")]
-    Damaged,
-    #[error("format {0} is newer than this program understands")]
+pub(crate) enum SnapshotError {
+    /// By a later version of this program.
+    #[error("it was written in format {0}, this gantry knows {FORMAT}")]
     Newer(u8),
-}
-
-impl From<bytes::TryGetError> for MalformedSnapshot {
-    fn from(_: bytes::TryGetError) -> MalformedSnapshot {
-        MalformedSnapshot::Damaged
-    }
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// Each part can be read, but they do not fit together.
+    #[error("{0}")]
+    Contradiction(&'static str),
 }
 
 const FORMAT: u8 = 1;
@@ -28,81 +29,109 @@ const COUNTED: u8 = 1;
 const OWNED: u8 = 2;
 
 impl DeliveryState {
-    /// Appends everything that records made; what is derived is left out.
+    /// Appends the state, without what is derived.
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         out.put_u8(FORMAT);
-        out.put_u32_le(self.queues.len() as u32);
-        for progress in &self.queues {
-            out.put_u64_le(progress.next.0);
-            out.put_u32_le(progress.outstanding.len() as u32);
-            for (offset, held) in &progress.outstanding {
-                out.put_u64_le(offset.0);
-                out.put_u64_le(held.lease.0);
-                out.put_u32_le(held.attempt);
-                let counted = if held.counted { COUNTED } else { 0 };
-                match held.visibility {
-                    Visibility::At(time) => {
-                        out.put_u8(counted);
-                        out.put_u64_le(time.as_millis());
-                    }
-                    Visibility::Owned { owner, latest } => {
-                        out.put_u8(counted | OWNED);
-                        out.put_u64_le(latest.as_millis());
-                        out.put_u64_le(owner.0);
-                    }
-                }
-            }
-        }
-        let mut owners: Vec<_> = self.owners.iter().collect();
-        owners.sort_unstable_by_key(|(owner, _)| **owner);
-        out.put_u32_le(owners.len() as u32);
-        for (owner, lease) in owners {
+        out.put_u32_le(self.turn.0);
+        let leases = self.schedule.owner_leases();
+        out.put_u32_le(leases.len() as u32);
+        for (owner, until) in leases {
             out.put_u64_le(owner.0);
-            out.put_u64_le(lease.until.as_millis());
+            out.put_u64_le(until.as_millis());
+        }
+        out.put_u32_le(self.queues.len() as u32);
+        for (queue, progress) in &self.queues {
+            out.put_u32_le(queue.0);
+            out.put_u64_le(progress.next.0);
+            let outstanding = progress.outstanding.iter();
+            put_runs(out, outstanding.map(|(offset, outstanding)| (*queue, *offset, *outstanding)), put_outstanding);
         }
     }
 
-    /// Reads what [`DeliveryState::encode`] wrote.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<DeliveryState, MalformedSnapshot> {
-        let mut rest = bytes;
-        match rest.try_get_u8()? {
-            FORMAT => {}
-            format if format > FORMAT => return Err(MalformedSnapshot::Newer(format)),
-            _ => return Err(MalformedSnapshot::Damaged),
+    /// Reads a state. It is equal to the one that was written.
+    pub(crate) fn decode(mut bytes: &[u8]) -> Result<DeliveryState, SnapshotError> {
+        let bytes = &mut bytes;
+        let format = bytes.try_get_u8().map_err(Malformed::from)?;
+        if format != FORMAT {
+            return Err(SnapshotError::Newer(format));
+        }
+        let turn = QueueId(take_u32(bytes)?);
+        let mut leases = BTreeMap::new();
+        for _ in 0..take_u32(bytes)? {
+            leases.insert(take_owner(bytes)?, take_time(bytes)?);
         }
         let mut state = DeliveryState::default();
-        let mut outstanding = Vec::new();
-        for queue in 0..rest.try_get_u32_le()? {
-            let queue = QueueId(queue);
-            state.queue_mut(queue).next = QueueOffset(rest.try_get_u64_le()?);
-            for _ in 0..rest.try_get_u32_le()? {
-                let place = (queue, QueueOffset(rest.try_get_u64_le()?));
-                let (lease, attempt) = (LogOffset(rest.try_get_u64_le()?), rest.try_get_u32_le()?);
-                let (flags, time) = (rest.try_get_u8()?, Timestamp::from_millis(rest.try_get_u64_le()?));
-                let visibility = if flags & OWNED != 0 {
-                    Visibility::Owned {
-                        owner: ClientHash(rest.try_get_u64_le()?),
-                        latest: time,
-                    }
-                } else {
-                    Visibility::At(time)
-                };
-                outstanding.push((place, lease, attempt, flags & COUNTED != 0, visibility));
+        for _ in 0..take_u32(bytes)? {
+            state.decode_queue(bytes, &leases)?;
+        }
+        state.turn = turn;
+        if state.schedule.owner_leases().len() != leases.len() {
+            return Err(SnapshotError::Contradiction("an owner holds nothing"));
+        }
+        end(bytes)?;
+        Ok(state)
+    }
+
+    fn decode_queue(
+        &mut self,
+        bytes: &mut &[u8],
+        leases: &BTreeMap<ClientHash, Timestamp>,
+    ) -> Result<(), SnapshotError> {
+        let queue = QueueId(take_u32(bytes)?);
+        let next = QueueOffset(bytes.try_get_u64_le().map_err(Malformed::from)?);
+        let progress = QueueProgress { next, ..QueueProgress::default() };
+        if self.queues.insert(queue, progress).is_some() {
+            return Err(SnapshotError::Contradiction("a queue is there twice"));
+        }
+        take_runs(bytes, take_outstanding, |own_queue, offset, outstanding| {
+            if own_queue != queue || offset >= next || self.outstanding(queue, offset).is_some() {
+                return Err(SnapshotError::Contradiction("an outstanding message is out of place"));
             }
+            let until = match outstanding.visibility {
+                Visibility::At(at) => at,
+                Visibility::Owned { owner, .. } => {
+                    *leases.get(&owner).ok_or(SnapshotError::Contradiction("an owner has no lease"))?
+                }
+            };
+            self.insert(queue, offset, outstanding, until);
+            Ok(())
+        })
+    }
+}
+
+fn put_outstanding(out: &mut BytesMut, outstanding: &Outstanding) {
+    out.put_u64_le(outstanding.lease.0);
+    out.put_u32_le(outstanding.attempt);
+    let counted = if outstanding.counted { COUNTED } else { 0 };
+    match outstanding.visibility {
+        Visibility::At(at) => {
+            out.put_u8(counted);
+            out.put_u64_le(at.as_millis());
         }
-        for _ in 0..rest.try_get_u32_le()? {
-            let owner = ClientHash(rest.try_get_u64_le()?);
-            let until = Timestamp::from_millis(rest.try_get_u64_le()?);
-            state.owners.insert(owner, OwnerLease { until, holds: 0 });
-        }
-        // After the owners: when a message becomes visible depends on them.
-        for (place, lease, attempt, counted, visibility) in outstanding {
-            state.put(place, lease, attempt, counted, visibility);
-        }
-        if rest.is_empty() {
-            Ok(state)
-        } else {
-            Err(MalformedSnapshot::Damaged)
+        Visibility::Owned { owner, latest } => {
+            out.put_u8(counted | OWNED);
+            out.put_u64_le(owner.0);
+            out.put_u64_le(latest.as_millis());
         }
     }
+}
+
+fn take_outstanding(bytes: &mut &[u8]) -> Result<Outstanding, SnapshotError> {
+    let lease = LogOffset(bytes.try_get_u64_le().map_err(Malformed::from)?);
+    let attempt = take_u32(bytes)?;
+    let flags = bytes.try_get_u8().map_err(Malformed::from)?;
+    if flags & !(COUNTED | OWNED) != 0 {
+        return Err(Malformed::UnknownFlags(flags).into());
+    }
+    let visibility = if flags & OWNED == 0 {
+        Visibility::At(take_time(bytes)?)
+    } else {
+        let (owner, latest) = (take_owner(bytes)?, take_time(bytes)?);
+        Visibility::Owned { owner, latest }
+    };
+    Ok(Outstanding { lease, attempt, counted: flags & COUNTED != 0, visibility })
+}
+
+fn take_u32(bytes: &mut &[u8]) -> Result<u32, SnapshotError> {
+    Ok(bytes.try_get_u32_le().map_err(Malformed::from)?)
 }

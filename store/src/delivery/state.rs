@@ -1,108 +1,71 @@
-//! The state and how records change it.
+//! The truth about one group on one topic, and how records change it.
 
-use super::record::{DeliveryRecord, Place};
-use super::schedule::Schedule;
-use gantry_proto::model::limits::AUTO_RENEW_MAX;
+use super::reader::QueueReader;
+use super::record::{DeliveryRecord, Renewal};
+use super::schedule::{Due, Schedule};
 use gantry_proto::model::{ClientHash, LogOffset, QueueId, QueueOffset, Timestamp};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-/// One group's progress on one topic.
+/// What one group has received of one topic. The default: nothing yet, every retained message is to be delivered.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryState {
-    /// By queue id.
-    pub(super) queues: Vec<QueueProgress>,
-    /// Clients whose life extends leases here.
-    pub(super) owners: HashMap<ClientHash, OwnerLease>,
-    /// Messages outstanding in all queues.
-    pub(super) outstanding: usize,
+    /// Queues of which something was delivered or skipped.
+    pub(super) queues: BTreeMap<QueueId, QueueProgress>,
+    /// The queue whose turn it is to give new messages.
+    pub(super) turn: QueueId,
+    /// Owners' leases, and what is derived from the outstanding messages.
     pub(super) schedule: Schedule,
-    /// The queue that is served first next time: the one that was not served for longest.
-    pub(super) turn: u32,
+    /// Number of outstanding messages. Derived.
+    inflight: usize,
 }
 
-/// One queue.
-#[derive(Debug, Default)]
+/// How far the group is in one queue.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct QueueProgress {
-    /// From here on nothing was ever delivered.
+    /// Nothing from here on was ever delivered.
     pub next: QueueOffset,
-    /// Delivered and not finished.
+    /// Delivered and not finished. Everything else below `next` is finished.
     pub outstanding: BTreeMap<QueueOffset, Outstanding>,
 }
 
 /// A message that was delivered and is not finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Outstanding {
-    /// Log offset of the record that delivered it last: nobody else's handle names it.
+    /// Log offset of the record that delivered it: which delivery this is.
     pub lease: LogOffset,
-    /// Number of that delivery, counted from 1.
+    /// Number of this delivery, from 1.
     pub attempt: u32,
-    /// Whether the next delivery is another attempt.
+    /// False: the next delivery has the same number.
     pub counted: bool,
     pub visibility: Visibility,
-    /// Where it stands in the schedule.
-    scheduled_at: Timestamp,
 }
 
-/// When a message becomes visible again.
+/// When a delivery ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Visibility {
     /// Then.
     At(Timestamp),
-    /// When its owner's lease ends, but not after `latest`: a client that hangs must not hide it for ever.
+    /// When the owner's lease ends, but at the latest then.
     Owned { owner: ClientHash, latest: Timestamp },
 }
 
-/// A client that holds messages here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct OwnerLease {
-    pub until: Timestamp,
-    /// How many messages it holds; the entry goes with the last one.
-    pub holds: usize,
-}
-
-/// Why a delivery cannot be finished or changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Over {
-    /// The message is finished.
-    Finished,
-    /// The lease ended, or the message was delivered again.
-    Expired,
-}
-
 impl DeliveryState {
-    /// Applies a record that lies at `at` in the log. Places that are finished already are passed over.
+    /// Changes the state as a record says that lies at `at` in the log. Every record is applied once, in the order of the
+    /// log; what it says about messages that are finished has no effect.
     pub(crate) fn apply(&mut self, record: &DeliveryRecord, at: LogOffset) {
         match record {
-            DeliveryRecord::Delivered {
-                at: delivered_at,
-                visible_at,
-                owner,
-                deliveries,
-                dropped,
-                cursors,
-            } => {
+            DeliveryRecord::Delivered { visible_at, renewal, deliveries, dropped, cursors } => {
+                let until = renewal.and_then(|renewal| self.schedule.owner_until(renewal.owner));
+                let until = until.map_or(*visible_at, |until| until.max(*visible_at));
+                for (queue, offset, attempt) in deliveries {
+                    self.deliver(*queue, *offset, *attempt, at, *renewal, until);
+                }
                 for (queue, offset) in dropped {
                     self.finish(*queue, *offset);
                 }
-                let visibility = match owner {
-                    Some(owner) => Visibility::Owned {
-                        owner: *owner,
-                        latest: delivered_at.after(AUTO_RENEW_MAX),
-                    },
-                    None => Visibility::At(*visible_at),
-                };
-                if let Some(owner) = owner
-                    && !deliveries.is_empty()
-                {
-                    let lease = self.owners.entry(*owner).or_default();
-                    lease.until = lease.until.max(*visible_at);
-                }
-                for (queue, offset, attempt) in deliveries {
-                    self.put((*queue, *offset), at, *attempt, true, visibility);
-                }
-                for (queue, next) in cursors {
-                    let progress = self.queue_mut(*queue);
-                    progress.next = progress.next.max(*next);
+                for (queue, cursor) in cursors {
+                    self.raise_next(*queue, *cursor);
+                    self.turn = QueueId(queue.0.wrapping_add(1));
                 }
             }
             DeliveryRecord::Acked { entries } => {
@@ -110,143 +73,165 @@ impl DeliveryState {
                     self.finish(*queue, *offset);
                 }
             }
-            DeliveryRecord::VisibilityChanged {
-                visible_at,
-                counted,
-                entries,
-            } => {
-                for place in entries {
-                    if let Some(held) = self.get(*place).copied() {
-                        self.put(*place, held.lease, held.attempt, *counted, Visibility::At(*visible_at));
-                    }
+            DeliveryRecord::VisibilityChanged { visible_at, counted, entries } => {
+                for (queue, offset) in entries {
+                    self.fix(*queue, *offset, |outstanding, _| {
+                        outstanding.counted = *counted;
+                        *visible_at
+                    });
                 }
             }
             DeliveryRecord::OwnersRenewed { until, owners } => {
                 for owner in owners {
-                    if let Some(lease) = self.owners.get_mut(owner) {
-                        lease.until = lease.until.max(*until);
-                    }
+                    self.schedule.renew(*owner, *until);
+                }
+            }
+            DeliveryRecord::OwnerReleased { owner, visible_at } => {
+                for (queue, offset) in self.schedule.held_by(*owner) {
+                    self.fix(queue, offset, |_, before| before.min(*visible_at));
+                }
+            }
+            DeliveryRecord::Trimmed { floors } => {
+                for (queue, floor) in floors {
+                    self.trim(*queue, *floor);
                 }
             }
         }
     }
 
-    /// The message is done with: acknowledged, expired or buried.
+    /// The message is finished: acknowledged, or moved to the dead letters by the record that is being applied.
     pub(crate) fn finish(&mut self, queue: QueueId, offset: QueueOffset) {
-        let found = self
-            .queues
-            .get_mut(queue.0 as usize)
-            .and_then(|progress| progress.outstanding.remove(&offset));
-        if let Some(held) = found {
-            self.outstanding -= 1;
-            self.schedule.remove(held.scheduled_at, (queue, offset));
-            self.disown(held.visibility);
-        }
-    }
-
-    /// Whether the delivery that `lease` names still stands at `now`.
-    pub(crate) fn check(
-        &self,
-        queue: QueueId,
-        offset: QueueOffset,
-        lease: LogOffset,
-        now: Timestamp,
-    ) -> Result<(), Over> {
-        match self.get((queue, offset)) {
-            None => Err(Over::Finished),
-            Some(held) if held.lease == lease && now < self.visible_at(held) => Ok(()),
-            Some(_) => Err(Over::Expired),
+        let progress = self.queues.get_mut(&queue);
+        if let Some(outstanding) = progress.and_then(|progress| progress.outstanding.remove(&offset)) {
+            self.schedule.remove(queue, offset, &outstanding);
+            self.inflight -= 1;
         }
     }
 
     /// Messages delivered and not finished.
     pub(crate) fn inflight(&self) -> usize {
-        self.outstanding
+        self.inflight
     }
 
-    /// Whether something may have become visible by `now`. May be wrong towards yes.
-    pub(crate) fn any_due(&self, now: Timestamp) -> bool {
-        self.schedule.due(now).next().is_some()
-    }
-
-    /// When something becomes visible after `now`. May be early.
-    pub(crate) fn next_due_after(&self, now: Timestamp) -> Option<Timestamp> {
-        self.schedule.next_after(now)
-    }
-
-    /// When a message becomes visible again.
-    pub(super) fn visible_at(&self, held: &Outstanding) -> Timestamp {
-        match held.visibility {
-            Visibility::At(time) => time,
-            Visibility::Owned { owner, latest } => self
-                .owners
-                .get(&owner)
-                .map_or(Timestamp::ZERO, |lease| lease.until)
-                .min(latest),
-        }
-    }
-
-    pub(super) fn get(&self, (queue, offset): Place) -> Option<&Outstanding> {
-        self.queues.get(queue.0 as usize)?.outstanding.get(&offset)
-    }
-
-    pub(super) fn next(&self, queue: QueueId) -> QueueOffset {
-        self.queues
-            .get(queue.0 as usize)
-            .map_or_else(Default::default, |progress| progress.next)
-    }
-
-    pub(super) fn queue_mut(&mut self, queue: QueueId) -> &mut QueueProgress {
-        let index = queue.0 as usize;
-        if self.queues.len() <= index {
-            self.queues.resize_with(index + 1, Default::default);
-        }
-        &mut self.queues[index]
-    }
-
-    /// Makes a message outstanding, or outstanding in another way.
-    pub(super) fn put(&mut self, place: Place, lease: LogOffset, attempt: u32, counted: bool, visibility: Visibility) {
-        if let Visibility::Owned { owner, .. } = visibility {
-            self.owners.entry(owner).or_default().holds += 1;
-        }
-        let mut held = Outstanding {
-            lease,
-            attempt,
-            counted,
-            visibility,
-            scheduled_at: Timestamp::ZERO,
+    /// Messages never delivered to the group, whether they match its subscription or not.
+    pub(crate) fn ready(&self, reader: &dyn QueueReader) -> u64 {
+        let ready = |queue| {
+            let (min, end) = reader.range(queue);
+            end.0.saturating_sub(self.next(queue).max(min).0)
         };
-        held.scheduled_at = self.visible_at(&held);
-        let before = self.queue_mut(place.0).outstanding.insert(place.1, held);
-        match before {
-            Some(before) => {
-                self.schedule.remove(before.scheduled_at, place);
-                self.disown(before.visibility);
-            }
-            None => self.outstanding += 1,
-        }
-        self.schedule.insert(held.scheduled_at, place);
+        (0..reader.queue_count()).map(|queue| ready(QueueId(queue))).sum()
     }
 
-    /// Puts an early entry of the schedule where it belongs.
-    pub(super) fn reschedule(&mut self, place: Place, at: Timestamp) {
-        let queue = self.queues.get_mut(place.0.0 as usize);
-        if let Some(held) = queue.and_then(|progress| progress.outstanding.get_mut(&place.1)) {
-            self.schedule.remove(held.scheduled_at, place);
-            held.scheduled_at = at;
-            self.schedule.insert(at, place);
+    /// What forgets outstanding messages that retention has removed, if there are any. Receives forget them as well, but
+    /// a group may have stopped to receive.
+    pub(crate) fn plan_trim(&self, reader: &dyn QueueReader) -> Option<DeliveryRecord> {
+        let floor = |(queue, progress): (&QueueId, &QueueProgress)| {
+            let (oldest, _) = progress.outstanding.first_key_value()?;
+            let (min, _) = reader.range(*queue);
+            (*oldest < min).then_some((*queue, min))
+        };
+        let floors: Vec<_> = self.queues.iter().filter_map(floor).collect();
+        (!floors.is_empty()).then_some(DeliveryRecord::Trimmed { floors })
+    }
+
+    /// Where never delivered messages of a queue begin.
+    pub(super) fn next(&self, queue: QueueId) -> QueueOffset {
+        self.queues.get(&queue).map_or(QueueOffset(0), |progress| progress.next)
+    }
+
+    /// The message, if it is outstanding.
+    pub(super) fn outstanding(&self, queue: QueueId, offset: QueueOffset) -> Option<&Outstanding> {
+        self.queues.get(&queue)?.outstanding.get(&offset)
+    }
+
+    /// Adds an outstanding message. With an owner, its lease is raised to `until`.
+    pub(super) fn insert(&mut self, queue: QueueId, offset: QueueOffset, outstanding: Outstanding, until: Timestamp) {
+        let due = |at| Due { at, queue, offset, used: outstanding.used() };
+        match outstanding.visibility {
+            Visibility::At(at) => self.schedule.insert_timed(due(at)),
+            Visibility::Owned { owner, latest } => self.schedule.insert_owned(due(latest), owner, until),
+        }
+        let progress = self.queues.entry(queue).or_default();
+        if progress.outstanding.insert(offset, outstanding).is_none() {
+            self.inflight += 1;
         }
     }
 
-    fn disown(&mut self, visibility: Visibility) {
-        let Visibility::Owned { owner, .. } = visibility else {
+    fn deliver(
+        &mut self,
+        queue: QueueId,
+        offset: QueueOffset,
+        attempt: u32,
+        lease: LogOffset,
+        renewal: Option<Renewal>,
+        until: Timestamp,
+    ) {
+        let progress = self.queues.entry(queue).or_default();
+        match progress.outstanding.get(&offset) {
+            // Applied before.
+            Some(before) if before.lease >= lease => return,
+            Some(before) => self.schedule.remove(queue, offset, before),
+            // Finished: it must not come back to life.
+            None if offset < progress.next => return,
+            None => {}
+        }
+        let visibility = match renewal {
+            None => Visibility::At(until),
+            Some(Renewal { owner, latest }) => Visibility::Owned { owner, latest },
+        };
+        let outstanding = Outstanding { lease, attempt, counted: true, visibility };
+        self.insert(queue, offset, outstanding, until);
+    }
+
+    /// Gives a delivery a fixed end. `change` is told when it would have ended.
+    fn fix(
+        &mut self,
+        queue: QueueId,
+        offset: QueueOffset,
+        change: impl FnOnce(&mut Outstanding, Timestamp) -> Timestamp,
+    ) {
+        let progress = self.queues.get_mut(&queue);
+        let Some(outstanding) = progress.and_then(|progress| progress.outstanding.get_mut(&offset)) else {
             return;
         };
-        if let Some(lease) = self.owners.get_mut(&owner) {
-            lease.holds -= 1;
-            if lease.holds == 0 {
-                self.owners.remove(&owner);
-            }
+        let before = self.schedule.visible_at(outstanding.visibility);
+        self.schedule.remove(queue, offset, outstanding);
+        let at = change(outstanding, before);
+        outstanding.visibility = Visibility::At(at);
+        self.schedule.insert_timed(Due { at, queue, offset, used: outstanding.used() });
+    }
+
+    fn raise_next(&mut self, queue: QueueId, next: QueueOffset) {
+        let progress = self.queues.entry(queue).or_default();
+        progress.next = progress.next.max(next);
+    }
+
+    fn trim(&mut self, queue: QueueId, floor: QueueOffset) {
+        self.raise_next(queue, floor);
+        let Some(progress) = self.queues.get_mut(&queue) else {
+            return;
+        };
+        let kept = progress.outstanding.split_off(&floor);
+        let removed = std::mem::replace(&mut progress.outstanding, kept);
+        self.inflight -= removed.len();
+        for (offset, outstanding) in &removed {
+            self.schedule.remove(queue, *offset, outstanding);
         }
+    }
+}
+
+impl Outstanding {
+    /// Attempts that are used up when this delivery ends.
+    pub(super) fn used(&self) -> u32 {
+        if self.counted { self.attempt } else { self.attempt.saturating_sub(1) }
+    }
+}
+
+/// The truth only: derived data may differ for a while.
+impl PartialEq for DeliveryState {
+    fn eq(&self, other: &DeliveryState) -> bool {
+        self.turn == other.turn
+            && self.queues == other.queues
+            && self.schedule.owner_leases().eq(other.schedule.owner_leases())
     }
 }

@@ -70,13 +70,8 @@ impl QueueTable {
     pub(crate) fn open(&self, topic: TopicId, queue_count: u32) -> Arc<TopicQueues> {
         let found = self.get(topic);
         let topic = found.unwrap_or_else(|| {
-            let fresh = || {
-                Arc::new(TopicQueues {
-                    id: topic,
-                    queues: RwLock::default(),
-                    shards: Arc::new(RwLock::default()),
-                })
-            };
+            let fresh =
+                || Arc::new(TopicQueues { id: topic, queues: RwLock::default(), shards: Arc::new(RwLock::default()) });
             self.topics.write().entry(topic).or_insert_with(fresh).clone()
         });
         topic.grow(queue_count);
@@ -165,10 +160,7 @@ impl Queue {
     /// Adds a message that was just put into the log.
     pub(crate) fn push(&self, entry: IndexEntry) {
         let mut holdings = self.holdings.lock();
-        assert_eq!(
-            entry.queue_offset.0, holdings.next,
-            "queue offsets are given in order and without gaps"
-        );
+        assert_eq!(entry.queue_offset.0, holdings.next, "queue offsets are given in order and without gaps");
         holdings.next += 1;
         holdings.recent.push_back(RecentEntry {
             log_offset: entry.log_offset,
@@ -223,19 +215,12 @@ impl Queue {
     /// First retained offset and first offset that consumers must not see yet.
     pub(crate) fn range(&self) -> (QueueOffset, QueueOffset) {
         let min = self.holdings.lock().min();
-        (
-            QueueOffset(min),
-            QueueOffset(self.confirmed_end.load(Ordering::SeqCst).max(min)),
-        )
+        (QueueOffset(min), QueueOffset(self.confirmed_end.load(Ordering::SeqCst).max(min)))
     }
 
     pub(crate) fn status(&self) -> QueueStatus {
         let (min_offset, max_offset) = self.range();
-        QueueStatus {
-            queue: self.id,
-            min_offset,
-            max_offset,
-        }
+        QueueStatus { queue: self.id, min_offset, max_offset }
     }
 
     /// Entries from `from` on, at most `max`, cut where they stop lying together. Empty when `from` is not held.
@@ -275,12 +260,7 @@ impl Queue {
                 holdings.recent.shrink_to_fit();
             }
         }
-        holdings.sealed.push_back(SealedRun {
-            first: first.0,
-            count,
-            position,
-            index,
-        });
+        holdings.sealed.push_back(SealedRun { first: first.0, count, position, index });
     }
 
     fn drop_below(&self, end: u64) {

@@ -58,11 +58,7 @@ pub(crate) struct QueueRun {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SealedIndexError {
     #[error("{action} {path}: {source}")]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("{0} is damaged or of another format")]
     Damaged(PathBuf),
     #[error("{path} is damaged at byte {at} ({cause})")]
@@ -85,11 +81,7 @@ impl SealedIndex {
         end: LogOffset,
     ) -> Result<SealedIndex, SealedIndexError> {
         let path = dir.join(index_name(base));
-        let io = |source| SealedIndexError::Io {
-            action: "opening",
-            path: path.clone(),
-            source,
-        };
+        let io = |source| SealedIndexError::Io { action: "opening", path: path.clone(), source };
         let damaged = || SealedIndexError::Damaged(path.clone());
         let file = files.open(&path, OpenMode::Read).map_err(io)?;
         let header = file.read_at(0, HEADER_LEN).map_err(io)?;
@@ -109,14 +101,7 @@ impl SealedIndex {
         if checked.len() != checked_len || crc32c::crc32c(&checked) != crc {
             return Err(damaged());
         }
-        Ok(SealedIndex {
-            base,
-            end,
-            newest,
-            path,
-            file,
-            queue_count,
-        })
+        Ok(SealedIndex { base, end, newest, path, file, queue_count })
     }
 
     /// Reads a sealed segment, writes its index and opens it.
@@ -131,28 +116,15 @@ impl SealedIndex {
         let mut position = 0;
         while segment.base.0 + position < end.0 {
             let at = segment.base.plus(position);
-            let damaged = |cause| SealedIndexError::Segment {
-                path: segment.path.clone(),
-                at: position,
-                cause,
-            };
-            let io = |source| SealedIndexError::Io {
-                action: "reading",
-                path: segment.path.clone(),
-                source,
-            };
+            let damaged = |cause| SealedIndexError::Segment { path: segment.path.clone(), at: position, cause };
+            let io = |source| SealedIndexError::Io { action: "reading", path: segment.path.clone(), source };
             let record = reader.read(at, end.0 - at.0).map_err(io)?.map_err(damaged)?;
             builder.add(&record, segment.base).map_err(damaged)?;
             position += u64::from(record.header.len);
         }
         let name = index_name(segment.base);
-        durable_file::replace(files, dir, &name, &builder.encode(segment.base, end)).map_err(|source| {
-            SealedIndexError::Io {
-                action: "writing",
-                path: dir.join(&name),
-                source,
-            }
-        })?;
+        durable_file::replace(files, dir, &name, &builder.encode(segment.base, end))
+            .map_err(|source| SealedIndexError::Io { action: "writing", path: dir.join(&name), source })?;
         SealedIndex::open(files, dir, segment.base, end)
     }
 
@@ -197,15 +169,8 @@ impl SealedIndex {
 
     fn read(&self, position: u64, len: usize) -> Result<bytes::Bytes, StoreError> {
         let unreadable = |why: String| StoreError::Unreadable(format!("{}: {why}", self.path.display()));
-        let bytes = self
-            .file
-            .read_at(position, len)
-            .map_err(|error| unreadable(error.to_string()))?;
-        if bytes.len() != len {
-            Err(unreadable("the file is too short".into()))
-        } else {
-            Ok(bytes)
-        }
+        let bytes = self.file.read_at(position, len).map_err(|error| unreadable(error.to_string()))?;
+        if bytes.len() != len { Err(unreadable("the file is too short".into())) } else { Ok(bytes) }
     }
 }
 
@@ -227,17 +192,14 @@ impl Builder {
         let span = record.message_span()?;
         let head = MessageHead::parse(span.head(&record.bytes)).map_err(|_| RecordError::Header)?;
         let relative = (header.log_offset.0 - base.0) as u32;
-        let (_, rows) = self
-            .queues
-            .entry((header.topic, header.queue))
-            .or_insert_with(|| (header.queue_offset, Vec::new()));
+        let (_, rows) =
+            self.queues.entry((header.topic, header.queue)).or_insert_with(|| (header.queue_offset, Vec::new()));
         rows.extend_from_slice(&relative.to_le_bytes());
         rows.extend_from_slice(&header.len.to_le_bytes());
         rows.extend_from_slice(&tag_hash(head.tag).to_le_bytes());
         rows.extend_from_slice(&header.store_time.as_millis().to_le_bytes());
         self.hashes.push((key_hash(header.topic, head.message_id), relative));
-        self.hashes
-            .extend(head.keys.iter().map(|key| (key_hash(header.topic, key), relative)));
+        self.hashes.extend(head.keys.iter().map(|key| (key_hash(header.topic, key), relative)));
         Ok(())
     }
 
@@ -279,7 +241,5 @@ impl Builder {
 /// The hash under which a message id or a key is found. FNV-1a over the topic id and the text; it is on disk.
 fn key_hash(topic: TopicId, text: &str) -> u64 {
     let bytes = topic.0.to_le_bytes().into_iter().chain(text.bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

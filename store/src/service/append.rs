@@ -41,18 +41,8 @@ impl Store {
         for (message, tag_hash) in messages.iter().zip(tags) {
             let place = (queue.topic, queue.id, queue_offset);
             let (log_offset, len) = appender.push(RecordKind::Message, place, |out| write_message(out, message));
-            queue.push(IndexEntry {
-                queue_offset,
-                log_offset,
-                len,
-                tag_hash: *tag_hash,
-                store_time,
-            });
-            appended.push(Appended {
-                queue_offset,
-                log_offset,
-                store_time,
-            });
+            queue.push(IndexEntry { queue_offset, log_offset, len, tag_hash: *tag_hash, store_time });
+            appended.push(Appended { queue_offset, log_offset, store_time });
             queue_offset = queue_offset.next();
         }
         appender.arrival(queue, queue_offset);
@@ -65,19 +55,14 @@ impl Store {
             return Ok(found);
         }
         let known = self.view.topic_by_id(topic).ok_or(AppendError::UnknownQueue(topic))?;
-        self.queues
-            .open(topic, known.queue_count)
-            .queue(queue)
-            .ok_or(AppendError::UnknownQueue(topic))
+        self.queues.open(topic, known.queue_count).queue(queue).ok_or(AppendError::UnknownQueue(topic))
     }
 }
 
 fn tag_hashes(messages: &[StoredMessage]) -> Result<SmallVec<[u32; 1]>, AppendError> {
     let hash = |message: &StoredMessage| match MessageHead::parse(&message.head) {
         Ok(head) => Ok(tag_hash(head.tag)),
-        Err(error) => Err(StoreError::Unreadable(format!(
-            "a message was handed over damaged: {error}"
-        ))),
+        Err(error) => Err(StoreError::Unreadable(format!("a message was handed over damaged: {error}"))),
     };
     Ok(messages.iter().map(hash).collect::<Result<_, _>>()?)
 }

@@ -66,16 +66,9 @@ impl Store {
         queue_offset: QueueOffset,
     ) -> Result<LogOffset, StoreError> {
         let unreadable = |why: String| StoreError::Unreadable(format!("making a dead letter: {why}"));
-        let topic = self
-            .view
-            .topic_by_id(shard.topic)
-            .ok_or_else(|| unreadable("its topic is gone".into()))?;
-        let source = self
-            .queue(shard.topic, queue)
-            .map_err(|error| unreadable(error.to_string()))?;
-        let target = self
-            .queue(group.dead_letter_topic, QueueId(0))
-            .map_err(|error| unreadable(error.to_string()))?;
+        let topic = self.view.topic_by_id(shard.topic).ok_or_else(|| unreadable("its topic is gone".into()))?;
+        let source = self.queue(shard.topic, queue).map_err(|error| unreadable(error.to_string()))?;
+        let target = self.queue(group.dead_letter_topic, QueueId(0)).map_err(|error| unreadable(error.to_string()))?;
         let mut found = Vec::with_capacity(1);
         source.scan(queue_offset, 1, &mut found)?;
         let entry = found.first().ok_or_else(|| unreadable("it has expired".into()))?;
@@ -85,12 +78,7 @@ impl Store {
         let letter = letter.map_err(|error| unreadable(error.to_string()))?;
         let tag_hash = entry.tag_hash;
 
-        let origin = Origin {
-            group: shard.group,
-            topic: shard.topic,
-            queue,
-            queue_offset,
-        };
+        let origin = Origin { group: shard.group, topic: shard.topic, queue, queue_offset };
         let _whole = self.log.whole();
         let mut appender = self.log.begin();
         appender.reserve(dead_letter_record_len(&letter)).map_err(no_room)?;
@@ -100,13 +88,7 @@ impl Store {
             origin.write(out);
             write_message(out, &letter);
         });
-        target.push(IndexEntry {
-            queue_offset: place.2,
-            log_offset,
-            len,
-            tag_hash,
-            store_time,
-        });
+        target.push(IndexEntry { queue_offset: place.2, log_offset, len, tag_hash, store_time });
         appender.arrival(&target, place.2.next());
         let end = appender.end();
         drop(appender);

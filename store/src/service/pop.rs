@@ -23,9 +23,7 @@ impl Store {
         let deadline = Instant::now() + request.wait;
         let waiting = shard.wait();
         if waiting.count() > self.config.waiting_max {
-            return Err(PopError::PollingFull {
-                waiting: waiting.count() - 1,
-            });
+            return Err(PopError::PollingFull { waiting: waiting.count() - 1 });
         }
         loop {
             // Enabled before looking, so that nothing that arrives meanwhile is missed.
@@ -53,17 +51,10 @@ impl Store {
         if let Some(shard) = self.progress.get(request.group, request.topic) {
             return Ok(shard);
         }
-        self.view
-            .group_by_id(request.group)
-            .ok_or(PopError::UnknownGroup(request.group))?;
-        let topic = self
-            .view
-            .topic_by_id(request.topic)
-            .ok_or(PopError::UnknownTopic(request.topic))?;
+        self.view.group_by_id(request.group).ok_or(PopError::UnknownGroup(request.group))?;
+        let topic = self.view.topic_by_id(request.topic).ok_or(PopError::UnknownTopic(request.topic))?;
         let queues = self.queues.open(topic.id, topic.queue_count);
-        let (shard, created) = self
-            .progress
-            .open(request.group, request.topic, DeliveryState::default());
+        let (shard, created) = self.progress.open(request.group, request.topic, DeliveryState::default());
         if created {
             queues.attach(shard.clone());
         }
@@ -71,14 +62,8 @@ impl Store {
     }
 
     fn try_pop<'a>(&'a self, shard: &'a Arc<Shard>, request: &PopRequest) -> Result<Tried<'a>, PopError> {
-        let group = self
-            .view
-            .group_by_id(request.group)
-            .ok_or(PopError::UnknownGroup(request.group))?;
-        let queues = self
-            .queues
-            .get(request.topic)
-            .ok_or(PopError::UnknownTopic(request.topic))?;
+        let group = self.view.group_by_id(request.group).ok_or(PopError::UnknownGroup(request.group))?;
+        let queues = self.queues.get(request.topic).ok_or(PopError::UnknownTopic(request.topic))?;
         let reader = TopicReader::new(self, &queues);
         let now = self.log.now();
         let visible_at = now.after(request.invisible);
@@ -94,46 +79,37 @@ impl Store {
         let plan = state.plan_pop(now, &params, &reader)?;
         let Some(change) = plan.record else {
             if plan.inflight_full {
-                return Err(PopError::InflightFull {
-                    inflight: state.inflight(),
-                });
+                return Err(PopError::InflightFull { inflight: state.inflight() });
             }
-            let due_in = state.next_due_after(now).map(|due| due.since(now));
+            let due_in = next_look(&state, now);
             return Ok(Tried::Nothing { due_in });
         };
         // Read before the lease is recorded: what cannot be read must not be taken.
         let read = |(entry, queue, attempt): (IndexEntry, QueueId, u32)| {
             self.read(&entry).map(|record| Delivery { record, queue, attempt })
         };
-        let deliveries = plan
-            .messages
-            .into_iter()
-            .map(read)
-            .collect::<Result<Vec<_>, StoreError>>()?;
+        let deliveries = plan.messages.into_iter().map(read).collect::<Result<Vec<_>, StoreError>>()?;
         let (lease, end) = match self.record(shard, &mut state, &change) {
             Ok(recorded) => recorded,
             Err(NoRoom::SegmentNotReady) => return Ok(Tried::NoRoom),
             Err(refused) => return Err(no_room(refused).into()),
         };
+        let next_look = next_look(&state, now);
         drop(state);
         if plan.more {
             shard.wake_one();
         }
         if deliveries.is_empty() {
             // Only skipped messages that do not match; nothing to wait for.
-            return Ok(Tried::Nothing {
-                due_in: plan.more.then_some(Duration::ZERO),
-            });
+            return Ok(Tried::Nothing { due_in: if plan.more { Some(Duration::ZERO) } else { next_look } });
         }
-        Ok(Tried::Taken(Taken {
-            store: self,
-            shard,
-            lease,
-            end,
-            deliveries,
-            promised_until: visible_at,
-        }))
+        Ok(Tried::Taken(Taken { store: self, shard, lease, end, deliveries, promised_until: visible_at }))
     }
+}
+
+/// When a receive that found nothing should look again by itself.
+fn next_look(state: &DeliveryState, now: Timestamp) -> Option<Duration> {
+    state.next_due_after(now).map(|due| due.since(now).max(Duration::from_millis(1)))
 }
 
 enum Tried<'a> {
@@ -173,9 +149,7 @@ impl Taken<'_> {
     }
 
     fn popped(&self, Delivery { record, queue, attempt }: Delivery) -> Result<PoppedMessage, StoreError> {
-        let span = record
-            .message_span()
-            .map_err(|error| StoreError::Unreadable(error.to_string()))?;
+        let span = record.message_span().map_err(|error| StoreError::Unreadable(error.to_string()))?;
         let receipt = Receipt {
             group: self.shard.group,
             topic: self.shard.topic,
@@ -202,23 +176,11 @@ impl Drop for Taken<'_> {
         }
         let now = self.store.log.now();
         let mut state = self.shard.state.lock();
-        let held = |d: &&Delivery| {
-            state
-                .check(d.queue, d.record.header.queue_offset, self.lease, now)
-                .is_ok()
-        };
-        let entries: Vec<(QueueId, QueueOffset)> = self
-            .deliveries
-            .iter()
-            .filter(held)
-            .map(|d| (d.queue, d.record.header.queue_offset))
-            .collect();
+        let held = |d: &&Delivery| state.check(d.queue, d.record.header.queue_offset, self.lease, now).is_ok();
+        let entries: Vec<(QueueId, QueueOffset)> =
+            self.deliveries.iter().filter(held).map(|d| (d.queue, d.record.header.queue_offset)).collect();
         // The consumer never saw them: the next delivery is not another attempt.
-        let change = DeliveryRecord::VisibilityChanged {
-            visible_at: now,
-            counted: false,
-            entries,
-        };
+        let change = DeliveryRecord::VisibilityChanged { visible_at: now, counted: false, entries };
         // If the log takes nothing any more the lease ends by itself.
         let _ = self.store.record(self.shard, &mut state, &change);
         drop(state);

@@ -12,11 +12,7 @@ impl Store {
             .unwrap_or_default();
         for queue in ranges.len() as u32..known {
             let (min_offset, max_offset) = Default::default();
-            ranges.push(QueueStatus {
-                queue: QueueId(queue),
-                min_offset,
-                max_offset,
-            });
+            ranges.push(QueueStatus { queue: QueueId(queue), min_offset, max_offset });
         }
         ranges
     }
@@ -29,11 +25,7 @@ impl Store {
             };
             let state = shard.state.lock();
             let (ready, inflight) = (state.ready(&reader), state.inflight() as u64);
-            progress.push(TopicProgress {
-                topic: shard.topic,
-                ready,
-                inflight,
-            });
+            progress.push(TopicProgress { topic: shard.topic, ready, inflight });
         }
         progress.sort_by_key(|topic| topic.topic);
         Ok(progress)

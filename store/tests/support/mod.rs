@@ -1,6 +1,6 @@
 //! A store on a fake machine, with one topic and one group.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 use bytes::Bytes;
@@ -41,13 +41,7 @@ impl Machine {
         let mut config = StoreConfig::new("/data/store".into());
         config.segment_bytes = StoreConfig::SEGMENT_BYTES_MIN;
         config.checkpoint_interval = Duration::ZERO;
-        Machine {
-            env,
-            files,
-            clock,
-            config,
-            view: metadata(3),
-        }
+        Machine { env, files, clock, config, view: metadata(3) }
     }
 
     pub fn with_flush(mut self, flush: Flush) -> Machine {
@@ -60,8 +54,7 @@ impl Machine {
     }
 
     pub fn must_open(&self) -> Arc<Store> {
-        self.open()
-            .unwrap_or_else(|error| panic!("the store must open: {error}"))
+        self.open().unwrap_or_else(|error| panic!("the store must open: {error}"))
     }
 }
 
@@ -122,13 +115,7 @@ pub fn body(popped: &PoppedMessage) -> String {
 
 pub async fn send(store: &Store, queue: u32, text: &str) -> Result<Appended, AppendError> {
     let messages = vec![message(text, Some("t"))];
-    let reply = store
-        .append(AppendRequest {
-            topic: TOPIC,
-            queue: QueueId(queue),
-            messages,
-        })
-        .await?;
+    let reply = store.append(AppendRequest { topic: TOPIC, queue: QueueId(queue), messages }).await?;
     Ok(reply.appended[0])
 }
 
@@ -161,10 +148,6 @@ pub async fn pop_all(store: &Store) -> Vec<PoppedMessage> {
 }
 
 pub async fn ack(store: &Store, handle: &ReceiptHandle) -> Result<(), HandleError> {
-    let request = AckRequest {
-        group: GROUP,
-        topic: TOPIC,
-        handles: vec![handle.clone()],
-    };
+    let request = AckRequest { group: GROUP, topic: TOPIC, handles: vec![handle.clone()] };
     store.ack(request).await?.remove(0)
 }

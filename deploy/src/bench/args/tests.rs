@@ -28,10 +28,7 @@ fn without_flags_a_local_server_is_loaded() {
     assert_eq!(args.common.endpoint[0].to_string(), "127.0.0.1:8081");
     assert!(args.common.creates_topic());
     assert_eq!(args.load().pace(), Pace::ClosedLoop);
-    assert_eq!(
-        (args.load().size, args.load().slots_of(0), args.load().slots_of(3)),
-        (1024, 32, 32)
-    );
+    assert_eq!((args.load().size, args.load().slots_of(0), args.load().slots_of(3)), (1024, 32, 32));
     assert_eq!(args.span.warmup(), Duration::from_secs(2));
     let topics = ["produce", "consume", "end-to-end"].map(|line| parse(line).unwrap().topic().to_owned());
     assert_eq!(topics, ["gantry-bench", "gantry-bench", "gantry-bench-end-to-end"]);
@@ -41,22 +38,13 @@ fn without_flags_a_local_server_is_loaded() {
 fn units_are_understood() {
     let args = produce("--size 2KiB --rate 2.5k/s --duration 1m --timeout 500ms --endpoint a:1,[::1]:2");
     assert_eq!(args.load().size, 2048);
-    assert_eq!(
-        args.load().pace(),
-        Pace::OpenLoop {
-            messages_per_second: 2500.0
-        }
-    );
+    assert_eq!(args.load().pace(), Pace::OpenLoop { messages_per_second: 2500.0 });
     assert_eq!(args.span.duration, Duration::from_secs(60));
     assert_eq!(args.common.timeout, Duration::from_millis(500));
     assert_eq!(args.common.endpoint.len(), 2);
     assert_eq!(produce("--duration 5").span.duration, Duration::from_secs(5));
     assert_eq!(produce("--count 100k").span.count, Some(100_000));
-    assert_eq!(
-        produce("--count 100k").span.warmup(),
-        Duration::ZERO,
-        "every message is measured"
-    );
+    assert_eq!(produce("--count 100k").span.warmup(), Duration::ZERO, "every message is measured");
 }
 
 #[test]
@@ -126,9 +114,5 @@ fn contradictions_are_reported_together() {
          --inflight 2 calls of --batch 1000 messages of --size 4194304 bytes are 8000 MiB at once, at most 2048 are \
          possible"
     );
-    assert!(
-        parse("consume --group CID_RMQ_SYS_x")
-            .unwrap_err()
-            .starts_with("--group: ")
-    );
+    assert!(parse("consume --group CID_RMQ_SYS_x").unwrap_err().starts_with("--group: "));
 }

@@ -26,14 +26,10 @@ pub(super) fn body_size(text: &str) -> Result<usize, String> {
         "mb" => 1_000_000,
         _ => return Err("expected a size such as 256, 1KiB or 4MiB".to_owned()),
     };
-    let bytes: u64 = number
-        .parse()
-        .map_err(|_| "expected a size such as 256, 1KiB or 4MiB".to_owned())?;
+    let bytes: u64 = number.parse().map_err(|_| "expected a size such as 256, 1KiB or 4MiB".to_owned())?;
     let bytes = usize::try_from(bytes.saturating_mul(factor)).unwrap_or(usize::MAX);
     if bytes < BODY_BYTES_MIN {
-        return Err(format!(
-            "at least {BODY_BYTES_MIN} bytes are needed, for the sequence number and the checksum"
-        ));
+        return Err(format!("at least {BODY_BYTES_MIN} bytes are needed, for the sequence number and the checksum"));
     }
     if bytes > BODY_BYTES_MAX {
         return Err(format!("the protocol's largest body has {BODY_BYTES_MAX} bytes"));
@@ -45,9 +41,7 @@ pub(super) fn body_size(text: &str) -> Result<usize, String> {
 pub(super) fn count(text: &str) -> Result<u64, String> {
     let (number, unit) = split_unit(text);
     let factor = factor_of(unit).ok_or("expected a number such as 500, 100k or 1M")?;
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "expected a number such as 500, 100k or 1M".to_owned())?;
+    let number: u64 = number.parse().map_err(|_| "expected a number such as 500, 100k or 1M".to_owned())?;
     match number.saturating_mul(factor) {
         0 => Err("at least 1 is needed".to_owned()),
         count if count > COUNT_MAX => Err(format!("at most {COUNT_MAX} are possible")),
@@ -59,14 +53,11 @@ pub(super) fn count(text: &str) -> Result<u64, String> {
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     let (number, unit) = split_unit(text.strip_suffix("/s").unwrap_or(text));
     let factor = factor_of(unit).ok_or("expected messages per second such as 1000, 2.5k or 1000/s")?;
-    let number: f64 = number
-        .parse()
-        .map_err(|_| "expected messages per second such as 1000, 2.5k or 1000/s".to_owned())?;
+    let number: f64 =
+        number.parse().map_err(|_| "expected messages per second such as 1000, 2.5k or 1000/s".to_owned())?;
     let rate = number * factor as f64;
     if !(RATE_MIN..=RATE_MAX).contains(&rate) {
-        return Err(format!(
-            "from {RATE_MIN} to {RATE_MAX} messages per second are possible"
-        ));
+        return Err(format!("from {RATE_MIN} to {RATE_MAX} messages per second are possible"));
     }
     Ok(rate)
 }

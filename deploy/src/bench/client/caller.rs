@@ -52,14 +52,7 @@ impl Caller {
         let stub = MessagingServiceClient::with_origin(transport.clone(), origin(&endpoint)?)
             .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-        Ok(Caller {
-            target: target.clone(),
-            role,
-            id,
-            endpoint,
-            headers,
-            stub,
-        })
+        Ok(Caller { target: target.clone(), role, id, endpoint, headers, stub })
     }
 
     /// The client's id.
@@ -75,16 +68,8 @@ impl Caller {
     /// The queues of the topic.
     pub(in crate::bench) async fn query_route(&self) -> Result<Vec<v2::MessageQueue>, Failure> {
         let topic = Some(self.target.topic_resource());
-        let request = v2::QueryRouteRequest {
-            topic,
-            endpoints: Some(endpoints_of(&self.endpoint)),
-        };
-        let reply = self
-            .call(
-                request,
-                |mut stub, request| async move { stub.query_route(request).await },
-            )
-            .await?;
+        let request = v2::QueryRouteRequest { topic, endpoints: Some(endpoints_of(&self.endpoint)) };
+        let reply = self.call(request, |mut stub, request| async move { stub.query_route(request).await }).await?;
         check(reply.status.as_ref())?;
         Ok(reply.message_queues)
     }
@@ -96,29 +81,16 @@ impl Caller {
             group: self.group_resource(),
             endpoints: Some(endpoints_of(&self.endpoint)),
         };
-        let reply = self
-            .call(request, |mut stub, request| async move {
-                stub.query_assignment(request).await
-            })
-            .await?;
+        let reply = self.call(request, |mut stub, request| async move { stub.query_assignment(request).await }).await?;
         check(reply.status.as_ref())?;
-        Ok(reply
-            .assignments
-            .into_iter()
-            .filter_map(|assignment| assignment.message_queue)
-            .collect())
+        Ok(reply.assignments.into_iter().filter_map(|assignment| assignment.message_queue).collect())
     }
 
     /// Sends messages and returns one result for each.
     pub(in crate::bench) async fn send(&self, messages: Vec<v2::Message>) -> Result<Vec<Result<(), Failure>>, Failure> {
         let wanted = messages.len();
         let request = v2::SendMessageRequest { messages };
-        let reply = self
-            .call(
-                request,
-                |mut stub, request| async move { stub.send_message(request).await },
-            )
-            .await?;
+        let reply = self.call(request, |mut stub, request| async move { stub.send_message(request).await }).await?;
         if reply.entries.len() == wanted {
             return Ok(reply.entries.iter().map(|entry| check(entry.status.as_ref())).collect());
         }
@@ -126,10 +98,7 @@ impl Caller {
         // Apache's servers answer a stored batch with a single entry.
         match reply.entries.as_slice() {
             [entry] => Ok(vec![check(entry.status.as_ref()); wanted]),
-            entries => Err(Failure::new(
-                "BAD_REPLY",
-                format!("{} results for {wanted} messages", entries.len()),
-            )),
+            entries => Err(Failure::new("BAD_REPLY", format!("{} results for {wanted} messages", entries.len()))),
         }
     }
 
@@ -159,48 +128,26 @@ impl Caller {
     ) -> Result<Vec<Result<(), Failure>>, Failure> {
         let wanted = entries.len();
         let topic = Some(self.target.topic_resource());
-        let request = v2::AckMessageRequest {
-            group: self.group_resource(),
-            topic,
-            entries,
-        };
-        let reply = self
-            .call(
-                request,
-                |mut stub, request| async move { stub.ack_message(request).await },
-            )
-            .await?;
+        let request = v2::AckMessageRequest { group: self.group_resource(), topic, entries };
+        let reply = self.call(request, |mut stub, request| async move { stub.ack_message(request).await }).await?;
         if reply.entries.len() == wanted {
             return Ok(reply.entries.iter().map(|entry| check(entry.status.as_ref())).collect());
         }
         check(reply.status.as_ref())?;
-        Err(Failure::new(
-            "BAD_REPLY",
-            format!("{} results for {wanted} receipts", reply.entries.len()),
-        ))
+        Err(Failure::new("BAD_REPLY", format!("{} results for {wanted} receipts", reply.entries.len())))
     }
 
     /// Says that the client lives.
     pub(super) async fn heartbeat(&self) -> Result<(), Failure> {
         let client_type = self.role.client_type().into();
-        let request = v2::HeartbeatRequest {
-            group: self.group_resource(),
-            client_type,
-        };
-        let reply = self
-            .call(
-                request,
-                |mut stub, request| async move { stub.heartbeat(request).await },
-            )
-            .await?;
+        let request = v2::HeartbeatRequest { group: self.group_resource(), client_type };
+        let reply = self.call(request, |mut stub, request| async move { stub.heartbeat(request).await }).await?;
         check(reply.status.as_ref())
     }
 
     /// Says that the client goes.
     pub(super) async fn notify_termination(&self) -> Result<(), Failure> {
-        let request = v2::NotifyClientTerminationRequest {
-            group: self.group_resource(),
-        };
+        let request = v2::NotifyClientTerminationRequest { group: self.group_resource() };
         let call = |mut stub: Stub, request| async move { stub.notify_client_termination(request).await };
         check(self.call(request, call).await?.status.as_ref())
     }
@@ -212,10 +159,7 @@ impl Caller {
         messages: &mut Vec<v2::Message>,
     ) -> Result<(), Failure> {
         let mut stub = self.stub.clone();
-        let reply = stub
-            .receive_message(self.request(request, timeout))
-            .await
-            .map_err(grpc_failure)?;
+        let reply = stub.receive_message(self.request(request, timeout)).await.map_err(grpc_failure)?;
         let mut stream = reply.into_inner();
         let mut status = None;
         while let Some(part) = stream.message().await.map_err(grpc_failure)? {
@@ -240,10 +184,7 @@ impl Caller {
                  or let this command do it with --create-topic"
             ),
             "GRPC_UNIMPLEMENTED" => {
-                anyhow::anyhow!(
-                    "the server at {endpoint} does not speak apache.rocketmq.v2: {}",
-                    failure.text
-                )
+                anyhow::anyhow!("the server at {endpoint} does not speak apache.rocketmq.v2: {}", failure.text)
             }
             code if code.starts_with("GRPC_") => anyhow::anyhow!("cannot talk to the server at {endpoint}: {failure}"),
             _ => anyhow::anyhow!("the server at {endpoint} refused this client: {failure}"),
@@ -266,10 +207,7 @@ impl Caller {
             Role::SimpleConsumer { .. } | Role::PushConsumer { .. } => {
                 v2::settings::PubSub::Subscription(v2::Subscription {
                     group: self.group_resource(),
-                    subscriptions: vec![v2::SubscriptionEntry {
-                        topic,
-                        expression: Some(every_tag()),
-                    }],
+                    subscriptions: vec![v2::SubscriptionEntry { topic, expression: Some(every_tag()) }],
                     ..Default::default()
                 })
             }
@@ -314,20 +252,14 @@ type Stub = MessagingServiceClient<Transport>;
 
 /// Every message of a topic.
 pub(in crate::bench) fn every_tag() -> v2::FilterExpression {
-    v2::FilterExpression {
-        r#type: v2::FilterType::Tag.into(),
-        expression: "*".to_owned(),
-    }
+    v2::FilterExpression { r#type: v2::FilterType::Tag.into(), expression: "*".to_owned() }
 }
 
 /// A span as the protocol writes it.
 pub(in crate::bench) fn to_wire(span: Duration) -> prost_types::Duration {
     let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
     // Less than 10^9, which fits.
-    prost_types::Duration {
-        seconds,
-        nanos: span.subsec_nanos() as i32,
-    }
+    prost_types::Duration { seconds, nanos: span.subsec_nanos() as i32 }
 }
 
 /// An endpoint as clients tell it to servers.
@@ -337,14 +269,8 @@ fn endpoints_of(endpoint: &HostPort) -> v2::Endpoints {
         Ok(IpAddr::V6(_)) => v2::AddressScheme::IPv6,
         Err(_) => v2::AddressScheme::DomainName,
     };
-    let address = v2::Address {
-        host: endpoint.host.clone(),
-        port: i32::from(endpoint.port),
-    };
-    v2::Endpoints {
-        scheme: scheme.into(),
-        addresses: vec![address],
-    }
+    let address = v2::Address { host: endpoint.host.clone(), port: i32::from(endpoint.port) };
+    v2::Endpoints { scheme: scheme.into(), addresses: vec![address] }
 }
 
 pub(super) fn check(status: Option<&v2::Status>) -> Result<(), Failure> {
@@ -352,10 +278,7 @@ pub(super) fn check(status: Option<&v2::Status>) -> Result<(), Failure> {
         Some(status) if status.code == i32::from(Code::Ok) => Ok(()),
         Some(status) => {
             let code = Code::try_from(status.code).map(|code| code.as_str_name().to_owned());
-            Err(Failure::new(
-                code.unwrap_or_else(|_| format!("CODE_{}", status.code)),
-                status.message.clone(),
-            ))
+            Err(Failure::new(code.unwrap_or_else(|_| format!("CODE_{}", status.code)), status.message.clone()))
         }
         None => Err(Failure::new("BAD_REPLY", "the reply has no status")),
     }
@@ -374,10 +297,7 @@ pub(super) fn grpc_failure(status: tonic::Status) -> Failure {
 }
 
 pub(super) fn no_answer(timeout: Duration) -> Failure {
-    Failure::new(
-        "GRPC_DEADLINE_EXCEEDED",
-        format!("no answer within {}", humantime::format_duration(timeout)),
-    )
+    Failure::new("GRPC_DEADLINE_EXCEEDED", format!("no answer within {}", humantime::format_duration(timeout)))
 }
 
 #[cfg(test)]
@@ -386,15 +306,9 @@ mod tests {
 
     #[test]
     fn codes_are_named_as_the_protocol_names_them() {
-        let status = |code| v2::Status {
-            code,
-            message: "why".to_owned(),
-        };
+        let status = |code| v2::Status { code, message: "why".to_owned() };
         assert_eq!(check(Some(&status(20_000))), Ok(()));
-        assert_eq!(
-            check(Some(&status(42_900))),
-            Err(Failure::new("TOO_MANY_REQUESTS", "why"))
-        );
+        assert_eq!(check(Some(&status(42_900))), Err(Failure::new("TOO_MANY_REQUESTS", "why")));
         assert_eq!(check(Some(&status(1))), Err(Failure::new("CODE_1", "why")));
         assert_eq!(check(None).unwrap_err().code, "BAD_REPLY");
         let status = tonic::Status::deadline_exceeded("late");

@@ -47,10 +47,7 @@ impl Link {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| with_causes(&error))?;
-        Ok(Link {
-            requests,
-            driver: Some(tokio::spawn(connection)),
-        })
+        Ok(Link { requests, driver: Some(tokio::spawn(connection)) })
     }
 
     /// Waits until the connection is gone, and says why. Cancel safe.
@@ -92,9 +89,7 @@ enum State {
 impl Transport {
     /// Calls over `link`.
     pub(super) fn over(link: &Link) -> Transport {
-        Transport {
-            state: Arc::new(Mutex::new(State::Up(link.requests.clone()))),
-        }
+        Transport { state: Arc::new(Mutex::new(State::Up(link.requests.clone()))) }
     }
 
     /// Calls go over `link` from now on.
@@ -126,11 +121,7 @@ impl tower::Service<http::Request<Body>> for Transport {
             State::Up(requests) => Ok(requests.send_request(request)),
             State::Down(reason) => Err(tonic::Status::unavailable(format!("not connected: {reason}"))),
         };
-        Box::pin(async move {
-            sent?
-                .await
-                .map_err(|error| tonic::Status::unavailable(with_causes(&error)))
-        })
+        Box::pin(async move { sent?.await.map_err(|error| tonic::Status::unavailable(with_causes(&error))) })
     }
 }
 

@@ -48,9 +48,7 @@ impl Headers {
 /// `yyyyMMddTHHmmssZ`.
 fn date_time(now: Moment) -> String {
     let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + now.since_epoch()).to_string();
-    text.chars()
-        .filter(|character| !matches!(character, '-' | ':'))
-        .collect()
+    text.chars().filter(|character| !matches!(character, '-' | ':')).collect()
 }
 
 /// The form of a version 4 UUID, unique by counting.
@@ -73,10 +71,7 @@ mod tests {
     fn date_and_request_id_have_the_form_that_clients_send() {
         let now = Moment::from_unix_nanos(1_755_777_296_999_000_000);
         assert_eq!(date_time(now), "20250821T115456Z");
-        assert_eq!(
-            request_id(0x0123_4567_89ab_cdef, 0x1f),
-            "01234567-89ab-4cde-8000-00000000001f"
-        );
+        assert_eq!(request_id(0x0123_4567_89ab_cdef, 0x1f), "01234567-89ab-4cde-8000-00000000001f");
     }
 
     #[test]

@@ -16,11 +16,7 @@ const EPOCH_UNIX_SECONDS: u64 = 1_609_459_200;
 impl MessageIds {
     /// `node` takes the place of a network address: random, so that no two producers share ids.
     pub(in crate::bench) fn new(node: [u8; 6], process: u32) -> MessageIds {
-        MessageIds {
-            node,
-            process: process as u16,
-            sequence: 0,
-        }
+        MessageIds { node, process: process as u16, sequence: 0 }
     }
 
     /// Version 1: 34 hexadecimal characters of 01, node (6 bytes), process (2), seconds since 2021 (4), sequence (4).

@@ -25,10 +25,7 @@ pub(in crate::bench) async fn prepare(
     let endpoint = target.endpoints[0].clone();
     let link = dial(&endpoint, target.timeout).await?;
     let caller = Caller::new(target, Role::Producer, 0, endpoint, &Transport::over(&link))?;
-    let preparation = Preparation {
-        caller: &caller,
-        link: &link,
-    };
+    let preparation = Preparation { caller: &caller, link: &link };
     let prepared = preparation.run(create, queues, group).await;
     link.close().await;
     prepared
@@ -75,11 +72,7 @@ impl Preparation<'_> {
     }
 
     async fn create_group(&self, name: &str) -> anyhow::Result<()> {
-        let request = admin::CreateGroupRequest {
-            name: name.to_owned(),
-            if_not_exists: true,
-            ..Default::default()
-        };
+        let request = admin::CreateGroupRequest { name: name.to_owned(), if_not_exists: true, ..Default::default() };
         let mut stub = self.stub()?;
         // Other servers create groups when a client first names them.
         self.answer(stub.create_group(request)).await.map(drop)
@@ -95,17 +88,11 @@ impl Preparation<'_> {
             tokio::time::sleep(TOPIC_LOOKUP_PAUSE).await;
         }
         let reason = last.map(|failure| failure.to_string()).unwrap_or_default();
-        anyhow::bail!(
-            "the topic {:?} was created but cannot be used: {reason}",
-            self.caller.target.topic
-        )
+        anyhow::bail!("the topic {:?} was created but cannot be used: {reason}", self.caller.target.topic)
     }
 
     fn stub(&self) -> anyhow::Result<AdminServiceClient<Transport>> {
-        Ok(AdminServiceClient::with_origin(
-            Transport::over(self.link),
-            origin(&self.caller.endpoint)?,
-        ))
+        Ok(AdminServiceClient::with_origin(Transport::over(self.link), origin(&self.caller.endpoint)?))
     }
 
     /// The answer; `None` when the server does not know the service.

@@ -47,15 +47,7 @@ impl Session {
         stop: CancellationToken,
     ) -> (Session, oneshot::Receiver<Result<v2::Settings, Failure>>) {
         let (settled, outcome) = oneshot::channel();
-        (
-            Session {
-                caller,
-                transport,
-                stop,
-                settled: Some(settled),
-            },
-            outcome,
-        )
+        (Session { caller, transport, stop, settled: Some(settled) }, outcome)
     }
 
     /// Runs until stopped, or until the first handshake fails.
@@ -78,10 +70,7 @@ impl Session {
                 },
             };
             self.transport.down(lost.clone());
-            self.caller
-                .target
-                .errors
-                .add("connection", &Failure::new("LOST", lost), 1);
+            self.caller.target.errors.add("connection", &Failure::new("LOST", lost), 1);
             match self.redial().await {
                 Some(new) => std::mem::replace(&mut link, new).close().await,
                 None => break,
@@ -137,30 +126,16 @@ impl Session {
         commands: &mpsc::Sender<v2::TelemetryCommand>,
         outgoing: mpsc::Receiver<v2::TelemetryCommand>,
     ) -> Result<(Streaming<v2::TelemetryCommand>, v2::Settings), Failure> {
-        let settings = v2::TelemetryCommand {
-            status: None,
-            command: Some(Command::Settings(self.caller.settings())),
-        };
+        let settings = v2::TelemetryCommand { status: None, command: Some(Command::Settings(self.caller.settings())) };
         let _ = commands.send(settings).await;
         let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
-        self.caller
-            .headers
-            .write(request.metadata_mut(), self.caller.target.clock.now());
-        let reply = self
-            .caller
-            .stub
-            .clone()
-            .telemetry(request)
-            .await
-            .map_err(grpc_failure)?;
+        self.caller.headers.write(request.metadata_mut(), self.caller.target.clock.now());
+        let reply = self.caller.stub.clone().telemetry(request).await.map_err(grpc_failure)?;
         let mut stream = reply.into_inner();
         loop {
             let command = stream.message().await.map_err(grpc_failure)?;
             let Some(command) = command else {
-                return Err(Failure::new(
-                    "CLOSED",
-                    "the server closed the telemetry stream without settings",
-                ));
+                return Err(Failure::new("CLOSED", "the server closed the telemetry stream without settings"));
             };
             match command.command {
                 Some(Command::Settings(settings)) => {

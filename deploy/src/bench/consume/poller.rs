@@ -167,22 +167,12 @@ impl Poller {
         async move {
             let began = clock.now();
             let results = caller.ack(entries).await;
-            Acknowledged {
-                began,
-                ended: clock.now(),
-                messages,
-                results,
-            }
+            Acknowledged { began, ended: clock.now(), messages, results }
         }
     }
 
     fn settle(&self, acknowledged: Acknowledged) {
-        let Acknowledged {
-            began,
-            ended,
-            messages,
-            results,
-        } = acknowledged;
+        let Acknowledged { began, ended, messages, results } = acknowledged;
         let results = match results {
             Ok(results) => results,
             Err(failure) => return self.errors.add("ack", &failure, messages),

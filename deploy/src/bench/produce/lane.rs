@@ -104,20 +104,11 @@ impl Lane {
                 () = stop.insisted() => break,
             }
         }
-        LaneEnd {
-            index,
-            acknowledged: self.acknowledged,
-            stopped_at,
-        }
+        LaneEnd { index, acknowledged: self.acknowledged, stopped_at }
     }
 
     fn settle(&mut self, outcome: Outcome) {
-        let Outcome {
-            ticket,
-            first_sequence,
-            ended,
-            results,
-        } = outcome;
+        let Outcome { ticket, first_sequence, ended, results } = outcome;
         let results = match results {
             Ok(results) => results,
             Err(failure) => return self.errors.add("send", &failure, u64::from(ticket.messages)),
@@ -152,24 +143,14 @@ impl Sender {
             if !results.as_ref().is_ok_and(accepted) {
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
             }
-            Outcome {
-                ticket,
-                first_sequence,
-                ended,
-                results,
-            }
+            Outcome { ticket, first_sequence, ended, results }
         }
     }
 
     fn message(&mut self, intended: Moment, now: Moment) -> v2::Message {
         let queue_id = self.queues[self.next_queue % self.queues.len()];
         self.next_queue = self.next_queue.wrapping_add(1);
-        let header = BodyHeader {
-            run: self.run,
-            producer: self.producer,
-            sequence: self.next_sequence,
-            intended,
-        };
+        let header = BodyHeader { run: self.run, producer: self.producer, sequence: self.next_sequence, intended };
         self.next_sequence += 1;
         let born = now.since_epoch();
         v2::Message {

@@ -18,13 +18,7 @@ pub(super) fn render(report: &Report) -> String {
 
 fn head(text: &mut String, report: &Report) -> std::fmt::Result {
     let parameters = &report.parameters;
-    writeln!(
-        text,
-        "{}: topic {} at {}",
-        report.benchmark,
-        parameters.topic,
-        parameters.endpoints.join(", ")
-    )?;
+    writeln!(text, "{}: topic {} at {}", report.benchmark, parameters.topic, parameters.endpoints.join(", "))?;
     if let Some(produce) = &parameters.produce {
         writeln!(text, "  {}", produced_by(produce))?;
     }
@@ -47,10 +41,7 @@ fn head(text: &mut String, report: &Report) -> std::fmt::Result {
 
 fn produced_by(produce: &ProduceParameters) -> String {
     let pace = match produce.rate_per_second {
-        Some(rate) => format!(
-            "open loop of {rate} msg/s, at most {} calls in flight",
-            produce.inflight
-        ),
+        Some(rate) => format!("open loop of {rate} msg/s, at most {} calls in flight", produce.inflight),
         None => format!("closed loop of {} calls in flight", produce.inflight),
     };
     let size = bytes(produce.size_bytes);
@@ -80,12 +71,7 @@ fn amounts(text: &mut String, report: &Report) -> std::fmt::Result {
     let received = report.consume.as_ref().map(|consume| ("received", &consume.amount));
     writeln!(text, "\n  {:<11}{:>14}{:>13}{:>12}", "", "messages", "msg/s", "MiB/s")?;
     for (name, amount) in sent.into_iter().chain(received) {
-        let Amount {
-            messages,
-            messages_per_second,
-            mib_per_second,
-            ..
-        } = *amount;
+        let Amount { messages, messages_per_second, mib_per_second, .. } = *amount;
         let (messages, rate) = (count(messages), count(messages_per_second.round() as u64));
         writeln!(text, "  {name:<11}{messages:>14}{rate:>13}{mib_per_second:>12.2}")?;
     }
@@ -99,12 +85,7 @@ fn latencies(text: &mut String, report: &Report) -> std::fmt::Result {
     }
     if let Some(produce) = &report.produce {
         rows.push(("send", produce.latency_us));
-        if report
-            .parameters
-            .produce
-            .as_ref()
-            .is_some_and(|produce| produce.rate_per_second.is_some())
-        {
+        if report.parameters.produce.as_ref().is_some_and(|produce| produce.rate_per_second.is_some()) {
             rows.push(("start delay", produce.start_delay_us));
         }
     }
@@ -112,30 +93,12 @@ fn latencies(text: &mut String, report: &Report) -> std::fmt::Result {
         rows.push(("receive", consume.receive_latency_us));
         rows.push(("ack", consume.ack_latency_us));
     }
-    let rows: Vec<_> = rows
-        .into_iter()
-        .filter_map(|(name, quantiles)| Some((name, quantiles?)))
-        .collect();
+    let rows: Vec<_> = rows.into_iter().filter_map(|(name, quantiles)| Some((name, quantiles?))).collect();
     if rows.is_empty() {
         return Ok(());
     }
-    writeln!(
-        text,
-        "\n  {:<11}{:>11}{:>11}{:>11}{:>11}{:>11}",
-        "latency", "p50", "p90", "p99", "p99.9", "max"
-    )?;
-    for (
-        name,
-        Quantiles {
-            p50,
-            p90,
-            p99,
-            p99_9,
-            max,
-            ..
-        },
-    ) in rows
-    {
+    writeln!(text, "\n  {:<11}{:>11}{:>11}{:>11}{:>11}{:>11}", "latency", "p50", "p90", "p99", "p99.9", "max")?;
+    for (name, Quantiles { p50, p90, p99, p99_9, max, .. }) in rows {
         write!(text, "  {name:<11}")?;
         for value in [p50, p90, p99, p99_9, max] {
             write!(text, "{:>11}", micros(value))?;
@@ -147,10 +110,7 @@ fn latencies(text: &mut String, report: &Report) -> std::fmt::Result {
 
 fn outcome(text: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(text)?;
-    if let Some(ProduceResult {
-        unsent: unsent @ 1.., ..
-    }) = report.produce
-    {
+    if let Some(ProduceResult { unsent: unsent @ 1.., .. }) = report.produce {
         let unsent = count(unsent);
         writeln!(
             text,
@@ -164,18 +124,8 @@ fn outcome(text: &mut String, report: &Report) -> std::fmt::Result {
     if report.errors.is_empty() {
         return writeln!(text, "  errors: none");
     }
-    writeln!(
-        text,
-        "  errors: {}",
-        count(report.errors.iter().map(|error| error.count).sum())
-    )?;
-    for ErrorCount {
-        operation,
-        code,
-        count: times,
-        first,
-    } in &report.errors
-    {
+    writeln!(text, "  errors: {}", count(report.errors.iter().map(|error| error.count).sum()))?;
+    for ErrorCount { operation, code, count: times, first } in &report.errors {
         let first = first.lines().next().unwrap_or_default();
         writeln!(text, "  {:>9}  {operation:<10}  {code}: {first}", count(*times))?;
     }

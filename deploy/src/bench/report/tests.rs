@@ -24,13 +24,7 @@ fn parameters() -> Parameters {
 }
 
 fn produce_parameters(rate: Option<f64>, batch: u32) -> Option<ProduceParameters> {
-    Some(ProduceParameters {
-        connections: 4,
-        inflight: 128,
-        batch,
-        size_bytes: 1024,
-        rate_per_second: rate,
-    })
+    Some(ProduceParameters { connections: 4, inflight: 128, batch, size_bytes: 1024, rate_per_second: rate })
 }
 
 fn consume_parameters(ack_batch: Option<u32>) -> Option<ConsumeParameters> {
@@ -73,14 +67,8 @@ fn produced() -> Report {
         latency_us: sends.quantiles(),
         start_delay_us: sample(0, 90).quantiles(),
     };
-    let parameters = Parameters {
-        produce: produce_parameters(None, 1),
-        ..parameters()
-    };
-    Report {
-        produce: Some(result),
-        ..report("produce", EndedBy::Duration, parameters)
-    }
+    let parameters = Parameters { produce: produce_parameters(None, 1), ..parameters() };
+    Report { produce: Some(result), ..report("produce", EndedBy::Duration, parameters) }
 }
 
 fn end_to_end(counts: Counts, lost: Option<u64>) -> Report {
@@ -92,12 +80,7 @@ fn end_to_end(counts: Counts, lost: Option<u64>) -> Report {
         end_to_end_us: arrivals.quantiles(),
         receive_latency_us: arrivals.quantiles(),
         ack_latency_us: sample(0, 500).quantiles(),
-        integrity: Integrity {
-            counts,
-            gaps: None,
-            lost,
-            complete: lost == Some(0),
-        },
+        integrity: Integrity { counts, gaps: None, lost, complete: lost == Some(0) },
     };
     let mut report = produced();
     report.benchmark = "end-to-end";
@@ -108,12 +91,7 @@ fn end_to_end(counts: Counts, lost: Option<u64>) -> Report {
 }
 
 fn error(operation: &'static str, code: &str, count: u64, first: &str) -> ErrorCount {
-    ErrorCount {
-        operation,
-        code: code.to_owned(),
-        count,
-        first: first.to_owned(),
-    }
+    ErrorCount { operation, code: code.to_owned(), count, first: first.to_owned() }
 }
 
 #[test]
@@ -138,13 +116,7 @@ produce: topic bench at 127.0.0.1:8081
 
 #[test]
 fn table_of_an_end_to_end_run_with_every_trouble() {
-    let counts = Counts {
-        unique: 16_997,
-        duplicates: 1,
-        foreign: 5,
-        corrupt: 1,
-        untracked: 0,
-    };
+    let counts = Counts { unique: 16_997, duplicates: 1, foreign: 5, corrupt: 1, untracked: 0 };
     let mut report = end_to_end(counts, Some(3));
     report.ended_by = EndedBy::Interrupt;
     report.produce.as_mut().unwrap().unsent = 1234;
@@ -152,10 +124,7 @@ fn table_of_an_end_to_end_run_with_every_trouble() {
         error("ack", "GRPC_UNAVAILABLE", 2, "connection refused\nsecond line"),
         error("send", "TOO_MANY_REQUESTS", 1010, "slow down"),
     ];
-    assert_eq!(
-        report.failures(),
-        ["1,012 errors", "3 messages lost", "1 corrupt message"]
-    );
+    assert_eq!(report.failures(), ["1,012 errors", "3 messages lost", "1 corrupt message"]);
     let expected = "\
 end-to-end: topic bench at 127.0.0.1:8081
   4 producers, open loop of 1000 msg/s, at most 128 calls in flight, 16 messages of 1 KiB per call
@@ -192,22 +161,10 @@ fn table_of_a_consume_that_got_nothing() {
         end_to_end_us: None,
         receive_latency_us: None,
         ack_latency_us: None,
-        integrity: Integrity {
-            counts: Counts::default(),
-            gaps: Some(0),
-            lost: Some(0),
-            complete: false,
-        },
+        integrity: Integrity { counts: Counts::default(), gaps: Some(0), lost: Some(0), complete: false },
     };
-    let parameters = Parameters {
-        count: Some(1000),
-        consume: consume_parameters(None),
-        ..parameters()
-    };
-    let mut report = Report {
-        consume: Some(result),
-        ..report("consume", EndedBy::Idle, parameters)
-    };
+    let parameters = Parameters { count: Some(1000), consume: consume_parameters(None), ..parameters() };
+    let mut report = Report { consume: Some(result), ..report("consume", EndedBy::Idle, parameters) };
     report.seconds.warmup = Duration::ZERO;
     assert_eq!(report.failures(), ["only 0 of 1,000 messages came"]);
     let expected = "\
@@ -226,27 +183,15 @@ consume: topic bench at 127.0.0.1:8081
 
 #[test]
 fn an_unknown_loss_is_said_and_is_no_failure() {
-    let report = end_to_end(
-        Counts {
-            unique: 5,
-            ..Counts::default()
-        },
-        None,
-    );
+    let report = end_to_end(Counts { unique: 5, ..Counts::default() }, None);
     assert!(report.failures().is_empty());
     let table = report.render(OutputFormat::Table).unwrap();
-    assert!(
-        table.contains("700,000 accepted, 5 received, loss unknown, 0 duplicates"),
-        "{table}"
-    );
+    assert!(table.contains("700,000 accepted, 5 received, loss unknown, 0 duplicates"), "{table}");
 }
 
 #[test]
 fn json_has_the_documented_fields() {
-    let counts = Counts {
-        unique: 17_000,
-        ..Counts::default()
-    };
+    let counts = Counts { unique: 17_000, ..Counts::default() };
     let mut report = end_to_end(counts, Some(0));
     report.errors = vec![error("send", "TOO_MANY_REQUESTS", 2, "slow down")];
     let document: serde_json::Value = serde_json::from_str(&report.render(OutputFormat::Json).unwrap()).unwrap();
@@ -322,13 +267,7 @@ fn every_field_of_the_document_is_explained() {
         let inner = value.as_object().filter(|_| name != "parameters");
         fields.extend(inner.into_iter().flat_map(|inner| inner.keys()).map(String::as_str));
     }
-    fields.extend(
-        document["consume"]["integrity"]
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str),
-    );
+    fields.extend(document["consume"]["integrity"].as_object().unwrap().keys().map(String::as_str));
     fields.extend(document["errors"][0].as_object().unwrap().keys().map(String::as_str));
     for field in fields {
         assert!(JSON_FIELDS.contains(&format!("{field}`")), "{field} is not explained");

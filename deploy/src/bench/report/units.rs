@@ -51,19 +51,11 @@ mod tests {
     #[test]
     fn times_keep_about_three_digits() {
         let texts = [0, 999, 1000, 99_990, 100_000, 1_500_000, 99_999_999, 7_200_000_000].map(micros);
-        assert_eq!(
-            texts,
-            [
-                "0 µs", "999 µs", "1.00 ms", "99.99 ms", "100 ms", "1.50 s", "100.00 s", "7,200 s"
-            ]
-        );
+        assert_eq!(texts, ["0 µs", "999 µs", "1.00 ms", "99.99 ms", "100 ms", "1.50 s", "100.00 s", "7,200 s"]);
     }
 
     #[test]
     fn sizes_are_exact() {
-        assert_eq!(
-            [36, 1024, 1500, 4 << 20].map(bytes),
-            ["36 B", "1 KiB", "1,500 B", "4 MiB"]
-        );
+        assert_eq!([36, 1024, 1500, 4 << 20].map(bytes), ["36 B", "1 KiB", "1,500 B", "4 MiB"]);
     }
 }

@@ -68,9 +68,7 @@ impl FakeServer {
     /// Drops every connection.
     pub(super) async fn stop(mut self) {
         let runtime = self.runtime.take().unwrap();
-        tokio::task::spawn_blocking(|| runtime.shutdown_timeout(Duration::from_secs(5)))
-            .await
-            .unwrap();
+        tokio::task::spawn_blocking(|| runtime.shutdown_timeout(Duration::from_secs(5))).await.unwrap();
     }
 
     /// Drops every connection and everything it knew, and serves again at the same address.
@@ -90,11 +88,7 @@ impl FakeServer {
             stalled: tokio::sync::Mutex::new(false),
             started: tokio::time::Instant::now(),
         });
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let served = service.clone();
         let listener = listener.into_std().unwrap();
         runtime.spawn(async move {
@@ -102,12 +96,7 @@ impl FakeServer {
             let server = tonic::transport::Server::builder().add_service(MessagingServiceServer::from_arc(served));
             server.serve_with_incoming(incoming).await
         });
-        FakeServer {
-            address,
-            faults,
-            service,
-            runtime: Some(runtime),
-        }
+        FakeServer { address, faults, service, runtime: Some(runtime) }
     }
 }
 
@@ -170,10 +159,7 @@ impl Service {
         let id = message.system_properties.as_ref().unwrap().message_id.clone();
         if self.faults.refuse_send.is_some_and(|count| state.refused < count) {
             state.refused += 1;
-            return SendResultEntry {
-                status: status(Code::TooManyRequests, "busy"),
-                ..Default::default()
-            };
+            return SendResultEntry { status: status(Code::TooManyRequests, "busy"), ..Default::default() };
         }
         let number = Some(state.accepted);
         state.accepted += 1;
@@ -190,11 +176,7 @@ impl Service {
             }
             state.messages.push(message);
         }
-        SendResultEntry {
-            status: ok(),
-            message_id: id,
-            ..Default::default()
-        }
+        SendResultEntry { status: ok(), message_id: id, ..Default::default() }
     }
 
     fn take(&self, group: &str, count: usize) -> Vec<Message> {
@@ -215,10 +197,7 @@ fn ok() -> Option<Status> {
 }
 
 fn status(code: Code, message: &str) -> Option<Status> {
-    Some(Status {
-        code: code.into(),
-        message: message.to_owned(),
-    })
+    Some(Status { code: code.into(), message: message.to_owned() })
 }
 
 type Reply<T> = Result<Response<T>, tonic::Status>;
@@ -241,29 +220,16 @@ impl MessagingService for Service {
     async fn query_route(&self, request: Request<QueryRouteRequest>) -> Reply<QueryRouteResponse> {
         self.note(&request);
         if self.faults.unknown_topic {
-            return reply(QueryRouteResponse {
-                status: status(Code::TopicNotFound, "no"),
-                message_queues: Vec::new(),
-            });
+            return reply(QueryRouteResponse { status: status(Code::TopicNotFound, "no"), message_queues: Vec::new() });
         }
-        reply(QueryRouteResponse {
-            status: ok(),
-            message_queues: self.queues(request.into_inner().topic),
-        })
+        reply(QueryRouteResponse { status: ok(), message_queues: self.queues(request.into_inner().topic) })
     }
 
     async fn query_assignment(&self, request: Request<QueryAssignmentRequest>) -> Reply<QueryAssignmentResponse> {
         self.note(&request);
         let queues = self.queues(request.into_inner().topic).into_iter();
-        let assignments = queues
-            .map(|queue| Assignment {
-                message_queue: Some(queue),
-            })
-            .collect();
-        reply(QueryAssignmentResponse {
-            status: ok(),
-            assignments,
-        })
+        let assignments = queues.map(|queue| Assignment { message_queue: Some(queue) }).collect();
+        reply(QueryAssignmentResponse { status: ok(), assignments })
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Reply<HeartbeatResponse> {
@@ -274,12 +240,7 @@ impl MessagingService for Service {
     async fn send_message(&self, request: Request<SendMessageRequest>) -> Reply<SendMessageResponse> {
         self.note(&request);
         self.stall().await;
-        let entries: Vec<_> = request
-            .into_inner()
-            .messages
-            .into_iter()
-            .map(|message| self.accept(message))
-            .collect();
+        let entries: Vec<_> = request.into_inner().messages.into_iter().map(|message| self.accept(message)).collect();
         self.arrived.notify_waiters();
         reply(SendMessageResponse { status: ok(), entries })
     }
@@ -297,29 +258,16 @@ impl MessagingService for Service {
                 break messages;
             }
         };
-        let first = if messages.is_empty() {
-            status(Code::MessageNotFound, "none")
-        } else {
-            ok()
-        };
-        let contents = first
-            .map(Content::Status)
-            .into_iter()
-            .chain(messages.into_iter().map(Content::Message));
-        let parts: Vec<_> = contents
-            .map(|content| Ok(ReceiveMessageResponse { content: Some(content) }))
-            .collect();
+        let first = if messages.is_empty() { status(Code::MessageNotFound, "none") } else { ok() };
+        let contents = first.map(Content::Status).into_iter().chain(messages.into_iter().map(Content::Message));
+        let parts: Vec<_> = contents.map(|content| Ok(ReceiveMessageResponse { content: Some(content) })).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
     }
 
     async fn ack_message(&self, request: Request<AckMessageRequest>) -> Reply<AckMessageResponse> {
         self.note(&request);
         let result = |entry: AckMessageEntry| AckMessageResultEntry {
-            status: if entry.receipt_handle == "handle" {
-                ok()
-            } else {
-                status(Code::InvalidReceiptHandle, "no")
-            },
+            status: if entry.receipt_handle == "handle" { ok() } else { status(Code::InvalidReceiptHandle, "no") },
             message_id: entry.message_id,
             receipt_handle: entry.receipt_handle,
         };
@@ -335,10 +283,7 @@ impl MessagingService for Service {
                 if let Some(settings::PubSub::Publishing(publishing)) = &mut settings.pub_sub {
                     publishing.max_body_size = 1 << 20;
                 }
-                Some(Ok(TelemetryCommand {
-                    status: ok(),
-                    command: Some(Command::Settings(settings)),
-                }))
+                Some(Ok(TelemetryCommand { status: ok(), command: Some(Command::Settings(settings)) }))
             }
             _ => None,
         });

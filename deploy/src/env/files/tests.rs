@@ -17,11 +17,7 @@ fn slices_of_a_mapped_file_stay_right_while_other_bytes_are_written() {
     file.sync_data().unwrap();
     assert_eq!(first, "first");
     assert_eq!(second, vec![0xee; 4096], "a write after the mapping is seen through it");
-    assert_eq!(
-        file.read_at(100, 5).unwrap().as_ptr(),
-        pointer,
-        "no copy: both are the same memory"
-    );
+    assert_eq!(file.read_at(100, 5).unwrap().as_ptr(), pointer, "no copy: both are the same memory");
 }
 
 #[test]
@@ -79,10 +75,7 @@ fn allocation_extends_and_never_shrinks() {
 fn zeros_reserve_what_the_file_system_cannot() {
     let dir = tempfile::tempdir().unwrap();
     let inner = fs::File::create_new(dir.path().join("zeros")).unwrap();
-    let file = SystemFile {
-        file: inner,
-        map: ReadMap::default(),
-    };
+    let file = SystemFile { file: inner, map: ReadMap::default() };
     file.write_all_at(b"kept", 0).unwrap();
     file.write_zeros_to((1 << 20) + 17).unwrap();
     assert_eq!(file.len().unwrap(), (1 << 20) + 17);
@@ -105,10 +98,7 @@ fn a_lock_has_one_holder_until_it_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("LOCK");
     let lock = SystemFiles.try_lock(&path).unwrap();
-    assert_eq!(
-        SystemFiles.try_lock(&path).err().map(|error| error.kind()),
-        Some(io::ErrorKind::WouldBlock)
-    );
+    assert_eq!(SystemFiles.try_lock(&path).err().map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
     drop(lock);
     assert!(SystemFiles.try_lock(&path).is_ok());
 }
@@ -119,29 +109,15 @@ fn names_are_listed_renamed_and_removed() {
     let deep = dir.path().join("a/b/c");
     SystemFiles.create_dir_all(&deep).unwrap();
     SystemFiles.create_dir_all(&deep).unwrap();
-    SystemFiles
-        .open(&deep.join("x"), OpenMode::CreateNew)
-        .unwrap()
-        .write_all_at(b"123", 0)
-        .unwrap();
+    SystemFiles.open(&deep.join("x"), OpenMode::CreateNew).unwrap().write_all_at(b"123", 0).unwrap();
     SystemFiles.rename(&deep.join("x"), &deep.join("y")).unwrap();
     SystemFiles.sync_dir(&deep).unwrap();
-    assert_eq!(
-        SystemFiles.list(&deep).unwrap(),
-        [DirEntry {
-            name: "y".into(),
-            len: 3,
-            is_dir: false
-        }]
-    );
+    assert_eq!(SystemFiles.list(&deep).unwrap(), [DirEntry { name: "y".into(), len: 3, is_dir: false }]);
     assert!(SystemFiles.list(dir.path()).unwrap()[0].is_dir);
     SystemFiles.remove(&deep.join("y")).unwrap();
     assert_eq!(SystemFiles.list(&deep).unwrap(), []);
     let error = SystemFiles.remove(&deep.join("y")).unwrap_err();
-    assert!(
-        error.kind() == io::ErrorKind::NotFound && error.to_string().contains("a/b/c/y"),
-        "{error}"
-    );
+    assert!(error.kind() == io::ErrorKind::NotFound && error.to_string().contains("a/b/c/y"), "{error}");
 }
 
 #[test]

@@ -16,9 +16,7 @@ const START_MILLIS: u64 = 1_780_000_000_000;
 impl FakeClock {
     /// A clock that shows a fixed day.
     pub fn new() -> FakeClock {
-        FakeClock {
-            millis: Arc::new(AtomicU64::new(START_MILLIS)),
-        }
+        FakeClock { millis: Arc::new(AtomicU64::new(START_MILLIS)) }
     }
 
     /// Moves the clock, backwards too.

@@ -40,10 +40,7 @@ impl Contents {
     }
 
     pub(super) fn write(&mut self, offset: u64, data: &[u8]) {
-        self.change(Change::Write {
-            offset,
-            data: data.to_vec(),
-        });
+        self.change(Change::Write { offset, data: data.to_vec() });
     }
 
     pub(super) fn set_len(&mut self, len: u64) {
@@ -67,8 +64,7 @@ impl Contents {
     pub(super) fn fail_sync(&mut self) {
         for change in self.pending.drain(..) {
             for sector in change.sectors() {
-                self.abandoned
-                    .insert(sector, self.live.read(sector * SECTOR, SECTOR as usize));
+                self.abandoned.insert(sector, self.live.read(sector * SECTOR, SECTOR as usize));
             }
         }
     }
@@ -155,8 +151,7 @@ impl Contents {
                 if let Change::Write { offset, data } = &self.pending[index] {
                     let from = (sector * SECTOR).max(*offset);
                     let to = ((sector + 1) * SECTOR).min(offset + data.len() as u64);
-                    self.durable
-                        .write(from, &data[(from - offset) as usize..(to - offset) as usize]);
+                    self.durable.write(from, &data[(from - offset) as usize..(to - offset) as usize]);
                 }
             }
         }
@@ -195,10 +190,7 @@ impl Image {
     fn write(&mut self, offset: u64, data: &[u8]) {
         let (mut at, mut rest) = (offset, data);
         while !rest.is_empty() {
-            let page = self
-                .pages
-                .entry(at / PAGE)
-                .or_insert_with(|| vec![0; PAGE as usize].into());
+            let page = self.pages.entry(at / PAGE).or_insert_with(|| vec![0; PAGE as usize].into());
             let within = (at % PAGE) as usize;
             let now = rest.len().min(PAGE as usize - within);
             page[within..within + now].copy_from_slice(&rest[..now]);
@@ -264,28 +256,16 @@ mod tests {
             contents.write(3700, &[3; 500]);
             contents.crash(Some(&mut SplitMix::new(seed)));
             let bytes = text(&contents);
-            assert!(
-                bytes.len() >= 700 && bytes[..700] == [1; 700],
-                "seed {seed} lost synced bytes"
-            );
+            assert!(bytes.len() >= 700 && bytes[..700] == [1; 700], "seed {seed} lost synced bytes");
             let whole: Vec<u8> = [[2; 3000].as_slice(), &[3; 500]].concat();
-            assert!(
-                bytes[700..]
-                    .iter()
-                    .zip(&whole)
-                    .all(|(have, want)| have == want || *have == 0),
-                "seed {seed}"
-            );
+            assert!(bytes[700..].iter().zip(&whole).all(|(have, want)| have == want || *have == 0), "seed {seed}");
             lost += usize::from(bytes.len() == 700);
             kept += usize::from(bytes[700..] == whole);
             let within_a_sector = !bytes.len().is_multiple_of(SECTOR as usize);
             torn += usize::from(within_a_sector && bytes.len() > 700 && bytes.len() < 3700);
             holes += usize::from(bytes[700..].contains(&0));
         }
-        assert!(
-            lost > 0 && kept > 0 && torn > 0 && holes > 0,
-            "{lost} {kept} {torn} {holes}"
-        );
+        assert!(lost > 0 && kept > 0 && torn > 0 && holes > 0, "{lost} {kept} {torn} {holes}");
     }
 
     #[test]

@@ -66,10 +66,7 @@ impl Faults {
 
     /// Power on, nothing planned.
     pub(super) fn clear(&mut self) {
-        *self = Faults {
-            mutations: self.mutations,
-            ..Faults::default()
-        };
+        *self = Faults { mutations: self.mutations, ..Faults::default() };
     }
 
     /// Decides one call. `mutates` is false for calls that cannot change the disk.
@@ -89,12 +86,7 @@ impl Faults {
             }
         }
         let mut due = None;
-        for (index, planned) in self
-            .planned
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, planned)| planned.op == op)
-        {
+        for (index, planned) in self.planned.iter_mut().enumerate().filter(|(_, planned)| planned.op == op) {
             if planned.after == 0 {
                 due = due.or(Some(index));
             } else {

@@ -147,11 +147,7 @@ impl Machine {
     }
 
     fn used(&self) -> u64 {
-        self.names
-            .live_files()
-            .filter_map(|id| self.files.get(&id))
-            .map(|file| file.contents.len())
-            .sum()
+        self.names.live_files().filter_map(|id| self.files.get(&id)).map(|file| file.contents.len()).sum()
     }
 
     /// How far a file of `len` bytes can grow towards `wanted`.
@@ -251,11 +247,7 @@ impl Files for FakeFiles {
                 Entry::Dir => (0, true),
                 Entry::File(id) => (machine.files.get(&id).map_or(0, |file| file.contents.len()), false),
             };
-            Some(DirEntry {
-                name: path.file_name()?.to_str()?.to_owned(),
-                len,
-                is_dir,
-            })
+            Some(DirEntry { name: path.file_name()?.to_str()?.to_owned(), len, is_dir })
         });
         Ok(entries.collect())
     }
@@ -296,15 +288,8 @@ impl Files for FakeFiles {
         }
         let token = machine.next_id();
         machine.locks.insert(path.to_owned(), token);
-        let guard = LockGuard {
-            machine: self.machine.clone(),
-            path: path.to_owned(),
-            token,
-        };
-        Ok(DirectoryLock {
-            path: path.to_owned(),
-            guard: Box::new(guard),
-        })
+        let guard = LockGuard { machine: self.machine.clone(), path: path.to_owned(), token };
+        Ok(DirectoryLock { path: path.to_owned(), guard: Box::new(guard) })
     }
 }
 
@@ -330,10 +315,7 @@ impl FakeFile {
         if self.writable {
             Ok(())
         } else {
-            Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "the file was opened for reading",
-            ))
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file was opened for reading"))
         }
     }
 }
@@ -359,11 +341,7 @@ impl File for FakeFile {
         let fitting = machine.room(len, end);
         let kept = (data.len() as u64).saturating_sub(end - fitting) as usize;
         machine.file(self.id).contents.write(offset, &data[..kept]);
-        if kept < data.len() {
-            outcome.and(Err(full()))
-        } else {
-            outcome
-        }
+        if kept < data.len() { outcome.and(Err(full())) } else { outcome }
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -29,11 +29,7 @@ enum Change {
 
 impl Names {
     pub(super) fn get(&self, path: &Path) -> Option<Entry> {
-        if is_root(path) {
-            Some(Entry::Dir)
-        } else {
-            self.live.get(path).copied()
-        }
+        if is_root(path) { Some(Entry::Dir) } else { self.live.get(path).copied() }
     }
 
     pub(super) fn make_dir(&mut self, path: &Path) {
@@ -44,10 +40,7 @@ impl Names {
     }
 
     pub(super) fn link(&mut self, path: &Path, file: u64) {
-        self.change(Change::Link {
-            path: path.to_owned(),
-            file,
-        });
+        self.change(Change::Link { path: path.to_owned(), file });
     }
 
     pub(super) fn unlink(&mut self, path: &Path) {
@@ -55,11 +48,7 @@ impl Names {
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path, file: u64) {
-        self.change(Change::Rename {
-            from: from.to_owned(),
-            to: to.to_owned(),
-            file,
-        });
+        self.change(Change::Rename { from: from.to_owned(), to: to.to_owned(), file });
     }
 
     pub(super) fn children(&self, dir: &Path) -> impl Iterator<Item = (&Path, Entry)> {
@@ -85,10 +74,7 @@ impl Names {
             Change::Link { file, .. } | Change::Rename { file, .. } => Some(*file),
             Change::Unlink { .. } => None,
         });
-        self.live_files()
-            .chain(self.durable.values().filter_map(|entry| entry.file()))
-            .chain(pending)
-            .collect()
+        self.live_files().chain(self.durable.values().filter_map(|entry| entry.file())).chain(pending).collect()
     }
 
     /// Makes the changes in `dir` durable, with the earlier ones that they build on.
@@ -161,10 +147,7 @@ impl Change {
             Change::Link { path, .. } | Change::Unlink { path } => (path, None),
             Change::Rename { from, to, .. } => (from, Some(to)),
         };
-        [Some(first), second]
-            .into_iter()
-            .flatten()
-            .filter_map(|path| path.parent())
+        [Some(first), second].into_iter().flatten().filter_map(|path| path.parent())
     }
 }
 

@@ -12,9 +12,7 @@ pub(super) struct SplitMix(u64);
 impl SeededRandom {
     /// A stream of its own for each seed.
     pub fn new(seed: u64) -> SeededRandom {
-        SeededRandom {
-            state: Mutex::new(SplitMix::new(seed)),
-        }
+        SeededRandom { state: Mutex::new(SplitMix::new(seed)) }
     }
 
     /// The next 64 bits.

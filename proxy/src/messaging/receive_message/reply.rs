@@ -59,10 +59,7 @@ impl ReceiveReply {
 
     /// The wait is over and there was no message.
     pub(super) fn nothing(now: Timestamp) -> ReceiveReply {
-        let status = Status {
-            code: Code::MessageNotFound as i32,
-            message: "no message at present".to_owned(),
-        };
+        let status = Status { code: Code::MessageNotFound as i32, message: "no message at present".to_owned() };
         ReceiveReply::only(status, Some(now))
     }
 
@@ -72,12 +69,7 @@ impl ReceiveReply {
             return ReceiveReply::nothing(deliveries.messaging.clock.now());
         }
         let ends_with = Some(End::Now(deliveries.messaging.clone()));
-        ReceiveReply {
-            status: Some(ok()),
-            deliveries: Some(deliveries),
-            ends_with,
-            code: Code::Ok as i32,
-        }
+        ReceiveReply { status: Some(ok()), deliveries: Some(deliveries), ends_with, code: Code::Ok as i32 }
     }
 
     /// The status code that leads.
@@ -87,12 +79,7 @@ impl ReceiveReply {
 
     fn only(status: Status, now: Option<Timestamp>) -> ReceiveReply {
         let code = status.code;
-        ReceiveReply {
-            status: Some(status),
-            deliveries: None,
-            ends_with: now.map(End::At),
-            code,
-        }
+        ReceiveReply { status: Some(status), deliveries: None, ends_with: now.map(End::At), code }
     }
 
     fn next(&mut self) -> Option<ReceiveItem> {
@@ -128,9 +115,8 @@ impl Deliveries {
         connection: &ConnectionInfo,
         messages: Vec<PoppedMessage>,
     ) -> Deliveries {
-        let meters = messaging
-            .metrics
-            .delivery_meters((topic.id, topic.name.as_str()), (group.id, group.name.as_str()));
+        let meters =
+            messaging.metrics.delivery_meters((topic.id, topic.name.as_str()), (group.id, group.name.as_str()));
         Deliveries {
             messaging,
             meters,

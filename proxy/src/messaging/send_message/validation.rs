@@ -74,10 +74,7 @@ pub(super) fn check(messages: &[Message], now: Timestamp, delivery_delay_max: Du
     let nothing = SystemProperties::default();
     for message in messages {
         if message.topic.as_ref() != topic {
-            return refuse(
-                Code::MessageCorrupted,
-                "all messages of a request must have the same topic",
-            );
+            return refuse(Code::MessageCorrupted, "all messages of a request must have the same topic");
         }
         let properties = message.system_properties.as_ref().unwrap_or(&nothing);
         check_body(message)?;
@@ -96,11 +93,7 @@ fn check_body(message: &Message) -> Result<(), Refusal> {
     if message.body.len() > limits::BODY_BYTES_MAX {
         return refuse(
             Code::MessageBodyTooLarge,
-            format!(
-                "the body has {} bytes, at most {} are allowed",
-                message.body.len(),
-                limits::BODY_BYTES_MAX
-            ),
+            format!("the body has {} bytes, at most {} are allowed", message.body.len(), limits::BODY_BYTES_MAX),
         );
     }
     Ok(())
@@ -111,19 +104,12 @@ fn check_properties(message: &Message, properties: &SystemProperties) -> Result<
     if user.len() > limits::USER_PROPERTIES_MAX {
         return refuse(
             Code::MessagePropertiesTooLarge,
-            format!(
-                "the message has {} properties, at most {} are allowed",
-                user.len(),
-                limits::USER_PROPERTIES_MAX
-            ),
+            format!("the message has {} properties, at most {} are allowed", user.len(), limits::USER_PROPERTIES_MAX),
         );
     }
     for (key, value) in user {
         if RESERVED_KEYS.binary_search(&key.as_str()).is_ok() {
-            return refuse(
-                Code::IllegalMessagePropertyKey,
-                format!("the property key {key} belongs to the system"),
-            );
+            return refuse(Code::IllegalMessagePropertyKey, format!("the property key {key} belongs to the system"));
         }
         if has_control(key) || has_control(value) {
             return refuse(
@@ -134,17 +120,11 @@ fn check_properties(message: &Message, properties: &SystemProperties) -> Result<
     }
     let tag = properties.tag.as_deref().unwrap_or_default();
     if !tag.is_empty() && (tag.trim().is_empty() || tag.contains('|') || has_control(tag)) {
-        return refuse(
-            Code::IllegalMessageTag,
-            "a tag must not be blank and not contain | or control characters",
-        );
+        return refuse(Code::IllegalMessageTag, "a tag must not be blank and not contain | or control characters");
     }
     for key in &properties.keys {
         if !key.is_empty() && (key.trim().is_empty() || has_control(key)) {
-            return refuse(
-                Code::IllegalMessageKey,
-                "a key must not be blank and not contain control characters",
-            );
+            return refuse(Code::IllegalMessageKey, "a key must not be blank and not contain control characters");
         }
     }
     let bytes = user.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
@@ -181,19 +161,13 @@ fn check_times(properties: &SystemProperties, now: Timestamp, delivery_delay_max
         && translate::duration_or_zero(recovery) > TRANSACTION_RECOVERY_MAX
     {
         let max = TRANSACTION_RECOVERY_MAX.as_secs();
-        return refuse(
-            Code::BadRequest,
-            format!("a transaction's recovery duration is at most {max} s"),
-        );
+        return refuse(Code::BadRequest, format!("a transaction's recovery duration is at most {max} s"));
     }
     if let Some(delivery) = &properties.delivery_timestamp {
         let latest = i64::try_from(now.after(delivery_delay_max).as_millis()).unwrap_or(i64::MAX);
         if translate::timestamp_millis(delivery).is_none_or(|millis| millis > latest) {
             let max = delivery_delay_max.as_secs();
-            return refuse(
-                Code::IllegalDeliveryTime,
-                format!("the delivery time is more than {max} s ahead"),
-            );
+            return refuse(Code::IllegalDeliveryTime, format!("the delivery time is more than {max} s ahead"));
         }
     }
     Ok(())
@@ -215,14 +189,9 @@ fn check_kinds(properties: &SystemProperties) -> Result<(), Refusal> {
     if let Some(lite_topic) = &properties.lite_topic {
         let well_formed = !lite_topic.is_empty()
             && lite_topic.len() <= LITE_TOPIC_BYTES_MAX
-            && lite_topic
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+            && lite_topic.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
         if !well_formed {
-            return refuse(
-                Code::IllegalLiteTopic,
-                "a lite topic has 1 to 64 letters, digits, _ and -",
-            );
+            return refuse(Code::IllegalLiteTopic, "a lite topic has 1 to 64 letters, digits, _ and -");
         }
     }
     if properties.priority.is_some_and(|priority| priority < 0) {
@@ -246,23 +215,15 @@ mod tests {
 
     fn message() -> Message {
         Message {
-            topic: Some(Resource {
-                resource_namespace: String::new(),
-                name: "orders".to_owned(),
-            }),
-            system_properties: Some(SystemProperties {
-                message_id: "id".to_owned(),
-                ..SystemProperties::default()
-            }),
+            topic: Some(Resource { resource_namespace: String::new(), name: "orders".to_owned() }),
+            system_properties: Some(SystemProperties { message_id: "id".to_owned(), ..SystemProperties::default() }),
             body: bytes::Bytes::from_static(b"body"),
             ..Message::default()
         }
     }
 
     fn verdict(messages: &[Message]) -> Option<Code> {
-        check(messages, Timestamp::from_millis(1_000_000), Duration::from_secs(100))
-            .err()
-            .map(|refusal| refusal.code)
+        check(messages, Timestamp::from_millis(1_000_000), Duration::from_secs(100)).err().map(|refusal| refusal.code)
     }
 
     fn properties(message: &mut Message) -> &mut SystemProperties {
@@ -285,97 +246,38 @@ mod tests {
         vec![
             ("topic", |m| m.topic = None, Code::MessageCorrupted),
             ("body empty", |m| m.body.clear(), Code::MessageBodyEmpty),
-            (
-                "body large",
-                |m| m.body = vec![0; (4 << 20) + 1].into(),
-                Code::MessageBodyTooLarge,
-            ),
+            ("body large", |m| m.body = vec![0; (4 << 20) + 1].into(), Code::MessageBodyTooLarge),
             (
                 "too many properties",
                 |m| (0..129).for_each(|n| user(m, &n.to_string(), "")),
                 Code::MessagePropertiesTooLarge,
             ),
-            (
-                "reserved key",
-                |m| user(m, "UNIQ_KEY", "x"),
-                Code::IllegalMessagePropertyKey,
-            ),
-            (
-                "control in key",
-                |m| user(m, "a\u{85}", "x"),
-                Code::IllegalMessagePropertyKey,
-            ),
-            (
-                "control in value",
-                |m| user(m, "a", "\n"),
-                Code::IllegalMessagePropertyKey,
-            ),
-            (
-                "tag blank",
-                |m| properties(m).tag = Some(" ".to_owned()),
-                Code::IllegalMessageTag,
-            ),
-            (
-                "tag with bar",
-                |m| properties(m).tag = Some("a|b".to_owned()),
-                Code::IllegalMessageTag,
-            ),
-            (
-                "key blank",
-                |m| properties(m).keys = vec![String::new(), "\t".to_owned()],
-                Code::IllegalMessageKey,
-            ),
-            (
-                "properties large",
-                |m| user(m, "big", &"x".repeat(16 << 10)),
-                Code::MessagePropertiesTooLarge,
-            ),
-            (
-                "id blank",
-                |m| properties(m).message_id = " ".to_owned(),
-                Code::IllegalMessageId,
-            ),
-            (
-                "id long",
-                |m| properties(m).message_id = "x".repeat(256),
-                Code::IllegalMessageId,
-            ),
+            ("reserved key", |m| user(m, "UNIQ_KEY", "x"), Code::IllegalMessagePropertyKey),
+            ("control in key", |m| user(m, "a\u{85}", "x"), Code::IllegalMessagePropertyKey),
+            ("control in value", |m| user(m, "a", "\n"), Code::IllegalMessagePropertyKey),
+            ("tag blank", |m| properties(m).tag = Some(" ".to_owned()), Code::IllegalMessageTag),
+            ("tag with bar", |m| properties(m).tag = Some("a|b".to_owned()), Code::IllegalMessageTag),
+            ("key blank", |m| properties(m).keys = vec![String::new(), "\t".to_owned()], Code::IllegalMessageKey),
+            ("properties large", |m| user(m, "big", &"x".repeat(16 << 10)), Code::MessagePropertiesTooLarge),
+            ("id blank", |m| properties(m).message_id = " ".to_owned(), Code::IllegalMessageId),
+            ("id long", |m| properties(m).message_id = "x".repeat(256), Code::IllegalMessageId),
             (
                 "transaction too long",
                 |m| {
                     properties(m).message_type = MessageType::Transaction as i32;
-                    properties(m).orphaned_transaction_recovery_duration = Some(prost_types::Duration {
-                        seconds: 3601,
-                        nanos: 0,
-                    });
+                    properties(m).orphaned_transaction_recovery_duration =
+                        Some(prost_types::Duration { seconds: 3601, nanos: 0 });
                 },
                 Code::BadRequest,
             ),
             (
                 "delivery too far",
-                |m| {
-                    properties(m).delivery_timestamp = Some(prost_types::Timestamp {
-                        seconds: 1101,
-                        nanos: 0,
-                    })
-                },
+                |m| properties(m).delivery_timestamp = Some(prost_types::Timestamp { seconds: 1101, nanos: 0 }),
                 Code::IllegalDeliveryTime,
             ),
-            (
-                "group blank",
-                |m| properties(m).message_group = Some(" ".to_owned()),
-                Code::IllegalMessageGroup,
-            ),
-            (
-                "group long",
-                |m| properties(m).message_group = Some("x".repeat(64)),
-                Code::IllegalMessageGroup,
-            ),
-            (
-                "lite topic",
-                |m| properties(m).lite_topic = Some("a.b".to_owned()),
-                Code::IllegalLiteTopic,
-            ),
+            ("group blank", |m| properties(m).message_group = Some(" ".to_owned()), Code::IllegalMessageGroup),
+            ("group long", |m| properties(m).message_group = Some("x".repeat(64)), Code::IllegalMessageGroup),
+            ("lite topic", |m| properties(m).lite_topic = Some("a.b".to_owned()), Code::IllegalLiteTopic),
             ("priority", |m| properties(m).priority = Some(-1), Code::BadRequest),
         ]
     }
@@ -398,11 +300,8 @@ mod tests {
                 make_first(&mut wrong);
                 make_second(&mut wrong);
                 // These two touch the same field: the second replaces the first.
-                let same_field = [
-                    ("tag blank", "tag with bar"),
-                    ("id blank", "id long"),
-                    ("group blank", "group long"),
-                ];
+                let same_field =
+                    [("tag blank", "tag with bar"), ("id blank", "id long"), ("group blank", "group long")];
                 if *first == "body empty" && *second == "body large" || same_field.contains(&(first, second)) {
                     continue;
                 }

@@ -55,25 +55,14 @@ impl Server {
             invisible_duration_min: Duration::from_millis(100),
             ..ProxyConfig::default()
         };
-        let mut deps = ProxyDeps {
-            env,
-            metadata: metadata.clone(),
-            view: view.clone(),
-            store: store.clone(),
-            tls: None,
-        };
+        let mut deps =
+            ProxyDeps { env, metadata: metadata.clone(), view: view.clone(), store: store.clone(), tls: None };
         change(&mut config, &mut deps);
         let proxy = Proxy::build(config, deps).unwrap();
         let address = proxy.local_addr();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(proxy.serve(shutdown.clone().cancelled_owned()));
-        Server {
-            address,
-            store,
-            metadata,
-            shutdown,
-            serving,
-        }
+        Server { address, store, metadata, shutdown, serving }
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -83,11 +72,7 @@ impl Server {
     pub(crate) async fn channel(&self) -> Channel {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
         // Official Java clients write this literal.
-        endpoint
-            .origin("http://IPAuthority".parse().unwrap())
-            .connect()
-            .await
-            .unwrap()
+        endpoint.origin("http://IPAuthority".parse().unwrap()).connect().await.unwrap()
     }
 
     /// Begins the shutdown.
@@ -104,31 +89,18 @@ impl Server {
 /// The request of one client, with the headers that official clients send.
 pub(crate) fn from_client<T>(client_id: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request
-        .metadata_mut()
-        .insert("x-mq-client-id", client_id.parse().unwrap());
+    request.metadata_mut().insert("x-mq-client-id", client_id.parse().unwrap());
     request.metadata_mut().insert("x-mq-language", "JAVA".parse().unwrap());
-    request
-        .metadata_mut()
-        .insert("x-mq-client-version", "5.2.0".parse().unwrap());
+    request.metadata_mut().insert("x-mq-client-version", "5.2.0".parse().unwrap());
     request
 }
 
 pub(crate) fn resource(name: &str) -> Resource {
-    Resource {
-        resource_namespace: String::new(),
-        name: name.to_owned(),
-    }
+    Resource { resource_namespace: String::new(), name: name.to_owned() }
 }
 
 pub(crate) fn endpoints(host: &str, port: i32) -> Endpoints {
-    Endpoints {
-        scheme: AddressScheme::DomainName as i32,
-        addresses: vec![Address {
-            host: host.to_owned(),
-            port,
-        }],
-    }
+    Endpoints { scheme: AddressScheme::DomainName as i32, addresses: vec![Address { host: host.to_owned(), port }] }
 }
 
 pub(crate) fn message(topic: &str, id: &str) -> Message {
@@ -138,10 +110,7 @@ pub(crate) fn message(topic: &str, id: &str) -> Message {
             message_id: id.to_owned(),
             message_type: v2::MessageType::Normal as i32,
             born_host: "producer".to_owned(),
-            born_timestamp: Some(prost_types::Timestamp {
-                seconds: 1,
-                nanos: 2_000_000,
-            }),
+            born_timestamp: Some(prost_types::Timestamp { seconds: 1, nanos: 2_000_000 }),
             ..SystemProperties::default()
         }),
         body: format!("body of {id}").into_bytes().into(),
@@ -155,32 +124,18 @@ pub(crate) fn code(status: Option<&Status>) -> Code {
 
 /// Creates the topic by asking for its route, as clients do.
 pub(crate) async fn query_route(client: &mut Client, topic: &str) -> v2::QueryRouteResponse {
-    let request = v2::QueryRouteRequest {
-        topic: Some(resource(topic)),
-        endpoints: Some(endpoints("mq", 80)),
-    };
-    client
-        .query_route(from_client("route", request))
-        .await
-        .unwrap()
-        .into_inner()
+    let request = v2::QueryRouteRequest { topic: Some(resource(topic)), endpoints: Some(endpoints("mq", 80)) };
+    client.query_route(from_client("route", request)).await.unwrap().into_inner()
 }
 
 pub(crate) async fn send(client: &mut Client, messages: Vec<Message>) -> SendMessageResponse {
-    client
-        .send_message(from_client("producer", SendMessageRequest { messages }))
-        .await
-        .unwrap()
-        .into_inner()
+    client.send_message(from_client("producer", SendMessageRequest { messages })).await.unwrap().into_inner()
 }
 
 pub(crate) fn receive_request(topic: &str, group: &str) -> ReceiveMessageRequest {
     ReceiveMessageRequest {
         group: Some(resource(group)),
-        message_queue: Some(MessageQueue {
-            topic: Some(resource(topic)),
-            ..MessageQueue::default()
-        }),
+        message_queue: Some(MessageQueue { topic: Some(resource(topic)), ..MessageQueue::default() }),
         batch_size: 32,
         invisible_duration: Some(prost_types::Duration { seconds: 30, nanos: 0 }),
         long_polling_timeout: Some(prost_types::Duration::default()),
@@ -203,13 +158,8 @@ impl Received {
     }
 
     pub(crate) fn handles(&self) -> Vec<String> {
-        let properties = self
-            .messages
-            .iter()
-            .filter_map(|message| message.system_properties.as_ref());
-        properties
-            .map(|properties| properties.receipt_handle.clone().unwrap())
-            .collect()
+        let properties = self.messages.iter().filter_map(|message| message.system_properties.as_ref());
+        properties.map(|properties| properties.receipt_handle.clone().unwrap()).collect()
     }
 }
 
@@ -236,10 +186,7 @@ pub(crate) fn producer_settings(topic: &str) -> Settings {
     Settings {
         client_type: Some(ClientType::Producer as i32),
         access_point: Some(endpoints("mq", 80)),
-        pub_sub: Some(PubSub::Publishing(Publishing {
-            topics: vec![resource(topic)],
-            ..Publishing::default()
-        })),
+        pub_sub: Some(PubSub::Publishing(Publishing { topics: vec![resource(topic)], ..Publishing::default() })),
         ..Settings::default()
     }
 }
@@ -247,10 +194,7 @@ pub(crate) fn producer_settings(topic: &str) -> Settings {
 pub(crate) fn consumer_settings(client_type: ClientType, group: &str) -> Settings {
     Settings {
         client_type: Some(client_type as i32),
-        pub_sub: Some(PubSub::Subscription(Subscription {
-            group: Some(resource(group)),
-            ..Subscription::default()
-        })),
+        pub_sub: Some(PubSub::Subscription(Subscription { group: Some(resource(group)), ..Subscription::default() })),
         ..Settings::default()
     }
 }
@@ -266,27 +210,18 @@ impl Telemetry {
         let (commands, outbound) = mpsc::channel(4);
         let request = from_client(client_id, ReceiverStream::new(outbound));
         let inbound = client.telemetry(request).await.unwrap().into_inner();
-        Telemetry {
-            commands: Some(commands),
-            inbound,
-        }
+        Telemetry { commands: Some(commands), inbound }
     }
 
     pub(crate) async fn tell(&mut self, settings: Settings) {
-        let command = TelemetryCommand {
-            status: None,
-            command: Some(Command::Settings(settings)),
-        };
+        let command = TelemetryCommand { status: None, command: Some(Command::Settings(settings)) };
         self.commands.as_ref().unwrap().send(command).await.unwrap();
     }
 
     /// The next command; `None` when the stream ended with OK.
     pub(crate) async fn hear(&mut self) -> Option<TelemetryCommand> {
         let next = self.inbound.message();
-        tokio::time::timeout(Duration::from_secs(5), next)
-            .await
-            .expect("an answer")
-            .expect("no gRPC error")
+        tokio::time::timeout(Duration::from_secs(5), next).await.expect("an answer").expect("no gRPC error")
     }
 
     pub(crate) async fn settings(&mut self) -> Settings {

@@ -74,9 +74,7 @@ impl FakeStore {
     pub(crate) fn queue_lengths(&self, topic: TopicId) -> Vec<(u32, usize)> {
         let state = self.state.lock().unwrap();
         let of_topic = state.queues.iter().filter(|((id, _), _)| *id == topic);
-        of_topic
-            .map(|((_, queue), messages)| (queue.0, messages.len()))
-            .collect()
+        of_topic.map(|((_, queue), messages)| (queue.0, messages.len())).collect()
     }
 
     pub(crate) fn stored(&self, topic: TopicId) -> Vec<StoredMessage> {
@@ -87,13 +85,7 @@ impl FakeStore {
 
     /// Puts a message into a queue behind the proxy's back.
     pub(crate) fn put(&self, topic: TopicId, queue: u32, message: StoredMessage) {
-        self.state
-            .lock()
-            .unwrap()
-            .queues
-            .entry((topic, QueueId(queue)))
-            .or_default()
-            .push(message);
+        self.state.lock().unwrap().queues.entry((topic, QueueId(queue))).or_default().push(message);
         self.arrived.notify_waiters();
     }
 }
@@ -170,11 +162,7 @@ impl StoreService for FakeStore {
             .map(|message| {
                 queue.push(message);
                 let queue_offset = QueueOffset(queue.len() as u64 - 1);
-                Appended {
-                    queue_offset,
-                    log_offset: LogOffset(0),
-                    store_time: STORE_TIME,
-                }
+                Appended { queue_offset, log_offset: LogOffset(0), store_time: STORE_TIME }
             })
             .collect();
         drop(state);
@@ -248,12 +236,7 @@ impl StoreService for FakeStore {
     }
 
     async fn release(&self, request: ReleaseRequest) -> Result<(), StoreError> {
-        self.state
-            .lock()
-            .unwrap()
-            .seen
-            .releases
-            .push((request.owner, request.invisible));
+        self.state.lock().unwrap().seen.releases.push((request.owner, request.invisible));
         Ok(())
     }
 

@@ -15,12 +15,7 @@ fn read(files: &FakeFiles, path: &str) -> io::Result<Bytes> {
 }
 
 fn names(files: &FakeFiles) -> Vec<String> {
-    files
-        .list(Path::new("/data"))
-        .unwrap()
-        .into_iter()
-        .map(|entry| entry.name)
-        .collect()
+    files.list(Path::new("/data")).unwrap().into_iter().map(|entry| entry.name).collect()
 }
 
 #[test]
@@ -46,21 +41,14 @@ fn an_unsynced_rename_leaves_either_name_but_never_both_or_none() {
         create(&files, "/data/temp").write_all_at(b"new", 0).unwrap();
         create(&files, "/data/final").write_all_at(b"old", 0).unwrap();
         for name in ["temp", "final"] {
-            files
-                .open(&Path::new("/data").join(name), OpenMode::ReadWrite)
-                .unwrap()
-                .sync_data()
-                .unwrap();
+            files.open(&Path::new("/data").join(name), OpenMode::ReadWrite).unwrap().sync_data().unwrap();
         }
         files.sync_dir(Path::new("/data")).unwrap();
         files.rename(Path::new("/data/temp"), Path::new("/data/final")).unwrap();
         assert_eq!(read(&files, "/data/final").unwrap(), "new");
         files.crash(seed);
         let renamed = names(&files) == ["final"];
-        assert_eq!(
-            read(&files, "/data/final").unwrap(),
-            if renamed { "new" } else { "old" }
-        );
+        assert_eq!(read(&files, "/data/final").unwrap(), if renamed { "new" } else { "old" });
         assert!(renamed || names(&files) == ["final", "temp"]);
         seen[usize::from(renamed)] += 1;
     }
@@ -73,24 +61,15 @@ fn handles_and_locks_die_with_the_process() {
     let lock = Path::new("/data/LOCK");
     let file = create(&files, "/data/a");
     let old_guard = files.try_lock(lock).unwrap();
-    assert_eq!(
-        files.try_lock(lock).err().map(|e| e.kind()),
-        Some(io::ErrorKind::WouldBlock)
-    );
+    assert_eq!(files.try_lock(lock).err().map(|e| e.kind()), Some(io::ErrorKind::WouldBlock));
     files.kill();
     assert!(file.write_all_at(b"x", 0).is_err() && file.len().is_err() && file.read_at(0, 1).is_err());
     let new_guard = files.try_lock(lock).unwrap();
     drop(old_guard);
-    assert!(
-        files.try_lock(lock).is_err(),
-        "a dead owner must not release the new owner's lock"
-    );
+    assert!(files.try_lock(lock).is_err(), "a dead owner must not release the new owner's lock");
     drop(new_guard);
     assert!(files.try_lock(lock).is_ok());
-    assert!(
-        names(&files).contains(&"a".to_owned()),
-        "a killed process loses no name"
-    );
+    assert!(names(&files).contains(&"a".to_owned()), "a killed process loses no name");
 }
 
 #[test]
@@ -101,10 +80,7 @@ fn a_full_disk_refuses_allocation_and_tears_writes() {
     file.allocate(900).unwrap();
     assert_eq!(file.allocate(1001).unwrap_err().kind(), io::ErrorKind::StorageFull);
     assert_eq!(file.len().unwrap(), 900);
-    assert_eq!(
-        file.write_all_at(&[1; 300], 850).unwrap_err().kind(),
-        io::ErrorKind::StorageFull
-    );
+    assert_eq!(file.write_all_at(&[1; 300], 850).unwrap_err().kind(), io::ErrorKind::StorageFull);
     assert_eq!(file.len().unwrap(), 1000);
     file.write_all_at(&[2; 300], 100).unwrap();
     assert_eq!(files.space(Path::new("/data")).unwrap(), (1000, 0));
@@ -118,15 +94,8 @@ fn planned_failures_strike_once_at_their_call() {
     let file = create(&files, "/data/a");
     files.fail_next(FakeOp::Write, 1, io::ErrorKind::StorageFull);
     file.write_all_at(b"1111", 0).unwrap();
-    assert_eq!(
-        file.write_all_at(b"2222", 4).unwrap_err().kind(),
-        io::ErrorKind::StorageFull
-    );
-    assert_eq!(
-        file.read_at(0, 100).unwrap(),
-        "111122",
-        "half of the failed write is there"
-    );
+    assert_eq!(file.write_all_at(b"2222", 4).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert_eq!(file.read_at(0, 100).unwrap(), "111122", "half of the failed write is there");
     file.write_all_at(b"3333", 4).unwrap();
     files.fail_next(FakeOp::Read, 0, io::ErrorKind::Other);
     assert!(file.read_at(0, 1).is_err() && file.read_at(0, 1).is_ok());
@@ -135,11 +104,7 @@ fn planned_failures_strike_once_at_their_call() {
     assert!(file.sync_data().is_err());
     assert!(file.sync_data().is_ok());
     files.crash(0);
-    assert_ne!(
-        read(&files, "/data/a").unwrap(),
-        "11113333",
-        "a repeated sync does not save what the first lost"
-    );
+    assert_ne!(read(&files, "/data/a").unwrap(), "11113333", "a repeated sync does not save what the first lost");
 }
 
 #[test]
@@ -201,9 +166,6 @@ fn opening_follows_the_mode() {
     assert_eq!(kind("/data/a", OpenMode::CreateNew), Some(io::ErrorKind::AlreadyExists));
     assert_eq!(kind("/data", OpenMode::Read), Some(io::ErrorKind::IsADirectory));
     let reader = files.open(Path::new("/data/a"), OpenMode::Read).unwrap();
-    assert_eq!(
-        reader.write_all_at(b"x", 0).unwrap_err().kind(),
-        io::ErrorKind::PermissionDenied
-    );
+    assert_eq!(reader.write_all_at(b"x", 0).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     assert_eq!(files.list(Path::new("/")).unwrap().len(), 1, "children only");
 }

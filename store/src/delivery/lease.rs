@@ -1,0 +1,89 @@
+//! Leases after the delivery: whether they hold, what extends or ends them, and what is left when no attempt is.
+
+use super::reader::QueueReader;
+use super::record::DeliveryRecord;
+use super::state::{DeliveryState, Outstanding};
+use gantry_proto::model::{ClientHash, LogOffset, QueueId, QueueOffset, Timestamp};
+
+/// The delivery is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// The message is finished. By whom, nobody knows.
+    Finished,
+    /// The lease ended. The message is visible, or somebody else holds it.
+    Expired,
+}
+
+impl DeliveryState {
+    /// Whether the delivery holds whose record is at `lease`.
+    pub(crate) fn check(
+        &self,
+        queue: QueueId,
+        offset: QueueOffset,
+        lease: LogOffset,
+        now: Timestamp,
+    ) -> Result<(), Over> {
+        match self.outstanding(queue, offset) {
+            Some(outstanding) if outstanding.lease == lease && !self.has_ended(outstanding, now) => Ok(()),
+            Some(_) => Err(Over::Expired),
+            None if offset < self.next(queue) => Err(Over::Finished),
+            // A delivery that the log lost in a crash before it was confirmed.
+            None => Err(Over::Expired),
+        }
+    }
+
+    /// What extends the leases of those of `owners` that hold something, if there are any.
+    pub(crate) fn plan_renewal(&self, owners: &[ClientHash], until: Timestamp) -> Option<DeliveryRecord> {
+        let behind = |owner: &&ClientHash| self.schedule.owner_until(**owner).is_some_and(|lease| lease < until);
+        let owners: Vec<ClientHash> = owners.iter().filter(behind).copied().collect();
+        (!owners.is_empty()).then_some(DeliveryRecord::OwnersRenewed { until, owners })
+    }
+
+    /// What makes visible at `visible_at` all that an owner holds, if it holds something.
+    pub(crate) fn plan_release(&self, owner: ClientHash, visible_at: Timestamp) -> Option<DeliveryRecord> {
+        self.schedule.owner_until(owner)?;
+        Some(DeliveryRecord::OwnerReleased { owner, visible_at })
+    }
+
+    /// At most `limit` messages whose last delivery ended, by queue and offset. The caller moves them to the dead letters
+    /// and calls [`DeliveryState::finish`].
+    pub(crate) fn exhausted(
+        &mut self,
+        now: Timestamp,
+        max_attempts: u32,
+        limit: usize,
+        reader: &dyn QueueReader,
+    ) -> Vec<(QueueId, QueueOffset)> {
+        self.schedule.surface(now, max_attempts);
+        let mut exhausted = Vec::new();
+        let mut after = None;
+        while exhausted.len() < limit
+            && let Some(due) = self.schedule.next_spent(after, now)
+        {
+            let (min, _) = reader.range(due.queue);
+            if due.offset < min {
+                // There is nothing left to move; the next receive drops it, and all up to there.
+                after = Some((due.queue, QueueOffset(min.0 - 1)));
+            } else {
+                after = Some(due.place());
+                exhausted.push(due.place());
+            }
+        }
+        exhausted
+    }
+
+    /// Whether a delivery may have ended that nobody has dealt with. May be wrong towards yes.
+    pub(crate) fn any_due(&self, now: Timestamp) -> bool {
+        self.schedule.any_due(now)
+    }
+
+    /// When a receive that found nothing at `now` may find something to deliver again. May be early, never late. What only
+    /// waits for being moved to the dead letters does not count.
+    pub(crate) fn next_due_after(&self, now: Timestamp) -> Option<Timestamp> {
+        self.schedule.first_redelivery().map(|due| due.max(now))
+    }
+
+    fn has_ended(&self, outstanding: &Outstanding, now: Timestamp) -> bool {
+        self.schedule.visible_at(outstanding.visibility) <= now
+    }
+}

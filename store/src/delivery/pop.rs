@@ -1,0 +1,270 @@
+//! Pop: which messages one receive gets.
+//!
+//! Messages that come back may take half of a batch while there are new ones, so that neither keeps the other waiting; new
+//! ones come from one queue after the other, each pop beginning where the last one stopped. What the subscription does not
+//! want is skipped for the whole group.
+
+use super::reader::QueueReader;
+use super::record::{DeliveryRecord, Renewal};
+use super::schedule::Due;
+use super::state::DeliveryState;
+use crate::queue_index::IndexEntry;
+use gantry_proto::contract::StoreError;
+use gantry_proto::model::limits::AUTO_RENEW_MAX;
+use gantry_proto::model::{ClientHash, FilterExpression, QueueId, QueueOffset, TagFilter, Timestamp};
+
+/// What a receive asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct PopParams<'a> {
+    /// At most this many messages.
+    pub batch_max: usize,
+    /// When they become visible again; with an owner, if nothing renews them.
+    pub visible_at: Timestamp,
+    /// The client whose life extends the lease.
+    pub owner: Option<ClientHash>,
+    /// Which messages it wants.
+    pub filter: &'a FilterExpression,
+    /// A message that was delivered this often is not delivered again.
+    pub max_attempts: u32,
+    /// Messages that the group may hold.
+    pub inflight_max: usize,
+}
+
+/// What a receive gets, once `record` is in the log and applied.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct PopPlan {
+    /// Without messages if some were only skipped. `None`: nothing changes.
+    pub record: Option<DeliveryRecord>,
+    /// The messages with their queues and attempts, in the order of the record.
+    pub messages: Vec<(IndexEntry, QueueId, u32)>,
+    /// Something is left that another receive may get, or the plan was cut short.
+    pub more: bool,
+    /// There are new messages, but the group holds as many as it may.
+    pub inflight_full: bool,
+}
+
+/// Index entries that one plan looks at, so that the lock is not held for long.
+pub(super) const SCAN_MAX: usize = 10_000;
+/// Entries read at a time when most of them may not match.
+const SCAN_CHUNK: usize = 256;
+/// Bounds of a record's lists. With the largest batch it stays below 4 KiB.
+pub(super) const DROPPED_MAX: usize = 64;
+pub(super) const CURSORS_MAX: usize = 64;
+
+impl DeliveryState {
+    /// Chooses messages. The truth changes only when the plan's record is applied, which must happen before the lock is
+    /// given up; a plan that is not carried out costs nothing.
+    pub(crate) fn plan_pop(
+        &mut self,
+        now: Timestamp,
+        params: &PopParams<'_>,
+        reader: &dyn QueueReader,
+    ) -> Result<PopPlan, StoreError> {
+        self.schedule.surface(now, params.max_attempts);
+        let mut batch = Batch::new(self, now, params, reader);
+        batch.drop_spent();
+        batch.redeliver(params.batch_max.div_ceil(2))?;
+        batch.deliver_new()?;
+        batch.redeliver(params.batch_max)?;
+        Ok(batch.into_plan())
+    }
+}
+
+/// A plan under construction.
+struct Batch<'a> {
+    state: &'a DeliveryState,
+    now: Timestamp,
+    params: &'a PopParams<'a>,
+    reader: &'a dyn QueueReader,
+    messages: Vec<(IndexEntry, QueueId, u32)>,
+    dropped: Vec<(QueueId, QueueOffset)>,
+    cursors: Vec<(QueueId, QueueOffset)>,
+    more: bool,
+    inflight_full: bool,
+    /// The last redelivery that was looked at.
+    seen: Option<Due>,
+    /// Entries looked at.
+    scanned: usize,
+    /// Entries just read.
+    found: Vec<IndexEntry>,
+}
+
+impl<'a> Batch<'a> {
+    fn new(
+        state: &'a DeliveryState,
+        now: Timestamp,
+        params: &'a PopParams<'a>,
+        reader: &'a dyn QueueReader,
+    ) -> Batch<'a> {
+        Batch {
+            state,
+            now,
+            params,
+            reader,
+            messages: Vec::new(),
+            dropped: Vec::new(),
+            cursors: Vec::new(),
+            more: false,
+            inflight_full: false,
+            seen: None,
+            scanned: 0,
+            found: Vec::new(),
+        }
+    }
+
+    /// Drops messages that retention took before they could be moved to the dead letters.
+    fn drop_spent(&mut self) {
+        let mut after = None;
+        while let Some(due) = self.state.schedule.next_spent(after, self.now) {
+            let (min, _) = self.reader.range(due.queue);
+            if due.offset >= min {
+                // Nor are those behind it: on to the next queue.
+                after = Some((due.queue, QueueOffset(u64::MAX)));
+                continue;
+            }
+            if self.dropped.len() == DROPPED_MAX {
+                self.more = true;
+                break;
+            }
+            self.dropped.push(due.place());
+            after = Some(due.place());
+        }
+    }
+
+    /// Adds messages whose delivery ended, until the batch has `count`.
+    fn redeliver(&mut self, count: usize) -> Result<(), StoreError> {
+        while let Some(due) = self.state.schedule.next_ready(self.seen, self.now) {
+            if self.dropped.len() == DROPPED_MAX || self.scanned >= SCAN_MAX {
+                self.more = true;
+                break;
+            }
+            if self.messages.len() >= count {
+                // Half of a batch is not the end: the rest may follow after the new messages.
+                self.more |= count == self.params.batch_max;
+                break;
+            }
+            self.seen = Some(due);
+            self.scanned += 1;
+            match self.read(due.queue, due.offset)? {
+                Some(entry) if self.wants(&entry)? => {
+                    self.messages.push((entry, due.queue, due.used.saturating_add(1)));
+                }
+                _ => self.dropped.push((due.queue, due.offset)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the batch with messages that were never delivered.
+    fn deliver_new(&mut self) -> Result<(), StoreError> {
+        let count = self.reader.queue_count();
+        let turn = if self.state.turn.0 < count { self.state.turn.0 } else { 0 };
+        let held = self.state.inflight() - self.dropped.len();
+        let redelivered = self.messages.len();
+        let len_max = redelivered.saturating_add(self.params.inflight_max.saturating_sub(held));
+        for queue in (turn..count).chain(0..turn).map(QueueId) {
+            let (min, end) = self.reader.range(queue);
+            let mut next = self.state.next(queue).max(min);
+            if next >= end {
+                continue;
+            }
+            let bounded = self.cursors.len() == CURSORS_MAX || self.scanned >= SCAN_MAX;
+            if !bounded && self.messages.len() < len_max.min(self.params.batch_max) {
+                next = self.deliver_from(queue, next, end, len_max)?;
+                self.cursors.push((queue, next));
+            }
+            if next < end {
+                // Whether the group may hold more matters before whether this batch may.
+                self.inflight_full = self.messages.len() >= len_max;
+                self.more |= !self.inflight_full;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes messages of one queue, while the batch has fewer than `len_max`. Returns where it stopped.
+    fn deliver_from(
+        &mut self,
+        queue: QueueId,
+        from: QueueOffset,
+        end: QueueOffset,
+        len_max: usize,
+    ) -> Result<QueueOffset, StoreError> {
+        let len_max = len_max.min(self.params.batch_max);
+        let mut next = from;
+        while next < end && self.messages.len() < len_max && self.scanned < SCAN_MAX {
+            let wanted = if self.wants_all() { len_max - self.messages.len() } else { SCAN_CHUNK };
+            let left = usize::try_from(end.0 - next.0).unwrap_or(usize::MAX);
+            let max = wanted.min(left).min(SCAN_MAX - self.scanned);
+            let mut found = std::mem::take(&mut self.found);
+            found.clear();
+            self.reader.scan(queue, next, max, &mut found)?;
+            if found.is_empty() {
+                // Retention was faster, or the index has a hole.
+                let (min, _) = self.reader.range(queue);
+                if min <= next {
+                    return Err(missing(queue, next));
+                }
+                next = min;
+            }
+            self.messages.reserve(found.len().min(len_max - self.messages.len()));
+            for entry in &found {
+                if self.messages.len() == len_max {
+                    break;
+                }
+                self.scanned += 1;
+                next = entry.queue_offset.next();
+                if self.wants(entry)? {
+                    self.messages.push((*entry, queue, 1));
+                }
+            }
+            self.found = found;
+        }
+        Ok(next)
+    }
+
+    fn into_plan(self) -> PopPlan {
+        let changes = !(self.messages.is_empty() && self.dropped.is_empty() && self.cursors.is_empty());
+        let delivery = |(entry, queue, attempt): &(IndexEntry, QueueId, u32)| (*queue, entry.queue_offset, *attempt);
+        let record = changes.then(|| DeliveryRecord::Delivered {
+            visible_at: self.params.visible_at,
+            renewal: self.params.owner.map(|owner| Renewal { owner, latest: self.now.after(AUTO_RENEW_MAX) }),
+            deliveries: self.messages.iter().map(delivery).collect(),
+            dropped: self.dropped,
+            cursors: self.cursors,
+        });
+        PopPlan { record, messages: self.messages, more: self.more, inflight_full: self.inflight_full }
+    }
+
+    /// The entry of an outstanding message, unless retention removed it.
+    fn read(&mut self, queue: QueueId, offset: QueueOffset) -> Result<Option<IndexEntry>, StoreError> {
+        self.found.clear();
+        let (min, _) = self.reader.range(queue);
+        if offset < min {
+            return Ok(None);
+        }
+        self.reader.scan(queue, offset, 1, &mut self.found)?;
+        match self.found.first() {
+            Some(entry) => Ok(Some(*entry)),
+            None if offset < self.reader.range(queue).0 => Ok(None),
+            None => Err(missing(queue, offset)),
+        }
+    }
+
+    fn wants(&self, entry: &IndexEntry) -> Result<bool, StoreError> {
+        let filter = self.params.filter;
+        if self.wants_all() || !filter.may_match(entry.tag_hash) {
+            return Ok(self.wants_all());
+        }
+        self.reader.tag_matches(entry, &|tag| filter.matches(tag))
+    }
+
+    fn wants_all(&self) -> bool {
+        matches!(self.params.filter, FilterExpression::Tag(TagFilter::All))
+    }
+}
+
+fn missing(queue: QueueId, offset: QueueOffset) -> StoreError {
+    StoreError::Unreadable(format!("queue {queue} has no entry for offset {offset}, which it should hold"))
+}
