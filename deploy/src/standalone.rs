@@ -195,6 +195,7 @@ fn store_config(options: &StoreOptions, dir: PathBuf) -> StoreConfig {
         },
         disk_full_percent: options.disk_watermark.0,
         checkpoint_interval: options.checkpoint_interval,
+        dedup_window: options.dedup_window,
         inflight_max: options.inflight_max as usize,
         ..StoreConfig::new(dir)
     }

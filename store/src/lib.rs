@@ -11,7 +11,7 @@
 //! - State is a function of the log: whatever a call changes is in a record first. Recovery applies the same records.
 //! - `retained_from ≤ confirmed_to ≤ written_to ≤ appended_to`; consumers see only what is confirmed.
 //! - An answer of success is given only after the record behind it was confirmed.
-//! - Locks are taken in this order: shard, log tail, queue. None is held across an await or during a write.
+//! - Locks are taken in this order: shard, dedup window, log tail, queue. None is held across an await or during a write.
 //!
 //! # Tasks
 //! The log writer (a thread), the confirming task, the burying task, the maintenance task: see [`maintenance`]. All end
@@ -22,6 +22,7 @@
 mod checkpoint;
 mod commit_log;
 mod data_folder;
+mod dedup;
 mod delivery;
 mod disk;
 mod durable_file;

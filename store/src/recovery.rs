@@ -1,11 +1,12 @@
 //! From a folder to a store's state: the checkpoint, the indexes of sealed segments, and every record after them.
 
 use crate::checkpoint::Checkpoint;
-use crate::commit_log::record::{HEADER_LEN, Origin, RecordError, RecordKind};
+use crate::commit_log::record::{HEADER_LEN, Origin, RecordError, RecordKind, key_hash};
 use crate::commit_log::recovery::Segments;
 use crate::commit_log::segment::{Record, Segment};
 use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{CommitLog, LogConfig};
+use crate::dedup::{DedupWindow, GENERATION_MAX};
 use crate::delivery::{DeliveryRecord, DeliveryState};
 use crate::progress::{ProgressTable, Shard};
 use crate::queue_index::{IndexEntry, QueueTable, SealedIndex, SealedIndexError};
@@ -15,6 +16,7 @@ use gantry_proto::env::Env;
 use gantry_proto::model::{Epoch, GroupId, LogOffset, MessageHead, TopicId, tag_hash};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A store's state as the log says it is.
 pub(crate) struct Recovered {
@@ -22,6 +24,7 @@ pub(crate) struct Recovered {
     pub writer: LogWriter,
     pub queues: QueueTable,
     pub progress: ProgressTable,
+    pub dedup: DedupWindow,
     pub sealed: VecDeque<Arc<SealedIndex>>,
     pub needed_from: LogOffset,
 }
@@ -41,13 +44,14 @@ pub(crate) fn recover(config: &StoreConfig, env: &Env, epoch: Epoch) -> Result<R
     let needed_from = checkpoint.needed_from();
     let segments = Segments::find(log_config.clone(), env.clone())?;
 
-    let mut replay = Replay::start(&checkpoint, segments.active().base)?;
+    let mut replay = Replay::start(&checkpoint, segments.active().base, config.dedup_window)?;
     let mut sealed = VecDeque::new();
     for (segment, end) in segments.sealed() {
         let index = Arc::new(open_or_build_index(env, &log_config, segment, end)?);
         replay.queues.add_sealed(&index)?;
         sealed.push_back(index);
     }
+    remember_sealed_ids(&mut replay.dedup, &sealed, config.dedup_window)?;
     let scanned = segments.scan(needed_from, |record| replay.apply(record))?;
     for (topic, queue, next) in &checkpoint.queues {
         if let Some(queue) = replay.queues.open(*topic, queue.0 + 1).queue(*queue) {
@@ -57,20 +61,21 @@ pub(crate) fn recover(config: &StoreConfig, env: &Env, epoch: Epoch) -> Result<R
     // The scan saw every epoch that wrote after the checkpoint; the folder counted every opening.
     let epoch = epoch.max(Epoch(scanned.epoch().0 + 1));
     let (log, writer) = segments.open(scanned, epoch)?;
-    let Replay { queues, progress, .. } = replay;
+    let Replay { queues, progress, dedup, .. } = replay;
     for topic in queues.list() {
         topic.queues().iter().for_each(|queue| queue.confirm_all());
     }
     for shard in progress.list() {
         queues.open(shard.topic, 0).attach(shard);
     }
-    Ok(Recovered { log, writer, queues, progress, sealed, needed_from })
+    Ok(Recovered { log, writer, queues, progress, dedup, sealed, needed_from })
 }
 
 /// The state being rebuilt.
 struct Replay {
     queues: QueueTable,
     progress: ProgressTable,
+    dedup: DedupWindow,
     /// Records before this are in the shard's state already.
     good_for: HashMap<(GroupId, TopicId), LogOffset>,
     /// Messages before this are in sealed indexes.
@@ -78,7 +83,7 @@ struct Replay {
 }
 
 impl Replay {
-    fn start(checkpoint: &Checkpoint, active_base: LogOffset) -> Result<Replay, OpenErrorKind> {
+    fn start(checkpoint: &Checkpoint, active_base: LogOffset, dedup_window: Duration) -> Result<Replay, OpenErrorKind> {
         let progress = ProgressTable::default();
         let mut good_for = HashMap::new();
         for shard in &checkpoint.shards {
@@ -87,7 +92,8 @@ impl Replay {
             progress.open(shard.group, shard.topic, state);
             good_for.insert((shard.group, shard.topic), shard.good_for);
         }
-        Ok(Replay { queues: QueueTable::default(), progress, good_for, active_base })
+        let (queues, dedup) = (QueueTable::default(), DedupWindow::new(dedup_window));
+        Ok(Replay { queues, progress, dedup, good_for, active_base })
     }
 
     fn apply(&mut self, record: &Record) -> Result<(), RecordError> {
@@ -127,6 +133,9 @@ impl Replay {
             tag_hash: tag_hash(head.tag),
             store_time: header.store_time,
         };
+        if header.kind == RecordKind::Message {
+            self.dedup.insert(key_hash(header.topic, head.message_id), header.log_offset, header.store_time);
+        }
         let queue = self.queues.open(header.topic, header.queue.0 + 1).queue(header.queue);
         if queue.is_some_and(|queue| queue.recover(entry)) { Ok(()) } else { Err(RecordError::Other) }
     }
@@ -138,6 +147,29 @@ impl Replay {
         }
         Some(self.progress.open(group, topic, DeliveryState::default()).0)
     }
+}
+
+/// Fills the window from the newest sealed segments; the ids of the active one come with its records.
+fn remember_sealed_ids(
+    dedup: &mut DedupWindow,
+    sealed: &VecDeque<Arc<SealedIndex>>,
+    window: Duration,
+) -> Result<(), StoreError> {
+    let Some(newest) = sealed.back().map(|index| index.newest) else { return Ok(()) };
+    let mut left = GENERATION_MAX;
+    let mut batches = Vec::new();
+    for index in sealed.iter().rev().take_while(|index| newest.since(index.newest) <= window) {
+        let hashes = index.newest_hashes(left)?;
+        left = left.saturating_sub(hashes.len());
+        batches.push((index.newest, hashes));
+        if left == 0 {
+            break;
+        }
+    }
+    for (time, hashes) in batches.into_iter().rev() {
+        hashes.into_iter().for_each(|(key, at)| dedup.insert(key, at, time));
+    }
+    Ok(())
 }
 
 fn open_or_build_index(

@@ -1,10 +1,12 @@
 //! The store: what it is made of, how it is opened and how it ends. The calls themselves are in [`crate::service`].
 
 use crate::checkpoint::CheckpointError;
+use crate::commit_log::record::key_hash;
 use crate::commit_log::recovery::LogOpenError;
 use crate::commit_log::retention::RetentionPolicy;
 use crate::commit_log::{CommitLog, Flush};
 use crate::data_folder::{DataFolder, DataFolderError};
+use crate::dedup::DedupWindow;
 use crate::disk::DiskGuard;
 use crate::maintenance;
 use crate::progress::{ProgressTable, Shard};
@@ -14,7 +16,7 @@ use crate::recovery::{self, Recovered};
 use futures_util::FutureExt as _;
 use gantry_proto::contract::StoreError;
 use gantry_proto::env::Env;
-use gantry_proto::model::{LogOffset, MetadataView};
+use gantry_proto::model::{LogOffset, MetadataView, TopicId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -47,6 +49,8 @@ pub struct StoreConfig {
     pub inflight_max: usize,
     /// Receives that may wait for one group and topic.
     pub waiting_max: usize,
+    /// How long a message id is remembered, so that a producer's retry is not stored twice. Zero: not at all.
+    pub dedup_window: Duration,
 }
 
 impl StoreConfig {
@@ -67,6 +71,7 @@ impl StoreConfig {
             checkpoint_interval: Duration::from_secs(5),
             inflight_max: 100_000,
             waiting_max: 4096,
+            dedup_window: Duration::from_secs(600),
         }
     }
 }
@@ -81,6 +86,8 @@ pub struct Store {
     pub(crate) progress: ProgressTable,
     pub(crate) sealer: ReceiptSealer,
     pub(crate) disk: DiskGuard,
+    /// Ids of messages that were appended lately. Locked before the log's tail.
+    pub(crate) dedup: Mutex<DedupWindow>,
     /// Indexes of the sealed segments, oldest first.
     pub(crate) sealed: Mutex<VecDeque<Arc<SealedIndex>>>,
     /// The last checkpoint needs the log from here on.
@@ -130,7 +137,7 @@ impl Store {
             return Err(OpenErrorKind::Setting { name: "segment_bytes", value: config.segment_bytes, expected });
         }
         let folder = DataFolder::open(&env, &config.dir)?;
-        let Recovered { log, writer, queues, progress, sealed, needed_from } =
+        let Recovered { log, writer, queues, progress, dedup, sealed, needed_from } =
             recovery::recover(&config, &env, folder.epoch)?;
         let store = Arc::new(Store {
             sealer: ReceiptSealer::new(&folder.receipt_key),
@@ -141,6 +148,7 @@ impl Store {
             queues,
             progress,
             disk: DiskGuard::default(),
+            dedup: Mutex::new(dedup),
             sealed: Mutex::new(sealed),
             needed_from: AtomicU64::new(needed_from.0),
             stopping: CancellationToken::new(),
@@ -207,6 +215,11 @@ impl Store {
             }
             shard.wake_all();
         }
+    }
+
+    /// The key under which a message is remembered, unless none is.
+    pub(crate) fn dedup_key(&self, topic: TopicId, message_id: &str) -> Option<u64> {
+        (!self.config.dedup_window.is_zero()).then(|| key_hash(topic, message_id))
     }
 
     /// Where the retained log begins and where it ends.

@@ -5,7 +5,7 @@
 
 mod support;
 
-use gantry_proto::contract::{HandleError, PoppedMessage, StoreService as _};
+use gantry_proto::contract::{AppendError, HandleError, PoppedMessage, StoreService as _};
 use gantry_proto::env::fake::FakeOp;
 use gantry_proto::model::ReceiptHandle;
 use gantry_store::{Flush, Store};
@@ -230,6 +230,44 @@ async fn nothing_is_answered_after_a_failed_flush_until_the_store_is_reopened() 
     assert_eq!(body(&all[0]), "kept");
     assert_eq!(all[0].queue_offset, kept.queue_offset);
     assert!(all.iter().all(|message| body(message) != "later"));
+    end(store).await;
+}
+
+#[tokio::test]
+async fn a_retried_message_is_stored_once_and_gets_the_first_answer_even_after_a_restart() {
+    let machine = Machine::new(4);
+    let store = machine.must_open();
+    let first = send_with_id(&store, 0, "id", "body").await.unwrap();
+    assert_eq!(send_with_id(&store, 1, "id", "body").await.unwrap(), first, "whatever queue the retry came to");
+    // Enough to seal the segment that holds it.
+    for number in 0..40 {
+        send(&store, 0, &format!("filler-{number}-{}", "x".repeat(3000))).await.unwrap();
+    }
+    end(store).await;
+    machine.files.kill();
+    let store = machine.must_open();
+    assert_eq!(send_with_id(&store, 0, "id", "body").await.unwrap(), first);
+    let refusal = send_with_id(&store, 0, "id", "another body").await.unwrap_err();
+    assert!(matches!(refusal, AppendError::IdReused { .. }), "{refusal}");
+    let copies = pop_all(&store).await.iter().filter(|message| body(message) == "body").count();
+    assert_eq!(copies, 1);
+    end(store).await;
+}
+
+#[tokio::test]
+async fn retries_that_overtake_the_first_attempt_wait_for_its_answer() {
+    let machine = Machine::new(4);
+    let store = machine.must_open();
+    let sends = (0..20).map(|queue| {
+        let store = store.clone();
+        tokio::spawn(async move { send_with_id(&store, queue % QUEUES, "id", "body").await })
+    });
+    let mut answers = BTreeSet::new();
+    for send in sends.collect::<Vec<_>>() {
+        answers.insert(send.await.unwrap().unwrap().log_offset);
+    }
+    assert_eq!(answers.len(), 1);
+    assert_eq!(pop_all(&store).await.len(), 1);
     end(store).await;
 }
 

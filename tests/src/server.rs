@@ -46,6 +46,7 @@ impl Server {
     pub fn admin(&self, arguments: &[&str]) -> Value {
         let Output { status, stdout, stderr } = Command::new(binary())
             .arg("admin")
+            .env_remove("GANTRY_CLIENTS_DIR")
             .args(arguments)
             .args(["--endpoint", &self.listen, "--output", "json"])
             .output()
@@ -86,6 +87,8 @@ fn launch(listen: &str, data: &Path, log: &Path, flags: &[String]) -> (Child, St
         .args(["standalone", "--listen", listen, "--ops-listen", "127.0.0.1:0", "--log-format", "json", "--data"])
         .arg(data.join("data"))
         .args(flags)
+        // Ours, and an unknown option to the server.
+        .env_remove("GANTRY_CLIENTS_DIR")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(out)

@@ -59,6 +59,9 @@ options! {
         checkpoint_interval: Duration = "5s" { range: Some(("1s", "10m")) };
         /// Delivered and unacknowledged messages that a group may have of one topic; then it receives nothing more.
         inflight_max: u32 = "100000" { range: Some(("1", "10000000")) };
+        /// How long a message id is remembered per topic, so that a producer's retry is not stored twice; at most the last
+        /// million or so ids are. 0s: a retry whose first attempt was stored is stored again.
+        dedup_window: Duration = "10m" { range: Some(("0s", "24h")) };
     }
 
     /// Topics.

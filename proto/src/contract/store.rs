@@ -12,7 +12,9 @@ use std::time::Duration;
 /// What a store does for proxies.
 #[async_trait::async_trait]
 pub trait StoreService: Send + Sync + 'static {
-    /// Appends messages to one queue, contiguously: all or none. Dropping the future does not take the messages back.
+    /// Appends messages to one queue, contiguously: all or none. A message that was appended to the topic a short while
+    /// ago (same id, same body) is not appended again: the reply says where it is. Dropping the future does not take the
+    /// messages back.
     async fn append(&self, request: AppendRequest) -> Result<AppendReply, AppendError>;
 
     /// Hands out messages to one consumer and hides them, waiting for some if there are none. Dropping the future
@@ -83,6 +85,12 @@ pub enum AppendError {
         bytes: usize,
         /// The bound.
         max: usize,
+    },
+    /// Another message with this id, but another body, was sent to the topic a short while ago. Nothing was appended.
+    #[error("the message id {message_id} was used a short while ago for a message with another body")]
+    IdReused {
+        /// The id.
+        message_id: String,
     },
     /// The store cannot take it.
     #[error(transparent)]

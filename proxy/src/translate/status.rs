@@ -80,6 +80,7 @@ impl From<AppendError> for Refusal {
             // deleted and the next attempt will find it gone.
             AppendError::UnknownQueue(_) => Refusal::new(Code::TooManyRequests, error.to_string()),
             AppendError::TooLarge { .. } => Refusal::new(Code::MessageBodyTooLarge, error.to_string()),
+            AppendError::IdReused { .. } => Refusal::new(Code::IllegalMessageId, error.to_string()),
             AppendError::Store(error) => error.into(),
         }
     }
@@ -169,6 +170,7 @@ mod tests {
             (StoreError::Unreadable(String::new()).into(), Code::InternalServerError),
             (AppendError::UnknownQueue(TopicId(1)).into(), Code::TooManyRequests),
             (AppendError::TooLarge { bytes: 2, max: 1 }.into(), Code::MessageBodyTooLarge),
+            (AppendError::IdReused { message_id: String::new() }.into(), Code::IllegalMessageId),
             (AppendError::Store(busy()).into(), Code::TooManyRequests),
             (PopError::InflightFull { inflight: 1 }.into(), Code::TooManyRequests),
             (PopError::PollingFull { waiting: 1 }.into(), Code::TooManyRequests),

@@ -153,6 +153,21 @@ impl SegmentSet {
         self.by_base.read().keys().next().copied().unwrap_or_default()
     }
 
+    /// Reads and checks the record at `at`, which tells its length itself.
+    pub(crate) fn read_whole(&self, at: LogOffset) -> Result<Record, ReadError> {
+        let segment = self.holding(at).ok_or(ReadError::Gone(at))?;
+        let position = at.0 - segment.base.0;
+        let path = || segment.path.clone();
+        let header = segment.file.read_at(position, HEADER_LEN);
+        let header = header.map_err(|source| ReadError::Io { path: path(), at: position, source })?;
+        let header = RecordHeader::parse(&header, at).map_err(|source| ReadError::Damaged {
+            path: path(),
+            at: position,
+            source,
+        })?;
+        segment.read(at, header.len)
+    }
+
     /// Reads and checks a record.
     pub(crate) fn read(&self, at: LogOffset, len: u32) -> Result<Record, ReadError> {
         self.holding(at).ok_or(ReadError::Gone(at))?.read(at, len)

@@ -20,7 +20,7 @@
 //! has a checksum of its own.
 
 use super::IndexEntry;
-use crate::commit_log::record::{RecordError, RecordKind};
+use crate::commit_log::record::{RecordError, RecordKind, key_hash};
 use crate::commit_log::segment::{Record, Segment, SegmentReader, index_name};
 use crate::durable_file;
 use bytes::Buf;
@@ -41,6 +41,7 @@ pub(crate) struct SealedIndex {
     path: PathBuf,
     file: Arc<dyn File>,
     queue_count: u32,
+    hash_count: u32,
 }
 
 /// Consecutive messages of one queue in one segment.
@@ -92,7 +93,7 @@ impl SealedIndex {
         let (format, crc) = (fields.get_u32_le(), fields.get_u32_le());
         let (own_base, own_end) = (LogOffset(fields.get_u64_le()), LogOffset(fields.get_u64_le()));
         let newest = Timestamp::from_millis(fields.get_u64_le());
-        let (queue_count, _hash_count) = (fields.get_u32_le(), fields.get_u32_le());
+        let (queue_count, hash_count) = (fields.get_u32_le(), fields.get_u32_le());
         if format != FORMAT || own_base != base || own_end != end {
             return Err(damaged());
         }
@@ -101,7 +102,7 @@ impl SealedIndex {
         if checked.len() != checked_len || crc32c::crc32c(&checked) != crc {
             return Err(damaged());
         }
-        Ok(SealedIndex { base, end, newest, path, file, queue_count })
+        Ok(SealedIndex { base, end, newest, path, file, queue_count, hash_count })
     }
 
     /// Reads a sealed segment, writes its index and opens it.
@@ -144,6 +145,18 @@ impl SealedIndex {
             position: row.get_u64_le(),
         };
         Ok(table.chunks_exact(QUEUE_LEN).map(run).collect())
+    }
+
+    /// Hashes of message ids and keys with the places of their messages, of the last `max` or so messages.
+    pub(crate) fn newest_hashes(&self, max: usize) -> Result<Vec<(u64, LogOffset)>, StoreError> {
+        let end = self.file.len().map_err(|error| StoreError::Unreadable(error.to_string()))?;
+        let count = self.hash_count as usize;
+        let bytes = self.read(end - (count * HASH_LEN) as u64, count * HASH_LEN)?;
+        let segment_len = self.end.0 - self.base.0;
+        let from = segment_len - (segment_len as u128 * max.min(count) as u128 / count.max(1) as u128) as u64;
+        let hash = |mut row: &[u8]| (row.get_u64_le(), u64::from(row.get_u32_le()));
+        let newest = bytes.chunks_exact(HASH_LEN).map(hash).filter(|(_, place)| *place >= from);
+        Ok(newest.map(|(hash, place)| (hash, self.base.plus(place))).collect())
     }
 
     /// Adds `count` entries of a run, from its `skip`-th on, which is `first`.
@@ -236,10 +249,4 @@ impl Builder {
         }
         out
     }
-}
-
-/// The hash under which a message id or a key is found. FNV-1a over the topic id and the text; it is on disk.
-fn key_hash(topic: TopicId, text: &str) -> u64 {
-    let bytes = topic.0.to_le_bytes().into_iter().chain(text.bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,6 +1,10 @@
 //! Append: from a request to records in the log's open batch, then the wait for their confirmation.
+//!
+//! A message whose id was seen on its topic a short while ago is not stored again: the producer did not hear the first
+//! answer, and gets it now.
 
-use crate::commit_log::record::{RecordKind, message_record_len, write_message};
+use crate::commit_log::record::{RecordHeader, RecordKind, message_record_len, write_message};
+use crate::commit_log::segment::ReadError;
 use crate::commit_log::tail::NoRoom;
 use crate::queue_index::{IndexEntry, Queue};
 use crate::store::Store;
@@ -13,40 +17,98 @@ impl Store {
     pub(crate) async fn append_messages(&self, request: AppendRequest) -> Result<AppendReply, AppendError> {
         self.disk.admit()?;
         let queue = self.queue(request.topic, request.queue)?;
-        let tags = tag_hashes(&request.messages)?;
+        let drafts: SmallVec<[Draft<'_>; 1]> =
+            request.messages.iter().map(|message| self.draft(&queue, message)).collect::<Result<_, _>>()?;
         let bytes = request.messages.iter().map(message_record_len).sum();
         let (appended, end) = loop {
-            match self.push_messages(&queue, &request.messages, &tags, bytes) {
-                Err(NoRoom::SegmentNotReady) => self.log.room_for(bytes).await.map_err(append_error)?,
-                pushed => break pushed.map_err(append_error)?,
+            match self.push_messages(&queue, &drafts, bytes) {
+                Err(PushError::NoRoom(NoRoom::SegmentNotReady)) => {
+                    self.log.room_for(bytes).await.map_err(append_error)?;
+                }
+                // The first copy is being written: its answer is this one's.
+                Err(PushError::Underway(at)) => self.log.confirmed(at.plus(1)).await?,
+                Err(PushError::NoRoom(no_room)) => return Err(append_error(no_room)),
+                Err(PushError::Refused(error)) => return Err(error),
+                Ok(pushed) => break pushed,
             }
         };
         self.log.confirmed(end).await?;
         Ok(AppendReply { appended })
     }
 
+    /// What must be known of a message before the locks are taken.
+    fn draft<'a>(&self, queue: &Queue, message: &'a StoredMessage) -> Result<Draft<'a>, AppendError> {
+        let head = MessageHead::parse(&message.head)
+            .map_err(|error| StoreError::Unreadable(format!("a message was handed over damaged: {error}")))?;
+        let key = self.dedup_key(queue.topic, head.message_id);
+        Ok(Draft { message, message_id: head.message_id, tag_hash: tag_hash(head.tag), key })
+    }
+
+    /// Puts messages into the log, but for those that are there. Returns where each is, and what to wait for.
     fn push_messages(
         &self,
         queue: &Arc<Queue>,
-        messages: &[StoredMessage],
-        tags: &[u32],
+        drafts: &[Draft<'_>],
         bytes: usize,
-    ) -> Result<(SmallVec<[Appended; 1]>, LogOffset), NoRoom> {
-        let mut appended = SmallVec::with_capacity(messages.len());
+    ) -> Result<(SmallVec<[Appended; 1]>, LogOffset), PushError> {
+        let mut dedup = self.dedup.lock();
+        // Before anything is pushed: all or none.
+        let mut known: SmallVec<[Option<Appended>; 1]> = SmallVec::with_capacity(drafts.len());
+        for draft in drafts {
+            let seen = draft.key.and_then(|key| dedup.get(key));
+            known.push(seen.map_or(Ok(None), |at| self.recognize(queue.topic, draft, at))?);
+        }
+        let mut appended = SmallVec::with_capacity(drafts.len());
         let _whole = self.log.whole();
         let mut appender = self.log.begin();
-        appender.reserve(bytes)?;
+        appender.reserve(bytes).map_err(PushError::NoRoom)?;
         let store_time = appender.store_time();
         let mut queue_offset = queue.next();
-        for (message, tag_hash) in messages.iter().zip(tags) {
+        let first = queue_offset;
+        for (draft, known) in drafts.iter().zip(known) {
+            if let Some(known) = known {
+                appended.push(known);
+                continue;
+            }
             let place = (queue.topic, queue.id, queue_offset);
-            let (log_offset, len) = appender.push(RecordKind::Message, place, |out| write_message(out, message));
-            queue.push(IndexEntry { queue_offset, log_offset, len, tag_hash: *tag_hash, store_time });
+            let (log_offset, len) = appender.push(RecordKind::Message, place, |out| write_message(out, draft.message));
+            queue.push(IndexEntry { queue_offset, log_offset, len, tag_hash: draft.tag_hash, store_time });
+            if let Some(key) = draft.key {
+                dedup.insert(key, log_offset, store_time);
+            }
             appended.push(Appended { queue_offset, log_offset, store_time });
             queue_offset = queue_offset.next();
         }
+        if queue_offset == first {
+            // All of them were confirmed long ago.
+            return Ok((appended, LogOffset(0)));
+        }
         appender.arrival(queue, queue_offset);
         Ok((appended, appender.end()))
+    }
+
+    /// The message at `at` if it is this one: same id, same body. `None`: another one, or it has expired.
+    fn recognize(&self, topic: TopicId, draft: &Draft<'_>, at: LogOffset) -> Result<Option<Appended>, PushError> {
+        if at >= self.log.confirmed.get() {
+            return Err(PushError::Underway(at));
+        }
+        let record = match self.log.segments.read_whole(at) {
+            Ok(record) => record,
+            Err(ReadError::Gone(_)) => return Ok(None),
+            Err(error) => return Err(PushError::Refused(StoreError::Unreadable(error.to_string()).into())),
+        };
+        let Ok(span) = record.message_span() else { return Ok(None) };
+        let stored = span.message(&record.bytes);
+        let same_id = stored.parse_head().is_ok_and(|head| head.message_id == draft.message_id);
+        if record.header.topic != topic || !same_id {
+            return Ok(None);
+        }
+        if stored.body != draft.message.body {
+            let message_id = draft.message_id.to_owned();
+            return Err(PushError::Refused(AppendError::IdReused { message_id }));
+        }
+        let RecordHeader { queue_offset, log_offset, store_time, .. } = record.header;
+        Ok(Some(Appended { queue_offset, log_offset, store_time }))
     }
 
     /// The queue, which exists if the metadata says so.
@@ -59,12 +121,20 @@ impl Store {
     }
 }
 
-fn tag_hashes(messages: &[StoredMessage]) -> Result<SmallVec<[u32; 1]>, AppendError> {
-    let hash = |message: &StoredMessage| match MessageHead::parse(&message.head) {
-        Ok(head) => Ok(tag_hash(head.tag)),
-        Err(error) => Err(StoreError::Unreadable(format!("a message was handed over damaged: {error}"))),
-    };
-    Ok(messages.iter().map(hash).collect::<Result<_, _>>()?)
+/// A message about to be appended.
+struct Draft<'a> {
+    message: &'a StoredMessage,
+    message_id: &'a str,
+    tag_hash: u32,
+    /// Under which it is remembered.
+    key: Option<u64>,
+}
+
+enum PushError {
+    NoRoom(NoRoom),
+    /// A message with the same id lies there and is not confirmed yet.
+    Underway(LogOffset),
+    Refused(AppendError),
 }
 
 fn append_error(no_room: NoRoom) -> AppendError {

@@ -113,6 +113,14 @@ pub fn body(popped: &PoppedMessage) -> String {
     String::from_utf8(popped.message.body.to_vec()).unwrap()
 }
 
+/// Sends a message whose id and body differ.
+pub async fn send_with_id(store: &Store, queue: u32, id: &str, body: &str) -> Result<Appended, AppendError> {
+    let mut message = message(id, None);
+    message.body = Bytes::copy_from_slice(body.as_bytes());
+    let reply = store.append(AppendRequest { topic: TOPIC, queue: QueueId(queue), messages: vec![message] }).await?;
+    Ok(reply.appended[0])
+}
+
 pub async fn send(store: &Store, queue: u32, text: &str) -> Result<Appended, AppendError> {
     let messages = vec![message(text, Some("t"))];
     let reply = store.append(AppendRequest { topic: TOPIC, queue: QueueId(queue), messages }).await?;
