@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A built scenario program.
 pub struct Client {
@@ -110,6 +110,17 @@ impl Running {
             let line = self.next_line(PATIENCE);
             let line = line.unwrap_or_else(|| panic!("it ended early:\n{}", self.seen.join("\n")));
             found += usize::from(line.split(' ').next() == Some(word));
+        }
+    }
+
+    /// Reads what comes for a while.
+    pub fn read_for(&mut self, duration: Duration) {
+        let end = Instant::now() + duration;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.seen.push(line),
+                Err(_) => return,
+            }
         }
     }
 

@@ -4,6 +4,8 @@
 //! building it first if need be. A scenario is added once per language there and once in the list of the test that
 //! runs it.
 
+#![allow(clippy::disallowed_methods, reason = "these tests are about real processes in real time")]
+
 mod client;
 mod server;
 

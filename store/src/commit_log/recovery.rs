@@ -293,17 +293,27 @@ const MARK_LEN: usize = HEADER_LEN + 8;
 
 /// Whether bytes that lie at `begins` contain a mark that was written when the log was flushed beyond `at`.
 fn holds_mark_beyond(window: &[u8], begins: LogOffset, at: LogOffset) -> bool {
-    let is_one = |(place, bytes): (u64, &[u8])| {
-        let here = begins.plus(place);
-        bytes[8] == RecordKind::Mark as u8
+    let is_one = |place: usize| {
+        let (here, bytes) = (begins.plus(place as u64), &window[place..]);
+        bytes.len() >= MARK_LEN
+            && bytes[8] == RecordKind::Mark as u8
             && bytes[16..24] == here.0.to_le_bytes()
             && parse_record(bytes, here).is_ok_and(|(header, body)| {
                 let flushed_to = body.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
                 header.kind == RecordKind::Mark && flushed_to > at.0
             })
     };
-    (0..).zip(window.windows(MARK_LEN)).any(is_one)
+    // Pages of zeros are passed over; a mark that reaches from one into the next is looked for from there.
+    let pages = (0..window.len()).step_by(PAGE.len());
+    pages
+        .filter(|start| {
+            let page = &window[*start..window.len().min(start + PAGE.len())];
+            page != &PAGE[..page.len()]
+        })
+        .any(|start| (start.saturating_sub(MARK_LEN)..window.len().min(start + PAGE.len())).any(is_one))
 }
+
+const PAGE: [u8; 4096] = [0; 4096];
 
 #[cfg(test)]
 mod tests {
