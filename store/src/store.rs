@@ -190,6 +190,9 @@ impl Store {
             shard.wake_all();
         }
         self.log.stop(StoreError::ShuttingDown);
+        // First the tasks: only one at a time may confirm.
+        self.tasks.close();
+        self.tasks.wait().await;
         let store = self.clone();
         let finished = tokio::task::spawn_blocking(move || {
             if let Some(writer) = store.writer.lock().take() {
@@ -199,8 +202,6 @@ impl Store {
             store.log.confirm();
             maintenance::checkpoint(&store)
         });
-        self.tasks.close();
-        self.tasks.wait().await;
         let result = finished.await.unwrap_or_else(|panic| Err(StoreError::WritesStopped(panic.to_string())));
         self.log.confirmed.close();
         result

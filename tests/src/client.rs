@@ -57,9 +57,16 @@ impl Client {
         Client { program: folder.join("bin").join(language), language }
     }
 
-    /// Runs scenarios one after another. One outcome per scenario, in their names' order.
-    pub fn run(&self, endpoint: &str, scenarios: &[&str], limit: Duration) -> BTreeMap<String, Outcome> {
-        let mut running = self.start(endpoint, scenarios);
+    /// Runs scenarios one after another. One outcome per scenario, in their names' order. No line may take longer than
+    /// `limit`.
+    pub fn run(
+        &self,
+        endpoint: &str,
+        flags: &[&str],
+        scenarios: &[&str],
+        limit: Duration,
+    ) -> BTreeMap<String, Outcome> {
+        let mut running = self.start(endpoint, &[flags, scenarios].concat());
         drop(running.stdin.take());
         while running.next_line(limit).is_some() {}
         let outcomes = running.outcomes();

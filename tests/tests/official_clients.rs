@@ -29,7 +29,7 @@ fn all_scenarios(language: &'static str, skipped: &[&str]) {
     let group = format!("e2e-{language}-dead-letter-group");
     server.admin(&["group", "create", &group, "--max-attempts", "2"]);
 
-    let outcomes = client.run(server.endpoint(), &SCENARIOS, 2 * PATIENCE);
+    let outcomes = client.run(server.endpoint(), &[], &SCENARIOS, 2 * PATIENCE);
     let unexpected: Vec<_> = (outcomes.iter())
         .filter(|(scenario, outcome)| match outcome {
             Outcome::Passed => skipped.contains(&scenario.as_str()),
@@ -38,6 +38,16 @@ fn all_scenarios(language: &'static str, skipped: &[&str]) {
         })
         .collect();
     assert!(unexpected.is_empty(), "{language}: {unexpected:#?}");
+    server.assert_no_errors();
+}
+
+/// The same port speaks TLS, with a certificate that the server made for itself: what these clients do by default.
+fn tls_with_the_servers_own_certificate(language: &'static str) {
+    let client = Client::build(language);
+    let server = Server::start(&[]);
+    let scenarios = ["send-receive-ack", "empty-poll"];
+    let outcomes = client.run(server.endpoint(), &["--tls"], &scenarios, 2 * PATIENCE);
+    assert!(outcomes.values().all(|outcome| *outcome == Outcome::Passed), "{language}: {outcomes:#?}");
     server.assert_no_errors();
 }
 
@@ -90,6 +100,16 @@ fn java() {
 #[test]
 fn rust() {
     all_scenarios("rust", &["push-consume", "push-retry", "change-invisible"]);
+}
+
+#[test]
+fn golang_speaks_tls() {
+    tls_with_the_servers_own_certificate("golang");
+}
+
+#[test]
+fn java_speaks_tls() {
+    tls_with_the_servers_own_certificate("java");
 }
 
 #[test]
