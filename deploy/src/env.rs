@@ -1,23 +1,33 @@
-//! The real world behind [`Env`]: the one place of the program that asks the operating system for time, randomness and
-//! files.
+//! The real world behind [`Env`]: the one place of the program that asks the operating system for time, randomness,
+//! files, sockets and threads.
 //!
 //! `main` builds it once with [`system`] and passes it to every tier.
 
 mod files;
+mod network;
 // Memory maps need `unsafe`; the module holds nothing else and argues for it.
 #[allow(unsafe_code)]
 mod read_map;
+mod workers;
 
 pub use files::{MAPPED_BYTES_MIN, SystemFiles};
+pub use network::SystemNetwork;
+pub use workers::TokioWorkers;
 
 use gantry_proto::env::{Clock, Env, Random};
 use gantry_proto::model::Timestamp;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The operating system's clock, randomness and file system.
+/// The operating system's clock, randomness, files and sockets, and the threads of the runtime that asks.
 pub fn system() -> Env {
-    Env { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), files: Arc::new(SystemFiles) }
+    Env {
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+        files: Arc::new(SystemFiles),
+        network: Arc::new(SystemNetwork),
+        workers: Arc::new(TokioWorkers),
+    }
 }
 
 /// The system's wall clock.

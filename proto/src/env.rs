@@ -1,12 +1,16 @@
-//! The outside world, passed in: time, randomness and files. The real ones live in `gantry-deploy`; [`fake`] has
+//! The outside world, passed in: time, randomness, files, sockets and threads. The real ones live in `gantry-deploy`; [`fake`] has
 //! stand-ins that a test can stop, seed and crash.
 
 mod files;
+mod network;
+mod workers;
 
 #[cfg(feature = "fake")]
 pub mod fake;
 
 pub use files::{DirEntry, DirectoryLock, File, Files, OpenMode};
+pub use network::{Connection, Listener, Network};
+pub use workers::{WorkPanicked, Workers};
 
 use crate::model::Timestamp;
 use std::sync::Arc;
@@ -32,4 +36,8 @@ pub struct Env {
     pub random: Arc<dyn Random>,
     /// File system.
     pub files: Arc<dyn Files>,
+    /// Sockets.
+    pub network: Arc<dyn Network>,
+    /// Threads for what blocks.
+    pub workers: Arc<dyn Workers>,
 }

@@ -22,9 +22,8 @@ pub(crate) mod writer;
 use gantry_proto::contract::StoreError;
 use gantry_proto::env::{Env, File};
 use gantry_proto::model::{Epoch, LogOffset, Timestamp};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use segment::{ReadError, Record, SegmentSet};
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,16 +58,12 @@ pub(crate) struct CommitLog {
     pub(crate) epoch: Epoch,
     pub(crate) segments: SegmentSet,
     tail: Mutex<Tail>,
-    /// Wakes the writer's thread.
-    work: Condvar,
+    /// Wakes the write task.
+    gathering: Notify,
     written_to: AtomicU64,
     flushed_to: AtomicU64,
     /// Consumers and waiting callers go by this.
     pub(crate) confirmed: Watermark,
-    /// Written (and flushed, if asked for), not yet told to anybody.
-    unconfirmed: Mutex<VecDeque<(LogOffset, Batch)>>,
-    /// Wakes the confirming task.
-    confirmable: Notify,
     /// The file that will be the next segment.
     prepared: Mutex<Option<Arc<dyn File>>>,
     /// Wakes those who wait for room.
@@ -90,7 +85,7 @@ impl CommitLog {
             flushed_to: self.flushed_to(),
             epoch: self.epoch,
             now,
-            wake: &self.work,
+            gathering: &self.gathering,
         }
     }
 
@@ -122,24 +117,23 @@ impl CommitLog {
         self.segments.read(at, len)
     }
 
-    /// Tells everybody about what was written since the last call: queues grow, receivers and waiting callers wake.
-    /// Called by one task only.
-    pub(crate) fn confirm(&self) {
-        let mut batches = std::mem::take(&mut *self.unconfirmed.lock());
-        let Some(&(end, _)) = batches.back() else { return };
-        for (_, batch) in &batches {
+    /// Tells everybody what was written: queues grow, receivers and waiting callers wake. In the order of the log, by one
+    /// task only.
+    pub(crate) fn confirm(&self, batches: Vec<Batch>) {
+        let Some(end) = batches.last().map(Batch::end) else { return };
+        for batch in &batches {
             for (queue, end) in &batch.arrivals {
                 queue.confirm(*end);
             }
         }
         self.confirmed.advance(end);
-        for (_, batch) in &batches {
+        for batch in &batches {
             for (queue, _) in &batch.arrivals {
                 queue.wake_receivers();
             }
         }
         let mut tail = self.tail.lock();
-        for (_, mut batch) in batches.drain(..) {
+        for mut batch in batches {
             if tail.spare.len() < 2 && batch.bytes.capacity() <= SPARE_BYTES_MAX {
                 batch.bytes.clear();
                 tail.spare.push(batch.bytes);
@@ -147,9 +141,9 @@ impl CommitLog {
         }
     }
 
-    /// Waits until [`CommitLog::confirm`] has something to do.
-    pub(crate) async fn confirmable(&self) {
-        self.confirmable.notified().await;
+    /// Waits until records gather for the writer.
+    pub(crate) async fn gathering(&self) {
+        self.gathering.notified().await;
     }
 
     /// Makes everything written so far durable. The writer does this itself with synchronous flush.
@@ -211,7 +205,6 @@ impl CommitLog {
             tail.refused = Some(reason);
         }
         drop(tail);
-        self.work.notify_all();
         self.room.notify_waiters();
     }
 

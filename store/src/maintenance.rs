@@ -2,15 +2,16 @@
 //!
 //! | task | why | wakes |
 //! |---|---|---|
-//! | [`confirm`] | tells callers and receivers what was written | after each write |
+//! | [`write`] | writes the log, tells callers and receivers what was written | when something was appended |
 //! | [`bury`] | moves exhausted messages to dead-letter topics | each [`BURY_INTERVAL`] |
 //! | [`forget`] | drops the state of deleted topics and groups | when one is deleted |
 //! | [`maintain`] | prepares and seals segments, saves checkpoints, drops what expired, watches the disk, measures | each [`TICK`] |
 //!
-//! The log's writer is a thread of its own ([`crate::commit_log::writer`]).
+//! What blocks is sent to a worker; one at a time for each task.
 
 use crate::checkpoint::{Checkpoint, ShardCheckpoint};
 use crate::commit_log::retention::{SealedSegment, expired};
+use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{CommitLog, Flush};
 use crate::observe::observe;
 use crate::queue_index::SealedIndex;
@@ -33,14 +34,29 @@ const BURY_INTERVAL: Duration = Duration::from_millis(500);
 const CHECKPOINT_SEGMENT_PART: u64 = 1024;
 const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Confirms what the writer wrote, until the store stops.
-pub(crate) async fn confirm(log: Arc<CommitLog>, stopping: CancellationToken) {
-    loop {
+/// Writes what gathers and confirms it, until the store stops. Whoever stops it has stopped the log before: then nothing
+/// can gather any more behind what is written here last.
+pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: CancellationToken) {
+    let mut last = false;
+    while !last {
         tokio::select! {
             biased;
-            () = log.confirmable() => log.confirm(),
-            // What is written after this, shutdown confirms itself.
-            () = stopping.cancelled() => return,
+            () = log.gathering() => {}
+            () = stopping.cancelled() => last = true,
+        }
+        // Everybody who is ready to append does so first and shares the write. Measured: without this, with asynchronous
+        // flush, a write carried 1.5 messages instead of 40.
+        tokio::task::yield_now().await;
+        let writing = log.env.run_blocking(move || {
+            let written = writer.write_gathered();
+            (writer, written)
+        });
+        match writing.await {
+            Ok((back, written)) => {
+                writer = back;
+                log.confirm(written);
+            }
+            Err(panicked) => return log.fail(StoreError::WritesStopped(format!("writing the log: {panicked}"))),
         }
     }
 }
@@ -92,14 +108,18 @@ pub(crate) async fn maintain(store: Arc<Store>) {
         let retention_due = last_retention.is_none_or(|at: Instant| at.elapsed() >= RETENTION_INTERVAL);
         let ran = {
             let store = store.clone();
-            tokio::task::spawn_blocking(move || run(&store, checkpoint_due, retention_due)).await
+            store.env.clone().run_blocking(move || run(&store, retention_due)).await
         };
-        if let Err(panic) = ran {
-            store.log.stop(StoreError::WritesStopped(format!("maintenance failed: {panic}")));
-            store.log.confirmed.close();
-            return;
+        if let Err(panicked) = ran {
+            return store.log.fail(StoreError::WritesStopped(format!("maintenance: {panicked}")));
         }
+        let behind = store.log.written_to().0.saturating_sub(store.needed_from.load(Ordering::Relaxed));
         if checkpoint_due {
+            if behind >= store.config.segment_bytes / CHECKPOINT_SEGMENT_PART
+                && let Err(error) = checkpoint(&store).await
+            {
+                tracing::error!(%error, "progress cannot be saved; recovery will have to read more");
+            }
             last_checkpoint = Instant::now();
         }
         if retention_due {
@@ -113,7 +133,7 @@ pub(crate) async fn maintain(store: Arc<Store>) {
     }
 }
 
-fn run(store: &Store, checkpoint_due: bool, retention_due: bool) {
+fn run(store: &Store, retention_due: bool) {
     store.log.prepare_next_segment();
     if store.log.config.flush == Flush::Async {
         // A failure has stopped the log and was reported there.
@@ -121,14 +141,6 @@ fn run(store: &Store, checkpoint_due: bool, retention_due: bool) {
     }
     if let Err(error) = seal(store) {
         tracing::error!(%error, "a full segment cannot be sealed; its index stays in memory");
-    }
-    // Shutdown may save a checkpoint at the same time.
-    let behind = store.log.written_to().0.saturating_sub(store.needed_from.load(Ordering::Relaxed));
-    if checkpoint_due
-        && behind >= store.config.segment_bytes / CHECKPOINT_SEGMENT_PART
-        && let Err(error) = checkpoint(store)
-    {
-        tracing::error!(%error, "progress cannot be saved; recovery will have to read more");
     }
     if retention_due {
         observe(store);
@@ -157,7 +169,19 @@ fn seal(store: &Store) -> Result<(), StoreError> {
 }
 
 /// Saves where everything is.
-pub(crate) fn checkpoint(store: &Store) -> Result<(), StoreError> {
+pub(crate) async fn checkpoint(store: &Arc<Store>) -> Result<(), StoreError> {
+    let stopped = |panicked| StoreError::WritesStopped(format!("saving progress: {panicked}"));
+    let captured = {
+        let store = store.clone();
+        store.env.clone().run_blocking(move || capture(&store)).await.map_err(stopped)?
+    };
+    // A checkpoint speaks of the log up to here: none of it may be lost any more.
+    store.log.confirmed(store.log.appended_to()).await?;
+    let store = store.clone();
+    store.env.clone().run_blocking(move || save(&store, &captured)).await.map_err(stopped)?
+}
+
+fn capture(store: &Store) -> Checkpoint {
     let queues_at = store.log.appended_to();
     let mut checkpoint = Checkpoint { queues_at, ..Checkpoint::default() };
     for topic in store.queues.list() {
@@ -178,23 +202,16 @@ pub(crate) fn checkpoint(store: &Store) -> Result<(), StoreError> {
         let state = bytes.freeze();
         checkpoint.shards.push(ShardCheckpoint { group: shard.group, topic: shard.topic, good_for, state });
     }
-    await_durable(store, store.log.appended_to())?;
+    checkpoint
+}
+
+fn save(store: &Store, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+    store.log.flush()?;
     checkpoint
         .write(&*store.env.files, &store.config.dir)
         .map_err(|error| StoreError::WritesStopped(format!("writing the checkpoint: {error}")))?;
     store.needed_from.store(checkpoint.needed_from().0, Ordering::Relaxed);
     Ok(())
-}
-
-/// Blocks until the log is on disk up to `to`. The writer is at it; with asynchronous flush this flushes.
-fn await_durable(store: &Store, to: LogOffset) -> Result<(), StoreError> {
-    while store.log.written_to() < to {
-        if let Some(stopped @ StoreError::WritesStopped(_)) = store.log.refusal() {
-            return Err(stopped);
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    store.log.flush()
 }
 
 /// Lets groups forget messages that expired while they were outstanding.

@@ -3,7 +3,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::commit_log::record::{HEADER_LEN, Origin, RecordError, RecordKind, key_hash};
 use crate::commit_log::recovery::Segments;
-use crate::commit_log::segment::{Record, Segment};
+use crate::commit_log::segment::{ScannedRecord, Segment};
 use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{CommitLog, LogConfig};
 use crate::dedup::{DedupWindow, GENERATION_MAX};
@@ -96,7 +96,7 @@ impl Replay {
         Ok(Replay { queues, progress, dedup, good_for, active_base })
     }
 
-    fn apply(&mut self, record: &Record) -> Result<(), RecordError> {
+    fn apply(&mut self, record: &ScannedRecord<'_>) -> Result<(), RecordError> {
         match record.header.kind {
             RecordKind::Mark => Ok(()),
             RecordKind::Message => self.apply_message(record),
@@ -119,13 +119,13 @@ impl Replay {
         }
     }
 
-    fn apply_message(&mut self, record: &Record) -> Result<(), RecordError> {
+    fn apply_message(&mut self, record: &ScannedRecord<'_>) -> Result<(), RecordError> {
         let header = &record.header;
         if header.log_offset < self.active_base {
             return Ok(());
         }
         let span = record.message_span()?;
-        let head = MessageHead::parse(span.head(&record.bytes)).map_err(|_| RecordError::Header)?;
+        let head = MessageHead::parse(span.head(record.bytes)).map_err(|_| RecordError::Header)?;
         let entry = IndexEntry {
             queue_offset: header.queue_offset,
             log_offset: header.log_offset,

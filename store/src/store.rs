@@ -23,7 +23,6 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -95,7 +94,6 @@ pub struct Store {
     /// Cancelled when the store goes down: receives stop waiting, tasks end.
     pub(crate) stopping: CancellationToken,
     tasks: TaskTracker,
-    writer: Mutex<Option<JoinHandle<()>>>,
     _folder: DataFolder,
 }
 
@@ -118,8 +116,6 @@ pub(crate) enum OpenErrorKind {
     Read(#[from] StoreError),
     #[error("the setting {name} is {value}, but must be {expected}")]
     Setting { name: &'static str, value: u64, expected: String },
-    #[error("starting a thread: {0}")]
-    Thread(std::io::Error),
 }
 
 impl Store {
@@ -153,12 +149,9 @@ impl Store {
             needed_from: AtomicU64::new(needed_from.0),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            writer: Mutex::default(),
             _folder: folder,
         });
-        let thread = std::thread::Builder::new().name("gantry-log-writer".into());
-        *store.writer.lock() = Some(thread.spawn(move || writer.run()).map_err(OpenErrorKind::Thread)?);
-        store.spawn("confirming", maintenance::confirm(store.log.clone(), store.stopping.clone()));
+        store.spawn("writing", maintenance::write(store.log.clone(), writer, store.stopping.clone()));
         store.spawn("burying", maintenance::bury(store.clone()));
         store.spawn("forgetting", maintenance::forget(store.clone(), store.view.removals()));
         store.spawn("maintenance", maintenance::maintain(store.clone()));
@@ -185,24 +178,15 @@ impl Store {
 
     /// Ends the store: waiting receives return, what was taken is written, progress is saved. Calls made afterwards fail.
     pub async fn shutdown(self: &Arc<Store>) -> Result<(), StoreError> {
+        // In this order: the write task writes a last time once it is told to stop.
+        self.log.stop(StoreError::ShuttingDown);
         self.stopping.cancel();
         for shard in self.progress.list() {
             shard.wake_all();
         }
-        self.log.stop(StoreError::ShuttingDown);
-        // First the tasks: only one at a time may confirm.
         self.tasks.close();
         self.tasks.wait().await;
-        let store = self.clone();
-        let finished = tokio::task::spawn_blocking(move || {
-            if let Some(writer) = store.writer.lock().take() {
-                // A panic of the writer was reported by its thread; what it did not write was not answered.
-                let _ = writer.join();
-            }
-            store.log.confirm();
-            maintenance::checkpoint(&store)
-        });
-        let result = finished.await.unwrap_or_else(|panic| Err(StoreError::WritesStopped(panic.to_string())));
+        let result = maintenance::checkpoint(self).await;
         self.log.confirmed.close();
         result
     }

@@ -146,9 +146,11 @@ impl File for SystemFile {
         self.read_exact(offset, len)
     }
 
-    fn read_copy_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let end = self.len()?.min(offset.saturating_add(len as u64));
-        self.read_exact(offset, end.saturating_sub(offset) as usize)
+    fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let end = self.len()?.min(offset.saturating_add(buffer.len() as u64));
+        let len = end.saturating_sub(offset) as usize;
+        self.file.read_exact_at(&mut buffer[..len], offset)?;
+        Ok(len)
     }
 
     fn next_data_at(&self, offset: u64) -> io::Result<Option<u64>> {

@@ -9,12 +9,16 @@ mod contents;
 mod faults;
 mod files;
 mod names;
+mod network;
 mod random;
+mod workers;
 
 pub use clock::FakeClock;
 pub use faults::FakeOp;
 pub use files::FakeFiles;
+pub use network::NoNetwork;
 pub use random::SeededRandom;
+pub use workers::InlineWorkers;
 
 use super::Env;
 use std::sync::Arc;
@@ -26,6 +30,8 @@ pub fn env(seed: u64) -> (Env, FakeFiles, FakeClock) {
         clock: Arc::new(clock.clone()),
         random: Arc::new(SeededRandom::new(seed)),
         files: Arc::new(files.clone()),
+        network: Arc::new(NoNetwork),
+        workers: Arc::new(InlineWorkers),
     };
     (env, files, clock)
 }

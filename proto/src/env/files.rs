@@ -70,8 +70,9 @@ pub trait File: Send + Sync + 'static {
     /// The bytes in `[offset, offset + len)`, cut at the end of the file. May share memory with a map of the file: the
     /// caller must only ask for ranges that are not written any more.
     fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes>;
-    /// Like [`File::read_at`], but always copies: for reading a file through once, without keeping it in memory.
-    fn read_copy_at(&self, offset: u64, len: usize) -> io::Result<Bytes>;
+    /// Copies what follows `offset` into `buffer` and says how much that was: less than the buffer only at the end of the
+    /// file. For reading a file through once, without keeping it in memory.
+    fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// The first position from `offset` on that may hold anything but zeros. `None`: nothing was ever written there.
     fn next_data_at(&self, offset: u64) -> io::Result<Option<u64>>;
 }

@@ -10,14 +10,14 @@
 //! own log offset and its epoch, each opening begins a new epoch, and an epoch that goes back ends the scan.
 
 use super::record::{HEADER_LEN, RecordError, RecordKind, parse_record};
-use super::segment::{Record, Segment, SegmentReader, parse_name, segment_name};
+use super::segment::{ScannedRecord, Segment, SegmentReader, parse_name, segment_name};
 use super::tail::{NextSegment, Tail};
 use super::watermark::Watermark;
 use super::writer::LogWriter;
 use super::{CommitLog, LogConfig};
 use gantry_proto::env::{Env, File, Files, OpenMode};
 use gantry_proto::model::{Epoch, LogOffset, Timestamp};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -121,7 +121,7 @@ impl Segments {
     pub(crate) fn scan(
         &self,
         from: LogOffset,
-        mut visit: impl FnMut(&Record) -> Result<(), RecordError>,
+        mut visit: impl FnMut(&ScannedRecord<'_>) -> Result<(), RecordError>,
     ) -> Result<Scanned, LogOpenError> {
         let begins = self.list[0].base;
         if from < begins {
@@ -178,12 +178,10 @@ impl Segments {
             epoch,
             segments: Default::default(),
             tail: Mutex::new(tail),
-            work: Condvar::new(),
+            gathering: Notify::new(),
             written_to: AtomicU64::new(scanned.end.0),
             flushed_to: AtomicU64::new(scanned.end.0),
             confirmed: Watermark::new(scanned.end),
-            unconfirmed: Mutex::default(),
-            confirmable: Notify::new(),
             prepared: Mutex::default(),
             room: Notify::new(),
             wanted: Notify::new(),
@@ -236,7 +234,7 @@ fn scan_segment(
     segment: &Segment,
     end: Option<LogOffset>,
     scanned: &mut Scanned,
-    visit: &mut impl FnMut(&Record) -> Result<(), RecordError>,
+    visit: &mut impl FnMut(&ScannedRecord<'_>) -> Result<(), RecordError>,
 ) -> Result<Option<(LogOffset, RecordError)>, LogOpenError> {
     let io = |source| LogOpenError::Io { action: "reading", path: segment.path.clone(), source };
     let file_len = segment.file.len().map_err(io)?;
@@ -265,7 +263,7 @@ fn scan_segment(
     Ok(None)
 }
 
-fn marked(mark: &Record) -> LogOffset {
+fn marked(mark: &ScannedRecord<'_>) -> LogOffset {
     let bytes = mark.bytes.get(HEADER_LEN..HEADER_LEN + 8).and_then(|b| b.first_chunk::<8>());
     LogOffset(bytes.map_or(0, |b| u64::from_le_bytes(*b)))
 }
@@ -276,11 +274,12 @@ fn was_durable(segment: &Segment, at: LogOffset, reach: usize) -> Result<bool, L
     let file = &segment.file;
     let end = at.0 - segment.base.0 + reach as u64;
     let mut from = at.0 - segment.base.0;
+    let mut buffer = vec![0; SEARCH_LEN + MARK_LEN];
     // Most of what follows the end was never written.
     while let Some(position) = file.next_data_at(from).map_err(io)?.filter(|position| *position < end) {
         // A mark may begin in one window and end in the next: they overlap by one.
-        let window = file.read_copy_at(position, SEARCH_LEN + MARK_LEN).map_err(io)?;
-        if holds_mark_beyond(&window, segment.base.plus(position), at) {
+        let held = file.read_into(position, &mut buffer).map_err(io)?;
+        if holds_mark_beyond(&buffer[..held], segment.base.plus(position), at) {
             return Ok(true);
         }
         from = position + SEARCH_LEN as u64;

@@ -32,11 +32,21 @@ pub(crate) struct Record {
     pub bytes: Bytes,
 }
 
-/// Reads a segment's records from front to back, a chunk at a time, so that nothing of it stays in memory.
+/// A record that passes by while a segment is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScannedRecord<'a> {
+    pub header: RecordHeader,
+    /// The whole record, header included.
+    pub bytes: &'a [u8],
+}
+
+/// Reads a segment's records from front to back, a chunk at a time into the same buffer: nothing of it stays in memory.
 pub(crate) struct SegmentReader<'a> {
     segment: &'a Segment,
-    chunk: Bytes,
-    chunk_at: u64,
+    buffer: Vec<u8>,
+    /// How much of the buffer holds the file's bytes, and from which position on.
+    held: usize,
+    held_at: u64,
 }
 
 const CHUNK_LEN: usize = 1 << 20;
@@ -98,32 +108,35 @@ impl Segment {
 
 impl<'a> SegmentReader<'a> {
     pub(crate) fn new(segment: &'a Segment) -> SegmentReader<'a> {
-        SegmentReader { segment, chunk: Bytes::new(), chunk_at: 0 }
+        SegmentReader { segment, buffer: vec![0; CHUNK_LEN], held: 0, held_at: 0 }
     }
 
     /// Reads and checks the record at `at`, which must not reach further than `limit` bytes.
-    pub(crate) fn read(&mut self, at: LogOffset, limit: u64) -> io::Result<Result<Record, RecordError>> {
+    pub(crate) fn read(&mut self, at: LogOffset, limit: u64) -> io::Result<Result<ScannedRecord<'_>, RecordError>> {
         let position = at.0 - self.segment.base.0;
-        let header = match RecordHeader::parse(&self.bytes(position, HEADER_LEN)?, at) {
-            Ok(header) => header,
+        let len = match RecordHeader::parse(self.bytes(position, HEADER_LEN)?, at) {
+            Ok(header) => header.len,
             Err(cause) => return Ok(Err(cause)),
         };
-        if u64::from(header.len) > limit {
+        if u64::from(len) > limit {
             return Ok(Err(RecordError::CutOff));
         }
-        let bytes = self.bytes(position, header.len as usize)?;
-        Ok(parse_record(&bytes, at).map(|(header, _)| Record { header, bytes: bytes.clone() }))
+        let bytes = self.bytes(position, len as usize)?;
+        Ok(parse_record(bytes, at).map(|(header, _)| ScannedRecord { header, bytes }))
     }
 
     /// The bytes at `position`, fewer at the end of the file.
-    fn bytes(&mut self, position: u64, len: usize) -> io::Result<Bytes> {
-        let held = self.chunk_at..self.chunk_at + self.chunk.len() as u64;
+    fn bytes(&mut self, position: u64, len: usize) -> io::Result<&[u8]> {
+        let held = self.held_at..self.held_at + self.held as u64;
         if position < held.start || position + len as u64 > held.end {
-            self.chunk = self.segment.file.read_copy_at(position, len.max(CHUNK_LEN))?;
-            self.chunk_at = position;
+            if self.buffer.len() < len {
+                self.buffer.resize(len, 0);
+            }
+            self.held = self.segment.file.read_into(position, &mut self.buffer)?;
+            self.held_at = position;
         }
-        let from = (position - self.chunk_at) as usize;
-        Ok(self.chunk.slice(from..self.chunk.len().min(from + len)))
+        let from = (position - self.held_at) as usize;
+        Ok(&self.buffer[from..self.held.min(from + len)])
     }
 }
 
@@ -171,6 +184,13 @@ impl SegmentSet {
     /// Reads and checks a record.
     pub(crate) fn read(&self, at: LogOffset, len: u32) -> Result<Record, ReadError> {
         self.holding(at).ok_or(ReadError::Gone(at))?.read(at, len)
+    }
+}
+
+impl ScannedRecord<'_> {
+    /// The message in it, for records of kind message or dead letter.
+    pub(crate) fn message_span(&self) -> Result<MessageSpan, RecordError> {
+        MessageSpan::find(self.header.kind, self.bytes)
     }
 }
 

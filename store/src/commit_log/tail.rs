@@ -7,9 +7,10 @@ use super::record::{RecordHeader, RecordKind, write_record};
 use crate::queue_index::Queue;
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::{Epoch, LogOffset, QueueId, QueueOffset, Timestamp, TopicId};
-use parking_lot::{Condvar, MutexGuard};
+use parking_lot::MutexGuard;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// What the writer writes with one call, in one segment.
 #[derive(Default)]
@@ -23,6 +24,13 @@ pub(crate) struct Batch {
     pub arrivals: Vec<(Arc<Queue>, QueueOffset)>,
 }
 
+impl Batch {
+    /// Where the next batch begins.
+    pub(crate) fn end(&self) -> LogOffset {
+        self.start.plus(self.bytes.len() as u64)
+    }
+}
+
 /// State behind the tail's lock.
 pub(crate) struct Tail {
     /// Next byte to be given away.
@@ -31,7 +39,7 @@ pub(crate) struct Tail {
     pub segment_end: LogOffset,
     /// Waiting for the writer, oldest first. Only the last one grows.
     pub batches: VecDeque<Batch>,
-    /// Bytes in `batches`.
+    /// Bytes in `batches` and in those that the writer is writing.
     pub pending_bytes: usize,
     /// The file that the next segment will be, as far as it is known.
     pub next_segment: NextSegment,
@@ -74,7 +82,7 @@ pub(crate) struct Appender<'a> {
     pub(super) flushed_to: LogOffset,
     pub(super) epoch: Epoch,
     pub(super) now: Timestamp,
-    pub(super) wake: &'a Condvar,
+    pub(super) gathering: &'a Notify,
 }
 
 /// What bounds the tail.
@@ -178,7 +186,7 @@ impl Appender<'_> {
 impl Drop for Appender<'_> {
     fn drop(&mut self) {
         if !self.tail.batches.is_empty() {
-            self.wake.notify_one();
+            self.gathering.notify_one();
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The one that writes: takes the gathered batch, writes it with one call, flushes it if asked to, hands it on to be
-//! confirmed. One writer exists for a log; its thread ends when the log was stopped and nothing is left.
+//! The one that writes: takes what has gathered, each batch with one call, flushes it if asked to, and hands it back to be
+//! confirmed. One writer exists for a log. It blocks: the store's write task sends it to a worker.
 
 use super::segment::{Segment, segment_name};
 use super::tail::Batch;
@@ -22,51 +22,23 @@ impl LogWriter {
         LogWriter { log, segment }
     }
 
-    /// Writes batches until the log is stopped. Blocks: runs on a thread of its own.
-    pub(crate) fn run(mut self) {
-        let log = self.log.clone();
-        loop {
-            let batch = {
-                let mut tail = log.tail.lock();
-                loop {
-                    if let Some(batch) = tail.batches.pop_front() {
-                        break batch;
-                    }
-                    if tail.refused.is_some() {
-                        return;
-                    }
-                    log.work.wait(&mut tail);
-                }
-            };
-            if !self.write(batch) {
-                return;
+    /// Writes what has gathered until now. Returns the batches that are as durable as configured, to be confirmed. If one
+    /// fails, the log has failed and nothing behind that one was written.
+    pub(crate) fn write_gathered(&mut self) -> Vec<Batch> {
+        let gathered = std::mem::take(&mut self.log.tail.lock().batches);
+        let mut written = Vec::with_capacity(gathered.len());
+        for batch in gathered {
+            if let Err(error) = self.write(&batch) {
+                let (bytes, path) = (batch.bytes.len(), self.segment.path.display());
+                self.log.fail(StoreError::WritesStopped(format!("writing {bytes} bytes to {path}: {error}")));
+                break;
             }
+            written.push(batch);
         }
+        written
     }
 
-    /// False: the log has been stopped.
-    fn write(&mut self, batch: Batch) -> bool {
-        let end = batch.start.plus(batch.bytes.len() as u64);
-        if let Err(error) = self.try_write(&batch) {
-            let path = self.segment.path.display();
-            let reason = StoreError::WritesStopped(format!("writing {} bytes to {path}: {error}", batch.bytes.len()));
-            self.log.fail(reason);
-            // Nothing behind this batch may be written either.
-            self.log.tail.lock().batches.clear();
-            return false;
-        }
-        let before = self.log.written_to.swap(end.0, Ordering::AcqRel);
-        assert_eq!(before, batch.start.0, "batches are written in order and without gaps");
-        if self.log.config.flush == Flush::Sync {
-            self.log.flushed_to.store(end.0, Ordering::Release);
-        }
-        self.log.tail.lock().pending_bytes -= batch.bytes.len();
-        self.log.unconfirmed.lock().push_back((end, batch));
-        self.log.confirmable.notify_one();
-        true
-    }
-
-    fn try_write(&mut self, batch: &Batch) -> io::Result<()> {
+    fn write(&mut self, batch: &Batch) -> io::Result<()> {
         if batch.opens_segment {
             self.open_segment(batch.start)?;
         }
@@ -74,6 +46,13 @@ impl LogWriter {
         if self.log.config.flush == Flush::Sync {
             self.segment.file.sync_data()?;
         }
+        let end = batch.end();
+        let before = self.log.written_to.swap(end.0, Ordering::AcqRel);
+        assert_eq!(before, batch.start.0, "batches are written in order and without gaps");
+        if self.log.config.flush == Flush::Sync {
+            self.log.flushed_to.store(end.0, Ordering::Release);
+        }
+        self.log.tail.lock().pending_bytes -= batch.bytes.len();
         Ok(())
     }
 

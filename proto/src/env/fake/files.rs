@@ -393,8 +393,10 @@ impl File for FakeFile {
         Ok(machine.file(self.id).contents.read(offset, len).into())
     }
 
-    fn read_copy_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        self.read_at(offset, len)
+    fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.read_at(offset, buffer.len())?;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
     }
 
     fn next_data_at(&self, offset: u64) -> io::Result<Option<u64>> {
