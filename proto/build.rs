@@ -3,8 +3,13 @@
 use prost::Message as _;
 use std::path::PathBuf;
 
-const FILES: [&str; 3] =
-    ["apache/rocketmq/v2/service.proto", "apache/rocketmq/v2/admin.proto", "gantry/admin/v1/admin.proto"];
+const FILES: [&str; 5] = [
+    "apache/rocketmq/v2/service.proto",
+    "apache/rocketmq/v2/admin.proto",
+    "gantry/admin/v1/admin.proto",
+    "gantry/store/v1/store.proto",
+    "gantry/controller/v1/controller.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -1,4 +1,4 @@
-//! Commands and states as bytes: what the journal and snapshots hold, and later a replicated log.
+//! Commands, states and answers as bytes: what the replicated log and snapshots hold, and what members say to each other.
 //!
 //! Written by hand so that every byte is accounted for. What must always hold:
 //! - Numbers given to kinds and fields never change their meaning. A change of a layout is a new version, and every older
@@ -11,11 +11,18 @@ mod backoff;
 mod command;
 mod fields;
 mod group;
+mod member;
+mod outcome;
+mod placement;
+mod refusal;
 mod state;
 mod topic;
 
 pub(crate) use command::{decode_command, encode_command};
-pub(crate) use fields::Reader;
+pub(crate) use fields::{Reader, put_bool, put_bytes, put_duration, put_list, put_option, put_text};
+pub(crate) use member::{put_proxy, put_store_group, read_proxy, read_store_group, read_store_group_name};
+pub(crate) use outcome::{put_outcome, read_outcome};
+pub(crate) use refusal::{put_refusal, read_refusal};
 pub(crate) use state::{decode_state, encode_state};
 
 /// Why bytes could not be decoded.

@@ -1,20 +1,52 @@
+use crate::liveness::LeaseSettings;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a controller must be told.
 #[derive(Clone, Debug)]
 pub struct ControllerConfig {
-    /// Its data folder. Made when missing.
+    /// Its data folder. Made when missing. It belongs to this member for ever.
     pub dir: PathBuf,
-    /// A journal longer than this is replaced by a snapshot: it bounds the time that a start takes.
-    pub journal_bytes_max: u64,
+    /// Its number. Never used again for another folder: a member that lost its folder is removed, and joins again with a
+    /// new number.
+    pub id: u64,
+    /// The first members with the addresses at which they reach each other, `host:port`, the same on each of them. Only the
+    /// first start of an empty folder looks at it. Empty: this one waits until the others add it.
+    pub members: BTreeMap<u64, String>,
+    /// How often the leader says that it is there.
+    pub heartbeat_interval: Duration,
+    /// A member that hears nothing from a leader for this long, and up to as long again at random, wants to lead. Several
+    /// times the interval above.
+    pub election_timeout: Duration,
+    /// Bounds every wait for other members: for an answer, for a leader.
+    pub request_timeout: Duration,
+    /// Commands between two snapshots, at least. A start replays what came after the last one.
+    pub snapshot_commands: usize,
+    /// Most commands that share an entry of the log, and with it a sync.
+    pub batch_len_max: usize,
+    /// Leases of stores and proxies.
+    pub leases: LeaseSettings,
 }
 
-/// About 100 000 commands, replayed in well under a second.
-const JOURNAL_BYTES_MAX: u64 = 4 << 20;
-
 impl ControllerConfig {
-    /// Defaults, in this folder.
-    pub fn new(dir: impl Into<PathBuf>) -> ControllerConfig {
-        ControllerConfig { dir: dir.into(), journal_bytes_max: JOURNAL_BYTES_MAX }
+    /// Defaults for one of several members.
+    pub fn member(dir: impl Into<PathBuf>, id: u64, members: BTreeMap<u64, String>) -> ControllerConfig {
+        ControllerConfig {
+            dir: dir.into(),
+            id,
+            members,
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(600),
+            request_timeout: Duration::from_secs(10),
+            snapshot_commands: 10_000,
+            batch_len_max: 256,
+            leases: LeaseSettings::default(),
+        }
+    }
+
+    /// Defaults for the only member. Goes with [`NoPeers`](crate::NoPeers).
+    pub fn standalone(dir: impl Into<PathBuf>) -> ControllerConfig {
+        ControllerConfig::member(dir, 1, BTreeMap::from([(1, "standalone".to_owned())]))
     }
 }

@@ -1,97 +1,155 @@
-use crate::committer::{Committer, Proposal, QUEUE_LEN};
 use crate::config::ControllerConfig;
-use crate::feed::Feed;
-use crate::journal::{Journal, Recovery};
+use crate::duties;
+use crate::feed::{Applied, Feed};
+use crate::liveness::LeaseTable;
 use crate::open_error::OpenError;
-use gantry_proto::contract::{MetadataError, MetadataService, MetadataStream};
+use crate::proposer::{self, Proposal, QUEUE_LEN};
+use crate::raft::{Batch, Leader, Leadership, Node, NodeError};
+use gantry_proto::contract::ConsensusNetwork;
 use gantry_proto::env::Env;
-use gantry_proto::model::{MetadataCommand, MetadataOutcome, MetadataVersion};
+use gantry_proto::model::MetadataCommand;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
-/// The metadata service of one data folder. Owns the thread that writes it.
+/// One member of the controller: all services, whether it leads or not.
+///
+/// Must be made inside a tokio runtime, where its tasks live. Call [`Controller::shutdown`] in the end; a controller that
+/// is only dropped frees its folder when its tasks have noticed.
 pub struct Controller {
-    feed: Arc<Feed>,
+    pub(crate) core: Arc<Core>,
     /// None once nothing more is taken.
     proposals: Mutex<Option<mpsc::Sender<Proposal>>>,
-    /// The committer's thread; none when somebody else steps it.
-    thread: Mutex<Option<JoinHandle<()>>>,
-    recovery: Recovery,
+    /// The proposer, which ends by itself when no more proposals are taken.
+    proposing: tokio::sync::Mutex<JoinSet<()>>,
+    /// What else goes on while the controller is open.
+    tasks: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+/// What the services and the tasks share.
+pub(crate) struct Core {
+    pub(crate) config: ControllerConfig,
+    pub(crate) env: Env,
+    pub(crate) node: Arc<Node>,
+    pub(crate) feed: Arc<Feed>,
+    /// What this member knows while it leads, and since which leadership.
+    table: Mutex<Option<(Leadership, LeaseTable)>>,
+    /// Held while a store joins: between the look at its lease and the new one nobody else may join.
+    pub(crate) joining: tokio::sync::Mutex<()>,
 }
 
 impl Controller {
-    /// Opens or makes the data folder and starts to serve. Blocks while it reads.
-    pub fn open(config: ControllerConfig, env: Env) -> Result<Controller, OpenError> {
-        let dir = config.dir.clone();
-        let (controller, committer) = Controller::open_stepped(config, env)?;
-        let thread = std::thread::Builder::new().name("metadata".to_owned()).spawn(move || committer.run());
-        *controller.thread.lock() = Some(thread.map_err(OpenError::io(&dir, "start a thread to write it"))?);
+    /// Opens or makes the folder and takes part. The only member is ready when this returns: it leads, and has carried out
+    /// everything that was ever answered. One of several goes on with what it last knew, and finds the others meanwhile.
+    pub async fn open(
+        config: ControllerConfig,
+        env: Env,
+        network: Arc<dyn ConsensusNetwork>,
+    ) -> Result<Controller, OpenError> {
+        let (node, feed) = Node::open(&config, &env, network).await?;
+        let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+        let core = Arc::new(Core {
+            node: Arc::new(node),
+            feed,
+            table: Mutex::new(None),
+            joining: tokio::sync::Mutex::new(()),
+            env,
+            config,
+        });
+        let mut proposing = JoinSet::new();
+        let (node, clock, batch_len_max) = (core.node.clone(), core.env.clock.clone(), core.config.batch_len_max);
+        proposing.spawn(proposer::run(receiver, node, clock, batch_len_max));
+        let mut tasks = JoinSet::new();
+        let node = core.node.clone();
+        tasks.spawn(async move { node.snapshot_when_due().await });
+        tasks.spawn(duties::run(core.clone()));
+        let controller = Controller {
+            core,
+            proposals: Mutex::new(Some(sender)),
+            proposing: tokio::sync::Mutex::new(proposing),
+            tasks: tokio::sync::Mutex::new(tasks),
+        };
+        if controller.core.node.is_sole_voter().await {
+            controller.wait_until_founded().await?;
+        }
+        let (id, version) = (controller.core.config.id, controller.core.feed.version().0);
+        tracing::info!(dir = %controller.core.config.dir.display(), id, version, "controller opened");
         Ok(controller)
     }
 
-    /// The same without a thread: nothing happens until the caller steps the committer. For simulations.
-    pub fn open_stepped(config: ControllerConfig, env: Env) -> Result<(Controller, Committer), OpenError> {
-        let (journal, state, recovery) = Journal::open(&config, &env)?;
-        let version = state.version().0;
-        tracing::info!(dir = %config.dir.display(), version, replayed = recovery.replayed, "metadata opened");
-        let feed = Arc::new(Feed::new(state.clone()));
-        let (sender, receiver) = mpsc::channel(QUEUE_LEN);
-        let committer = Committer::new(receiver, env.clock, state, journal, feed.clone());
-        let controller = Controller { feed, proposals: Mutex::new(Some(sender)), thread: Mutex::new(None), recovery };
-        Ok((controller, committer))
+    async fn wait_until_founded(&self) -> Result<(), OpenError> {
+        let ready = async {
+            // Leading means that everything in the log is carried out; only then is it sure that nothing was founded.
+            let led = self.core.node.find_leader().await.is_ok() && self.core.node.lead().await.is_ok();
+            led && self.core.feed.reached(|state| state.cluster().is_some()).await
+        };
+        match timeout(self.core.config.request_timeout, ready).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => {
+                self.shutdown().await;
+                Err(OpenError::Start("the only member could not begin to lead; see the log for the reason".to_owned()))
+            }
+        }
     }
 
-    /// How opening went.
-    pub fn recovery(&self) -> Recovery {
-        self.recovery
-    }
-
-    /// Takes no more proposals, waits until those taken are answered, ends the watches and frees the data folder. A
-    /// stepped committer must be dropped by its owner.
+    /// Takes no more proposals, waits until those taken are answered, ends the watches and frees the data folder.
     pub async fn shutdown(&self) {
         drop(self.proposals.lock().take());
-        self.feed.closed().await;
-        self.join();
+        while self.proposing.lock().await.join_next().await.is_some() {}
+        self.tasks.lock().await.shutdown().await;
+        self.core.node.shutdown().await;
+        self.core.feed.close();
     }
 
-    fn join(&self) {
-        let thread = self.thread.lock().take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the metadata writer panicked");
-        }
-    }
-}
-
-#[async_trait::async_trait]
-impl MetadataService for Controller {
-    /// Not cancel-safe: once it has been polled, the command may be carried out although nobody waits any more.
-    async fn propose(&self, command: MetadataCommand) -> Result<(MetadataVersion, MetadataOutcome), MetadataError> {
-        let stopped = || MetadataError::Unavailable("the controller is stopping".to_owned());
-        let proposals = self.proposals.lock().clone().ok_or_else(stopped)?;
+    /// Carries a command out here: only the member that leads can.
+    pub(crate) async fn propose_here(&self, command: MetadataCommand) -> Result<Applied, NodeError> {
+        let stopping = || NodeError::Unavailable("the controller is stopping".to_owned());
+        let proposals = self.proposals.lock().clone().ok_or_else(stopping)?;
         let (answer, answered) = oneshot::channel();
-        proposals.send(Proposal { command, answer }).await.map_err(|_| stopped())?;
-        // A sender kept while waiting would keep the committer from ending.
+        proposals.send(Proposal { command, answer }).await.map_err(|_| stopping())?;
+        // A sender kept while waiting would keep the proposer from ending.
         drop(proposals);
-        answered
-            .await
-            .unwrap_or_else(|_| Err(MetadataError::Unknown("the controller stopped before it answered".into())))
+        let unknown = |_| NodeError::Unknown("the controller stopped before it answered".to_owned());
+        answered.await.map_err(unknown)?
     }
 
-    async fn watch(&self, after: MetadataVersion) -> Result<MetadataStream, MetadataError> {
-        if self.feed.is_closed() {
-            return Err(MetadataError::Unavailable("the controller has stopped".to_owned()));
-        }
-        Ok(self.feed.follow(after))
+    /// Whether nothing is taken any more.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.proposals.lock().is_none()
     }
 }
 
-impl Drop for Controller {
-    /// Waits for the batch at work. Call [`Controller::shutdown`] before where that must not block.
-    fn drop(&mut self) {
-        drop(self.proposals.lock().take());
-        self.join();
+impl Core {
+    /// Carries out what follows from a leadership, if it still holds then.
+    pub(crate) async fn decide(&self, command: MetadataCommand, leading: Leadership) -> Result<Applied, NodeError> {
+        let batch = Batch { at: self.env.clock.now(), commands: Arc::new([command]) };
+        let applied = self.node.write(batch, Some(leading)).await?.pop();
+        applied.ok_or_else(|| NodeError::Unknown("the log gave no answer".to_owned()))
+    }
+
+    /// Looks at what is known in this leadership, now. Unavailable: it is over.
+    pub(crate) fn with_table<T>(
+        &self,
+        leading: Leadership,
+        look: impl FnOnce(&mut LeaseTable, Instant) -> T,
+    ) -> Result<T, NodeError> {
+        let mut current = self.table.lock();
+        match &*current {
+            Some((newer, _)) if *newer > leading => {
+                return Err(NodeError::Unavailable("another leadership has begun".to_owned()));
+            }
+            Some((same, _)) if *same == leading => {}
+            _ => *current = None,
+        }
+        let (_, table) = current.get_or_insert_with(|| (leading, LeaseTable::new(self.config.leases)));
+        Ok(look(table, Instant::now()))
+    }
+
+    /// True if this member leads, as far as it knows.
+    pub(crate) fn seems_to_lead(&self) -> bool {
+        self.node.leader() == Leader::Here
     }
 }
 

@@ -1,33 +1,48 @@
-//! The controller: owner of the metadata (topics, consumer groups), which proxies and stores watch.
+//! The controller: owner of the metadata (topics, consumer groups, store groups, proxies), which proxies and stores watch,
+//! and of the leases by which stores may write.
+//!
+//! It has one or several members, each a [`Controller`] with a data folder. One of them leads; any of them takes every
+//! call. A standalone server runs the same with one member and [`NoPeers`].
 //!
 //! A proposal's way, each step in a module of its own:
 //!
-//! 1. [`Controller`] takes a command and queues it ([`MetadataService::propose`](gantry_proto::contract::MetadataService)).
-//! 2. The [`Committer`], the only writer, takes what waits as one batch and decides it on the [`MetadataState`].
-//! 3. `journal` makes the batch durable: one frame, one sync.
-//! 4. `feed` publishes the changes to everybody who watches.
-//! 5. The answers go out, refusals too: a refusal may rest on a change of the same batch.
+//! 1. `service` takes it. A member that does not lead passes it on to the one that does, once.
+//! 2. `proposer` gathers what waits into one entry of the log, with the time at which it is to be carried out.
+//! 3. `raft` makes the entry durable on most members: one sync each. From then on it is never lost.
+//! 4. Each member applies the entry to its [`MetadataState`] and publishes the changes to everybody who watches (`feed`).
+//! 5. The answers go out, refusals too: a refusal may rest on a change of the same entry.
+//!
+//! Leases and signs of life do not go through the log: the member that leads keeps them in memory (`liveness`), has most
+//! members confirm that it leads before it grants anything, and proposes a command when one of them has ended (`duties`).
 //!
 //! What must always hold:
-//! - Nothing is answered or published before it is durable.
-//! - The state is a function of the commands and of the times stored with them; `apply` knows no clock and no disk. So
-//!   the journal can give way to a replicated log without touching `state` or `codec`.
-//! - Identities and versions are never used twice, whatever is deleted.
+//! - Nothing is answered or published before it is durable on most members.
+//! - The state is a function of the commands and of the times stored with them; `apply` knows no clock and no disk. The
+//!   version counts carried-out commands, so it is the same on all members.
+//! - Identities, versions and epochs are never used twice, whatever is deleted.
+//! - Two leases of one store group never overlap, whichever members granted them.
+//! - No threads, no time but tokio's, no randomness but the environment's: a seed determines everything.
 
 mod codec;
-mod committer;
 mod config;
 mod controller;
+mod duties;
 mod feed;
-mod journal;
+mod liveness;
+mod no_peers;
 mod open_error;
+mod proposer;
+mod raft;
+mod service;
 mod state;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
-pub use committer::Committer;
 pub use config::ControllerConfig;
 pub use controller::Controller;
-pub use journal::Recovery;
+pub use liveness::LeaseSettings;
+pub use no_peers::NoPeers;
 pub use open_error::OpenError;
 pub use state::MetadataState;

@@ -2,17 +2,20 @@ use crate::codec::CodecError;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a data folder could not be opened. Nothing in it was changed.
+/// Why a controller could not be opened. Nothing that the folder held was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Two processes must not write one journal.
-    #[error("{}: another process uses this data folder", .path.display())]
+    /// Two processes must not write one log.
+    #[error("{}: another process uses this data folder; stop it first, or choose another folder", .path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,
     },
     /// A downgrade.
-    #[error("{}: the data folder was written by a newer gantry (format {found}; this one understands up to {known})", .path.display())]
+    #[error(
+        "{}: written by a newer gantry (format {found}; this one understands up to {known}); start that version again",
+        .path.display()
+    )]
     NewerFormat {
         /// The file that says so.
         path: PathBuf,
@@ -21,23 +24,37 @@ pub enum OpenError {
         /// The newest that this program understands.
         known: u32,
     },
-    /// Bytes that were durable once are not what was written. Restore the folder from a copy.
-    #[error("{}: damaged at byte {offset}: {what}", .path.display())]
+    /// An upgrade from before the first release.
+    #[error(
+        "{}: a journal of a pre-release of gantry, which this version cannot read; move the folder away and create topics \
+         and groups again",
+        .path.display()
+    )]
+    OldJournal {
+        /// A file of the journal.
+        path: PathBuf,
+    },
+    /// Bytes that were durable once are not what was written.
+    #[error(
+        "{}: damaged: {what}; if other members are well, remove this one from the cluster and add it again with an empty \
+         folder and a new number; else restore the folder from a copy",
+        .path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where in it.
-        offset: u64,
-        /// What is wrong there.
+        /// What is wrong with it.
         what: String,
     },
-    /// The files do not belong together. Restore the folder from a copy.
-    #[error("{}: {what}", .path.display())]
-    Inconsistent {
-        /// The folder, or the file that does not fit.
+    /// A folder belongs to one member for ever: it holds what that member promised to the others.
+    #[error("{}: the folder of member {found}; it cannot be used for member {expected}", .path.display())]
+    OtherMember {
+        /// The file that says so.
         path: PathBuf,
-        /// What is missing or does not fit.
-        what: String,
+        /// Who was to be started.
+        expected: u64,
+        /// Whose it is.
+        found: u64,
     },
     /// The file system failed.
     #[error("{}: cannot {doing}: {source}", .path.display())]
@@ -49,6 +66,9 @@ pub enum OpenError {
         /// What came of it.
         source: io::Error,
     },
+    /// The configuration contradicts itself, or the log did not start with it.
+    #[error("the controller cannot start: {0}")]
+    Start(String),
 }
 
 impl OpenError {
@@ -58,21 +78,17 @@ impl OpenError {
         move |source| OpenError::Io { path, doing, source }
     }
 
-    pub(crate) fn damaged(path: &Path, offset: u64, what: impl ToString) -> OpenError {
-        OpenError::Damaged { path: path.to_owned(), offset, what: what.to_string() }
+    pub(crate) fn damaged(path: &Path, what: impl ToString) -> OpenError {
+        OpenError::Damaged { path: path.to_owned(), what: what.to_string() }
     }
 
-    pub(crate) fn inconsistent(path: &Path, what: impl ToString) -> OpenError {
-        OpenError::Inconsistent { path: path.to_owned(), what: what.to_string() }
-    }
-
-    /// What an undecodable record at `offset` of a file means for the whole.
-    pub(crate) fn undecodable(path: &Path, offset: u64, error: CodecError) -> OpenError {
+    /// What an undecodable record of a file means for the whole.
+    pub(crate) fn undecodable(path: &Path, error: CodecError) -> OpenError {
         match error {
             CodecError::Newer { found, known } => {
                 OpenError::NewerFormat { path: path.to_owned(), found: found.into(), known: known.into() }
             }
-            CodecError::Damaged(what) => OpenError::damaged(path, offset, what),
+            CodecError::Damaged(what) => OpenError::damaged(path, what),
         }
     }
 }

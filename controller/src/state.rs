@@ -1,31 +1,46 @@
 //! The metadata state machine: a deterministic function of commands and of the times stored with them.
 //!
-//! Owns every topic and group. The committer applies proposals to it, recovery applies the journal to it, and both get
-//! the same. What must always hold:
+//! Owns every topic, consumer group, store group and proxy. Each member of the controller applies the same log to it and
+//! gets the same. What must always hold:
 //! - a refused command changes nothing;
 //! - an identity is given once, and the counters outlive what they counted;
-//! - each group has exactly one dead-letter topic, of its derived name, and each dead-letter topic has its group.
+//! - each group has exactly one dead-letter topic, of its derived name, and each dead-letter topic has its group;
+//! - a queue stays on its store group; the number of a topic's lanes never changes, and each is a queue that was made;
+//! - the epoch of a store group grows with each of its leaderships, and a data folder belongs to one store group.
 
 mod groups;
+mod members;
+mod parts;
+mod spread;
+mod stores;
 mod topics;
 
+pub(crate) use parts::StateParts;
+
 use gantry_proto::model::{
-    Group, GroupId, GroupName, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion,
-    Timestamp, Topic, TopicId, TopicName,
+    ClusterId, FolderId, Group, GroupId, GroupName, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal,
+    MetadataVersion, ProxyId, ProxyMember, StoreGroup, StoreGroupId, StoreGroupName, Timestamp, Topic, TopicId,
+    TopicName,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Every topic and group at one version. Clones share topics and groups.
+/// All metadata at one version. Clones share what the maps hold.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetadataState {
     version: MetadataVersion,
     counters: Counters,
+    cluster: Option<ClusterId>,
     /// Ordered maps throughout: nothing here may depend on the order of a hash table.
     topics: BTreeMap<TopicId, Arc<Topic>>,
     groups: BTreeMap<GroupId, Arc<Group>>,
     topic_ids: BTreeMap<TopicName, TopicId>,
     group_ids: BTreeMap<GroupName, GroupId>,
+    store_groups: BTreeMap<StoreGroupId, Arc<StoreGroup>>,
+    store_group_ids: BTreeMap<StoreGroupName, StoreGroupId>,
+    /// Whose data a folder holds.
+    folders: BTreeMap<FolderId, StoreGroupId>,
+    proxies: BTreeMap<ProxyId, Arc<ProxyMember>>,
 }
 
 /// The last identities given. They never go back.
@@ -33,6 +48,7 @@ pub struct MetadataState {
 pub(crate) struct Counters {
     pub(crate) last_topic: TopicId,
     pub(crate) last_group: GroupId,
+    pub(crate) last_store_group: StoreGroupId,
 }
 
 /// What a command would do, decided but not done: absorbing it makes the next version.
@@ -80,11 +96,51 @@ impl MetadataState {
         self.groups.values()
     }
 
-    /// The changes that lead from nothing to this state, beginning with [`MetadataChange::Reset`].
+    /// The cluster's identity, once it was founded.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
+    }
+
+    /// All store groups by identity.
+    pub fn store_groups(&self) -> impl ExactSizeIterator<Item = &Arc<StoreGroup>> {
+        self.store_groups.values()
+    }
+
+    /// The store group of that identity.
+    pub fn store_group(&self, id: StoreGroupId) -> Option<&Arc<StoreGroup>> {
+        self.store_groups.get(&id)
+    }
+
+    /// The store group of that name.
+    pub fn store_group_named(&self, name: &StoreGroupName) -> Option<&Arc<StoreGroup>> {
+        self.store_groups.get(self.store_group_ids.get(name)?)
+    }
+
+    /// All proxies by identity.
+    pub fn proxies(&self) -> impl ExactSizeIterator<Item = &Arc<ProxyMember>> {
+        self.proxies.values()
+    }
+
+    /// The proxy of that identity.
+    pub fn proxy(&self, id: ProxyId) -> Option<&Arc<ProxyMember>> {
+        self.proxies.get(&id)
+    }
+
+    /// How many things there are: what copying and writing the state costs.
+    pub(crate) fn object_count(&self) -> usize {
+        self.topics.len() + self.groups.len() + self.store_groups.len() + self.proxies.len()
+    }
+
+    /// The changes that lead from nothing to this state, beginning with [`MetadataChange::Reset`]. What others refer to
+    /// comes before them.
     pub fn to_changes(&self) -> Vec<MetadataChange> {
-        let topics = self.topics.values().cloned().map(MetadataChange::TopicUpsert);
-        let groups = self.groups.values().cloned().map(MetadataChange::GroupUpsert);
-        std::iter::once(MetadataChange::Reset).chain(topics).chain(groups).collect()
+        let mut changes = vec![MetadataChange::Reset];
+        changes.extend(self.cluster.map(MetadataChange::Founded));
+        changes.extend(self.store_groups.values().cloned().map(MetadataChange::StoreGroupUpsert));
+        changes.extend(self.topics.values().cloned().map(MetadataChange::TopicUpsert));
+        changes.extend(self.groups.values().cloned().map(MetadataChange::GroupUpsert));
+        changes.extend(self.proxies.values().cloned().map(MetadataChange::ProxyUpsert));
+        changes
     }
 
     /// What a command would do to this state.
@@ -104,6 +160,17 @@ impl MetadataState {
                 self.alter_group(name, *fifo, *max_attempts, backoff.as_ref())
             }
             MetadataCommand::DeleteGroup { name } => self.delete_group(name),
+            MetadataCommand::Found { cluster } => Ok(self.found(*cluster)),
+            MetadataCommand::JoinStore { group, folder, address, last_epoch } => {
+                self.join_store(group, *folder, address, *last_epoch, at)
+            }
+            MetadataCommand::EndLease { group, epoch } => Ok(self.end_lease(*group, *epoch)),
+            MetadataCommand::DrainStoreGroup { name } => self.drain_store_group(name),
+            MetadataCommand::ActivateStoreGroup { name } => self.activate_store_group(name),
+            MetadataCommand::RemoveStoreGroup { name } => self.remove_store_group(name),
+            MetadataCommand::SpreadTopics { after, limit } => self.spread_topics(after.as_ref(), *limit),
+            MetadataCommand::JoinProxy { id, address, version } => Ok(self.join_proxy(*id, address, version, at)),
+            MetadataCommand::RemoveProxy { id } => Ok(self.remove_proxy(*id)),
         }
     }
 
@@ -116,43 +183,9 @@ impl MetadataState {
         self.version.0 += 1;
     }
 
-    /// The last identities given.
-    pub(crate) fn counters(&self) -> Counters {
-        self.counters
-    }
-
-    /// A state from its parts, as a snapshot keeps them; what is wrong with them, if they cannot belong to a state.
-    pub(crate) fn from_parts(
-        version: MetadataVersion,
-        counters: Counters,
-        topics: Vec<Topic>,
-        groups: Vec<Group>,
-    ) -> Result<MetadataState, &'static str> {
-        let mut state = MetadataState { version, counters, ..MetadataState::default() };
-        let (topic_count, group_count) = (topics.len(), groups.len());
-        for topic in topics {
-            if topic.id > counters.last_topic {
-                return Err("a topic's id was never given");
-            }
-            state.absorb_change(&MetadataChange::TopicUpsert(Arc::new(topic)));
-        }
-        for group in groups {
-            if group.id > counters.last_group {
-                return Err("a group's id was never given");
-            }
-            state.absorb_change(&MetadataChange::GroupUpsert(Arc::new(group)));
-        }
-        let counts = [state.topics.len(), state.topic_ids.len(), state.groups.len(), state.group_ids.len()];
-        if counts != [topic_count, topic_count, group_count, group_count] {
-            return Err("an id or a name occurs twice");
-        }
-        for group in state.groups.values() {
-            let letters = state.topics.get(&group.dead_letter_topic);
-            if letters.and_then(|topic| topic.dead_letter_of.as_ref()) != Some(&group.name) {
-                return Err("a group has no dead-letter topic");
-            }
-        }
-        Ok(state)
+    /// What was decided: an outcome, and the changes that bring it about without giving an identity.
+    fn decided(&self, outcome: MetadataOutcome, changes: Vec<MetadataChange>) -> Decision {
+        Decision { outcome, changes, counters: self.counters }
     }
 
     fn absorb_change(&mut self, change: &MetadataChange) {
@@ -176,6 +209,26 @@ impl MetadataState {
                     self.group_ids.remove(&group.name);
                 }
             }
+            MetadataChange::Founded(cluster) => self.cluster = Some(*cluster),
+            MetadataChange::StoreGroupUpsert(group) => {
+                self.store_group_ids.insert(group.name.clone(), group.id);
+                self.folders.extend(group.replicas.iter().map(|replica| (replica.folder, group.id)));
+                self.store_groups.insert(group.id, group.clone());
+            }
+            MetadataChange::StoreGroupRemoved(id) => {
+                if let Some(group) = self.store_groups.remove(id) {
+                    self.store_group_ids.remove(&group.name);
+                    for replica in &group.replicas {
+                        self.folders.remove(&replica.folder);
+                    }
+                }
+            }
+            MetadataChange::ProxyUpsert(proxy) => {
+                self.proxies.insert(proxy.id, proxy.clone());
+            }
+            MetadataChange::ProxyRemoved(id) => {
+                self.proxies.remove(id);
+            }
         }
     }
 }
@@ -193,6 +246,14 @@ impl Counters {
         let next = self.last_group.0.checked_add(1).expect("fewer than 2^32 groups are created in a cluster's life");
         self.last_group = GroupId(next);
         self.last_group
+    }
+
+    /// Gives a store group identity.
+    fn next_store_group(&mut self) -> StoreGroupId {
+        let next =
+            self.last_store_group.0.checked_add(1).expect("fewer than 2^32 store groups join in a cluster's life");
+        self.last_store_group = StoreGroupId(next);
+        self.last_store_group
     }
 }
 

@@ -1,11 +1,23 @@
-//! Commands and a configuration for tests.
+//! Commands and clusters for tests.
 
 use crate::config::ControllerConfig;
+use crate::controller::Controller;
+use crate::open_error::OpenError;
+use bytes::Bytes;
+use gantry_proto::contract::{ConsensusCall, ConsensusError, ConsensusNetwork, ConsensusPeer as _};
+use gantry_proto::env::Env;
+use gantry_proto::env::fake::{self, FakeFiles};
 use gantry_proto::model::limits::{MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_MAX, QUEUE_COUNT_MAX};
-use gantry_proto::model::{BackoffPolicy, GroupName, MetadataCommand, TopicName, TopicType};
+use gantry_proto::model::{
+    BackoffPolicy, ClusterId, Epoch, FolderId, GroupName, MetadataCommand, MetadataVersion, ProxyId, StoreGroupId,
+    StoreGroupName, TopicName, TopicType,
+};
+use parking_lot::Mutex;
 use proptest::collection::{SizeRange, vec};
 use proptest::option;
 use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub(crate) fn topic_name(name: &str) -> TopicName {
@@ -26,6 +38,20 @@ pub(crate) fn create_group(name: &str) -> MetadataCommand {
         fifo: false,
         max_attempts: MAX_ATTEMPTS_DEFAULT,
         backoff: BackoffPolicy::default(),
+    }
+}
+
+pub(crate) fn store_group_name(name: &str) -> StoreGroupName {
+    StoreGroupName::parse(name).unwrap()
+}
+
+/// The folder of that number, for the first time.
+pub(crate) fn join_store(group: &str, folder: u8) -> MetadataCommand {
+    MetadataCommand::JoinStore {
+        group: store_group_name(group),
+        folder: FolderId([folder; 16]),
+        address: format!("{group}:1").into(),
+        last_epoch: Epoch(0),
     }
 }
 
@@ -53,6 +79,34 @@ pub(crate) fn any_command(names: &'static str) -> impl Strategy<Value = Metadata
             |(name, fifo, max_attempts, backoff)| MetadataCommand::AlterGroup { name, fifo, max_attempts, backoff }
         ),
         2 => group().prop_map(|name| MetadataCommand::DeleteGroup { name }),
+        6 => any_command_of_members(),
+        2 => (option::of(topic()), prop_oneof![0..4u32, Just(u32::MAX)])
+            .prop_map(|(after, limit)| MetadataCommand::SpreadTopics { after, limit }),
+    ]
+}
+
+fn any_command_of_members() -> impl Strategy<Value = MetadataCommand> {
+    let name = || "[s-v]".prop_map(|name| store_group_name(&name));
+    // Mostly each group's own folder.
+    let folder = || prop_oneof![9 => Just(None), 1 => (1..5u8).prop_map(Some)];
+    let epoch = || prop_oneof![9 => 0..9u32, 1 => any::<u32>()].prop_map(Epoch);
+    let proxy = || (0..3u8).prop_map(|id| ProxyId([id; 16]));
+    let text = || "[a-z0-9.:]{0,20}".prop_map(Arc::<str>::from);
+    prop_oneof![
+        1 => any::<[u8; 16]>().prop_map(|id| MetadataCommand::Found { cluster: ClusterId(id) }),
+        4 => (name(), folder(), text(), epoch()).prop_map(|(group, folder, address, last_epoch)| {
+            let own = group.as_str().as_bytes()[0] - b'r';
+            let folder = FolderId([folder.unwrap_or(own); 16]);
+            MetadataCommand::JoinStore { group, folder, address, last_epoch }
+        }),
+        1 => (0..5u32, epoch())
+            .prop_map(|(group, epoch)| MetadataCommand::EndLease { group: StoreGroupId(group), epoch }),
+        2 => name().prop_map(|name| MetadataCommand::DrainStoreGroup { name }),
+        1 => name().prop_map(|name| MetadataCommand::ActivateStoreGroup { name }),
+        1 => name().prop_map(|name| MetadataCommand::RemoveStoreGroup { name }),
+        1 => (proxy(), text(), text())
+            .prop_map(|(id, address, version)| MetadataCommand::JoinProxy { id, address, version }),
+        1 => proxy().prop_map(|id| MetadataCommand::RemoveProxy { id }),
     ]
 }
 
@@ -75,7 +129,148 @@ pub(crate) fn any_backoff() -> impl Strategy<Value = BackoffPolicy> {
     ]
 }
 
-/// The configuration of tests, on a fake disk.
-pub(crate) fn config() -> ControllerConfig {
-    ControllerConfig::new("/data/controller")
+/// A cluster of controllers in this process, each with a machine of its own.
+pub(crate) struct TestCluster {
+    network: TestNetwork,
+    machines: BTreeMap<u64, (Env, FakeFiles)>,
+    running: BTreeMap<u64, Arc<Controller>>,
+    first: BTreeMap<u64, String>,
+    /// What the next start is configured with.
+    pub(crate) configure: fn(&mut ControllerConfig),
+}
+
+impl TestCluster {
+    /// A cluster of members `1..=first` of which none runs yet.
+    pub(crate) fn new(first: u64, configure: fn(&mut ControllerConfig)) -> TestCluster {
+        TestCluster {
+            network: TestNetwork::default(),
+            machines: BTreeMap::new(),
+            running: BTreeMap::new(),
+            first: (1..=first).map(|id| (id, address(id))).collect(),
+            configure,
+        }
+    }
+
+    /// A cluster of members `1..=first` that run.
+    pub(crate) async fn started(first: u64, configure: fn(&mut ControllerConfig)) -> TestCluster {
+        let mut cluster = TestCluster::new(first, configure);
+        for id in 1..=first {
+            cluster.start(id).await.unwrap();
+        }
+        cluster
+    }
+
+    pub(crate) fn env(&mut self, id: u64) -> (Env, FakeFiles) {
+        self.machines
+            .entry(id)
+            .or_insert_with(|| {
+                let (env, files, _) = fake::env(id);
+                (env, files)
+            })
+            .clone()
+    }
+
+    pub(crate) async fn start(&mut self, id: u64) -> Result<Arc<Controller>, OpenError> {
+        let (env, _) = self.env(id);
+        let first = if self.first.contains_key(&id) { self.first.clone() } else { BTreeMap::new() };
+        let mut config = ControllerConfig::member("/data/controller", id, first);
+        (self.configure)(&mut config);
+        let network = Arc::new(TestPeer { own: address(id), network: self.network.clone() });
+        let controller = Arc::new(Controller::open(config, env, network).await?);
+        self.network.inner.lock().listening.insert(address(id), Arc::downgrade(&controller));
+        self.running.insert(id, controller.clone());
+        Ok(controller)
+    }
+
+    pub(crate) async fn stop(&mut self, id: u64) {
+        if let Some(controller) = self.running.remove(&id) {
+            controller.shutdown().await;
+        }
+    }
+
+    pub(crate) fn get(&self, id: u64) -> &Arc<Controller> {
+        &self.running[&id]
+    }
+
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        self.running.keys().copied().collect()
+    }
+
+    /// Cuts a member off from all others, or joins it to them again.
+    pub(crate) fn isolate(&self, id: u64, cut: bool) {
+        let mut inner = self.network.inner.lock();
+        if cut {
+            inner.isolated.insert(address(id));
+        } else {
+            inner.isolated.remove(&address(id));
+        }
+    }
+
+    /// Waits until the members agree on a leader among those that are not cut off.
+    pub(crate) async fn leader(&self) -> u64 {
+        for _ in 0..2_000 {
+            let isolated = self.network.inner.lock().isolated.clone();
+            for (id, controller) in self.running.iter().filter(|(id, _)| !isolated.contains(&address(**id))) {
+                if controller.core.seems_to_lead() && controller.core.node.lead().await.is_ok() {
+                    return *id;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("nobody leads");
+    }
+
+    /// Waits until all running members have applied as much as the one that has applied most.
+    pub(crate) async fn settled(&self) -> MetadataVersion {
+        for _ in 0..2_000 {
+            let versions: Vec<_> = self.running.values().map(|controller| controller.core.feed.version()).collect();
+            if versions.iter().min() == versions.iter().max() {
+                return versions[0];
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the members do not agree");
+    }
+}
+
+pub(crate) fn address(id: u64) -> String {
+    format!("controller-{id}:1")
+}
+
+/// Calls between members that can be cut.
+#[derive(Clone, Default)]
+struct TestNetwork {
+    inner: Arc<Mutex<TestLinks>>,
+}
+
+#[derive(Default)]
+struct TestLinks {
+    listening: BTreeMap<String, Weak<Controller>>,
+    isolated: BTreeSet<String>,
+}
+
+struct TestPeer {
+    own: String,
+    network: TestNetwork,
+}
+
+impl TestPeer {
+    fn reach(&self, address: &str) -> Option<Arc<Controller>> {
+        let links = self.network.inner.lock();
+        let cut = [self.own.as_str(), address].iter().any(|end| links.isolated.contains(*end));
+        if cut { None } else { links.listening.get(address)?.upgrade() }
+    }
+}
+
+#[async_trait::async_trait]
+impl ConsensusNetwork for TestPeer {
+    async fn call(&self, address: &str, call: ConsensusCall, timeout: Duration) -> Result<Bytes, ConsensusError> {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let unreachable = || ConsensusError::Unreachable(format!("{address} cannot be reached"));
+        let other = self.reach(address).ok_or_else(unreachable)?;
+        let answer = tokio::time::timeout(timeout, other.answer(call)).await.map_err(|_| unreachable())?;
+        // The way back may be cut meanwhile.
+        self.reach(address).ok_or_else(unreachable)?;
+        answer
+    }
 }

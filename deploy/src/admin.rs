@@ -1,9 +1,10 @@
-//! `gantry admin`: the operator's client for topics and consumer groups, over the server's `gantry.admin.v1` API.
+//! `gantry admin`: the operator's client for topics, consumer groups and the cluster, over the server's `gantry.admin.v1` API.
 //!
 //! Each command is one call (listing: one per page) and prints one result, as a table or as one JSON document whose field
 //! names stay.
 
 mod client;
+mod cluster;
 mod group;
 mod render;
 mod topic;
@@ -44,6 +45,9 @@ enum Resource {
     /// Named streams of messages.
     #[command(subcommand, disable_help_subcommand = true)]
     Topic(topic::TopicCommand),
+    /// Proxies, stores and controllers.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Cluster(cluster::ClusterCommand),
     /// Consumers that share progress.
     #[command(subcommand, disable_help_subcommand = true)]
     Group(group::GroupCommand),
@@ -55,6 +59,7 @@ pub fn run(args: AdminArgs) -> anyhow::Result<()> {
         let client = Client::connect(&args.endpoint, args.timeout).await?;
         match args.resource {
             Resource::Topic(command) => topic::run(command, client, args.output).await,
+            Resource::Cluster(command) => cluster::run(command, client, args.output).await,
             Resource::Group(command) => group::run(command, client, args.output).await,
         }
     })

@@ -4,8 +4,11 @@
 
 use crate::admin::AdminArgs;
 use crate::bench::{self, BenchArgs, WrongFlags};
-use crate::config::{self, Environment, Mistakes, OptionFlags};
-use crate::{admin, output, runtime, standalone};
+use crate::cluster::{self, ClusterCommand};
+use crate::config::{self, Environment, Mistakes, OptionFlags, Role};
+use crate::process;
+use crate::roles::{ControllerRole, ProxyRole, Standalone, StoreRole};
+use crate::{admin, output, runtime};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::Path;
@@ -27,10 +30,19 @@ pub struct Cli {
 enum Command {
     /// Run all tiers in one process.
     Standalone(ConfigArgs),
+    /// Run a proxy of a cluster: what clients connect to.
+    Proxy(ConfigArgs),
+    /// Run a store of a cluster: where the messages of a store group are.
+    Store(ConfigArgs),
+    /// Run a member of a cluster's controller: where topics, groups and members are.
+    Controller(ConfigArgs),
+    /// Run a whole cluster on this machine.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Cluster(ClusterCommand),
     /// Look at the configuration.
     #[command(subcommand, disable_help_subcommand = true)]
     Config(ConfigCommand),
-    /// Manage topics and consumer groups of a running server.
+    /// Manage topics, consumer groups and the cluster of a running server.
     Admin(AdminArgs),
     /// Measure a server with load from this machine.
     Bench(BenchArgs),
@@ -61,12 +73,17 @@ enum ConfigCommand {
 /// Carries out what was asked and reports failure on standard error.
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
-        None => run_standalone(&cli.standalone),
-        Some(Command::Standalone(args)) => run_standalone(&args),
+        None => run_server::<Standalone>(&cli.standalone, Role::Standalone),
+        Some(Command::Standalone(args)) => run_server::<Standalone>(&args, Role::Standalone),
+        Some(Command::Proxy(args)) => run_server::<ProxyRole>(&args, Role::Proxy),
+        Some(Command::Store(args)) => run_server::<StoreRole>(&args, Role::Store),
+        Some(Command::Controller(args)) => run_server::<ControllerRole>(&args, Role::Controller),
+        Some(Command::Cluster(command)) => cluster::run(command),
         Some(Command::Config(ConfigCommand::Print { defaults: true, .. })) => print(&config::print_reference()),
-        Some(Command::Config(ConfigCommand::Print { defaults: false, args })) => {
-            args.load().map_err(Into::into).and_then(|loaded| print(&config::print_effective(&loaded.effective)))
-        }
+        Some(Command::Config(ConfigCommand::Print { defaults: false, args })) => args
+            .load(Role::Standalone)
+            .map_err(Into::into)
+            .and_then(|loaded| print(&config::print_effective(&loaded.effective))),
         Some(Command::Admin(args)) => admin::run(args),
         Some(Command::Bench(args)) => bench::run(args),
     };
@@ -80,9 +97,9 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-fn run_standalone(args: &ConfigArgs) -> anyhow::Result<()> {
-    let loaded = args.load()?;
-    runtime::block_on_server(standalone::run(loaded))
+fn run_server<R: process::Role>(args: &ConfigArgs, role: Role) -> anyhow::Result<()> {
+    let loaded = args.load(role)?;
+    runtime::block_on_server(process::run::<R>(loaded))
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
@@ -90,10 +107,10 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 impl ConfigArgs {
-    fn load(&self) -> Result<config::Loaded, Mistakes> {
+    fn load(&self, role: Role) -> Result<config::Loaded, Mistakes> {
         // An empty variable counts as not set, as with options.
         let file = self.config.as_ref().filter(|file| !file.is_empty()).map(Path::new);
-        config::load(file, &Environment::of_process(), &self.options)
+        config::load(file, &Environment::of_process(), &self.options, role)
     }
 }
 

@@ -13,20 +13,24 @@ mod declaration;
 mod environment;
 mod file;
 mod flags;
+mod members;
 mod mistake;
 mod option;
 mod print;
 mod resolver;
+mod role;
 mod suggest;
 mod value;
 
-pub use declaration::{Config, Data, Groups, Limits, Listen, Log, Ops, SECTIONS, Store, Topics};
+pub use declaration::{Cluster, Config, Controller, Data, Groups, Limits, Listen, Log, Ops, SECTIONS, Store, Topics};
 pub use environment::Environment;
 pub use flags::OptionFlags;
+pub use members::ControllerMembers;
 pub use mistake::{Mistake, Mistakes};
 pub use option::{OptionSpec, SectionSpec};
 pub use print::{print_effective, print_reference};
 pub use resolver::{Effective, Origin};
+pub use role::Role;
 pub use value::{ByteSize, FlushMode, HostPort, LogFilter, LogFormat, Percent};
 
 use resolver::Resolver;
@@ -41,8 +45,13 @@ pub struct Loaded {
     pub effective: Vec<Effective>,
 }
 
-/// Reads all layers.
-pub fn load(file: Option<&Path>, environment: &Environment, flags: &OptionFlags) -> Result<Loaded, Mistakes> {
+/// Reads all layers, for a process of that role.
+pub fn load(
+    file: Option<&Path>,
+    environment: &Environment,
+    flags: &OptionFlags,
+    role: Role,
+) -> Result<Loaded, Mistakes> {
     let mut resolver = Resolver::default();
     if let Some(dir) = data_dir::default_data_dir(environment) {
         resolver.replace_default("data.dir", dir);
@@ -55,6 +64,7 @@ pub fn load(file: Option<&Path>, environment: &Environment, flags: &OptionFlags)
 
     let config = Config::resolve(&mut resolver);
     contradictions::find(&config, &mut resolver);
+    role.check(&config, &mut resolver);
     let (effective, mistakes) = resolver.finish();
     if mistakes.is_empty() { Ok(Loaded { config, effective }) } else { Err(Mistakes(mistakes)) }
 }

@@ -5,17 +5,10 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-/// Where each tier keeps its state.
+/// The folder that everything is kept in, each tier in a folder of its own below it.
 #[derive(Clone, Debug)]
 pub struct DataDir {
-    /// The folder itself.
-    pub root: PathBuf,
-    /// The store's part.
-    pub store: PathBuf,
-    /// The controller's part.
-    pub controller: PathBuf,
-    /// The self-signed certificate.
-    pub tls: PathBuf,
+    root: PathBuf,
 }
 
 /// Why the folder cannot be used, and what to do about it.
@@ -31,21 +24,36 @@ const CHOOSE_ANOTHER: &str = "choose another folder with --data";
 const MAKE_WRITABLE: &str = "make the folder writable for this user or choose another with --data";
 
 impl DataDir {
+    /// Below `root`. Nothing is made yet.
+    pub fn new(root: &Path) -> DataDir {
+        DataDir { root: root.to_owned() }
+    }
+
+    /// The store's part.
+    pub fn prepare_store(&self) -> Result<PathBuf, DataDirError> {
+        self.prepare("store")
+    }
+
+    /// The controller's part.
+    pub fn prepare_controller(&self) -> Result<PathBuf, DataDirError> {
+        self.prepare("controller")
+    }
+
+    /// The part of the self-signed certificate.
+    pub fn prepare_tls(&self) -> Result<PathBuf, DataDirError> {
+        self.prepare("tls")
+    }
+
     /// Creates what is missing and makes sure that files can be written. Only this user may look inside.
-    pub fn prepare(root: &Path) -> Result<DataDir, DataDirError> {
-        let dir = DataDir {
-            root: root.to_owned(),
-            store: root.join("store"),
-            controller: root.join("controller"),
-            tls: root.join("tls"),
-        };
-        for path in [&dir.root, &dir.store, &dir.controller, &dir.tls] {
+    fn prepare(&self, part: &str) -> Result<PathBuf, DataDirError> {
+        let path = self.root.join(part);
+        for path in [&self.root, &path] {
             create(path).map_err(|error| explain(path, &error))?;
         }
         // A folder that exists may still be read-only, or on a full disk.
-        let probe = dir.root.join(".write-probe");
-        std::fs::write(&probe, b"x").and_then(|()| std::fs::remove_file(&probe)).map_err(|e| explain(root, &e))?;
-        Ok(dir)
+        let probe = path.join(".write-probe");
+        std::fs::write(&probe, b"x").and_then(|()| std::fs::remove_file(&probe)).map_err(|e| explain(&path, &e))?;
+        Ok(path)
     }
 }
 
@@ -79,10 +87,12 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().join("a/b");
         for _ in 0..2 {
-            let dir = DataDir::prepare(&root).unwrap();
-            assert!(dir.store.is_dir() && dir.controller.is_dir() && dir.tls.is_dir());
+            let dir = DataDir::new(&root);
+            let parts = [dir.prepare_store(), dir.prepare_controller(), dir.prepare_tls()].map(Result::unwrap);
+            assert!(parts.iter().all(|part| part.is_dir()));
+            assert_eq!(std::fs::read_dir(&parts[0]).unwrap().count(), 0, "the probe is gone");
         }
-        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 3, "the probe is gone");
+        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 3);
     }
 
     #[test]
@@ -91,7 +101,7 @@ mod tests {
         let file = temp.path().join("file");
         std::fs::write(&file, "").unwrap();
         for root in [file.clone(), file.join("below")] {
-            let error = DataDir::prepare(&root).unwrap_err().to_string();
+            let error = DataDir::new(&root).prepare_store().unwrap_err().to_string();
             let expected = "it is, or lies below, a file; choose another folder with --data";
             assert_eq!(error, format!("cannot keep data in {}: {expected}", root.display()));
         }

@@ -3,12 +3,13 @@
 //!
 //! - [`cli`]: what can be asked, and the exit codes.
 //! - [`config`]: every option, its layers and mistakes.
-//! - [`standalone`]: the composition root, all tiers in one process.
+//! - [`roles`]: the composition roots: what each role is made of. [`process`]: what all of them have in common.
+//! - [`cluster`]: a cluster of processes on this machine, for trying out.
 //! - [`ops`]: health and metrics for operators.
-//! - [`admin`]: the operator's client for topics and groups.
+//! - [`admin`]: the operator's client.
 //! - [`bench`]: a load generator for any server of the protocol.
 //! - [`data_dir`], [`certificate`], [`port`]: what a tier needs of the machine before it starts.
-//! - [`env`]: the real clock, randomness and files, passed to every tier.
+//! - [`env`]: the real clock, randomness, files, sockets and threads, passed to every tier.
 //! - [`runtime`], [`tasks`], [`signals`], [`panics`]: threads, who runs on them, and what ends them.
 //! - [`telemetry`]: logs and metrics.
 
@@ -16,6 +17,7 @@ pub mod admin;
 pub mod bench;
 pub mod certificate;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod data_dir;
 pub mod env;
@@ -23,8 +25,9 @@ pub mod ops;
 pub mod output;
 pub mod panics;
 pub mod port;
+pub mod process;
+pub mod roles;
 pub mod runtime;
 pub mod signals;
-pub mod standalone;
 pub mod tasks;
 pub mod telemetry;

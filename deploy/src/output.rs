@@ -16,3 +16,8 @@ pub fn error(error: &anyhow::Error) {
     // When standard error is gone there is nobody to tell.
     let _ = writeln!(io::stderr(), "gantry: {error:#}");
 }
+
+/// Passes on a line that another process logged.
+pub fn log_of(process: &str, line: &str) {
+    let _ = writeln!(io::stderr(), "{process:>13} │ {line}");
+}

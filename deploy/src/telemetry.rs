@@ -9,7 +9,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Sends log lines to standard error from now on.
 pub fn start_logs(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(log.level.as_str()).context("log.level")?;
+    // The steps of every election are for those who ask for them. What was asked for stands behind, and wins.
+    let directives = format!("{QUIET},{}", log.level.as_str());
+    let filter = EnvFilter::try_new(directives).context("log.level")?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match log.format {
         LogFormat::Text => subscriber.with_ansi(io::stderr().is_terminal()).try_init(),
@@ -17,6 +19,9 @@ pub fn start_logs(log: &Log) -> anyhow::Result<()> {
     };
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
+
+/// Libraries that say more at a level than we do: Raft warns of every peer that is away, and so do we, once.
+const QUIET: &str = "openraft=error";
 
 const KIB: f64 = 1024.0;
 const MIB: f64 = 1024.0 * KIB;

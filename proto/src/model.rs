@@ -1,6 +1,7 @@
 //! The domain: names, positions, topics, groups, messages. No I/O, no clock, no protocol.
 
 mod backoff;
+mod cluster;
 mod filter;
 mod group;
 mod ids;
@@ -8,19 +9,22 @@ pub mod limits;
 mod message;
 mod metadata;
 mod name;
+mod placement;
 mod receipt_handle;
 mod time;
 mod topic;
 
 pub use backoff::{BackoffPolicy, InvalidBackoff};
+pub use cluster::{ClusterId, FolderId, ProxyId, ProxyMember, Replica, StoreGroup, StoreGroupName, StoreGroupState};
 pub use filter::{FilterExpression, InvalidFilter, Tag, TagFilter, tag_hash};
 pub use group::Group;
-pub use ids::{ClientHash, Epoch, GroupId, LogOffset, QueueId, QueueOffset, TopicId};
+pub use ids::{ClientHash, Epoch, GroupId, LogOffset, QueueId, QueueOffset, StoreGroupId, TopicId};
 pub use message::{DeadLetterOrigin, MalformedMessage, MessageHead, StoredMessage};
 pub use metadata::{
     MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView, Removed,
 };
 pub use name::{GroupName, InvalidName, TopicName};
+pub use placement::Placement;
 pub use receipt_handle::ReceiptHandle;
 pub use time::Timestamp;
 pub use topic::{MessageType, Topic, TopicType};

@@ -15,5 +15,23 @@ pub mod admin {
     }
 }
 
+/// Proxy to store, `gantry.store.v1`. Only `gantry-link` uses it.
+pub mod store {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    pub mod v1 {
+        tonic::include_proto!("gantry.store.v1");
+    }
+}
+
+/// To and among controllers, `gantry.controller.v1`. Only `gantry-link` uses it.
+pub mod controller {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    pub mod v1 {
+        tonic::include_proto!("gantry.controller.v1");
+    }
+}
+
 /// Every compiled file as an encoded `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

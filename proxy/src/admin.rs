@@ -1,18 +1,29 @@
-//! The operator's API: topics and consumer groups. Errors travel as gRPC statuses, because its callers are ours.
+//! The operator's API: topics and consumer groups here, the cluster in `cluster`. Errors travel as gRPC statuses, because
+//! its callers are ours.
 //!
 //! A change is answered when this proxy sees it, so the next question sees it, too.
 
+mod cluster;
+mod statuses;
+
+pub(crate) use cluster::Cluster;
+
 use crate::messaging::{Messaging, push_group_settings};
+use crate::stores::QueuePlace;
 use crate::translate::{duration, duration_to_wire, timestamp_to_wire};
-use gantry_proto::contract::{MetadataError, StoreError};
+use gantry_proto::contract::{MetadataError, QueueStatus};
 use gantry_proto::model::{self, GroupName, InvalidName, MetadataCommand, MetadataOutcome, MetadataRefusal, TopicName};
 use gantry_proto::wire::admin::v1::admin_service_server::AdminService;
 use gantry_proto::wire::admin::v1::{self as wire, backoff_policy::Strategy};
+use statuses::{failed, refused, store_failed, unexpected_outcome};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
-/// Paths of the API's methods begin with this.
+/// Paths of the methods for topics and groups begin with this.
 pub(crate) const SERVICE_PATH: &str = "/gantry.admin.v1.AdminService/";
+/// Paths of the methods for the cluster begin with this.
+pub(crate) const CLUSTER_SERVICE_PATH: &str = "/gantry.admin.v1.ClusterService/";
 
 /// Entries of a page when the caller does not say, and at most.
 const PAGE_SIZE: usize = 1000;
@@ -41,6 +52,23 @@ impl Admin {
 
     fn group(&self, name: &GroupName) -> Result<Arc<model::Group>, Status> {
         self.view().group(name.as_str()).ok_or_else(|| refused(&MetadataRefusal::GroupNotFound(name.clone())))
+    }
+
+    fn topic_to_wire(&self, topic: &model::Topic) -> wire::Topic {
+        let topic_type = match topic.topic_type {
+            model::TopicType::Normal => wire::TopicType::Normal,
+            model::TopicType::Fifo => wire::TopicType::Fifo,
+            model::TopicType::Delay => wire::TopicType::Delay,
+            model::TopicType::Transaction => wire::TopicType::Transaction,
+            model::TopicType::Mixed => wire::TopicType::Mixed,
+        };
+        wire::Topic {
+            name: topic.name.to_string(),
+            r#type: topic_type as i32,
+            queue_count: self.view().queues_of(topic).len() as u32,
+            dead_letter_of: topic.dead_letter_of.as_ref().map(GroupName::to_string).unwrap_or_default(),
+            created_at: Some(timestamp_to_wire(topic.created_at)),
+        }
     }
 
     fn group_to_wire(&self, group: &model::Group) -> wire::Group {
@@ -74,7 +102,7 @@ impl AdminService for Admin {
             Err(MetadataError::Refused(MetadataRefusal::TopicExists(topic))) if request.if_not_exists => (topic, false),
             Err(error) => return Err(failed(error)),
         };
-        Ok(Response::new(wire::CreateTopicResponse { topic: Some(topic_to_wire(&topic)), created }))
+        Ok(Response::new(wire::CreateTopicResponse { topic: Some(self.topic_to_wire(&topic)), created }))
     }
 
     async fn alter_topic(
@@ -88,7 +116,7 @@ impl AdminService for Admin {
             queue_count: request.queue_count,
         };
         let topic = topic_outcome(self.propose(command).await.map_err(failed)?)?;
-        Ok(Response::new(wire::AlterTopicResponse { topic: Some(topic_to_wire(&topic)) }))
+        Ok(Response::new(wire::AlterTopicResponse { topic: Some(self.topic_to_wire(&topic)) }))
     }
 
     async fn describe_topic(
@@ -96,16 +124,33 @@ impl AdminService for Admin {
         request: Request<wire::DescribeTopicRequest>,
     ) -> Result<Response<wire::DescribeTopicResponse>, Status> {
         let topic = self.topic(&topic_name(&request.into_inner().name)?)?;
-        let queues = self.messaging.store.queues(topic.id).await.map_err(store_failed)?;
-        let queues = queues
-            .into_iter()
-            .map(|status| wire::QueueRange {
-                queue_id: status.queue.0,
-                min_offset: status.min_offset.0,
-                max_offset: status.max_offset.0,
-            })
-            .collect();
-        Ok(Response::new(wire::DescribeTopicResponse { topic: Some(topic_to_wire(&topic)), queues }))
+        let (mut known, mut failures) = (BTreeMap::new(), BTreeMap::new());
+        for (group, answer) in self.messaging.stores.queues(&topic).await {
+            match answer {
+                Ok(queues) => known.extend(queues.into_iter().map(|status| (status.queue, status))),
+                Err(error) => drop(failures.insert(group.id, error)),
+            }
+        }
+        let places = self.messaging.stores.queues_of(&topic);
+        if places.iter().all(|place| failures.contains_key(&place.group.id))
+            && let Some((_, error)) = failures.pop_first()
+        {
+            return Err(store_failed(error));
+        }
+        let range = |place: &QueuePlace| {
+            let status = known.get(&place.queue);
+            let failure = failures.get(&place.group.id);
+            wire::QueueRange {
+                queue_id: place.queue.0,
+                min_offset: status.map_or(0, |status: &QueueStatus| status.min_offset.0),
+                max_offset: status.map_or(0, |status| status.max_offset.0),
+                store_group: place.group.name.to_string(),
+                writable: place.writable,
+                unavailable: failure.map(ToString::to_string).unwrap_or_default(),
+            }
+        };
+        let queues = places.iter().map(range).collect();
+        Ok(Response::new(wire::DescribeTopicResponse { topic: Some(self.topic_to_wire(&topic)), queues }))
     }
 
     async fn list_topics(
@@ -116,7 +161,7 @@ impl AdminService for Admin {
         let size = page_size(request.page_size);
         let mut topics = self.view().topics_page(&request.prefix, &request.page_token, size + 1);
         let next_page_token = cut_page(&mut topics, size, |topic| topic.name.to_string());
-        let topics = topics.iter().map(|topic| topic_to_wire(topic)).collect();
+        let topics = topics.iter().map(|topic| self.topic_to_wire(topic)).collect();
         Ok(Response::new(wire::ListTopicsResponse { topics, next_page_token }))
     }
 
@@ -172,17 +217,39 @@ impl AdminService for Admin {
         request: Request<wire::DescribeGroupRequest>,
     ) -> Result<Response<wire::DescribeGroupResponse>, Status> {
         let group = self.group(&group_name(&request.into_inner().name)?)?;
-        let progress = self.messaging.store.progress(group.id).await.map_err(store_failed)?;
-        let mut progress: Vec<wire::GroupProgress> = progress
-            .into_iter()
-            .filter_map(|progress| {
+        let answers = self.messaging.stores.progress(group.id).await;
+        let asked = answers.len();
+        let mut by_topic = BTreeMap::<String, wire::GroupProgress>::new();
+        let mut failures = Vec::new();
+        for (store_group, answer) in answers {
+            let progress = match answer {
+                Ok(progress) => progress,
+                Err(error) => {
+                    failures.push((store_group.name.to_string(), error));
+                    continue;
+                }
+            };
+            for part in progress {
                 // A topic that was deleted has no name any more, and nothing of it will be delivered.
-                let topic = self.view().topic_by_id(progress.topic)?.name.to_string();
-                Some(wire::GroupProgress { topic, ready: progress.ready, inflight: progress.inflight })
-            })
-            .collect();
-        progress.sort_by(|a, b| a.topic.cmp(&b.topic));
-        Ok(Response::new(wire::DescribeGroupResponse { group: Some(self.group_to_wire(&group)), progress }))
+                let Some(topic) = self.view().topic_by_id(part.topic) else { continue };
+                let name = topic.name.to_string();
+                let sum = by_topic
+                    .entry(name.clone())
+                    .or_insert_with(|| wire::GroupProgress { topic: name, ..wire::GroupProgress::default() });
+                sum.ready += part.ready;
+                sum.inflight += part.inflight;
+            }
+        }
+        if failures.len() == asked
+            && let Some((_, error)) = failures.pop()
+        {
+            return Err(store_failed(error));
+        }
+        Ok(Response::new(wire::DescribeGroupResponse {
+            group: Some(self.group_to_wire(&group)),
+            progress: by_topic.into_values().collect(),
+            unavailable_store_groups: failures.into_iter().map(|(name, _)| name).collect(),
+        }))
     }
 
     async fn list_groups(
@@ -246,23 +313,6 @@ fn topic_type(number: i32) -> Result<Option<model::TopicType>, Status> {
     })
 }
 
-fn topic_to_wire(topic: &model::Topic) -> wire::Topic {
-    let topic_type = match topic.topic_type {
-        model::TopicType::Normal => wire::TopicType::Normal,
-        model::TopicType::Fifo => wire::TopicType::Fifo,
-        model::TopicType::Delay => wire::TopicType::Delay,
-        model::TopicType::Transaction => wire::TopicType::Transaction,
-        model::TopicType::Mixed => wire::TopicType::Mixed,
-    };
-    wire::Topic {
-        name: topic.name.to_string(),
-        r#type: topic_type as i32,
-        queue_count: topic.queue_count,
-        dead_letter_of: topic.dead_letter_of.as_ref().map(GroupName::to_string).unwrap_or_default(),
-        created_at: Some(timestamp_to_wire(topic.created_at)),
-    }
-}
-
 fn backoff(policy: wire::BackoffPolicy) -> Result<model::BackoffPolicy, Status> {
     let impossible = || Status::invalid_argument("a backoff duration is missing or negative");
     let parse = |wire: Option<prost_types::Duration>| wire.as_ref().and_then(duration).ok_or_else(impossible);
@@ -298,46 +348,13 @@ fn backoff_to_wire(policy: &model::BackoffPolicy) -> wire::BackoffPolicy {
 fn topic_outcome(outcome: MetadataOutcome) -> Result<Arc<model::Topic>, Status> {
     match outcome {
         MetadataOutcome::Topic(topic) => Ok(topic),
-        MetadataOutcome::Group(_) | MetadataOutcome::Deleted => Err(unexpected_outcome()),
+        _ => Err(unexpected_outcome()),
     }
 }
 
 fn group_outcome(outcome: MetadataOutcome) -> Result<Arc<model::Group>, Status> {
     match outcome {
         MetadataOutcome::Group(group) => Ok(group),
-        MetadataOutcome::Topic(_) | MetadataOutcome::Deleted => Err(unexpected_outcome()),
-    }
-}
-
-fn unexpected_outcome() -> Status {
-    Status::internal("the metadata service answered something else than was asked")
-}
-
-fn failed(error: MetadataError) -> Status {
-    match error {
-        MetadataError::Refused(refusal) => refused(&refusal),
-        MetadataError::Unavailable(_) => Status::unavailable(error.to_string()),
-        MetadataError::Unknown(_) => Status::unknown(error.to_string()),
-    }
-}
-
-fn refused(refusal: &MetadataRefusal) -> Status {
-    let text = refusal.to_string();
-    match refusal {
-        MetadataRefusal::TopicExists(_) | MetadataRefusal::GroupExists(_) => Status::already_exists(text),
-        MetadataRefusal::TopicNotFound(_) | MetadataRefusal::GroupNotFound(_) => Status::not_found(text),
-        MetadataRefusal::QueuesShrink { .. } | MetadataRefusal::DerivedTopic(_) => Status::failed_precondition(text),
-        MetadataRefusal::QueueCount { .. } | MetadataRefusal::MaxAttempts { .. } | MetadataRefusal::Backoff(_) => {
-            Status::invalid_argument(text)
-        }
-    }
-}
-
-fn store_failed(error: StoreError) -> Status {
-    match error {
-        StoreError::Busy(_) | StoreError::ShuttingDown => Status::unavailable(error.to_string()),
-        StoreError::DiskFull(_) | StoreError::WritesStopped(_) | StoreError::Unreadable(_) => {
-            Status::internal(error.to_string())
-        }
+        _ => Err(unexpected_outcome()),
     }
 }

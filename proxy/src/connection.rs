@@ -2,23 +2,27 @@
 //!
 //! Every connection and every call is a task of the [`TaskTracker`] that the proxy waits for when it drains.
 
-use crate::admin::{self, Admin};
+mod rewound;
+
+use crate::admin::{self, Admin, Cluster};
 use crate::context::ConnectionInfo;
 use crate::messaging::{self, Answer, Caller, Messaging};
 use crate::metrics::Metrics;
 use futures_util::future::BoxFuture;
+use gantry_proto::env::Connection;
 use gantry_proto::wire::admin::v1::admin_service_server::AdminServiceServer;
+use gantry_proto::wire::admin::v1::cluster_service_server::ClusterServiceServer;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rewound::Rewound;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,6 +45,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) struct ConnectionServer {
     messaging: Arc<Messaging>,
     admin: AdminServiceServer<Admin>,
+    cluster: ClusterServiceServer<Cluster>,
     tls: Option<TlsAcceptor>,
     http2: http2::Builder<Tasks>,
     /// Ends every connection, whatever it is doing.
@@ -65,43 +70,41 @@ impl ConnectionServer {
             .keep_alive_timeout(PING_TIMEOUT)
             .auto_date_header(false);
         let admin = AdminServiceServer::new(Admin::new(messaging.clone()));
-        ConnectionServer { messaging, admin, tls: tls.map(TlsAcceptor::from), http2, cut }
+        let cluster = ClusterServiceServer::new(Cluster::new(messaging.clone()));
+        ConnectionServer { messaging, admin, cluster, tls: tls.map(TlsAcceptor::from), http2, cut }
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.messaging.metrics
     }
 
-    /// Serves one connection to its end.
-    pub(crate) async fn serve(&self, tcp: TcpStream, peer: SocketAddr) {
-        if let Err(error) = self.handshake_and_serve(tcp, peer).await {
+    /// Serves one connection to its end. It came from `peer` to `local`.
+    pub(crate) async fn serve(&self, connection: Box<dyn Connection>, peer: SocketAddr, local: SocketAddr) {
+        if let Err(error) = self.handshake_and_serve(connection, ConnectionInfo::new(peer, local)).await {
             tracing::debug!(%peer, %error, "connection ended");
         }
     }
 
-    async fn handshake_and_serve(&self, tcp: TcpStream, peer: SocketAddr) -> io::Result<()> {
-        tcp.set_nodelay(true)?;
-        let info = ConnectionInfo::new(peer, tcp.local_addr()?);
+    async fn handshake_and_serve(&self, connection: Box<dyn Connection>, info: ConnectionInfo) -> io::Result<()> {
         let patience = self.messaging.config.handshake_timeout;
-        let handshake = tokio::time::timeout(patience, self.handshake(tcp));
+        let handshake = tokio::time::timeout(patience, self.handshake(connection));
         let handshaken = tokio::select! {
+            biased;
             done = handshake => done.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"))??,
             () = self.messaging.drain.cancelled() => return Ok(()),
         };
         match handshaken {
-            Handshaken::Plain(tcp) => self.serve_http2(tcp, info).await,
+            Handshaken::Plain(plain) => self.serve_http2(plain, info).await,
             Handshaken::Tls(tls) => self.serve_http2(*tls, info).await,
         }
     }
 
-    async fn handshake(&self, tcp: TcpStream) -> io::Result<Handshaken> {
-        let mut first = [0];
-        if tcp.peek(&mut first).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        match (first[0] == TLS_HANDSHAKE, &self.tls) {
-            (false, _) => Ok(Handshaken::Plain(tcp)),
-            (true, Some(tls)) => Ok(Handshaken::Tls(Box::new(tls.accept(tcp).await?))),
+    async fn handshake(&self, mut connection: Box<dyn Connection>) -> io::Result<Handshaken> {
+        let first = connection.read_u8().await?;
+        let connection = Rewound::new(first, connection);
+        match (first == TLS_HANDSHAKE, &self.tls) {
+            (false, _) => Ok(Handshaken::Plain(connection)),
+            (true, Some(tls)) => Ok(Handshaken::Tls(Box::new(tls.accept(connection).await?))),
             (true, None) => Err(io::Error::new(io::ErrorKind::Unsupported, "the client wants TLS, which is off")),
         }
     }
@@ -111,13 +114,15 @@ impl ConnectionServer {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let caller = Arc::new(Caller { messaging: self.messaging.clone(), connection: info });
-        let calls = Calls { caller, admin: self.admin.clone() };
+        let calls = Calls { caller, admin: self.admin.clone(), cluster: self.cluster.clone() };
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), calls));
         tokio::select! {
+            biased;
             ended = connection.as_mut() => return ended.map_err(io::Error::other),
             () = self.messaging.drain.cancelled() => connection.as_mut().graceful_shutdown(),
         }
         tokio::select! {
+            biased;
             ended = connection => ended.map_err(io::Error::other),
             () = self.cut.cancelled() => Ok(()),
         }
@@ -125,14 +130,15 @@ impl ConnectionServer {
 }
 
 enum Handshaken {
-    Plain(TcpStream),
-    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    Plain(Rewound<Box<dyn Connection>>),
+    Tls(Box<tokio_rustls::server::TlsStream<Rewound<Box<dyn Connection>>>>),
 }
 
 /// The services of one connection.
 struct Calls {
     caller: Arc<Caller>,
     admin: AdminServiceServer<Admin>,
+    cluster: ClusterServiceServer<Cluster>,
 }
 
 impl hyper::service::Service<http::Request<Incoming>> for Calls {
@@ -151,6 +157,9 @@ impl hyper::service::Service<http::Request<Incoming>> for Calls {
         }
         if path.starts_with(admin::SERVICE_PATH) {
             return self.admin.clone().call(request);
+        }
+        if path.starts_with(admin::CLUSTER_SERVICE_PATH) {
+            return self.cluster.clone().call(request);
         }
         unknown_method()
     }

@@ -2,10 +2,12 @@
 //!
 //! Nothing that a client sends can set the addresses, and no header that the reference server adds itself is read.
 
+use crate::stores::Deadline;
 use crate::translate::Refusal;
 use gantry_proto::wire::v2;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
 /// The two ends of a connection.
@@ -13,7 +15,7 @@ use tonic::metadata::MetadataMap;
 pub(crate) struct ConnectionInfo {
     /// The client's end, as text because each message that lacks a born host gets it.
     pub(crate) remote: String,
-    /// Our end: where the client reached us.
+    /// Our end: the address that is listened on. May stand for all of the machine's addresses.
     pub(crate) local: SocketAddr,
     /// Our end as text, told as the store host of deliveries.
     pub(crate) local_text: String,
@@ -27,6 +29,7 @@ pub(crate) struct RequestContext<'a> {
     /// The connection that carried the call.
     pub(crate) connection: &'a ConnectionInfo,
     metadata: &'a MetadataMap,
+    arrived: Instant,
 }
 
 impl ConnectionInfo {
@@ -39,13 +42,17 @@ impl ConnectionInfo {
 }
 
 impl<'a> RequestContext<'a> {
-    /// Refuses calls without a client id.
-    pub(crate) fn new(metadata: &'a MetadataMap, connection: &'a ConnectionInfo) -> Result<Self, Refusal> {
+    /// Of a call that came in at `arrived`. Refuses calls without a client id.
+    pub(crate) fn new(
+        metadata: &'a MetadataMap,
+        connection: &'a ConnectionInfo,
+        arrived: Instant,
+    ) -> Result<Self, Refusal> {
         let client_id = text(metadata, "x-mq-client-id").trim();
         if client_id.is_empty() {
             return Err(Refusal::new(v2::Code::ClientIdRequired, "the header x-mq-client-id is missing or blank"));
         }
-        Ok(RequestContext { client_id, connection, metadata })
+        Ok(RequestContext { client_id, connection, metadata, arrived })
     }
 
     /// The client's language as the metrics' label knows it; `OTHER` for what nobody has heard of.
@@ -67,6 +74,11 @@ impl<'a> RequestContext<'a> {
     /// How long the client wants to wait for the answer, counted from the arrival of the call. `None`: for ever.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         parse_grpc_timeout(text(self.metadata, "grpc-timeout"))
+    }
+
+    /// When the client must be answered.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::of_call(self.arrived, self.timeout())
     }
 }
 
@@ -134,7 +146,7 @@ mod tests {
     fn a_blank_client_id_is_refused() {
         for headers in [&[][..], &[("x-mq-client-id", "  ")]] {
             let metadata = metadata(headers);
-            let refusal = RequestContext::new(&metadata, &connection()).map(|_| ()).unwrap_err();
+            let refusal = RequestContext::new(&metadata, &connection(), Instant::now()).map(|_| ()).unwrap_err();
             assert_eq!(refusal.code, v2::Code::ClientIdRequired);
         }
     }
@@ -144,7 +156,7 @@ mod tests {
         let connection = connection();
         for (told, expected) in [("JAVA", "JAVA"), ("HTTP", "HTTP"), ("ZIG", "OTHER"), ("", "OTHER")] {
             let metadata = metadata(&[("x-mq-client-id", "c"), ("x-mq-language", told)]);
-            assert_eq!(RequestContext::new(&metadata, &connection).unwrap().language(), expected);
+            assert_eq!(RequestContext::new(&metadata, &connection, Instant::now()).unwrap().language(), expected);
         }
     }
 
@@ -152,7 +164,7 @@ mod tests {
     fn addresses_come_from_the_socket_and_never_from_headers() {
         let metadata = metadata(&[("x-mq-client-id", "c"), ("rpc-remote-address", "1.1.1.1:1")]);
         let connection = connection();
-        let context = RequestContext::new(&metadata, &connection).unwrap();
+        let context = RequestContext::new(&metadata, &connection, Instant::now()).unwrap();
         assert_eq!(context.connection.remote, "10.1.2.3:4000");
         assert_eq!(context.connection.local_text, "[::1]:8081");
     }

@@ -10,9 +10,11 @@
 //! | the RPC, one file each | `messaging` |
 //! | protocol to model and back, errors to codes | `translate` |
 //! | bytes in flight | `flow_control` |
-//! | topics, groups, which queue | `route` |
+//! | topics and groups | `route` |
+//! | which store group; what to do when it does not answer | `stores` |
 //! | clients that are alive; renewing their leases; giving back what they left | `session`, `renewal`, `handback` |
 //! | operators | `admin` |
+//! | telling the controller that this proxy is alive | `membership` |
 //!
 //! What always holds: a proxy keeps nothing that cannot be lost, knows stores and the metadata only by their contracts,
 //! and answers a client's mistakes with a status inside the answer, never with a gRPC error.
@@ -24,11 +26,13 @@ mod context;
 mod flow_control;
 mod handback;
 mod listener;
+mod membership;
 mod messaging;
 mod metrics;
 mod renewal;
 mod route;
 mod session;
+mod stores;
 pub mod tls;
 mod translate;
 
@@ -39,13 +43,15 @@ use crate::connection::ConnectionServer;
 use crate::flow_control::BytesInflight;
 use crate::handback::HandbackTask;
 use crate::listener::Listener;
+use crate::membership::Presence;
 use crate::messaging::Messaging;
 use crate::metrics::Metrics;
 use crate::route::{CreationRules, Directory};
 use crate::session::Sessions;
-use gantry_proto::contract::{MetadataService, StoreService};
+use crate::stores::StoreGroups;
+use gantry_proto::contract::{MembershipService, MetadataService, Stores};
 use gantry_proto::env::Env;
-use gantry_proto::model::MetadataView;
+use gantry_proto::model::{MetadataView, ProxyId};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,20 +67,23 @@ pub struct Proxy {
     listener: Listener,
     messaging: Arc<Messaging>,
     handback: HandbackTask,
+    presence: Presence,
     tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// What a proxy works with.
 pub struct ProxyDeps {
-    /// The machine.
+    /// The machine: clock, randomness and network are used.
     pub env: Env,
     /// Where topics and groups are created.
     pub metadata: Arc<dyn MetadataService>,
     /// The metadata as this process sees it. Whoever owns it fills it once before the proxy serves (a delivery of a topic
     /// that is not there is answered as gone for ever), and keeps following the changes.
     pub view: Arc<MetadataView>,
-    /// Where messages are.
-    pub store: Arc<dyn StoreService>,
+    /// Who belongs to the cluster. The proxy tells it that it is alive, and passes on what operators ask.
+    pub membership: Arc<dyn MembershipService>,
+    /// Where messages are: the leading stores of the groups that `view` knows.
+    pub stores: Arc<dyn Stores>,
     /// TLS configuration (see [`tls::server_config`]). `None`: plaintext only, which default clients of Java, Go, C++ and
     /// C# cannot use.
     pub tls: Option<Arc<rustls::ServerConfig>>,
@@ -120,12 +129,19 @@ pub enum ServeError {
 }
 
 impl Proxy {
-    /// Binds the listener and puts everything together. Call it inside a tokio runtime, after the metrics recorder is
-    /// installed.
-    pub fn build(config: ProxyConfig, deps: ProxyDeps) -> Result<Proxy, BuildError> {
-        let listener = Listener::bind(config.listen)?;
+    /// Binds the listener and puts everything together. Call it after the metrics recorder is installed.
+    pub async fn build(config: ProxyConfig, deps: ProxyDeps) -> Result<Proxy, BuildError> {
+        let listener = Listener::bind(&*deps.env.network, config.listen).await?;
         let metrics = Arc::new(Metrics::new());
-        let (handback, handback_task) = handback::handback(deps.store.clone(), metrics.clone());
+        let stores = Arc::new(StoreGroups::new(deps.stores, deps.view.clone()));
+        let (handback, handback_task) = handback::handback(stores.clone(), metrics.clone());
+        let mut id = ProxyId::default();
+        deps.env.random.fill(&mut id.0);
+        let address = match &config.advertised_endpoints {
+            Some(advertised) => advertised.to_string(),
+            None => listener.local_addr().to_string(),
+        };
+        let presence = Presence { id, address: address.into(), random: deps.env.random.clone() };
         let directory = Directory::new(
             deps.view,
             deps.metadata,
@@ -138,7 +154,8 @@ impl Proxy {
         );
         let messaging = Arc::new(Messaging {
             clock: deps.env.clock,
-            store: deps.store,
+            stores,
+            membership: deps.membership,
             directory,
             sessions: Sessions::new(),
             inflight: BytesInflight::new(config.send_bytes_inflight_max),
@@ -147,7 +164,7 @@ impl Proxy {
             drain: CancellationToken::new(),
             config,
         });
-        Ok(Proxy { listener, messaging, handback: handback_task, tls: deps.tls })
+        Ok(Proxy { listener, messaging, handback: handback_task, presence, tls: deps.tls })
     }
 
     /// Where it listens. Tells the port that port 0 became.
@@ -159,7 +176,7 @@ impl Proxy {
     /// calls in flight finish, and after [`ProxyConfig::drain_timeout`] cuts off what is left. Dropping the future cuts
     /// everything off at once.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Proxy { listener, messaging, handback, tls } = self;
+        let Proxy { listener, messaging, handback, presence, tls } = self;
         let (connections, background) = (TaskTracker::new(), TaskTracker::new());
         let (cut, stop_background) = (CancellationToken::new(), CancellationToken::new());
         let drain = messaging.drain.clone();
@@ -170,15 +187,20 @@ impl Proxy {
             let (messaging, stop) = (messaging.clone(), stop_background.clone());
             async move { renewal::run(&messaging, stop).await }
         });
+        background.spawn({
+            let (messaging, stop) = (messaging.clone(), stop_background.clone());
+            async move { presence.run(&messaging, stop).await }
+        });
         let server = ConnectionServer::new(messaging.clone(), tls, connections.clone(), cut.clone());
         messaging.metrics.set_up(true);
         tracing::info!(address = %listener.local_addr(), "proxy serves");
 
         let connections_max = messaging.config.connections_max;
         let ended = tokio::select! {
+            biased;
+            () = shutdown => Ok(()),
             // Dropping the listener closes its socket.
             ended = listener.run(Arc::new(server), connections_max, connections.clone()) => ended,
-            () = shutdown => Ok(()),
         };
 
         messaging.metrics.set_up(false);

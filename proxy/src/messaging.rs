@@ -26,8 +26,9 @@ use crate::handback::Handback;
 use crate::metrics::Metrics;
 use crate::route::Directory;
 use crate::session::Sessions;
+use crate::stores::StoreGroups;
 use futures_util::future::BoxFuture;
-use gantry_proto::contract::StoreService;
+use gantry_proto::contract::MembershipService;
 use gantry_proto::env::Clock;
 use hyper::body::Incoming;
 use std::convert::Infallible;
@@ -45,7 +46,8 @@ pub(crate) type Answer = Result<http::Response<Body>, Infallible>;
 pub(crate) struct Messaging {
     pub(crate) config: ProxyConfig,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) store: Arc<dyn StoreService>,
+    pub(crate) stores: Arc<StoreGroups>,
+    pub(crate) membership: Arc<dyn MembershipService>,
     pub(crate) directory: Directory,
     pub(crate) sessions: Sessions,
     pub(crate) inflight: BytesInflight,

@@ -1,11 +1,14 @@
-//! Extends the leases of living push consumers, all in one call, and lets go of clients that fell silent. One owned task.
+//! Extends the leases of living push consumers, all in one call per store group, and lets go of clients that fell silent.
+//! One owned task.
 //!
 //! A lease outlives three lost renewals. This proxy's death costs no delivery: the clients go to another one, which renews
-//! from then on.
+//! from then on, whether or not they receive anything there. A client that is silent here may have gone to another proxy
+//! in the same way, so its leases are never cut short: they are renewed for some time and then end by themselves, not
+//! later than the session. Only a goodbye releases them.
 
 use crate::messaging::Messaging;
-use gantry_proto::contract::RenewRequest;
 use gantry_proto::model::limits::AUTO_RENEW_LEASE;
+use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -22,12 +25,9 @@ pub(crate) async fn run(messaging: &Messaging, stop: CancellationToken) {
         }
         for session in messaging.sessions.expire(messaging.config.session_timeout) {
             tracing::info!(client_id = session.client_id(), "client was silent for too long, its session ends");
-            if session.renews() {
-                messaging.handback.release(session.owner);
-            }
         }
         let view = messaging.directory.view();
-        messaging.directory.retain_outlets();
+        messaging.stores.forget_what_is_gone();
         messaging
             .metrics
             .retain_deliveries(|topic, group| view.topic_by_id(topic).is_some() && view.group_by_id(group).is_some());
@@ -36,16 +36,35 @@ pub(crate) async fn run(messaging: &Messaging, stop: CancellationToken) {
 }
 
 async fn renew(messaging: &Messaging) {
-    let owners = messaging.sessions.renewing();
+    let owners = messaging.sessions.renewing(silence_max(messaging.config.session_timeout));
     if owners.is_empty() {
         return;
     }
     let clients = owners.len();
-    let request = RenewRequest { owners, invisible: AUTO_RENEW_LEASE };
     // Bounded, so that a store that hangs costs one round and not the task.
-    match tokio::time::timeout(messaging.config.renew_interval, messaging.store.renew(request)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(clients, %error, "leases of push consumers could not be renewed"),
-        Err(_) => tracing::warn!(clients, "renewing the leases of push consumers took too long"),
+    let answers = messaging.stores.renew(&owners, AUTO_RENEW_LEASE, messaging.config.renew_interval).await;
+    for (group, answer) in answers {
+        if let Err(error) = answer {
+            tracing::warn!(clients, store_group = %group.name, %error, "leases of push consumers could not be renewed");
+        }
+    }
+}
+
+/// Leases of a client that was silent for longer are not renewed any more, so that the last of them ends when its session
+/// does. Half of the session where that is shorter than a lease.
+fn silence_max(session_timeout: Duration) -> Duration {
+    session_timeout.saturating_sub(AUTO_RENEW_LEASE).max(session_timeout / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_of_a_silent_client_end_no_later_than_its_session() {
+        let seconds = Duration::from_secs;
+        assert_eq!(silence_max(seconds(120)), seconds(60));
+        assert_eq!(silence_max(seconds(300)) + AUTO_RENEW_LEASE, seconds(300));
+        assert_eq!(silence_max(seconds(2)), seconds(1));
     }
 }

@@ -1,8 +1,8 @@
 //! Clients that are alive: who they are, the settings they sent, and the way to send them commands.
 //!
-//! A session outlives its telemetry stream, because several clients never open a second one: it ends when the client says
-//! so or was not heard of for a while. Nothing here is durable; a client that reconnects to another proxy tells all of it
-//! again.
+//! A session outlives its telemetry stream, because several clients never open a second one, and because a stream that
+//! broke may go on at another proxy: it ends when the client says so or was not heard of for a while. Nothing here is
+//! durable; a client that reconnects to another proxy tells all of it again.
 
 use crate::context::RequestContext;
 use crate::metrics::Metrics;
@@ -71,6 +71,10 @@ impl Sessions {
         };
         gauge.increment(1.0);
         let session = self.get_or_insert(context.client_id);
+        // Its leases may be from another proxy, before it came here: they are renewed before it receives anything.
+        if kind.holds_renewed_leases() {
+            session.auto_renew.store(true, Ordering::Relaxed);
+        }
         let mut state = session.state.lock();
         state.registration = Some(Registration { kind, settings });
         state.commands = Some(commands);
@@ -115,26 +119,42 @@ impl Sessions {
         Some(session)
     }
 
-    /// Ends the sessions of clients that were silent for longer than `timeout` and returns them.
+    /// Ends the sessions of clients that were silent for longer than `timeout` and returns them, in order.
     pub(crate) fn expire(&self, timeout: Duration) -> Vec<Arc<Session>> {
         let now = Instant::now();
         let silent = |session: &Session| now.duration_since(session.state.lock().last_seen) > timeout;
-        let expired: Vec<Arc<Session>> =
+        let mut expired: Vec<Arc<Session>> =
             self.by_id.write().extract_if(|_, session| silent(session)).map(|(_, session)| session).collect();
+        expired.sort_by(|a, b| a.client_id.cmp(&b.client_id));
         for session in &expired {
             session.end();
         }
         expired
     }
 
-    /// Owners of leases that must be renewed.
-    pub(crate) fn renewing(&self) -> Vec<ClientHash> {
-        (self.by_id.read().values()).filter(|session| session.renews()).map(|session| session.owner).collect()
+    /// Owners of leases that must be renewed, in order: of clients that were silent for at most `silence_max`.
+    pub(crate) fn renewing(&self, silence_max: Duration) -> Vec<ClientHash> {
+        let now = Instant::now();
+        let alive = |session: &Session| now.duration_since(session.state.lock().last_seen) <= silence_max;
+        let sessions = self.by_id.read();
+        let renewed = sessions.values().filter(|session| session.renews() && alive(session));
+        let mut owners: Vec<ClientHash> = renewed.map(|session| session.owner).collect();
+        owners.sort_unstable();
+        owners
     }
 
-    /// The consumers of a group.
+    /// How many clients there are.
+    pub(crate) fn count(&self) -> usize {
+        self.by_id.read().len()
+    }
+
+    /// The consumers of a group, in order.
     pub(crate) fn members(&self, group: &GroupName) -> Vec<Arc<Session>> {
-        (self.by_id.read().values()).filter(|session| session.group().as_ref() == Some(group)).cloned().collect()
+        let sessions = self.by_id.read();
+        let mut members: Vec<Arc<Session>> =
+            sessions.values().filter(|session| session.group().as_ref() == Some(group)).cloned().collect();
+        members.sort_by(|a, b| a.client_id.cmp(&b.client_id));
+        members
     }
 
     fn get_or_insert(&self, client_id: &str) -> Arc<Session> {

@@ -8,6 +8,10 @@
 //! `retained_from ≤ confirmed_to ≤ written_to ≤ appended_to` and `flushed_to ≤ written_to`; with synchronous flush also
 //! `confirmed_to ≤ flushed_to`.
 //!
+//! Epochs: a record carries the epoch it was put into the log in, and epochs never go back along the log. The tail's lock
+//! is also the fence: a record is taken only while the store's tenure lasts, and its caller hears of success only if the
+//! same tenure still lasts when the record is confirmed ([`CommitLog::acknowledged`]).
+//!
 //! After a write or a flush failed nothing is known about the bytes behind it: the log refuses everything from then on,
 //! and only reopening it (recovery) can go on.
 
@@ -19,7 +23,8 @@ pub(crate) mod tail;
 pub(crate) mod watermark;
 pub(crate) mod writer;
 
-use gantry_proto::contract::StoreError;
+use crate::tenure::Tenure;
+use gantry_proto::contract::{LeaseTerm, StoreError};
 use gantry_proto::env::{Env, File};
 use gantry_proto::model::{Epoch, LogOffset, Timestamp};
 use parking_lot::Mutex;
@@ -30,6 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tail::{Appender, Batch, NextSegment, NoRoom, Tail, TailLimits};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use watermark::Watermark;
 
 /// When an answer may be given.
@@ -55,7 +61,10 @@ pub(crate) struct LogConfig {
 pub(crate) struct CommitLog {
     pub(crate) config: LogConfig,
     pub(crate) env: Env,
-    pub(crate) epoch: Epoch,
+    /// Without it nothing is taken, and nothing is called a success.
+    pub(crate) tenure: Arc<Tenure>,
+    /// Where the current epoch's records begin.
+    epoch_from: AtomicU64,
     pub(crate) segments: SegmentSet,
     tail: Mutex<Tail>,
     /// Wakes the write task.
@@ -83,7 +92,7 @@ impl CommitLog {
             tail: self.tail.lock(),
             limits: self.limits(),
             flushed_to: self.flushed_to(),
-            epoch: self.epoch,
+            tenure: &self.tenure,
             now,
             gathering: &self.gathering,
         }
@@ -91,7 +100,7 @@ impl CommitLog {
 
     /// Waits until `bytes` of records would fit. They may not fit any more a moment later.
     pub(crate) async fn room_for(&self, bytes: usize) -> Result<(), NoRoom> {
-        let deadline = tokio::time::Instant::now() + ROOM_WAIT_MAX;
+        let deadline = Instant::now() + ROOM_WAIT_MAX;
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
@@ -107,7 +116,41 @@ impl CommitLog {
         }
     }
 
-    /// Waits until everything before `to` is as durable as configured.
+    /// Waits until the records that end at `to` are confirmed, and makes sure that success may be answered: the tenure in
+    /// which they were written still lasts. [`LogOffset`] 0: there are none, and only the tenure matters.
+    pub(crate) async fn acknowledged(&self, to: LogOffset) -> Result<(), StoreError> {
+        self.confirmed(to).await?;
+        // In this order: whoever finds a later tenure in force also finds where its records begin.
+        self.tenure.check()?;
+        if to > LogOffset(0) && to.0 <= self.epoch_from.load(Ordering::Acquire) {
+            return Err(StoreError::NotLeader("its lease ended during the call".into()));
+        }
+        Ok(())
+    }
+
+    /// Waits until all that has been put into the log so far is confirmed, by whatever tenure, and makes sure that the
+    /// store leads: then what the state says now may be answered.
+    pub(crate) async fn settled(&self) -> Result<(), StoreError> {
+        self.confirmed(self.appended_to()).await?;
+        self.tenure.check()
+    }
+
+    /// Continues in a later epoch: records carry it from here on, and the tenure begins. The epoch is durable already.
+    pub(crate) fn begin_epoch(&self, epoch: Epoch, lease: LeaseTerm, called_at: Instant) -> Result<(), StoreError> {
+        let mut tail = self.tail.lock();
+        if let Some(refused) = &tail.refused {
+            return Err(refused.clone());
+        }
+        if epoch <= tail.epoch {
+            return Err(StoreError::NotLeader(format!("epoch {} has begun already", tail.epoch)));
+        }
+        tail.epoch = epoch;
+        self.epoch_from.store(tail.appended_to.0, Ordering::Release);
+        self.tenure.begin(epoch, lease, called_at);
+        Ok(())
+    }
+
+    /// Waits until everything before `to` is as durable as configured. Says nothing about the tenure.
     pub(crate) async fn confirmed(&self, to: LogOffset) -> Result<(), StoreError> {
         self.confirmed.wait(to).await.map_err(|_| self.refusal().unwrap_or(StoreError::ShuttingDown))
     }

@@ -2,20 +2,28 @@
 //!
 //! # A message's way
 //! [`Store`] `append` → [`commit_log::tail`](crate::commit_log) copies the record to the open batch and the queue's entry
-//! to [`queue_index`] → the writer thread writes (and flushes) the batch → the confirming task lets the queues grow and
-//! wakes receivers and the waiting callers.
+//! to [`queue_index`] → the write task writes (and flushes) the batch, lets the queues grow and wakes receivers and the
+//! waiting callers.
 //! `pop` → [`progress`] finds the group's shard → [`delivery`] plans under the shard's lock → the lease is a record in the
 //! log, too → once it is confirmed, the messages go out from the segments' maps with sealed [`receipt`] handles.
+//!
+//! # A member of a cluster
+//! [`StoreFolder::open`] locks the folder and reads who it is → [`Member::join`] asks the controller for its group's
+//! leadership → [`Store::open`] recovers the log and goes on in the new epoch → [`Member::keep`] renews the lease, and joins
+//! anew when it has ended. In between the store is fenced: see [`tenure`].
 //!
 //! # What must always hold
 //! - State is a function of the log: whatever a call changes is in a record first. Recovery applies the same records.
 //! - `retained_from ≤ confirmed_to ≤ written_to ≤ appended_to`; consumers see only what is confirmed.
-//! - An answer of success is given only after the record behind it was confirmed.
+//! - An answer of success is given only after the record behind it was confirmed, and while the tenure lasts in which the
+//!   record was put into the log.
+//! - Epochs never go back along the log, and one that began is durable in the folder before its first record.
+//! - The same seed gives the same log: what is made for many topics or groups is made in the order of their ids.
 //! - Locks are taken in this order: shard, dedup window, log tail, queue. None is held across an await or during a write.
 //!
 //! # Tasks
-//! The log writer (a thread), the confirming task, the burying task, the maintenance task: see [`maintenance`]. All end
-//! with [`Store::shutdown`].
+//! See [`maintenance`]. All end with [`Store::shutdown`]. [`Member::keep`] is run by whoever opened the store, and ends after
+//! it.
 //!
 //! This crate never speaks the client protocol and touches files only through the `Files` it was given.
 
@@ -25,8 +33,10 @@ mod data_folder;
 mod dedup;
 mod delivery;
 mod disk;
+mod draining;
 mod durable_file;
 mod maintenance;
+mod membership;
 mod observe;
 mod progress;
 mod queue_index;
@@ -34,7 +44,10 @@ mod receipt;
 mod recovery;
 mod service;
 mod store;
+mod tenure;
 
 pub use commit_log::Flush;
 pub use commit_log::retention::RetentionPolicy;
-pub use store::{OpenError, Store, StoreConfig};
+pub use data_folder::StoreFolder;
+pub use membership::{Member, MemberConfig, MemberError};
+pub use store::{Granted, OpenError, Store, StoreConfig};

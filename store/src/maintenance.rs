@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`write`] | writes the log, tells callers and receivers what was written | when something was appended |
 //! | [`bury`] | moves exhausted messages to dead-letter topics | each [`BURY_INTERVAL`] |
+//! | [`fence`] | tells waiting receives that the store does not lead any more | when its tenure ends |
 //! | [`forget`] | drops the state of deleted topics and groups | when one is deleted |
 //! | [`maintain`] | prepares and seals segments, saves checkpoints, drops what expired, watches the disk, measures | each [`TICK`] |
 //!
@@ -61,10 +62,34 @@ pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: 
     }
 }
 
+/// Lets receives that wait find out that the tenure has ended.
+pub(crate) async fn fence(store: Arc<Store>) {
+    loop {
+        let (epoch, over) = tokio::select! {
+            biased;
+            () = store.stopping.cancelled() => return,
+            over = store.log.tenure.over() => over,
+        };
+        tracing::warn!(group = %store.store_group, %epoch, reason = %over, "the store does not lead its group any more: it answers no success");
+        for shard in store.progress.list() {
+            shard.wake_all();
+        }
+        tokio::select! {
+            biased;
+            () = store.stopping.cancelled() => return,
+            () = store.log.tenure.begun_after(epoch) => {}
+        }
+    }
+}
+
 /// Moves messages whose last delivery ended to their dead-letter topics.
 pub(crate) async fn bury(store: Arc<Store>) {
     let stopping = store.stopping.clone();
     while stopping.run_until_cancelled(tokio::time::sleep(BURY_INTERVAL)).await.is_some() {
+        // Who does not lead changes nothing.
+        if store.log.tenure.check().is_err() {
+            continue;
+        }
         let now = store.log.now();
         for shard in store.progress.list() {
             let any_due = shard.state.lock().any_due(now);
@@ -82,6 +107,7 @@ pub(crate) async fn bury(store: Arc<Store>) {
 pub(crate) async fn forget(store: Arc<Store>, mut removals: Receiver<Removed>) {
     loop {
         let removed = tokio::select! {
+            biased;
             () = store.stopping.cancelled() => return,
             removed = removals.recv() => removed,
         };
@@ -126,6 +152,7 @@ pub(crate) async fn maintain(store: Arc<Store>) {
             last_retention = Some(Instant::now());
         }
         tokio::select! {
+            biased;
             () = stopping.cancelled() => return,
             () = store.log.wanted.notified() => {}
             () = tokio::time::sleep(TICK) => {}
@@ -145,7 +172,11 @@ fn run(store: &Store, retention_due: bool) {
     if retention_due {
         observe(store);
     }
-    if retention_due && let Err(error) = retain(store) {
+    let leads = store.log.tenure.check().is_ok();
+    if retention_due
+        && leads
+        && let Err(error) = retain(store)
+    {
         tracing::error!(%error, "expired segments cannot be removed");
     }
 }
@@ -185,7 +216,7 @@ fn capture(store: &Store) -> Checkpoint {
     let queues_at = store.log.appended_to();
     let mut checkpoint = Checkpoint { queues_at, ..Checkpoint::default() };
     for topic in store.queues.list() {
-        for queue in topic.queues().iter() {
+        for queue in topic.list() {
             let next = queue.next();
             if next.0 > 0 {
                 checkpoint.queues.push((topic.id, queue.id, next));
@@ -208,7 +239,7 @@ fn capture(store: &Store) -> Checkpoint {
 fn save(store: &Store, checkpoint: &Checkpoint) -> Result<(), StoreError> {
     store.log.flush()?;
     checkpoint
-        .write(&*store.env.files, &store.config.dir)
+        .write(&*store.env.files, &store.dir)
         .map_err(|error| StoreError::WritesStopped(format!("writing the checkpoint: {error}")))?;
     store.needed_from.store(checkpoint.needed_from().0, Ordering::Relaxed);
     Ok(())
@@ -230,7 +261,7 @@ fn trim(store: &Store) -> Result<(), StoreError> {
 fn retain(store: &Store) -> Result<(), StoreError> {
     let files = &*store.env.files;
     let failed = |what: &str, error: std::io::Error| StoreError::Unreadable(format!("{what}: {error}"));
-    let space = files.space(&store.config.dir).map_err(|error| failed("measuring the disk", error))?;
+    let space = files.space(&store.dir).map_err(|error| failed("measuring the disk", error))?;
     let sealed: Vec<SealedSegment> = (store.sealed.lock().iter())
         .map(|index| SealedSegment { end: index.end, bytes: index.end.0 - index.base.0, newest: index.newest })
         .collect();
@@ -252,7 +283,7 @@ fn retain(store: &Store) -> Result<(), StoreError> {
         trim(store)?;
         files.sync_dir(&store.log.config.dir).map_err(|error| failed("flushing the folder", error))?;
     }
-    let space = files.space(&store.config.dir).map_err(|error| failed("measuring the disk", error))?;
+    let space = files.space(&store.dir).map_err(|error| failed("measuring the disk", error))?;
     store.disk.observe(space, store.config.disk_full_percent);
     Ok(())
 }

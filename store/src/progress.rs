@@ -4,7 +4,7 @@
 use crate::delivery::DeliveryState;
 use gantry_proto::model::{GroupId, TopicId};
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
@@ -13,7 +13,7 @@ use tokio::sync::futures::Notified;
 /// All shards of this store.
 #[derive(Default)]
 pub(crate) struct ProgressTable {
-    shards: RwLock<HashMap<(GroupId, TopicId), Arc<Shard>>>,
+    shards: RwLock<BTreeMap<(GroupId, TopicId), Arc<Shard>>>,
 }
 
 /// One group's progress on one topic.
@@ -57,6 +57,7 @@ impl ProgressTable {
         self.shards.write().remove(&(group, topic))
     }
 
+    /// All of them, by group and topic: in the order in which records are made for them.
     pub(crate) fn list(&self) -> Vec<Arc<Shard>> {
         self.shards.read().values().cloned().collect()
     }

@@ -9,5 +9,5 @@ mod queue;
 mod sealed;
 
 pub(crate) use entry::IndexEntry;
-pub(crate) use queue::{Queue, QueueTable, TopicQueues};
+pub(crate) use queue::{Queue, QueueTable, QueuesById, TopicQueues};
 pub(crate) use sealed::{SealedIndex, SealedIndexError};

@@ -3,14 +3,15 @@
 //! A handle stays the same while its lease is renewed or changed, and any proxy can pass it on. It names the lease (the
 //! log offset of the record that delivered), so that it can never finish a newer delivery of the same message.
 //!
-//! Text: URL-safe base64 without padding of, little endian: version 1, group id 4, topic id 4, queue id 4, queue offset 8,
-//! lease 8, end of the lease as promised at delivery 8 (milliseconds since the Unix epoch), and the first 16 bytes of
-//! HMAC-SHA-256 over all before.
+//! Text: the store group as [`ReceiptHandle::new`] writes it, and a token: URL-safe base64 without padding of, little
+//! endian: version 1, group id 4, topic id 4, queue id 4, queue offset 8, lease 8, end of the lease as promised at delivery
+//! 8 (milliseconds since the Unix epoch), and the first 16 bytes of HMAC-SHA-256 over all before. Each store group has a key
+//! of its own, so a handle that is sent to another group does not open there.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Buf;
-use gantry_proto::model::{GroupId, LogOffset, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId};
+use gantry_proto::model::{GroupId, LogOffset, QueueId, QueueOffset, ReceiptHandle, StoreGroupId, Timestamp, TopicId};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -30,16 +31,19 @@ pub(crate) struct Receipt {
 /// Seals and opens handles.
 #[derive(Clone)]
 pub(crate) struct ReceiptSealer {
+    store_group: StoreGroupId,
     mac: Hmac<Sha256>,
 }
 
 const VERSION: u8 = 1;
 const PLAIN_LEN: usize = 37;
 const TAG_LEN: usize = 16;
+/// Characters of a token: four for every three bytes, without padding.
+const TEXT_LEN: usize = ((PLAIN_LEN + TAG_LEN) * 4).div_ceil(3);
 
 impl ReceiptSealer {
-    pub(crate) fn new(key: &[u8; 32]) -> ReceiptSealer {
-        ReceiptSealer { mac: Hmac::new_from_slice(key).expect("HMAC takes keys of any length") }
+    pub(crate) fn new(store_group: StoreGroupId, key: &[u8; 32]) -> ReceiptSealer {
+        ReceiptSealer { store_group, mac: Hmac::new_from_slice(key).expect("HMAC takes keys of any length") }
     }
 
     pub(crate) fn seal(&self, receipt: &Receipt) -> ReceiptHandle {
@@ -53,12 +57,16 @@ impl ReceiptSealer {
         token[29..37].copy_from_slice(&receipt.promised_until.as_millis().to_le_bytes());
         let tag = self.tag(&token[..PLAIN_LEN]).finalize().into_bytes();
         token[PLAIN_LEN..].copy_from_slice(&tag[..TAG_LEN]);
-        ReceiptHandle(URL_SAFE_NO_PAD.encode(token))
+        let mut text = [0; TEXT_LEN];
+        let written = URL_SAFE_NO_PAD.encode_slice(token, &mut text).expect("the text is as long as it must be");
+        let text = std::str::from_utf8(&text[..written]).expect("base64 is ASCII");
+        ReceiptHandle::new(self.store_group, text)
     }
 
     /// What a handle says, or `None` if it is not one of ours.
     pub(crate) fn open(&self, handle: &ReceiptHandle) -> Option<Receipt> {
-        let token = URL_SAFE_NO_PAD.decode(&handle.0).ok()?;
+        let (_, text) = handle.parse().filter(|(group, _)| *group == self.store_group)?;
+        let token = URL_SAFE_NO_PAD.decode(text).ok()?;
         if token.len() != PLAIN_LEN + TAG_LEN || token[0] != VERSION {
             return None;
         }
@@ -100,11 +108,13 @@ mod tests {
                 lease: LogOffset(lease),
                 promised_until: Timestamp::from_millis(promised_until),
             };
-            let sealer = ReceiptSealer::new(&[7; 32]);
+            let sealer = ReceiptSealer::new(StoreGroupId(3), &[7; 32]);
             let handle = sealer.seal(&receipt);
             prop_assert_eq!(sealer.open(&handle), Some(receipt));
-            prop_assert_eq!(ReceiptSealer::new(&[8; 32]).open(&handle), None);
+            prop_assert_eq!(ReceiptSealer::new(StoreGroupId(3), &[8; 32]).open(&handle), None);
+            prop_assert_eq!(ReceiptSealer::new(StoreGroupId(4), &[7; 32]).open(&handle), None);
 
+            prop_assert_eq!(handle.parse().map(|(group, _)| group), Some(StoreGroupId(3)));
             let mut changed = handle.0.into_bytes();
             changed[byte] = if changed[byte] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
@@ -113,7 +123,7 @@ mod tests {
 
         #[test]
         fn arbitrary_text_is_not_a_handle(text in ".{0,100}") {
-            prop_assert_eq!(ReceiptSealer::new(&[7; 32]).open(&ReceiptHandle(text)), None);
+            prop_assert_eq!(ReceiptSealer::new(StoreGroupId(3), &[7; 32]).open(&ReceiptHandle(text)), None);
         }
     }
 }

@@ -11,10 +11,12 @@ use crate::delivery::{DeliveryRecord, DeliveryState};
 use crate::progress::{ProgressTable, Shard};
 use crate::queue_index::{IndexEntry, QueueTable, SealedIndex, SealedIndexError};
 use crate::store::{OpenErrorKind, StoreConfig};
+use crate::tenure::Tenure;
 use gantry_proto::contract::StoreError;
 use gantry_proto::env::Env;
-use gantry_proto::model::{Epoch, GroupId, LogOffset, MessageHead, TopicId, tag_hash};
+use gantry_proto::model::{GroupId, LogOffset, MessageHead, TopicId, tag_hash};
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,15 +34,20 @@ pub(crate) struct Recovered {
 /// Name of the log's folder in the store's.
 const LOG_DIR: &str = "commit-log";
 
-/// Reads the folder.
-pub(crate) fn recover(config: &StoreConfig, env: &Env, epoch: Epoch) -> Result<Recovered, OpenErrorKind> {
+/// Reads the folder `dir`. The log goes on in the epoch that `tenure` holds.
+pub(crate) fn recover(
+    config: &StoreConfig,
+    env: &Env,
+    dir: &Path,
+    tenure: Arc<Tenure>,
+) -> Result<Recovered, OpenErrorKind> {
     let log_config = LogConfig {
-        dir: config.dir.join(LOG_DIR),
+        dir: dir.join(LOG_DIR),
         flush: config.flush,
         segment_bytes: config.segment_bytes,
         pending_bytes_max: config.pending_bytes_max,
     };
-    let checkpoint = Checkpoint::read(&*env.files, &config.dir)?.unwrap_or_default();
+    let checkpoint = Checkpoint::read(&*env.files, dir)?.unwrap_or_default();
     let needed_from = checkpoint.needed_from();
     let segments = Segments::find(log_config.clone(), env.clone())?;
 
@@ -54,19 +61,19 @@ pub(crate) fn recover(config: &StoreConfig, env: &Env, epoch: Epoch) -> Result<R
     remember_sealed_ids(&mut replay.dedup, &sealed, config.dedup_window)?;
     let scanned = segments.scan(needed_from, |record| replay.apply(record))?;
     for (topic, queue, next) in &checkpoint.queues {
-        if let Some(queue) = replay.queues.open(*topic, queue.0 + 1).queue(*queue) {
-            queue.restore_next(*next);
-        }
+        replay.queues.open_queue(*topic, *queue).restore_next(*next);
     }
-    // The scan saw every epoch that wrote after the checkpoint; the folder counted every opening.
-    let epoch = epoch.max(Epoch(scanned.epoch().0 + 1));
-    let (log, writer) = segments.open(scanned, epoch)?;
+    // The folder should know every epoch that wrote; but it may have been put together from parts.
+    if tenure.epoch() <= scanned.epoch() {
+        return Err(OpenErrorKind::EpochInLog { granted: tenure.epoch(), found: scanned.epoch() });
+    }
+    let (log, writer) = segments.open(scanned, tenure)?;
     let Replay { queues, progress, dedup, .. } = replay;
     for topic in queues.list() {
-        topic.queues().iter().for_each(|queue| queue.confirm_all());
+        topic.list().iter().for_each(|queue| queue.confirm_all());
     }
     for shard in progress.list() {
-        queues.open(shard.topic, 0).attach(shard);
+        queues.open(shard.topic, []).attach(shard);
     }
     Ok(Recovered { log, writer, queues, progress, dedup, sealed, needed_from })
 }
@@ -136,8 +143,8 @@ impl Replay {
         if header.kind == RecordKind::Message {
             self.dedup.insert(key_hash(header.topic, head.message_id), header.log_offset, header.store_time);
         }
-        let queue = self.queues.open(header.topic, header.queue.0 + 1).queue(header.queue);
-        if queue.is_some_and(|queue| queue.recover(entry)) { Ok(()) } else { Err(RecordError::Other) }
+        let queue = self.queues.open_queue(header.topic, header.queue);
+        if queue.recover(entry) { Ok(()) } else { Err(RecordError::Other) }
     }
 
     /// The shard that a record at `at` changes, unless its state has the change already.

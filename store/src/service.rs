@@ -1,6 +1,6 @@
 //! The calls of [`StoreService`], one file each. Every call that changes something follows the same line: find what it
 //! is about, decide under the shard's lock, put the record into the log, apply it, unlock, wait until the log has
-//! confirmed it, answer.
+//! confirmed it, make sure that the store still leads, answer.
 
 mod ack;
 mod append;
@@ -15,12 +15,13 @@ use crate::commit_log::segment::{ReadError, Record};
 use crate::commit_log::tail::NoRoom;
 use crate::delivery::{DeliveryRecord, DeliveryState, Over, QueueReader};
 use crate::progress::Shard;
-use crate::queue_index::{IndexEntry, Queue, TopicQueues};
+use crate::queue_index::{IndexEntry, Queue, QueuesById, TopicQueues};
 use crate::receipt::Receipt;
 use crate::store::Store;
 use gantry_proto::contract::{
     AckRequest, AppendError, AppendReply, AppendRequest, ChangeInvisibleRequest, DeadLetterRequest, HandleError,
-    PopError, PopReply, PopRequest, QueueStatus, ReleaseRequest, RenewRequest, StoreError, StoreService, TopicProgress,
+    PopError, PopReply, PopRequest, QueueStatus, ReleaseRequest, Remains, RenewRequest, StoreError, StoreService,
+    TopicProgress,
 };
 use gantry_proto::model::{GroupId, LogOffset, MessageHead, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId};
 use std::sync::Arc;
@@ -62,12 +63,16 @@ impl StoreService for Store {
     async fn progress(&self, group: GroupId) -> Result<Vec<TopicProgress>, StoreError> {
         self.group_progress(group)
     }
+
+    async fn remains(&self) -> Result<Remains, StoreError> {
+        self.remaining_messages().await
+    }
 }
 
 /// What a topic's queues hold, as delivery sees it.
 pub(crate) struct TopicReader<'a> {
     store: &'a Store,
-    queues: Arc<Vec<Arc<Queue>>>,
+    queues: Arc<QueuesById>,
 }
 
 impl<'a> TopicReader<'a> {
@@ -76,7 +81,7 @@ impl<'a> TopicReader<'a> {
     }
 
     fn queue(&self, queue: QueueId) -> Option<&Arc<Queue>> {
-        self.queues.get(queue.0 as usize)
+        self.queues.get(queue.0 as usize)?.as_ref()
     }
 }
 

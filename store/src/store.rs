@@ -5,18 +5,20 @@ use crate::commit_log::record::key_hash;
 use crate::commit_log::recovery::LogOpenError;
 use crate::commit_log::retention::RetentionPolicy;
 use crate::commit_log::{CommitLog, Flush};
-use crate::data_folder::{DataFolder, DataFolderError};
+use crate::data_folder::{DataFolderError, StoreFolder};
 use crate::dedup::DedupWindow;
 use crate::disk::DiskGuard;
+use crate::draining::Draining;
 use crate::maintenance;
 use crate::progress::{ProgressTable, Shard};
 use crate::queue_index::{QueueTable, SealedIndex, SealedIndexError};
 use crate::receipt::ReceiptSealer;
 use crate::recovery::{self, Recovered};
+use crate::tenure::Tenure;
 use futures_util::FutureExt as _;
-use gantry_proto::contract::StoreError;
+use gantry_proto::contract::{LeaseTerm, StoreError, StoreGrant, StorePositions};
 use gantry_proto::env::Env;
-use gantry_proto::model::{LogOffset, MetadataView, TopicId};
+use gantry_proto::model::{ClusterId, Epoch, FolderId, LogOffset, MetadataView, StoreGroupId, StoreGroupName, TopicId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -24,14 +26,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Settings of a store.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// Folder of this store alone. Created if missing.
-    pub dir: PathBuf,
     /// When an answer may be given.
     pub flush: Flush,
     /// Size of a log segment, [`StoreConfig::SEGMENT_BYTES_MIN`] to [`StoreConfig::SEGMENT_BYTES_MAX`].
@@ -50,6 +51,8 @@ pub struct StoreConfig {
     pub waiting_max: usize,
     /// How long a message id is remembered, so that a producer's retry is not stored twice. Zero: not at all.
     pub dedup_window: Duration,
+    /// How much earlier than granted a timed lease ends for the store: clocks do not run equally fast.
+    pub lease_margin: Duration,
 }
 
 impl StoreConfig {
@@ -57,11 +60,11 @@ impl StoreConfig {
     pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
     /// Largest segment: positions in its index have 32 bits.
     pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
+}
 
-    /// The defaults, in the folder `dir`.
-    pub fn new(dir: PathBuf) -> StoreConfig {
+impl Default for StoreConfig {
+    fn default() -> StoreConfig {
         StoreConfig {
-            dir,
             flush: Flush::Sync,
             segment_bytes: 1 << 30,
             pending_bytes_max: 64 << 20,
@@ -71,15 +74,32 @@ impl StoreConfig {
             inflight_max: 100_000,
             waiting_max: 4096,
             dedup_window: Duration::from_secs(600),
+            lease_margin: Duration::from_millis(500),
         }
     }
+}
+
+/// A leadership as the store received it: what [`crate::Member::join`] brings and [`Store::open`] wants.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    /// What the controller granted.
+    pub grant: StoreGrant,
+    /// The name of the store group that was asked for.
+    pub name: StoreGroupName,
+    /// When the call was made that brought it: a timed lease counts from then.
+    pub called_at: Instant,
 }
 
 /// A store group's replica, open for business.
 pub struct Store {
     pub(crate) config: StoreConfig,
     pub(crate) env: Env,
+    /// Its folder.
+    pub(crate) dir: PathBuf,
+    /// The store group that it belongs to.
+    pub(crate) store_group: StoreGroupId,
     pub(crate) view: Arc<MetadataView>,
+    pub(crate) draining: Draining,
     pub(crate) log: Arc<CommitLog>,
     pub(crate) queues: QueueTable,
     pub(crate) progress: ProgressTable,
@@ -93,8 +113,10 @@ pub struct Store {
     pub(crate) needed_from: AtomicU64,
     /// Cancelled when the store goes down: receives stop waiting, tasks end.
     pub(crate) stopping: CancellationToken,
+    /// Cancelled when nothing will be written any more.
+    stopped: CancellationToken,
     tasks: TaskTracker,
-    _folder: DataFolder,
+    folder: Mutex<StoreFolder>,
 }
 
 /// Why a store could not be opened. Nothing was changed that a later opening would miss.
@@ -116,30 +138,70 @@ pub(crate) enum OpenErrorKind {
     Read(#[from] StoreError),
     #[error("the setting {name} is {value}, but must be {expected}")]
     Setting { name: &'static str, value: u64, expected: String },
+    #[error("the log was written in epoch {found}, but only epoch {granted} was granted")]
+    EpochInLog { granted: Epoch, found: Epoch },
+}
+
+impl From<DataFolderError> for OpenError {
+    fn from(error: DataFolderError) -> OpenError {
+        OpenError(error.into())
+    }
+}
+
+impl OpenError {
+    /// False: trying again cannot help, the folder belongs elsewhere.
+    pub(crate) fn may_pass(&self) -> bool {
+        use DataFolderError::{OtherCluster, OtherGroup};
+        !matches!(self.0, OpenErrorKind::Folder(OtherCluster { .. } | OtherGroup { .. }))
+    }
 }
 
 impl Store {
-    /// Opens the store in its folder: takes the lock, recovers, starts its tasks. Blocks while it reads.
+    /// Opens the store in its folder: binds the folder to its group, recovers, starts the store's tasks. Blocks while it
+    /// reads. The epoch that was granted must be greater than any that the folder has seen.
     ///
+    /// If the lease ends meanwhile, the store is opened all the same, and answers no success until [`Store::begin_epoch`].
     /// Must be called inside a tokio runtime; [`Store::shutdown`] ends what this starts.
-    pub fn open(config: StoreConfig, env: Env, view: Arc<MetadataView>) -> Result<Arc<Store>, OpenError> {
-        Store::try_open(config, env, view).map_err(OpenError)
+    pub fn open(
+        config: StoreConfig,
+        env: Env,
+        view: Arc<MetadataView>,
+        folder: StoreFolder,
+        granted: &Granted,
+    ) -> Result<Arc<Store>, OpenError> {
+        Store::try_open(config, env, view, folder, granted).map_err(OpenError)
     }
 
-    fn try_open(config: StoreConfig, env: Env, view: Arc<MetadataView>) -> Result<Arc<Store>, OpenErrorKind> {
+    fn try_open(
+        config: StoreConfig,
+        env: Env,
+        view: Arc<MetadataView>,
+        mut folder: StoreFolder,
+        granted: &Granted,
+    ) -> Result<Arc<Store>, OpenErrorKind> {
         let (min, max) = (StoreConfig::SEGMENT_BYTES_MIN, StoreConfig::SEGMENT_BYTES_MAX);
         if !(min..=max).contains(&config.segment_bytes) {
             let expected = format!("{min} to {max} bytes");
             return Err(OpenErrorKind::Setting { name: "segment_bytes", value: config.segment_bytes, expected });
         }
-        let folder = DataFolder::open(&env, &config.dir)?;
+        let Granted { grant, name, called_at } = granted;
+        folder.begin(grant, name)?;
+        let tenure = Arc::new(Tenure::new(grant.epoch, grant.lease, *called_at, config.lease_margin));
         let Recovered { log, writer, queues, progress, dedup, sealed, needed_from } =
-            recovery::recover(&config, &env, folder.epoch)?;
+            match recovery::recover(&config, &env, folder.dir(), tenure) {
+                Err(OpenErrorKind::EpochInLog { granted, found }) => {
+                    return Err(folder.found_epoch(granted, found).into());
+                }
+                recovered => recovered?,
+            };
         let store = Arc::new(Store {
-            sealer: ReceiptSealer::new(&folder.receipt_key),
+            sealer: ReceiptSealer::new(grant.group, folder.receipt_key()),
             config,
             env,
+            dir: folder.dir().to_owned(),
+            store_group: grant.group,
             view,
+            draining: Draining::default(),
             log,
             queues,
             progress,
@@ -148,14 +210,92 @@ impl Store {
             sealed: Mutex::new(sealed),
             needed_from: AtomicU64::new(needed_from.0),
             stopping: CancellationToken::new(),
+            stopped: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            _folder: folder,
+            folder: Mutex::new(folder),
         });
         store.spawn("writing", maintenance::write(store.log.clone(), writer, store.stopping.clone()));
+        store.spawn("fencing", maintenance::fence(store.clone()));
         store.spawn("burying", maintenance::bury(store.clone()));
         store.spawn("forgetting", maintenance::forget(store.clone(), store.view.removals()));
         store.spawn("maintenance", maintenance::maintain(store.clone()));
         Ok(store)
+    }
+
+    /// Goes on in a later epoch with the log as it is: records that were put into it before stay what they are, and so do
+    /// deliveries, leases and attempts. The epoch before is over with this call; it is an error if this one is not
+    /// greater.
+    ///
+    /// Sound while nobody else can have led the group in between, which holds for a group of one replica: its folder is
+    /// locked.
+    pub async fn begin_epoch(self: &Arc<Store>, granted: &Granted) -> Result<(), OpenError> {
+        self.log.tenure.end(self.epoch(), "it joins its group anew");
+        let durable = {
+            let (store, granted) = (self.clone(), granted.clone());
+            // In the folder before the first record of the epoch can be in the log.
+            self.env.run_blocking(move || store.folder.lock().begin(&granted.grant, &granted.name)).await
+        };
+        let panicked = |panicked| StoreError::WritesStopped(format!("beginning an epoch: {panicked}"));
+        durable.map_err(panicked).map_err(OpenErrorKind::Read)?.map_err(OpenErrorKind::Folder)?;
+        let StoreGrant { epoch, lease, .. } = granted.grant;
+        Ok(self.log.begin_epoch(epoch, lease, granted.called_at).map_err(OpenErrorKind::Read)?)
+    }
+
+    /// The store group that it belongs to.
+    pub fn store_group(&self) -> StoreGroupId {
+        self.store_group
+    }
+
+    /// The epoch that was granted last, be it over or not.
+    pub fn epoch(&self) -> Epoch {
+        self.log.tenure.epoch()
+    }
+
+    /// Whether the store leads its group now. [`StoreError::NotLeader`] says why not.
+    pub fn leads(&self) -> Result<(), StoreError> {
+        self.log.tenure.check()
+    }
+
+    /// Extends the tenure of `epoch` by a lease that was asked for at `called_at`. [`StoreError::NotLeader`] if that tenure
+    /// is over: it does not come back.
+    pub fn renew_tenure(&self, epoch: Epoch, lease: LeaseTerm, called_at: Instant) -> Result<(), StoreError> {
+        self.log.tenure.renew(epoch, lease, called_at)
+    }
+
+    /// Ends the tenure of `epoch`, if it lasts: no success is answered any more.
+    pub fn end_tenure(&self, epoch: Epoch, reason: &str) {
+        self.log.tenure.end(epoch, reason);
+    }
+
+    /// A peer knows of `epoch`. If it is later than the store's own, somebody else leads the group or is about to: the
+    /// store's tenure is over.
+    pub fn newer_epoch(&self, epoch: Epoch) {
+        self.log.tenure.hear(epoch);
+    }
+
+    /// Waits until the tenure is over. Returns at once while there is none. Cancel-safe.
+    pub async fn tenure_over(&self) {
+        self.log.tenure.over().await;
+    }
+
+    /// Waits until [`Store::shutdown`] has written the last that it writes. Cancel-safe.
+    pub async fn stopped(&self) {
+        self.stopped.cancelled().await;
+    }
+
+    /// What a member of the cluster says of itself when it joins: its folder, its cluster, its last epoch.
+    pub(crate) fn identity(&self) -> (FolderId, Option<ClusterId>, Epoch) {
+        let folder = self.folder.lock();
+        (folder.id(), folder.cluster(), folder.last_epoch())
+    }
+
+    /// Where the log begins and ends.
+    pub fn positions(&self) -> StorePositions {
+        StorePositions {
+            retained_from: self.log.segments.retained_from(),
+            confirmed_to: self.log.confirmed.get(),
+            appended_to: self.log.appended_to(),
+        }
     }
 
     /// Runs one of the store's tasks. None may go missing unnoticed: if it panics the store stops writing, and says so.
@@ -188,6 +328,7 @@ impl Store {
         self.tasks.wait().await;
         let result = maintenance::checkpoint(self).await;
         self.log.confirmed.close();
+        self.stopped.cancel();
         result
     }
 

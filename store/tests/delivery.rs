@@ -4,6 +4,7 @@
 
 mod support;
 
+use futures_util::FutureExt as _;
 use gantry_proto::contract::{
     AppendRequest, ChangeInvisibleRequest, DeadLetterRequest, HandleError, PopError, PopRequest, PoppedMessage,
     ReleaseRequest, RenewRequest, StoreService as _,
@@ -184,6 +185,27 @@ async fn a_consumer_can_send_a_message_to_the_dead_letters_itself_and_say_so_twi
         store.forward_to_dead_letter(request).await.unwrap();
     }
     assert_eq!(read_dead_letters(&store).await.len(), 1);
+    end(store).await;
+}
+
+#[tokio::test]
+async fn a_repeated_acknowledgement_waits_for_the_first_one_to_be_durable() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    for text in ["acknowledged", "given up"] {
+        send(&store, 0, text).await.unwrap();
+    }
+    let popped = pop(&store, 2).await.unwrap();
+    let give_up = || DeadLetterRequest { group: GROUP, topic: TOPIC, handle: popped[1].handle.clone() };
+    // Nothing is written before the first wait.
+    let mut first = Box::pin(ack(&store, &popped[0].handle));
+    let mut second = Box::pin(ack(&store, &popped[0].handle));
+    assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+    let mut third = store.forward_to_dead_letter(give_up());
+    let mut fourth = store.forward_to_dead_letter(give_up());
+    assert!(third.as_mut().now_or_never().is_none() && fourth.as_mut().now_or_never().is_none());
+    let answers = tokio::join!(first, second, third, fourth);
+    assert!(matches!(answers, (Ok(()), Ok(()), Ok(()), Ok(()))), "{answers:?}");
     end(store).await;
 }
 

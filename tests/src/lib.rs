@@ -1,16 +1,17 @@
 //! End to end: the `gantry` binary as it ships, driven by unmodified official clients.
 //!
-//! [`Server`] starts, kills and restarts the binary. [`Client`] runs one language's scenario program from `clients/`,
+//! [`Server`] starts, kills and restarts the binary, as one process or as a cluster of them. [`Client`] runs one language's scenario program from `clients/`,
 //! building it first if need be. A scenario is added once per language there and once in the list of the test that
 //! runs it.
 
 #![allow(clippy::disallowed_methods, reason = "these tests are about real processes in real time")]
 
 mod client;
+mod process;
 mod server;
 
 pub use client::{Client, Outcome, Running};
-pub use server::Server;
+pub use server::{Server, Shape};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 #![allow(missing_docs)]
 
-use gantry_tests::{Client, Outcome, PATIENCE, Server};
+use gantry_tests::{Client, Outcome, PATIENCE, Server, Shape};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ const SCENARIOS: [&str; 9] = [
 const SETTLING: Duration = Duration::from_secs(3);
 
 /// Runs all scenarios; exactly `skipped` are expected to be skipped, because that client lacks what they need.
-fn all_scenarios(language: &'static str, skipped: &[&str]) {
+fn all_scenarios(shape: Shape, language: &'static str, skipped: &[&str]) {
     let client = Client::build(language);
-    let server = Server::start(&[]);
+    let server = Server::start_as(shape);
     let group = format!("e2e-{language}-dead-letter-group");
     server.admin(&["group", "create", &group, "--max-attempts", "2"]);
 
@@ -42,19 +42,19 @@ fn all_scenarios(language: &'static str, skipped: &[&str]) {
 }
 
 /// The same port speaks TLS, with a certificate that the server made for itself: what these clients do by default.
-fn tls_with_the_servers_own_certificate(language: &'static str) {
+fn tls_with_the_servers_own_certificate(shape: Shape, language: &'static str) {
     let client = Client::build(language);
-    let server = Server::start(&[]);
+    let server = Server::start_as(shape);
     let scenarios = ["send-receive-ack", "empty-poll"];
     let outcomes = client.run(server.endpoint(), &["--tls"], &scenarios, 2 * PATIENCE);
     assert!(outcomes.values().all(|outcome| *outcome == Outcome::Passed), "{language}: {outcomes:#?}");
     server.assert_no_errors();
 }
 
-/// Kills the server while a producer is at it: every message whose send was answered is there afterwards, once.
-fn acknowledged_messages_survive_kill(language: &'static str) {
+/// Kills the server (apart: its stores) while a producer is at it: every message whose send was answered is there afterwards, once.
+fn acknowledged_messages_survive_kill(shape: Shape, language: &'static str) {
     let client = Client::build(language);
-    let mut server = Server::start(&[]);
+    let mut server = Server::start_as(shape);
     let mut producer = client.start(server.endpoint(), &["--timeout", "120", "produce-until-stopped"]);
     for _ in 0..3 {
         producer.wait_for("ACKED", 100);
@@ -77,62 +77,36 @@ fn acknowledged_messages_survive_kill(language: &'static str) {
     assert!(acked.len() >= 400);
 }
 
-#[test]
-fn python() {
-    all_scenarios("python", &[]);
+/// The same list for both shapes of the server.
+macro_rules! both_shapes {
+    ($($name:ident: $test:ident($($argument:expr),*);)+) => {
+        mod standalone {
+            $(#[test]
+            fn $name() {
+                super::$test(gantry_tests::Shape::Standalone, $($argument),*);
+            })+
+        }
+
+        mod apart {
+            $(#[test]
+            fn $name() {
+                super::$test(gantry_tests::Shape::Apart, $($argument),*);
+            })+
+        }
+    };
 }
 
-#[test]
-fn nodejs() {
-    all_scenarios("nodejs", &[]);
-}
-
-#[test]
-fn golang() {
-    all_scenarios("golang", &[]);
-}
-
-#[test]
-fn java() {
-    all_scenarios("java", &[]);
-}
-
-#[test]
-fn rust() {
-    all_scenarios("rust", &["push-consume", "push-retry", "change-invisible"]);
-}
-
-#[test]
-fn golang_speaks_tls() {
-    tls_with_the_servers_own_certificate("golang");
-}
-
-#[test]
-fn java_speaks_tls() {
-    tls_with_the_servers_own_certificate("java");
-}
-
-#[test]
-fn python_loses_nothing_to_a_killed_server() {
-    acknowledged_messages_survive_kill("python");
-}
-
-#[test]
-fn nodejs_loses_nothing_to_a_killed_server() {
-    acknowledged_messages_survive_kill("nodejs");
-}
-
-#[test]
-fn golang_loses_nothing_to_a_killed_server() {
-    acknowledged_messages_survive_kill("golang");
-}
-
-#[test]
-fn java_loses_nothing_to_a_killed_server() {
-    acknowledged_messages_survive_kill("java");
-}
-
-#[test]
-fn rust_loses_nothing_to_a_killed_server() {
-    acknowledged_messages_survive_kill("rust");
+both_shapes! {
+    python: all_scenarios("python", &[]);
+    nodejs: all_scenarios("nodejs", &[]);
+    golang: all_scenarios("golang", &[]);
+    java: all_scenarios("java", &[]);
+    rust: all_scenarios("rust", &["push-consume", "push-retry", "change-invisible"]);
+    golang_speaks_tls: tls_with_the_servers_own_certificate("golang");
+    java_speaks_tls: tls_with_the_servers_own_certificate("java");
+    python_loses_nothing_to_a_kill: acknowledged_messages_survive_kill("python");
+    nodejs_loses_nothing_to_a_kill: acknowledged_messages_survive_kill("nodejs");
+    golang_loses_nothing_to_a_kill: acknowledged_messages_survive_kill("golang");
+    java_loses_nothing_to_a_kill: acknowledged_messages_survive_kill("java");
+    rust_loses_nothing_to_a_kill: acknowledged_messages_survive_kill("rust");
 }

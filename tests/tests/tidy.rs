@@ -4,21 +4,36 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crate and what it may use of ours.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("proto", &[]),
+    ("link", &["gantry-proto"]),
     ("proxy", &["gantry-proto"]),
     ("store", &["gantry-proto"]),
     ("controller", &["gantry-proto"]),
-    ("deploy", &["gantry-proto", "gantry-proxy", "gantry-store", "gantry-controller"]),
+    ("deploy", &["gantry-proto", "gantry-link", "gantry-proxy", "gantry-store", "gantry-controller"]),
     ("tests", &[]),
 ];
 
 /// Text that must not occur in the sources of some crates, and why.
-const ABSENT: [(&str, &[&str], &str); 4] = [
-    ("wire::v2", &["store", "controller"], "only the proxy speaks the client protocol"),
-    ("std::fs", &["proto", "proxy", "store", "controller"], "files are reached through the `Files` that was passed"),
-    ("tokio::fs", &["proto", "proxy", "store", "controller", "deploy"], "as above"),
-    ("std::process", &["proto", "proxy", "store", "controller"], "no tier starts or ends processes"),
+const ABSENT: [(&str, &[&str], &str); 6] = [
+    ("wire::v2", &["store", "controller", "link"], "only the proxy speaks the client protocol"),
+    (
+        "std::fs",
+        &["proto", "link", "proxy", "store", "controller"],
+        "files are reached through the `Files` that was passed",
+    ),
+    ("tokio::fs", &["proto", "link", "proxy", "store", "controller", "deploy"], "as above"),
+    ("std::process", &["proto", "link", "proxy", "store", "controller"], "no tier starts or ends processes"),
+    (
+        "tokio::net",
+        &["proto", "link", "proxy", "store", "controller"],
+        "sockets are reached through the `Network` that was passed",
+    ),
+    (
+        "spawn_blocking",
+        &["proto", "link", "proxy", "store", "controller"],
+        "what blocks goes to the `Workers` that were passed",
+    ),
 ];
 
 fn root() -> PathBuf {

@@ -26,12 +26,34 @@
 //! | 1 (+ n) | backoff policy, if given |
 //! | | kind 6, delete group: |
 //! | 2 + n | name |
+//! | | kind 7, found: |
+//! | 16 | cluster |
+//! | | kind 8, join store: |
+//! | 2 + n | store group |
+//! | 16 | folder |
+//! | 2 + n | address |
+//! | 4 | last epoch |
+//! | | kind 9, end lease: |
+//! | 4 | store group |
+//! | 4 | epoch |
+//! | | kinds 10, 11 and 12, drain, activate and remove store group: |
+//! | 2 + n | name |
+//! | | kind 13, spread topics: |
+//! | 1 (+ 2 + n) | after this topic, if given |
+//! | 4 | limit |
+//! | | kind 14, join proxy: |
+//! | 16 | id |
+//! | 2 + n | address |
+//! | 2 + n | software |
+//! | | kind 15, remove proxy: |
+//! | 16 | id |
 
 use super::CodecError;
 use super::backoff::{put_backoff, read_backoff};
 use super::fields::{Reader, put_bool, put_option, put_text};
+use super::member::read_store_group_name;
 use super::topic::{put_topic_type, read_group_name, read_topic_name, read_topic_type};
-use gantry_proto::model::MetadataCommand;
+use gantry_proto::model::{ClusterId, Epoch, FolderId, MetadataCommand, ProxyId, StoreGroupId};
 
 const VERSION: u8 = 1;
 
@@ -41,8 +63,17 @@ const DELETE_TOPIC: u8 = 3;
 const CREATE_GROUP: u8 = 4;
 const ALTER_GROUP: u8 = 5;
 const DELETE_GROUP: u8 = 6;
+const FOUND: u8 = 7;
+const JOIN_STORE: u8 = 8;
+const END_LEASE: u8 = 9;
+const DRAIN_STORE_GROUP: u8 = 10;
+const ACTIVATE_STORE_GROUP: u8 = 11;
+const REMOVE_STORE_GROUP: u8 = 12;
+const SPREAD_TOPICS: u8 = 13;
+const JOIN_PROXY: u8 = 14;
+const REMOVE_PROXY: u8 = 15;
 
-/// Appends a command that the state has accepted.
+/// Appends a command.
 pub(crate) fn encode_command(out: &mut Vec<u8>, command: &MetadataCommand) {
     out.push(VERSION);
     match command {
@@ -80,6 +111,49 @@ pub(crate) fn encode_command(out: &mut Vec<u8>, command: &MetadataCommand) {
             out.push(DELETE_GROUP);
             put_text(out, name.as_str());
         }
+        MetadataCommand::Found { cluster } => {
+            out.push(FOUND);
+            out.extend(cluster.0);
+        }
+        MetadataCommand::JoinStore { group, folder, address, last_epoch } => {
+            out.push(JOIN_STORE);
+            put_text(out, group.as_str());
+            out.extend(folder.0);
+            put_text(out, address);
+            out.extend(last_epoch.0.to_le_bytes());
+        }
+        MetadataCommand::EndLease { group, epoch } => {
+            out.push(END_LEASE);
+            out.extend(group.0.to_le_bytes());
+            out.extend(epoch.0.to_le_bytes());
+        }
+        MetadataCommand::DrainStoreGroup { name } => {
+            out.push(DRAIN_STORE_GROUP);
+            put_text(out, name.as_str());
+        }
+        MetadataCommand::ActivateStoreGroup { name } => {
+            out.push(ACTIVATE_STORE_GROUP);
+            put_text(out, name.as_str());
+        }
+        MetadataCommand::RemoveStoreGroup { name } => {
+            out.push(REMOVE_STORE_GROUP);
+            put_text(out, name.as_str());
+        }
+        MetadataCommand::SpreadTopics { after, limit } => {
+            out.push(SPREAD_TOPICS);
+            put_option(out, after.as_ref(), |out, after| put_text(out, after.as_str()));
+            out.extend(limit.to_le_bytes());
+        }
+        MetadataCommand::JoinProxy { id, address, version } => {
+            out.push(JOIN_PROXY);
+            out.extend(id.0);
+            put_text(out, address);
+            put_text(out, version);
+        }
+        MetadataCommand::RemoveProxy { id } => {
+            out.push(REMOVE_PROXY);
+            out.extend(id.0);
+        }
     }
 }
 
@@ -112,6 +186,24 @@ pub(crate) fn decode_command(bytes: &[u8]) -> Result<MetadataCommand, CodecError
             backoff: reader.option(read_backoff)?,
         },
         DELETE_GROUP => MetadataCommand::DeleteGroup { name: read_group_name(&mut reader)? },
+        FOUND => MetadataCommand::Found { cluster: ClusterId(reader.array()?) },
+        JOIN_STORE => MetadataCommand::JoinStore {
+            group: read_store_group_name(&mut reader)?,
+            folder: FolderId(reader.array()?),
+            address: reader.text()?.into(),
+            last_epoch: Epoch(reader.u32()?),
+        },
+        END_LEASE => MetadataCommand::EndLease { group: StoreGroupId(reader.u32()?), epoch: Epoch(reader.u32()?) },
+        DRAIN_STORE_GROUP => MetadataCommand::DrainStoreGroup { name: read_store_group_name(&mut reader)? },
+        ACTIVATE_STORE_GROUP => MetadataCommand::ActivateStoreGroup { name: read_store_group_name(&mut reader)? },
+        REMOVE_STORE_GROUP => MetadataCommand::RemoveStoreGroup { name: read_store_group_name(&mut reader)? },
+        SPREAD_TOPICS => MetadataCommand::SpreadTopics { after: reader.option(read_topic_name)?, limit: reader.u32()? },
+        JOIN_PROXY => MetadataCommand::JoinProxy {
+            id: ProxyId(reader.array()?),
+            address: reader.text()?.into(),
+            version: reader.text()?.into(),
+        },
+        REMOVE_PROXY => MetadataCommand::RemoveProxy { id: ProxyId(reader.array()?) },
         _ => return Err(CodecError::Damaged("a command is of no known kind")),
     };
     reader.end()?;

@@ -51,7 +51,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn bool(&mut self) -> Result<bool, CodecError> {
+    pub(crate) fn bool(&mut self) -> Result<bool, CodecError> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -59,12 +59,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn text(&mut self) -> Result<&'a str, CodecError> {
+    pub(crate) fn text(&mut self) -> Result<&'a str, CodecError> {
         let len = self.u16()?;
         std::str::from_utf8(self.take(len.into())?).map_err(|_| CodecError::Damaged("a text is not UTF-8"))
     }
 
-    pub(super) fn duration(&mut self) -> Result<Duration, CodecError> {
+    pub(crate) fn duration(&mut self) -> Result<Duration, CodecError> {
         let (seconds, nanos) = (self.u64()?, self.u32()?);
         if nanos >= 1_000_000_000 {
             return Err(CodecError::Damaged("a duration's fraction is a second or more"));
@@ -72,7 +72,31 @@ impl<'a> Reader<'a> {
         Ok(Duration::new(seconds, nanos))
     }
 
-    pub(super) fn option<T>(
+    /// A number of items, each of at least one byte: what is not there cannot be counted.
+    pub(super) fn count(&mut self) -> Result<usize, CodecError> {
+        let count = self.u32()? as usize;
+        if count > self.rest.len() {
+            return Err(CodecError::Damaged("a list is longer than its record"));
+        }
+        Ok(count)
+    }
+
+    /// Bytes with their length before them.
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], CodecError> {
+        let len = self.u32()?;
+        self.take(len as usize)
+    }
+
+    /// A list with its length before it.
+    pub(crate) fn list<T>(
+        &mut self,
+        read: impl Fn(&mut Reader<'a>) -> Result<T, CodecError>,
+    ) -> Result<Vec<T>, CodecError> {
+        let count = self.count()?;
+        (0..count).map(|_| read(self)).collect()
+    }
+
+    pub(crate) fn option<T>(
         &mut self,
         read: impl FnOnce(&mut Reader<'a>) -> Result<T, CodecError>,
     ) -> Result<Option<T>, CodecError> {
@@ -86,25 +110,46 @@ impl<'a> Reader<'a> {
 }
 
 /// 1 byte: 0 or 1.
-pub(super) fn put_bool(out: &mut Vec<u8>, value: bool) {
+pub(crate) fn put_bool(out: &mut Vec<u8>, value: bool) {
     out.push(value.into());
 }
 
-/// 2 bytes of length, then UTF-8. Only names are written so; their limits keep them far below 64 KiB.
-pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
-    let len = u16::try_from(text.len()).expect("names are shorter than 64 KiB");
-    out.extend(len.to_le_bytes());
-    out.extend(text.as_bytes());
+/// 2 bytes of length, then UTF-8. Names and addresses are far below 64 KiB; of a longer text (somebody else's message) the
+/// beginning is kept.
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
+    let kept = &text[..text.floor_char_boundary(u16::MAX.into())];
+    out.extend((kept.len() as u16).to_le_bytes());
+    out.extend(kept.as_bytes());
+}
+
+/// 4 bytes of length, then the bytes.
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_count(out, bytes.len());
+    out.extend(bytes);
+}
+
+/// 4 bytes of length, then the items.
+pub(crate) fn put_list<T>(
+    out: &mut Vec<u8>,
+    items: impl ExactSizeIterator<Item = T>,
+    mut put: impl FnMut(&mut Vec<u8>, T),
+) {
+    put_count(out, items.len());
+    items.for_each(|item| put(out, item));
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    out.extend(u32::try_from(count).expect("lists and records are far below 2^32").to_le_bytes());
 }
 
 /// 8 bytes of seconds, 4 of nanoseconds.
-pub(super) fn put_duration(out: &mut Vec<u8>, duration: Duration) {
+pub(crate) fn put_duration(out: &mut Vec<u8>, duration: Duration) {
     out.extend(duration.as_secs().to_le_bytes());
     out.extend(duration.subsec_nanos().to_le_bytes());
 }
 
 /// 1 byte for presence, then the value if there is one.
-pub(super) fn put_option<T>(out: &mut Vec<u8>, value: Option<T>, put: impl FnOnce(&mut Vec<u8>, T)) {
+pub(crate) fn put_option<T>(out: &mut Vec<u8>, value: Option<T>, put: impl FnOnce(&mut Vec<u8>, T)) {
     put_bool(out, value.is_some());
     if let Some(value) = value {
         put(out, value);

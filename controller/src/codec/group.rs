@@ -16,7 +16,7 @@ use super::fields::{Reader, put_bool, put_text};
 use super::topic::read_group_name;
 use gantry_proto::model::{Group, GroupId, Timestamp, TopicId};
 
-pub(super) fn put_group(out: &mut Vec<u8>, group: &Group) {
+pub(crate) fn put_group(out: &mut Vec<u8>, group: &Group) {
     out.extend(group.id.0.to_le_bytes());
     put_text(out, group.name.as_str());
     put_bool(out, group.fifo);
@@ -26,7 +26,7 @@ pub(super) fn put_group(out: &mut Vec<u8>, group: &Group) {
     out.extend(group.created_at.as_millis().to_le_bytes());
 }
 
-pub(super) fn read_group(reader: &mut Reader<'_>) -> Result<Group, CodecError> {
+pub(crate) fn read_group(reader: &mut Reader<'_>) -> Result<Group, CodecError> {
     Ok(Group {
         id: GroupId(reader.u32()?),
         name: read_group_name(reader)?,

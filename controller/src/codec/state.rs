@@ -6,34 +6,41 @@
 //! | 8 | metadata version |
 //! | 4 | last topic id given |
 //! | 4 | last group id given |
+//! | 4 | last store group id given |
+//! | 1 (+ 16) | the cluster's identity, if it has one |
+//! | 4 | number of store groups |
+//! | n each | store group, by ascending id |
 //! | 4 | number of topics |
 //! | n each | topic, by ascending id |
 //! | 4 | number of groups |
 //! | n each | group, by ascending id |
+//! | 4 | number of proxies |
+//! | n each | proxy, by ascending id |
 
 use super::CodecError;
-use super::fields::Reader;
+use super::fields::{Reader, put_list, put_option};
 use super::group::{put_group, read_group};
+use super::member::{put_proxy, put_store_group, read_proxy, read_store_group};
 use super::topic::{put_topic, read_topic};
-use crate::state::{Counters, MetadataState};
-use gantry_proto::model::{GroupId, MetadataVersion, TopicId};
+use crate::state::{Counters, MetadataState, StateParts};
+use gantry_proto::model::{ClusterId, GroupId, MetadataVersion, StoreGroupId, TopicId};
+use std::sync::Arc;
 
 const VERSION: u8 = 1;
 
 /// A state as bytes. Equal states give equal bytes.
 pub(crate) fn encode_state(state: &MetadataState) -> Vec<u8> {
+    let parts = state.to_parts();
     let mut out = vec![VERSION];
-    out.extend(state.version().0.to_le_bytes());
-    out.extend(state.counters().last_topic.0.to_le_bytes());
-    out.extend(state.counters().last_group.0.to_le_bytes());
-    put_count(&mut out, state.topics().len());
-    for topic in state.topics() {
-        put_topic(&mut out, topic);
-    }
-    put_count(&mut out, state.groups().len());
-    for group in state.groups() {
-        put_group(&mut out, group);
-    }
+    out.extend(parts.version.0.to_le_bytes());
+    out.extend(parts.counters.last_topic.0.to_le_bytes());
+    out.extend(parts.counters.last_group.0.to_le_bytes());
+    out.extend(parts.counters.last_store_group.0.to_le_bytes());
+    put_option(&mut out, parts.cluster, |out, cluster| out.extend(cluster.0));
+    put_list(&mut out, parts.store_groups.iter(), |out, group| put_store_group(out, group));
+    put_list(&mut out, parts.topics.iter(), |out, topic| put_topic(out, topic));
+    put_list(&mut out, parts.groups.iter(), |out, group| put_group(out, group));
+    put_list(&mut out, parts.proxies.iter(), |out, proxy| put_proxy(out, proxy));
     out
 }
 
@@ -41,24 +48,27 @@ pub(crate) fn encode_state(state: &MetadataState) -> Vec<u8> {
 pub(crate) fn decode_state(bytes: &[u8]) -> Result<MetadataState, CodecError> {
     let mut reader = Reader::new(bytes);
     reader.version(VERSION)?;
-    let version = MetadataVersion(reader.u64()?);
-    let counters = Counters { last_topic: TopicId(reader.u32()?), last_group: GroupId(reader.u32()?) };
-    let topic_count = reader.u32()?;
-    let topics = (0..topic_count).map(|_| read_topic(&mut reader)).collect::<Result<_, _>>()?;
-    let group_count = reader.u32()?;
-    let groups = (0..group_count).map(|_| read_group(&mut reader)).collect::<Result<_, _>>()?;
+    let parts = StateParts {
+        version: MetadataVersion(reader.u64()?),
+        counters: Counters {
+            last_topic: TopicId(reader.u32()?),
+            last_group: GroupId(reader.u32()?),
+            last_store_group: StoreGroupId(reader.u32()?),
+        },
+        cluster: reader.option(|reader| reader.array().map(ClusterId))?,
+        store_groups: reader.list(|reader| read_store_group(reader).map(Arc::new))?,
+        topics: reader.list(|reader| read_topic(reader).map(Arc::new))?,
+        groups: reader.list(|reader| read_group(reader).map(Arc::new))?,
+        proxies: reader.list(|reader| read_proxy(reader).map(Arc::new))?,
+    };
     reader.end()?;
-    MetadataState::from_parts(version, counters, topics, groups).map_err(CodecError::Damaged)
-}
-
-fn put_count(out: &mut Vec<u8>, count: usize) {
-    out.extend(u32::try_from(count).expect("ids are 32 bits, so there are no more").to_le_bytes());
+    MetadataState::from_parts(parts).map_err(CodecError::Damaged)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{create_group, create_topic, some_commands};
+    use crate::testing::{create_group, create_topic, join_store, some_commands};
     use gantry_proto::model::Timestamp;
     use proptest::prelude::*;
 
@@ -78,15 +88,18 @@ mod tests {
 
     #[test]
     fn parts_that_cannot_belong_together_are_damaged() {
-        let state = applied(&[create_topic("a", 1), create_group("g")]);
-        let topics: Vec<_> = state.topics().map(|topic| (**topic).clone()).collect();
-        let groups: Vec<_> = state.groups().map(|group| (**group).clone()).collect();
-        let rebuilt = |topics, groups, counters| MetadataState::from_parts(state.version(), counters, topics, groups);
-        let counters = state.counters();
-        assert_eq!(rebuilt(topics.clone(), groups.clone(), counters), Ok(state.clone()));
-        assert!(rebuilt(topics.clone(), groups.clone(), Counters::default()).is_err());
-        assert!(rebuilt([topics.clone(), topics.clone()].concat(), groups.clone(), counters).is_err());
-        assert!(rebuilt(topics[..1].to_vec(), groups, counters).is_err());
+        let state = applied(&[join_store("s", 1), create_topic("a", 1), create_group("g")]);
+        let whole = || state.to_parts();
+        assert_eq!(MetadataState::from_parts(whole()), Ok(state.clone()));
+        let broken = [
+            StateParts { counters: Counters::default(), ..whole() },
+            StateParts { topics: [whole().topics, whole().topics].concat(), ..whole() },
+            StateParts { topics: whole().topics[..1].to_vec(), ..whole() },
+            StateParts { store_groups: [whole().store_groups, whole().store_groups].concat(), ..whole() },
+        ];
+        for parts in broken {
+            assert!(MetadataState::from_parts(parts).is_err());
+        }
     }
 
     proptest! {

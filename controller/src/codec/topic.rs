@@ -5,29 +5,30 @@
 //! | 4 | id |
 //! | 2 + n | name |
 //! | 1 | type: 1 normal, 2 FIFO, 3 delay, 4 transaction, 5 mixed |
-//! | 4 | number of queues |
+//! | n | placement |
 //! | 1 (+ 2 + n) | the group whose dead letters it holds, if any |
 //! | 8 | creation time, milliseconds since the epoch |
 
 use super::CodecError;
 use super::fields::{Reader, put_option, put_text};
+use super::placement::{put_placement, read_placement};
 use gantry_proto::model::{GroupName, Timestamp, Topic, TopicId, TopicName, TopicType};
 
-pub(super) fn put_topic(out: &mut Vec<u8>, topic: &Topic) {
+pub(crate) fn put_topic(out: &mut Vec<u8>, topic: &Topic) {
     out.extend(topic.id.0.to_le_bytes());
     put_text(out, topic.name.as_str());
     put_topic_type(out, topic.topic_type);
-    out.extend(topic.queue_count.to_le_bytes());
+    put_placement(out, &topic.placement);
     put_option(out, topic.dead_letter_of.as_ref(), |out, group| put_text(out, group.as_str()));
     out.extend(topic.created_at.as_millis().to_le_bytes());
 }
 
-pub(super) fn read_topic(reader: &mut Reader<'_>) -> Result<Topic, CodecError> {
+pub(crate) fn read_topic(reader: &mut Reader<'_>) -> Result<Topic, CodecError> {
     Ok(Topic {
         id: TopicId(reader.u32()?),
         name: read_topic_name(reader)?,
         topic_type: read_topic_type(reader)?,
-        queue_count: reader.u32()?,
+        placement: read_placement(reader)?,
         dead_letter_of: reader.option(read_group_name)?,
         created_at: Timestamp::from_millis(reader.u64()?),
     })
@@ -65,6 +66,7 @@ pub(super) fn read_group_name(reader: &mut Reader<'_>) -> Result<GroupName, Code
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gantry_proto::model::{Placement, StoreGroupId};
 
     #[test]
     fn a_topic_is_written_as_its_layout_says() {
@@ -72,13 +74,16 @@ mod tests {
             id: TopicId(0x0102_0304),
             name: TopicName::parse("%DLQ%g").unwrap(),
             topic_type: TopicType::Mixed,
-            queue_count: 7,
+            placement: Placement::spread(2, &[StoreGroupId(3), StoreGroupId(4)], 1),
             dead_letter_of: Some(GroupName::parse("g").unwrap()),
             created_at: Timestamp::from_millis(1000),
         };
         let mut bytes = Vec::new();
         put_topic(&mut bytes, &topic);
-        assert_eq!(bytes, b"\x04\x03\x02\x01\x06\0%DLQ%g\x05\x07\0\0\0\x01\x01\0g\xe8\x03\0\0\0\0\0\0");
+        let head = b"\x04\x03\x02\x01\x06\0%DLQ%g\x05";
+        let placement = b"\x01\x02\0\0\0\x04\0\0\0\x03\0\0\0\x02\0\0\0\0\0\0\0\x01\0\0\0";
+        let tail = b"\x01\x01\0g\xe8\x03\0\0\0\0\0\0";
+        assert_eq!(bytes, [&head[..], placement, tail].concat());
         assert_eq!(read_topic(&mut Reader::new(&bytes)), Ok(topic));
     }
 }

@@ -3,13 +3,10 @@
 use super::{Decision, MetadataState};
 use gantry_proto::model::limits::MAX_ATTEMPTS_MAX;
 use gantry_proto::model::{
-    BackoffPolicy, Group, GroupName, MetadataChange, MetadataOutcome, MetadataRefusal, Timestamp, Topic, TopicName,
-    TopicType,
+    BackoffPolicy, Group, GroupName, MetadataChange, MetadataOutcome, MetadataRefusal, Placement, Timestamp, Topic,
+    TopicName, TopicType,
 };
 use std::sync::Arc;
-
-/// Dead letters are few and read by people and redrive tools: one queue keeps them in order.
-const DEAD_LETTER_QUEUES: u32 = 1;
 
 impl MetadataState {
     pub(super) fn create_group(
@@ -30,7 +27,8 @@ impl MetadataState {
             id: counters.next_topic(),
             name: TopicName::dead_letter_of(name),
             topic_type: TopicType::Normal,
-            queue_count: DEAD_LETTER_QUEUES,
+            // Dead letters are few and read by people and redrive tools: one queue on each store group keeps them in order.
+            placement: Placement::EveryGroup,
             dead_letter_of: Some(name.clone()),
             created_at: at,
         });

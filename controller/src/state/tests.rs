@@ -1,7 +1,9 @@
 use super::*;
-use crate::testing::{create_group, create_topic, group_name, some_commands, topic_name};
+use crate::testing::{create_group, create_topic, group_name, join_store, some_commands, store_group_name, topic_name};
 use gantry_proto::model::limits::{MAX_ATTEMPTS_MAX, QUEUE_COUNT_MAX};
-use gantry_proto::model::{BackoffPolicy, InvalidBackoff, MetadataView, TopicType};
+use gantry_proto::model::{
+    BackoffPolicy, Epoch, InvalidBackoff, MetadataView, Placement, QueueId, StoreGroupState, TopicType,
+};
 use proptest::prelude::*;
 
 const AT: Timestamp = Timestamp::from_millis(1000);
@@ -18,12 +20,36 @@ fn delete_group(name: &str) -> MetadataCommand {
     MetadataCommand::DeleteGroup { name: group_name(name) }
 }
 
+/// After one store group has joined.
 fn state_of(commands: &[MetadataCommand]) -> MetadataState {
     let mut state = MetadataState::default();
-    for command in commands {
+    for command in [&join_store("s", 1)].into_iter().chain(commands) {
         state.apply(command, AT).unwrap();
     }
     state
+}
+
+/// The groups of a topic's queues and its lanes.
+fn placed(state: &MetadataState, topic: &str) -> (Vec<u32>, Vec<u32>) {
+    match &state.topic(topic).unwrap().placement {
+        Placement::Spread { groups, lanes } => {
+            (groups.iter().map(|group| group.0).collect(), lanes.iter().map(|lane| lane.0).collect())
+        }
+        Placement::EveryGroup => panic!("{topic} is on every group"),
+    }
+}
+
+fn spread_all(state: &mut MetadataState, limit: u32) -> u32 {
+    let (mut after, mut total) = (None, 0);
+    loop {
+        let command = MetadataCommand::SpreadTopics { after: after.take(), limit };
+        let Ok((MetadataOutcome::Spread { changed, next }, _)) = state.apply(&command, AT) else { return total };
+        total += changed;
+        after = next;
+        if after.is_none() {
+            return total;
+        }
+    }
 }
 
 #[track_caller]
@@ -37,7 +63,7 @@ fn check_refused(state: &MetadataState, command: MetadataCommand, expected: Meta
 fn a_created_topic_is_there_and_creating_it_again_names_it() {
     let state = state_of(&[create_topic("a", 4)]);
     let topic = state.topic("a").unwrap().clone();
-    assert_eq!((topic.id, topic.queue_count, topic.created_at), (TopicId(1), 4, AT));
+    assert_eq!((topic.id, topic.placement.queue_count(StoreGroupId(1)), topic.created_at), (TopicId(1), 4, AT));
     check_refused(&state, create_topic("a", 8), MetadataRefusal::TopicExists(topic));
 }
 
@@ -53,24 +79,26 @@ fn queue_counts_stay_in_bounds_and_never_shrink() {
     check_refused(&state, alter_topic("a", None, Some(3)), shrink);
     let mut state = state;
     state.apply(&alter_topic("a", Some(TopicType::Mixed), Some(QUEUE_COUNT_MAX)), AT).unwrap();
+    assert_eq!(placed(&state, "a"), (vec![1; QUEUE_COUNT_MAX as usize], vec![0, 1, 2, 3]));
     let topic = state.topic("a").unwrap();
-    assert_eq!((topic.id, topic.queue_count, topic.topic_type), (TopicId(1), QUEUE_COUNT_MAX, TopicType::Mixed));
+    assert_eq!((topic.id, topic.topic_type), (TopicId(1), TopicType::Mixed));
 }
 
 #[test]
 fn altering_nothing_is_a_version_without_changes() {
     let mut state = state_of(&[create_topic("a", 4), create_group("g")]);
     let (_, changes) = state.apply(&alter_topic("a", None, Some(4)), AT).unwrap();
-    assert_eq!((changes, state.version()), (vec![], MetadataVersion(3)));
+    assert_eq!((changes, state.version()), (vec![], MetadataVersion(4)));
 }
 
 #[test]
 fn a_group_lives_and_dies_with_its_dead_letter_topic() {
-    let mut state = state_of(&[create_group("g")]);
+    let mut state = MetadataState::default();
+    state.apply(&create_group("g"), AT).unwrap();
     let letters = state.topic("%DLQ%g").unwrap().clone();
     let group = state.group("g").unwrap().clone();
     assert_eq!(group.dead_letter_topic, letters.id);
-    assert_eq!((letters.queue_count, letters.topic_type), (1, TopicType::Normal));
+    assert_eq!((&letters.placement, letters.topic_type), (&Placement::EveryGroup, TopicType::Normal));
     assert_eq!(letters.dead_letter_of, Some(group_name("g")));
     let (outcome, changes) = state.apply(&delete_group("g"), AT).unwrap();
     assert_eq!(outcome, MetadataOutcome::Deleted);
@@ -133,6 +161,159 @@ fn identities_are_never_given_again() {
     assert_eq!(state.group("g").unwrap().id, GroupId(2));
 }
 
+#[test]
+fn without_an_active_store_group_no_queues_are_made() {
+    let state = MetadataState::default();
+    check_refused(&state, create_topic("a", 1), MetadataRefusal::NoStoreGroup);
+    let spread = MetadataCommand::SpreadTopics { after: None, limit: 9 };
+    check_refused(&state, spread, MetadataRefusal::NoStoreGroup);
+}
+
+#[test]
+fn each_join_begins_an_epoch_above_all_that_were() {
+    let mut state = state_of(&[]);
+    let epoch = |state: &MetadataState| state.store_group(StoreGroupId(1)).unwrap().epoch;
+    assert_eq!(epoch(&state), Epoch(1));
+    let MetadataCommand::JoinStore { group, folder, .. } = join_store("s", 1) else { unreachable!() };
+    let again = MetadataCommand::JoinStore { group, folder, address: "b:2".into(), last_epoch: Epoch(6) };
+    state.apply(&again, AT).unwrap();
+    let group = state.store_group(StoreGroupId(1)).unwrap();
+    assert_eq!((group.epoch, group.leader), (Epoch(7), Some(folder)));
+    assert_eq!(&*group.leading_replica().unwrap().address, "b:2");
+    state.apply(&join_store("s", 1), AT).unwrap();
+    assert_eq!(epoch(&state), Epoch(8));
+}
+
+#[test]
+fn a_folder_serves_one_store_group_for_ever() {
+    let state = state_of(&[join_store("t", 2)]);
+    let (one, two) = (FolderId([1; 16]), FolderId([2; 16]));
+    let other = MetadataRefusal::FolderOfOtherGroup { folder: one, group: store_group_name("s") };
+    check_refused(&state, join_store("t", 1), other.clone());
+    check_refused(&state, join_store("u", 1), other);
+    let folder = FolderId([3; 16]);
+    let refusal = MetadataRefusal::OtherFolder { group: store_group_name("t"), expected: two, found: folder };
+    check_refused(&state, join_store("t", 3), refusal);
+}
+
+#[test]
+fn only_the_epoch_that_is_meant_ends() {
+    let mut state = state_of(&[join_store("s", 1)]);
+    let end = |epoch| MetadataCommand::EndLease { group: StoreGroupId(1), epoch: Epoch(epoch) };
+    let (_, changes) = state.apply(&end(1), AT).unwrap();
+    assert_eq!(changes, []);
+    state.apply(&end(2), AT).unwrap();
+    let group = state.store_group(StoreGroupId(1)).unwrap();
+    assert_eq!((group.leader, group.epoch), (None, Epoch(2)));
+}
+
+#[test]
+fn the_last_active_store_group_is_not_drained_and_an_active_one_not_removed() {
+    let drain = |name| MetadataCommand::DrainStoreGroup { name: store_group_name(name) };
+    let remove = |name| MetadataCommand::RemoveStoreGroup { name: store_group_name(name) };
+    let state = state_of(&[]);
+    check_refused(&state, drain("s"), MetadataRefusal::LastStoreGroup(store_group_name("s")));
+    check_refused(&state, drain("x"), MetadataRefusal::StoreGroupNotFound(store_group_name("x")));
+    let mut state = state_of(&[join_store("t", 2), drain("s"), drain("s")]);
+    check_refused(&state, drain("t"), MetadataRefusal::LastStoreGroup(store_group_name("t")));
+    check_refused(&state, remove("t"), MetadataRefusal::StoreGroupActive(store_group_name("t")));
+    state.apply(&remove("s"), AT).unwrap();
+    assert_eq!(state.store_groups().map(|group| group.id.0).collect::<Vec<_>>(), [2]);
+    // Neither its number nor its queues come back with the name.
+    state.apply(&join_store("s", 1), AT).unwrap();
+    assert_eq!(state.store_group_named(&store_group_name("s")).unwrap().id, StoreGroupId(3));
+}
+
+#[test]
+fn a_topic_grows_onto_a_new_store_group_and_off_a_draining_one() {
+    let mut state = state_of(&[create_topic("a", 3), join_store("t", 2)]);
+    assert_eq!(spread_all(&mut state, 1), 1);
+    assert_eq!(placed(&state, "a"), (vec![1, 1, 1, 2, 2, 2], vec![0, 1, 2]));
+    assert_eq!(spread_all(&mut state, 1), 0);
+    state.apply(&MetadataCommand::DrainStoreGroup { name: store_group_name("s") }, AT).unwrap();
+    assert_eq!(spread_all(&mut state, 1), 1);
+    assert_eq!(placed(&state, "a"), (vec![1, 1, 1, 2, 2, 2], vec![3, 4, 5]));
+    state.apply(&alter_topic("a", None, Some(7)), AT).unwrap();
+    assert_eq!(placed(&state, "a").0, [1, 1, 1, 2, 2, 2, 2]);
+}
+
+#[test]
+fn a_topic_that_is_only_on_draining_groups_gets_as_many_queues_elsewhere() {
+    let drain = MetadataCommand::DrainStoreGroup { name: store_group_name("s") };
+    let mut state = state_of(&[create_topic("a", 4), join_store("t", 2), join_store("u", 3), drain]);
+    spread_all(&mut state, 9);
+    let (groups, lanes) = placed(&state, "a");
+    assert_eq!(groups, [1, 1, 1, 1, 3, 2, 3, 2]);
+    assert_eq!(lanes, [4, 5, 6, 7]);
+}
+
+#[test]
+fn a_topic_with_all_the_queues_there_may_be_still_leaves_a_draining_group() {
+    let drain = MetadataCommand::DrainStoreGroup { name: store_group_name("s") };
+    let mut state = state_of(&[create_topic("a", QUEUE_COUNT_MAX), join_store("t", 2), drain]);
+    spread_all(&mut state, 9);
+    let (groups, lanes) = placed(&state, "a");
+    assert_eq!((groups.len(), groups.last()), (QUEUE_COUNT_MAX as usize + 1, Some(&2)));
+    assert!(lanes.iter().all(|lane| *lane == QUEUE_COUNT_MAX));
+    assert_eq!(spread_all(&mut state, 9), 0);
+}
+
+#[test]
+fn new_topics_are_dealt_over_active_groups_beginning_with_different_ones() {
+    let drain = MetadataCommand::DrainStoreGroup { name: store_group_name("s") };
+    let state = state_of(&[join_store("t", 2), join_store("u", 3), drain, create_topic("a", 3), create_topic("b", 3)]);
+    assert_eq!((placed(&state, "a").0, placed(&state, "b").0), (vec![3, 2, 3], vec![2, 3, 2]));
+}
+
+#[test]
+fn the_cluster_keeps_its_first_identity_and_proxies_come_and_go() {
+    let found = |id| MetadataCommand::Found { cluster: ClusterId([id; 16]) };
+    let mut state = state_of(&[found(1)]);
+    assert_eq!(state.apply(&found(2), AT), Ok((MetadataOutcome::Cluster(ClusterId([1; 16])), vec![])));
+    let id = ProxyId([9; 16]);
+    let join = |address: &str| MetadataCommand::JoinProxy { id, address: address.into(), version: "1".into() };
+    state.apply(&join("a:1"), AT).unwrap();
+    assert_eq!(state.apply(&join("a:1"), Timestamp::from_millis(9)).unwrap().1, []);
+    state.apply(&join("b:1"), Timestamp::from_millis(9)).unwrap();
+    let proxy = state.proxy(id).unwrap();
+    assert_eq!((&*proxy.address, proxy.joined_at), ("b:1", AT));
+    state.apply(&MetadataCommand::RemoveProxy { id }, AT).unwrap();
+    assert_eq!(state.apply(&MetadataCommand::RemoveProxy { id }, AT).unwrap().1, []);
+    assert_eq!(state.proxies().len(), 0);
+}
+
+/// What a command may not do to what was there before it.
+fn check_kept(before: &MetadataState, after: &MetadataState) -> Result<(), TestCaseError> {
+    for old in before.topics() {
+        let Some(new) = after.topics.get(&old.id) else { continue };
+        prop_assert_eq!(&old.name, &new.name);
+        match (&old.placement, &new.placement) {
+            (Placement::Spread { groups, lanes }, Placement::Spread { groups: grown, lanes: moved }) => {
+                prop_assert_eq!(&groups[..], &grown[..groups.len()], "queues neither move nor vanish");
+                prop_assert_eq!(lanes.len(), moved.len());
+            }
+            (old, new) => prop_assert_eq!(old, new),
+        }
+    }
+    for old in before.store_groups() {
+        if let Some(new) = after.store_group(old.id) {
+            prop_assert!(new.epoch >= old.epoch);
+            prop_assert!(new.leader.is_none() || new.leader == old.leader || new.epoch > old.epoch);
+        }
+    }
+    let (old, new) = (before.counters, after.counters);
+    for topic in after.topics().filter(|topic| !before.topics.contains_key(&topic.id)) {
+        prop_assert!(topic.id > old.last_topic && topic.id <= new.last_topic);
+    }
+    for group in after.groups().filter(|group| !before.groups.contains_key(&group.id)) {
+        prop_assert!(group.id > old.last_group && group.id <= new.last_group);
+    }
+    for group in after.store_groups().filter(|group| !before.store_groups.contains_key(&group.id)) {
+        prop_assert!(group.id > old.last_store_group && group.id <= new.last_store_group);
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn a_view_fed_with_the_changes_shows_the_state(commands in some_commands(0..60)) {
@@ -152,6 +333,9 @@ proptest! {
         late.apply(state.version(), &state.to_changes());
         for view in [&live, &late] {
             prop_assert_eq!(view.counts(), (state.topics().len(), state.groups().len()));
+            prop_assert_eq!(view.cluster(), state.cluster());
+            prop_assert_eq!(view.store_groups(), state.store_groups().cloned().collect::<Vec<_>>());
+            prop_assert_eq!(view.proxies(), state.proxies().cloned().collect::<Vec<_>>());
             for topic in state.topics() {
                 prop_assert_eq!(view.topic(topic.name.as_str()), Some(topic.clone()));
                 prop_assert_eq!(view.topic_by_id(topic.id), Some(topic.clone()));
@@ -161,5 +345,51 @@ proptest! {
                 prop_assert_eq!(view.topic_by_id(group.dead_letter_topic).unwrap().dead_letter_of.clone(), Some(group.name.clone()));
             }
         }
+    }
+
+    #[test]
+    fn replays_are_equal_and_nothing_is_given_twice_or_moved(commands in some_commands(0..80)) {
+        let (mut state, mut replayed) = (MetadataState::default(), MetadataState::default());
+        for command in &commands {
+            let before = state.clone();
+            let outcome = state.apply(command, AT);
+            prop_assert_eq!(outcome, replayed.apply(command, AT));
+            check_kept(&before, &state)?;
+            for topic in state.topics() {
+                if let Placement::Spread { groups, lanes } = &topic.placement {
+                    prop_assert!(!lanes.is_empty() && lanes.iter().all(|lane| (lane.0 as usize) < groups.len()));
+                }
+            }
+            // Everything that must hold between the parts of a state is checked there.
+            prop_assert_eq!(MetadataState::from_parts(state.to_parts()), Ok(state.clone()));
+        }
+        prop_assert_eq!(state, replayed);
+    }
+
+    #[test]
+    fn after_all_pages_every_topic_can_be_written_on_active_groups(
+        commands in some_commands(0..80),
+        limit in 1..4u32,
+    ) {
+        let mut state = MetadataState::default();
+        for command in &commands {
+            let _ = state.apply(command, AT);
+        }
+        let before = state.clone();
+        spread_all(&mut state, limit);
+        check_kept(&before, &state)?;
+        let active = |queue: QueueId, topic: &Topic| {
+            let group = topic.placement.store_group(queue).and_then(|id| state.store_group(id));
+            group.is_some_and(|group| group.state == StoreGroupState::Active)
+        };
+        if state.active_store_groups().next().is_some() {
+            for topic in state.topics() {
+                if let Placement::Spread { groups, lanes } = &topic.placement {
+                    prop_assert!((0..groups.len() as u32).any(|queue| active(QueueId(queue), topic)));
+                    prop_assert!(lanes.iter().all(|lane| active(*lane, topic)));
+                }
+            }
+        }
+        prop_assert_eq!(spread_all(&mut state.clone(), limit), 0, "repeating it changes nothing");
     }
 }

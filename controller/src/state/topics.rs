@@ -1,8 +1,11 @@
 //! What may happen to topics.
 
+use super::spread::deal;
 use super::{Decision, MetadataState};
 use gantry_proto::model::limits::QUEUE_COUNT_MAX;
-use gantry_proto::model::{MetadataChange, MetadataOutcome, MetadataRefusal, Timestamp, Topic, TopicName, TopicType};
+use gantry_proto::model::{
+    MetadataChange, MetadataOutcome, MetadataRefusal, Placement, Timestamp, Topic, TopicName, TopicType,
+};
 use std::sync::Arc;
 
 impl MetadataState {
@@ -18,12 +21,15 @@ impl MetadataState {
             return Err(MetadataRefusal::TopicExists(topic.clone()));
         }
         check_queue_count(queue_count)?;
+        let over = self.groups_for_queues()?;
         let mut counters = self.counters;
+        let id = counters.next_topic();
         let topic = Arc::new(Topic {
-            id: counters.next_topic(),
+            id,
             name: name.clone(),
             topic_type,
-            queue_count,
+            // Beginning with different groups, topics of few queues are spread, too.
+            placement: Placement::spread(queue_count, &over, id.0 as usize % over.len()),
             dead_letter_of: None,
             created_at: at,
         });
@@ -39,17 +45,31 @@ impl MetadataState {
     ) -> Result<Decision, MetadataRefusal> {
         refuse_derived(name)?;
         let now = self.topic(name.as_str()).ok_or_else(|| MetadataRefusal::TopicNotFound(name.clone()))?;
-        let queue_count = queue_count.unwrap_or(now.queue_count);
-        check_queue_count(queue_count)?;
-        if queue_count < now.queue_count {
-            let refusal =
-                MetadataRefusal::QueuesShrink { name: name.clone(), now: now.queue_count, asked: queue_count };
-            return Err(refusal);
+        let mut topic = Topic { topic_type: topic_type.unwrap_or(now.topic_type), ..Topic::clone(now) };
+        if let Some(asked) = queue_count {
+            topic.placement = self.grown(now, asked)?;
         }
-        let topic =
-            Arc::new(Topic { topic_type: topic_type.unwrap_or(now.topic_type), queue_count, ..Topic::clone(now) });
+        let topic = Arc::new(topic);
         let changes = if topic == *now { Vec::new() } else { vec![MetadataChange::TopicUpsert(topic.clone())] };
         Ok(Decision { outcome: MetadataOutcome::Topic(topic), changes, counters: self.counters })
+    }
+
+    /// The placement with `asked` queues. Lanes stay: message groups stay where they are.
+    fn grown(&self, topic: &Topic, asked: u32) -> Result<Placement, MetadataRefusal> {
+        check_queue_count(asked)?;
+        let Placement::Spread { groups, lanes } = &topic.placement else {
+            return Err(MetadataRefusal::DerivedTopic(topic.name.clone()));
+        };
+        let now = groups.len() as u32;
+        let Some(more) = asked.checked_sub(now) else {
+            return Err(MetadataRefusal::QueuesShrink { name: topic.name.clone(), now, asked });
+        };
+        if more == 0 {
+            return Ok(topic.placement.clone());
+        }
+        let mut groups = groups.to_vec();
+        deal(&mut groups, &self.groups_for_queues()?, more as usize, topic.id.0 as usize);
+        Ok(Placement::Spread { groups: groups.into(), lanes: lanes.clone() })
     }
 
     pub(super) fn delete_topic(&self, name: &TopicName) -> Result<Decision, MetadataRefusal> {

@@ -3,6 +3,7 @@
 use crate::config::HostPort;
 use anyhow::{Context as _, anyhow};
 use gantry_proto::wire::admin::v1::admin_service_client::AdminServiceClient;
+use gantry_proto::wire::admin::v1::cluster_service_client::ClusterServiceClient;
 use std::error::Error;
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
@@ -10,8 +11,10 @@ use tonic::{Code, Response, Status};
 
 /// A connected client.
 pub(super) struct Client {
-    /// The API's methods.
+    /// The API's methods for topics and groups.
     pub(super) api: AdminServiceClient<Channel>,
+    /// Those for the cluster.
+    pub(super) cluster: ClusterServiceClient<Channel>,
     timeout: Duration,
 }
 
@@ -25,7 +28,11 @@ impl Client {
             .connect()
             .await
             .map_err(|error| cannot_reach(endpoint, &error))?;
-        Ok(Client { api: AdminServiceClient::new(channel), timeout })
+        Ok(Client {
+            api: AdminServiceClient::new(channel.clone()),
+            cluster: ClusterServiceClient::new(channel),
+            timeout,
+        })
     }
 
     /// The answer of a call, or what its failure means and what can be done.

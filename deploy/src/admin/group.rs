@@ -84,7 +84,8 @@ pub(super) async fn run(command: GroupCommand, mut client: Client, output: Outpu
             let answer = client.api.describe_group(v1::DescribeGroupRequest { name }).await;
             let answer = client.answer(answer)?;
             let progress = answer.progress.into_iter().map(Progress::from_wire).collect();
-            show(&DescribedGroup { group: Group::from_wire(answer.group), progress }, output)
+            let (group, unavailable_store_groups) = (Group::from_wire(answer.group), answer.unavailable_store_groups);
+            show(&DescribedGroup { group, progress, unavailable_store_groups }, output)
         }
         GroupCommand::Alter { name, changes } => {
             let backoff = backoff_to_wire(&changes.backoff);
@@ -155,6 +156,8 @@ struct GroupList {
 struct DescribedGroup {
     group: Group,
     progress: Vec<Progress>,
+    /// Store groups that could not be asked: what they hold is not counted.
+    unavailable_store_groups: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -196,7 +199,11 @@ impl Render for DescribedGroup {
             ("CREATED", group.created_at.clone().unwrap_or_default()),
         ]);
         let rows = self.progress.iter().map(|p| [p.topic.clone(), p.ready.to_string(), p.inflight.to_string()]);
-        format!("{head}\n{}", table(["TOPIC", "READY", "IN FLIGHT"], rows))
+        let missing = match self.unavailable_store_groups.as_slice() {
+            [] => String::new(),
+            groups => format!("\nnot counted, because they could not be asked: {}\n", groups.join(", ")),
+        };
+        format!("{head}\n{}{missing}", table(["TOPIC", "READY", "IN FLIGHT"], rows))
     }
 }
 

@@ -19,6 +19,13 @@ fn commands_of_operators_are_understood() {
         "gantry admin group describe payments",
         "gantry admin group alter payments --fifo false --max-attempts 3",
         "gantry admin group delete payments",
+        "gantry admin cluster status --output json",
+        "gantry admin cluster drain store-1",
+        "gantry admin cluster activate store-1",
+        "gantry admin cluster remove store-1 --force",
+        "gantry admin cluster spread",
+        "gantry admin cluster add-controller 4 gantry-4:8083",
+        "gantry admin cluster remove-controller 4",
     ] {
         assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
     }
@@ -37,6 +44,9 @@ fn commands_that_cannot_be_meant_are_usage_errors() {
         ("gantry admin group create payments --backoff soon", ValueValidation),
         ("gantry admin topic list --endpoint localhost", ValueValidation),
         ("gantry admin topic list --output yaml", InvalidValue),
+        ("gantry admin cluster drain", MissingRequiredArgument),
+        ("gantry admin cluster add-controller 0 a:1", ValueValidation),
+        ("gantry admin cluster add-controller 4 a", ValueValidation),
     ] {
         assert_eq!(parse(line).err(), Some(kind), "{line}");
     }

@@ -137,6 +137,9 @@ struct Queue {
     queue_id: u32,
     min_offset: u64,
     max_offset: u64,
+    store_group: String,
+    writable: bool,
+    unavailable: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -193,11 +196,13 @@ impl Render for DescribedTopic {
             ("DEAD LETTERS OF", topic.dead_letter_of.clone().unwrap_or_else(|| "-".to_owned())),
             ("CREATED", topic.created_at.clone().unwrap_or_default()),
         ]);
-        let rows = self
-            .queues
-            .iter()
-            .map(|queue| [queue.queue_id.to_string(), queue.min_offset.to_string(), queue.max_offset.to_string()]);
-        format!("{head}\n{}", table(["QUEUE", "MIN OFFSET", "MAX OFFSET"], rows))
+        let rows = self.queues.iter().map(|queue| {
+            let offset = |offset: u64| queue.unavailable.clone().map_or_else(|| offset.to_string(), |_| "?".to_owned());
+            let takes = if queue.writable { "yes" } else { "no" };
+            let (min, max) = (offset(queue.min_offset), offset(queue.max_offset));
+            [queue.queue_id.to_string(), queue.store_group.clone(), takes.to_owned(), min, max]
+        });
+        format!("{head}\n{}", table(["QUEUE", "STORE GROUP", "TAKES MESSAGES", "MIN OFFSET", "MAX OFFSET"], rows))
     }
 }
 
@@ -233,7 +238,14 @@ impl Topic {
 
 impl Queue {
     fn from_wire(queue: &v1::QueueRange) -> Queue {
-        Queue { queue_id: queue.queue_id, min_offset: queue.min_offset, max_offset: queue.max_offset }
+        Queue {
+            queue_id: queue.queue_id,
+            min_offset: queue.min_offset,
+            max_offset: queue.max_offset,
+            store_group: queue.store_group.clone(),
+            writable: queue.writable,
+            unavailable: Some(queue.unavailable.clone()).filter(|reason| !reason.is_empty()),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Every option, once. Bounds that a tier also knows are held to its constants by a test.
 
+use super::members::ControllerMembers;
 use super::option::options;
 use super::value::{ByteSize, FlushMode, HostPort, LogFilter, LogFormat, Percent};
+use gantry_proto::model::StoreGroupName;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,8 +40,51 @@ options! {
         dir: PathBuf = "/var/lib/gantry" { short_flag: Some("data") };
     }
 
+    /// A cluster: proxies, stores and controllers as processes of their own. A standalone server needs none of this.
+    cluster: Cluster {
+        /// The members of the controller, each with its number. The same list for every process of the cluster.
+        controllers: Option<ControllerMembers> = "" { example: "1=gantry-1:8083, 2=gantry-2:8083, 3=gantry-3:8083", short_flag: Some("controllers") };
+        /// File with a secret of at least 16 bytes that every process of the cluster knows: whoever does not know it can
+        /// neither read, write nor join. It travels unencrypted: for networks that nobody listens to. Else use tls_ca.
+        token_file: Option<PathBuf> = "" { example: "/etc/gantry/cluster-token", short_flag: Some("token-file") };
+        /// mTLS between the processes: the certificates that may sign a process's certificate, a PEM file. Goes with
+        /// cluster.tls_certificate and cluster.tls_key, which have to name the host that others connect to.
+        tls_ca: Option<PathBuf> = "" { example: "/etc/gantry/cluster/ca.crt" };
+        /// This process's certificate chain, a PEM file, for serving and for connecting.
+        tls_certificate: Option<PathBuf> = "" { example: "/etc/gantry/cluster/tls.crt" };
+        /// Private key of cluster.tls_certificate, a PEM file.
+        tls_key: Option<PathBuf> = "" { example: "/etc/gantry/cluster/tls.key" };
+    }
+
+    /// A member of the controller (`gantry controller`).
+    controller: Controller {
+        /// Its number in cluster.controllers.
+        id: u32 = "1" { range: Some(("1", "4294967295")) };
+        /// Address and port that the processes of the cluster connect to.
+        listen: SocketAddr = "127.0.0.1:8083";
+        /// Join a controller that is at work: start without a vote and wait for `gantry admin cluster add-controller`.
+        /// Not set: a member with an empty data folder founds the cluster together with the others of cluster.controllers.
+        join: bool = "false";
+        /// Time between the signs of life of the leading member.
+        heartbeat_interval: Duration = "250ms" { range: Some(("20ms", "10s")) };
+        /// How long a member hears nothing before it stands for election: between this and twice this.
+        election_timeout: Duration = "1s" { range: Some(("100ms", "60s")) };
+        /// How long a store leads its group after the controller last confirmed it. When it ends, the store refuses
+        /// everything, and another replica may lead.
+        lease: Duration = "3s" { range: Some(("500ms", "10m")) };
+        /// Whether the lease of a store whose group has no other replica in sync ends, too.
+        /// false: it goes on while the controller is away; nobody else could take over.
+        lease_only_replica: bool = "false";
+    }
+
     /// How messages are kept.
     store: Store {
+        /// The store group that this process serves in a cluster (`gantry store`). Its data folder serves no other.
+        group: StoreGroupName = "store-1" { short_flag: Some("group") };
+        /// Address and port that proxies connect to.
+        listen: SocketAddr = "127.0.0.1:8084";
+        /// Host and port that proxies are told to connect to. Not set: store.listen.
+        advertised: Option<HostPort> = "" { example: "gantry-store-1:8084" };
         /// When a change is acknowledged.
         /// sync: after it reached the disk; it survives a power failure.
         /// async: after it reached the operating system. Faster, but acknowledged messages can be lost in a power

@@ -14,7 +14,7 @@ fn load_all(file: &str, variables: Environment, flags: &[&str]) -> Result<Loaded
     let command = OptionFlags::augment_args(clap::Command::new("gantry").no_binary_name(true));
     let flags = OptionFlags::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap();
     let dir_prefix = format!("{}/", dir.path().display());
-    load(Some(&path), &variables, &flags)
+    load(Some(&path), &variables, &flags, Role::Standalone)
         .map_err(|mistakes| mistakes.0.iter().map(|m| m.to_string().replace(&dir_prefix, "")).collect())
 }
 
@@ -129,7 +129,9 @@ fn a_broken_file_hides_no_mistake_elsewhere() {
     assert!(mistakes[0].starts_with("file gantry.toml:1: is not TOML"), "{mistakes:#?}");
     assert!(mistakes[1].starts_with("flag --flush"), "{mistakes:#?}");
 
-    let absent = load(Some(Path::new("/absent.toml")), &Environment::default(), &OptionFlags::default()).unwrap_err();
+    let absent =
+        load(Some(Path::new("/absent.toml")), &Environment::default(), &OptionFlags::default(), Role::Standalone)
+            .unwrap_err();
     assert!(
         absent.to_string().starts_with("the configuration has a mistake: file /absent.toml: cannot be read: No such")
     );
@@ -184,7 +186,7 @@ fn declared_defaults_and_examples_are_valid() {
 
 #[test]
 fn the_reference_as_it_is_changes_nothing() {
-    let defaults = load(None, &Environment::default(), &OptionFlags::default()).unwrap();
+    let defaults = load(None, &Environment::default(), &OptionFlags::default(), Role::Standalone).unwrap();
     assert_eq!(values(load_file(&print_reference()).unwrap()), values(defaults));
 }
 
@@ -221,7 +223,7 @@ fn keys_variables_and_flags_name_one_option_each() {
 
 #[test]
 fn declared_bounds_and_defaults_agree_with_the_domains_limits() {
-    let config = load(None, &Environment::default(), &OptionFlags::default()).unwrap().config;
+    let config = load(None, &Environment::default(), &OptionFlags::default(), Role::Standalone).unwrap().config;
     assert_eq!(config.groups.max_attempts, limits::MAX_ATTEMPTS_DEFAULT);
     assert_eq!(config.limits.invisible_duration_min, limits::INVISIBLE_DURATION_MIN);
     let max = |key| specs().find(|spec| spec.key == key).and_then(|spec| spec.range).unwrap().1.to_owned();
@@ -229,4 +231,39 @@ fn declared_bounds_and_defaults_agree_with_the_domains_limits() {
     assert_eq!(max("groups.max_attempts"), limits::MAX_ATTEMPTS_MAX.to_string());
     let hours = limits::INVISIBLE_DURATION_MAX.as_secs() / 3600;
     assert_eq!(max("limits.invisible_duration_min"), format!("{hours}h"));
+}
+
+#[test]
+fn a_process_of_a_cluster_must_know_the_controllers_and_a_secret() {
+    let load_as = |role, flags: &[&str]| {
+        let command = OptionFlags::augment_args(clap::Command::new("gantry").no_binary_name(true));
+        let flags = OptionFlags::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap();
+        load(None, &Environment::default(), &flags, role).map_err(|mistakes| mistakes.to_string())
+    };
+    for role in [Role::Proxy, Role::Store, Role::Controller] {
+        assert!(load_as(role, &[]).unwrap_err().contains("cluster.controllers is missing"));
+        let unknown = load_as(role, &["--controllers", "1=a:1"]).unwrap_err();
+        assert!(unknown.contains("set cluster.token_file"), "{unknown}");
+        assert!(load_as(role, &["--controllers", "1=a:1", "--token-file", "t"]).is_ok());
+        let half = load_as(role, &["--controllers", "1=a:1", "--cluster-tls-ca", "ca"]).unwrap_err();
+        assert!(half.contains("go together"), "{half}");
+    }
+    let base = ["--controllers", "1=a:1", "--token-file", "t", "--controller-id", "2"];
+    assert!(load_as(Role::Controller, &base).unwrap_err().contains("has no member of that number"));
+    assert!(load_as(Role::Controller, &[&base[..], &["--controller-join", "true"]].concat()).is_ok());
+    assert!(load_as(Role::Standalone, &[]).is_ok());
+}
+
+#[test]
+fn the_examples_for_three_machines_serve_every_role() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/three-machines");
+    for machine in 1..=3 {
+        let file = dir.join(format!("gantry-{machine}.toml"));
+        for role in [Role::Proxy, Role::Store, Role::Controller] {
+            let loaded = load(Some(&file), &Environment::default(), &OptionFlags::default(), role);
+            let config = loaded.unwrap_or_else(|mistakes| panic!("{role:?}: {mistakes}")).config;
+            assert_eq!(config.controller.id, machine);
+            assert_eq!(config.store.group.as_str(), format!("store-{machine}"));
+        }
+    }
 }

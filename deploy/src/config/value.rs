@@ -1,5 +1,6 @@
 //! The types that options have: how each is written, checked and shown.
 
+use gantry_proto::model::StoreGroupName;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -156,6 +157,20 @@ impl Value for HostPort {
     }
     fn parse(text: &str) -> Result<Self, String> {
         text.parse()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for StoreGroupName {
+    const NAME: &'static str = "NAME";
+    const FORM: Form = Form::Text;
+    fn expected() -> String {
+        "a name of letters, digits, - and _ such as store-1".to_owned()
+    }
+    fn parse(text: &str) -> Result<Self, String> {
+        StoreGroupName::parse(text).map_err(|error| error.to_string())
     }
     fn show(&self) -> String {
         self.to_string()

@@ -183,7 +183,10 @@ fn an_operator_manages_topics_and_groups() {
     assert_eq!(admin("topic alter orders --queues 2").unwrap_err().0, Some(1));
     let (described, _) = admin("topic describe orders").unwrap();
     assert_eq!(described["queues"].as_array().unwrap().len(), 6);
-    assert_eq!(described["queues"][0], json!({"queue_id": 0, "min_offset": 0, "max_offset": 0}));
+    let first = json!({
+        "queue_id": 0, "min_offset": 0, "max_offset": 0, "store_group": "store-1", "writable": true, "unavailable": null
+    });
+    assert_eq!(described["queues"][0], first);
 
     let (created, _) = admin("group create payments --fifo --max-attempts 5 --backoff 1s,5s").unwrap();
     assert_eq!(created["group"]["max_attempts"], 5);

@@ -41,6 +41,9 @@ pub trait StoreService: Send + Sync + 'static {
 
     /// A group's position on every topic that it has consumed from.
     async fn progress(&self, group: GroupId) -> Result<Vec<TopicProgress>, StoreError>;
+
+    /// What would be lost if the store were removed now.
+    async fn remains(&self) -> Result<Remains, StoreError>;
 }
 
 /// Messages for one queue.
@@ -75,9 +78,12 @@ pub struct Appended {
 /// Why messages were not appended.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The store does not know the topic or the queue (yet). Nothing was appended.
+    /// The store does not know the topic or the queue (yet), or the queue is not on it. Nothing was appended.
     #[error("topic {0} or its queue is not known to the store")]
     UnknownQueue(TopicId),
+    /// The queue takes no more messages: its store group is being drained. Nothing was appended; another queue takes them.
+    #[error("the queue takes no more messages: its store group is being drained")]
+    Draining,
     /// Message larger than a record may be. Nothing was appended.
     #[error("the message takes {bytes} bytes, at most {max} are possible")]
     TooLarge {
@@ -253,6 +259,25 @@ pub enum StoreError {
     /// The store is going down. Nothing happened.
     #[error("the store is shutting down")]
     ShuttingDown,
+    /// The store does not lead its group now: its lease has ended, or another epoch has begun. Nothing happened, unless the
+    /// call was under way when that came about: then it may have taken effect.
+    #[error("the store does not lead its group: {0}")]
+    NotLeader(String),
+    /// The store cannot be reached. The call may have taken effect.
+    #[error("the store does not answer: {0}")]
+    Unreachable(String),
+    /// Nobody could be asked: the store group has no leader that is known to be alive. Nothing happened.
+    #[error("no store can be asked: {0}")]
+    NoLeader(String),
+}
+
+/// What a store still holds for consumers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remains {
+    /// Messages that some group which consumes their topic has not finished, each counted once for each such group.
+    pub unfinished: u64,
+    /// Messages of topics that no group consumes.
+    pub unclaimed: u64,
 }
 
 /// A queue's range.

@@ -75,6 +75,11 @@ impl Tag {
     fn new(text: &str) -> Tag {
         Tag { text: text.to_owned(), hash: tag_hash(Some(text)) }
     }
+
+    /// The tag as text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
 }
 
 /// The hash of a tag in index entries: 0 for no tag, never 0 for a tag. Stable: it is on disk.

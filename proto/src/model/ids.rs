@@ -35,6 +35,11 @@ number! {
     LogOffset(u64)
 }
 number! {
+    /// A store group's identity, counted from 1. Never reused.
+    StoreGroupId(u32)
+}
+
+number! {
     /// Leadership term of a store group.
     Epoch(u32)
 }

@@ -1,10 +1,15 @@
 //! The metadata's vocabulary: what can be asked ([`MetadataCommand`]), what then changes ([`MetadataChange`]), and the
 //! picture that proxies and stores keep from the changes ([`MetadataView`]).
 
-use super::{BackoffPolicy, Group, GroupId, GroupName, InvalidBackoff, Topic, TopicId, TopicName, TopicType};
+use super::{
+    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, InvalidBackoff, Placement, ProxyId,
+    ProxyMember, QueueId, StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, Topic, TopicId, TopicName,
+    TopicType,
+};
 use parking_lot::RwLock;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts applied commands. Grows by one with each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +68,67 @@ pub enum MetadataCommand {
         /// Which.
         name: GroupName,
     },
+    /// Gives the cluster its identity, unless it has one.
+    Found {
+        /// The identity.
+        cluster: ClusterId,
+    },
+    /// Makes a store the leader of its group, with a new epoch. A group that is not there is created, with it as the only
+    /// replica.
+    JoinStore {
+        /// Its group.
+        group: StoreGroupName,
+        /// Its data folder.
+        folder: FolderId,
+        /// Where proxies reach it.
+        address: Arc<str>,
+        /// The last epoch in which the folder was written. The new one is greater.
+        last_epoch: Epoch,
+    },
+    /// Ends the lease of a leader. Changes nothing if the epoch is over.
+    EndLease {
+        /// Its group.
+        group: StoreGroupId,
+        /// The leadership that ended.
+        epoch: Epoch,
+    },
+    /// Takes a store group out of use: see [`StoreGroupState::Draining`].
+    DrainStoreGroup {
+        /// Which.
+        name: StoreGroupName,
+    },
+    /// Takes a draining store group into use again.
+    ActivateStoreGroup {
+        /// Which.
+        name: StoreGroupName,
+    },
+    /// Forgets a draining store group, with all that it still holds.
+    RemoveStoreGroup {
+        /// Which.
+        name: StoreGroupName,
+    },
+    /// Gives topics new queues on active store groups that have too few of them, and moves message groups off draining ones.
+    /// A page of topics at a time, by name.
+    SpreadTopics {
+        /// Only topics whose name is greater.
+        after: Option<TopicName>,
+        /// At most this many topics are looked at, at least 1.
+        limit: u32,
+    },
+    /// Adds a proxy, or changes what is known of it.
+    JoinProxy {
+        /// Which process.
+        id: ProxyId,
+        /// Where clients reach it.
+        address: Arc<str>,
+        /// Its software.
+        version: Arc<str>,
+    },
+    /// Removes a proxy that is gone.
+    RemoveProxy {
+        /// Which process.
+        id: ProxyId,
+    },
 }
 
 /// What a command did.
@@ -74,6 +140,19 @@ pub enum MetadataOutcome {
     Group(Arc<Group>),
     /// It is gone.
     Deleted,
+    /// The cluster's identity.
+    Cluster(ClusterId),
+    /// The store group as it is now.
+    StoreGroup(Arc<StoreGroup>),
+    /// A page of topics was spread.
+    Spread {
+        /// How many of them changed.
+        changed: u32,
+        /// Where the next page begins. `None`: this was the last one.
+        next: Option<TopicName>,
+    },
+    /// The proxy as it is now.
+    Proxy(Arc<ProxyMember>),
 }
 
 /// Why a command changed nothing. Deterministic: every replica refuses alike.
@@ -123,6 +202,39 @@ pub enum MetadataRefusal {
     /// A policy that cannot be told to clients.
     #[error("the backoff policy is not possible: {0}")]
     Backoff(#[from] InvalidBackoff),
+    /// Queues must be somewhere.
+    #[error("no store group takes new queues: start a store, or activate one that is draining")]
+    NoStoreGroup,
+    /// It does not exist.
+    #[error("store group {0} does not exist")]
+    StoreGroupNotFound(StoreGroupName),
+    /// The folder belongs elsewhere.
+    #[error("the data folder {folder} belongs to store group {group}; give each store group a folder of its own")]
+    FolderOfOtherGroup {
+        /// The folder.
+        folder: FolderId,
+        /// Where it belongs.
+        group: StoreGroupName,
+    },
+    /// The group's data are in another folder.
+    #[error(
+        "store group {group} has its data in the folder {expected}, not in {found}; start it with that folder, or choose \
+         another group"
+    )]
+    OtherFolder {
+        /// The group.
+        group: StoreGroupName,
+        /// Where its data are.
+        expected: FolderId,
+        /// What joined.
+        found: FolderId,
+    },
+    /// Somebody has to take the messages.
+    #[error("store group {0} is the last active one: add another one before this one is drained")]
+    LastStoreGroup(StoreGroupName),
+    /// It is in use.
+    #[error("store group {0} is active: drain it before it is removed")]
+    StoreGroupActive(StoreGroupName),
 }
 
 /// One step of the watched stream.
@@ -138,6 +250,16 @@ pub enum MetadataChange {
     GroupUpsert(Arc<Group>),
     /// A group is gone.
     GroupRemoved(GroupId),
+    /// The cluster has an identity.
+    Founded(ClusterId),
+    /// A store group is new or different.
+    StoreGroupUpsert(Arc<StoreGroup>),
+    /// A store group is gone.
+    StoreGroupRemoved(StoreGroupId),
+    /// A proxy is new or different.
+    ProxyUpsert(Arc<ProxyMember>),
+    /// A proxy is gone.
+    ProxyRemoved(ProxyId),
 }
 
 /// Something that was known and is gone for good: identities are never reused.
@@ -152,6 +274,8 @@ pub enum Removed {
 /// The metadata as a proxy or a store last saw it. Many read, one (the watch task) applies.
 pub struct MetadataView {
     inner: RwLock<Picture>,
+    /// A copy of the picture's, to be looked at without the lock.
+    store_groups_revision: AtomicU64,
     version: tokio::sync::watch::Sender<MetadataVersion>,
     removed: tokio::sync::broadcast::Sender<Removed>,
 }
@@ -163,6 +287,7 @@ impl Default for MetadataView {
     fn default() -> MetadataView {
         MetadataView {
             inner: RwLock::default(),
+            store_groups_revision: AtomicU64::default(),
             version: tokio::sync::watch::Sender::default(),
             removed: tokio::sync::broadcast::Sender::new(REMOVED_BACKLOG_MAX),
         }
@@ -175,6 +300,11 @@ struct Picture {
     topics_by_id: HashMap<TopicId, Arc<Topic>>,
     groups: HashMap<GroupName, Arc<Group>>,
     groups_by_id: HashMap<GroupId, Arc<Group>>,
+    cluster: Option<ClusterId>,
+    store_groups: BTreeMap<StoreGroupId, Arc<StoreGroup>>,
+    proxies: BTreeMap<ProxyId, Arc<ProxyMember>>,
+    /// Counts changes of store groups.
+    store_groups_revision: u64,
 }
 
 impl MetadataView {
@@ -226,6 +356,60 @@ impl MetadataView {
         (inner.topics.len(), inner.groups.len())
     }
 
+    /// The cluster's identity, once it has one.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.inner.read().cluster
+    }
+
+    /// All store groups, in order.
+    pub fn store_groups(&self) -> Vec<Arc<StoreGroup>> {
+        self.inner.read().store_groups.values().cloned().collect()
+    }
+
+    /// The store group of that identity.
+    pub fn store_group(&self, id: StoreGroupId) -> Option<Arc<StoreGroup>> {
+        self.inner.read().store_groups.get(&id).cloned()
+    }
+
+    /// Changes whenever a store group does: what was derived from them is then out of date. Takes no lock; below 2^63.
+    pub fn store_groups_revision(&self) -> u64 {
+        self.store_groups_revision.load(Ordering::Acquire)
+    }
+
+    /// All proxies.
+    pub fn proxies(&self) -> Vec<Arc<ProxyMember>> {
+        self.inner.read().proxies.values().cloned().collect()
+    }
+
+    /// A topic's queues on store groups that exist, in order, each with its group.
+    pub fn queues_of(&self, topic: &Topic) -> Vec<(QueueId, Arc<StoreGroup>)> {
+        let inner = self.inner.read();
+        let newest = inner.store_groups.keys().next_back().copied().unwrap_or_default();
+        let queues = (0..topic.placement.queue_count(newest)).map(QueueId);
+        let placed = |queue| Some((queue, inner.store_groups.get(&topic.placement.store_group(queue)?)?.clone()));
+        queues.filter_map(placed).collect()
+    }
+
+    /// The queues that take a topic's messages: those on active store groups, or else all there are.
+    pub fn writable_queues_of(&self, topic: &Topic) -> Vec<(QueueId, Arc<StoreGroup>)> {
+        let all = self.queues_of(topic);
+        let active = |(_, group): &&(QueueId, Arc<StoreGroup>)| group.state == StoreGroupState::Active;
+        let writable: Vec<_> = all.iter().filter(active).cloned().collect();
+        if writable.is_empty() { all } else { writable }
+    }
+
+    /// Whether some queue of the topic is on an active store group. If so, its queues on other groups take no messages.
+    pub fn has_active_queue(&self, topic: &Topic) -> bool {
+        let inner = self.inner.read();
+        let active = |group: &StoreGroup| group.state == StoreGroupState::Active;
+        match &topic.placement {
+            Placement::Spread { groups, .. } => {
+                groups.iter().any(|id| inner.store_groups.get(id).is_some_and(|group| active(group)))
+            }
+            Placement::EveryGroup => inner.store_groups.values().any(|group| active(group)),
+        }
+    }
+
     /// Applies the changes of one version and then publishes the version.
     pub fn apply(&self, version: MetadataVersion, changes: &[MetadataChange]) {
         let mut inner = self.inner.write();
@@ -233,6 +417,8 @@ impl MetadataView {
         for change in changes {
             inner.apply(change);
         }
+        // Before the lock is given up: whoever sees the new revision and then looks sees the new groups.
+        self.store_groups_revision.store(inner.store_groups_revision, Ordering::Release);
         let removed: Vec<Removed> = match before {
             Some(before) => before.into_iter().filter(|identity| !inner.knows(*identity)).collect(),
             None => changes.iter().filter_map(MetadataChange::removed).collect(),
@@ -267,7 +453,7 @@ impl MetadataChange {
         match self {
             MetadataChange::TopicRemoved(id) => Some(Removed::Topic(*id)),
             MetadataChange::GroupRemoved(id) => Some(Removed::Group(*id)),
-            MetadataChange::Reset | MetadataChange::TopicUpsert(_) | MetadataChange::GroupUpsert(_) => None,
+            _ => None,
         }
     }
 }
@@ -287,7 +473,25 @@ impl Picture {
 
     fn apply(&mut self, change: &MetadataChange) {
         match change {
-            MetadataChange::Reset => *self = Picture::default(),
+            MetadataChange::Reset => {
+                let store_groups_revision = self.store_groups_revision + 1;
+                *self = Picture { store_groups_revision, ..Picture::default() };
+            }
+            MetadataChange::Founded(cluster) => self.cluster = Some(*cluster),
+            MetadataChange::StoreGroupUpsert(group) => {
+                self.store_groups.insert(group.id, group.clone());
+                self.store_groups_revision += 1;
+            }
+            MetadataChange::StoreGroupRemoved(id) => {
+                self.store_groups.remove(id);
+                self.store_groups_revision += 1;
+            }
+            MetadataChange::ProxyUpsert(proxy) => {
+                self.proxies.insert(proxy.id, proxy.clone());
+            }
+            MetadataChange::ProxyRemoved(id) => {
+                self.proxies.remove(id);
+            }
             MetadataChange::TopicUpsert(topic) => {
                 self.topics.insert(topic.name.clone(), topic.clone());
                 self.topics_by_id.insert(topic.id, topic.clone());

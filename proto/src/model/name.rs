@@ -97,7 +97,7 @@ impl GroupName {
     }
 }
 
-fn check_characters(name: &str, max: usize) -> Result<(), InvalidName> {
+pub(super) fn check_characters(name: &str, max: usize) -> Result<(), InvalidName> {
     if name.trim().is_empty() {
         return Err(InvalidName::Empty);
     }

@@ -1,4 +1,4 @@
-use super::{GroupName, Timestamp, TopicId, TopicName};
+use super::{GroupName, Placement, Timestamp, TopicId, TopicName};
 
 /// What kind a message is. Derived from its content (see [`TopicType::accepts`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,8 +37,8 @@ pub struct Topic {
     pub name: TopicName,
     /// What it takes.
     pub topic_type: TopicType,
-    /// Queues `0..queue_count`. Never shrinks.
-    pub queue_count: u32,
+    /// Its queues, and where they are.
+    pub placement: Placement,
     /// The group whose exhausted messages it holds; such a topic lives and dies with its group.
     pub dead_letter_of: Option<GroupName>,
     /// When it was created.

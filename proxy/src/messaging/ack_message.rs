@@ -5,8 +5,7 @@ use super::unary::Unary;
 use crate::context::RequestContext;
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal, resource_name};
-use gantry_proto::contract::AckRequest;
-use gantry_proto::model::{Group, ReceiptHandle, Topic};
+use gantry_proto::model::{Group, Topic};
 use gantry_proto::wire::v2::{
     AckMessageEntry, AckMessageRequest, AckMessageResponse, AckMessageResultEntry, Code, Resource, Status,
 };
@@ -21,7 +20,7 @@ impl Unary for AckMessage {
 
     async fn answer(
         messaging: &Messaging,
-        _: &RequestContext<'_>,
+        context: &RequestContext<'_>,
         request: AckMessageRequest,
     ) -> Result<AckMessageResponse, Refusal> {
         let place = delivery_place(messaging, request.topic.as_ref(), request.group.as_ref())?;
@@ -30,8 +29,8 @@ impl Unary for AckMessage {
         }
         let statuses = match place {
             Some(DeliveryPlace { topic, group }) => {
-                let handles = request.entries.iter().map(|e| ReceiptHandle(e.receipt_handle.clone())).collect();
-                let results = messaging.store.ack(AckRequest { group: group.id, topic: topic.id, handles }).await?;
+                let handles: Vec<&str> = request.entries.iter().map(|entry| entry.receipt_handle.as_str()).collect();
+                let results = messaging.stores.ack(group.id, topic.id, &handles, context.deadline()).await;
                 results
                     .into_iter()
                     .map(|result| result.map_or_else(|e| Refusal::from(e).into_status(), |()| translate::ok()))

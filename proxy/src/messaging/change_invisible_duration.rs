@@ -5,8 +5,8 @@ use super::ack_message::{DeliveryPlace, delivery_place, place_is_gone};
 use super::unary::Unary;
 use crate::context::RequestContext;
 use crate::metrics::Rpc;
+use crate::stores::Deadline;
 use crate::translate::{self, Refusal};
-use gantry_proto::contract::ChangeInvisibleRequest;
 use gantry_proto::model::{ReceiptHandle, limits};
 use gantry_proto::wire::v2::{ChangeInvisibleDurationRequest, ChangeInvisibleDurationResponse, Code};
 
@@ -19,12 +19,12 @@ impl Unary for ChangeInvisibleDuration {
 
     async fn answer(
         messaging: &Messaging,
-        _: &RequestContext<'_>,
+        context: &RequestContext<'_>,
         mut request: ChangeInvisibleDurationRequest,
     ) -> Result<ChangeInvisibleDurationResponse, Refusal> {
         let old = std::mem::take(&mut request.receipt_handle);
         // Clients put the answer's handle in the place of theirs before they look at the status.
-        Ok(match change(messaging, request, ReceiptHandle(old.clone())).await {
+        Ok(match change(messaging, request, ReceiptHandle(old.clone()), context.deadline()).await {
             Ok(new) => ChangeInvisibleDurationResponse { status: Some(translate::ok()), receipt_handle: new.0 },
             Err(refusal) => {
                 ChangeInvisibleDurationResponse { status: Some(refusal.into_status()), receipt_handle: old }
@@ -37,6 +37,7 @@ async fn change(
     messaging: &Messaging,
     request: ChangeInvisibleDurationRequest,
     handle: ReceiptHandle,
+    deadline: Deadline,
 ) -> Result<ReceiptHandle, Refusal> {
     let place = delivery_place(messaging, request.topic.as_ref(), request.group.as_ref())?;
     let invisible = translate::duration(&request.invisible_duration.unwrap_or_default())
@@ -47,6 +48,6 @@ async fn change(
         })?;
     let DeliveryPlace { topic, group } = place.ok_or_else(place_is_gone)?;
     let suspend = request.suspend.unwrap_or(false);
-    let change = ChangeInvisibleRequest { group: group.id, topic: topic.id, handle, invisible, suspend };
-    Ok(messaging.store.change_invisible(change).await?)
+    let stores = &messaging.stores;
+    Ok(stores.change_invisible(group.id, topic.id, &handle, (invisible, suspend), deadline).await?)
 }

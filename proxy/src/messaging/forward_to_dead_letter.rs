@@ -6,7 +6,6 @@ use super::unary::Unary;
 use crate::context::RequestContext;
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal};
-use gantry_proto::contract::DeadLetterRequest;
 use gantry_proto::model::ReceiptHandle;
 use gantry_proto::wire::v2::{ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse};
 
@@ -19,14 +18,13 @@ impl Unary for ForwardMessageToDeadLetterQueue {
 
     async fn answer(
         messaging: &Messaging,
-        _: &RequestContext<'_>,
+        context: &RequestContext<'_>,
         request: ForwardMessageToDeadLetterQueueRequest,
     ) -> Result<ForwardMessageToDeadLetterQueueResponse, Refusal> {
         let DeliveryPlace { topic, group } =
             delivery_place(messaging, request.topic.as_ref(), request.group.as_ref())?.ok_or_else(place_is_gone)?;
         let handle = ReceiptHandle(request.receipt_handle);
-        let letter = DeadLetterRequest { group: group.id, topic: topic.id, handle };
-        messaging.store.forward_to_dead_letter(letter).await?;
+        messaging.stores.forward_to_dead_letter(group.id, topic.id, &handle, context.deadline()).await?;
         messaging.metrics.forwarded_to_dead_letter(topic.name.as_str(), group.name.as_str());
         Ok(ForwardMessageToDeadLetterQueueResponse { status: Some(translate::ok()) })
     }

@@ -1,7 +1,7 @@
 //! Which queues a push consumer polls.
 
 use super::Messaging;
-use super::query_route::told_endpoints;
+use super::query_route::{queues_of, told_endpoints};
 use super::unary::Unary;
 use crate::context::RequestContext;
 use crate::metrics::Rpc;
@@ -25,8 +25,9 @@ impl Unary for QueryAssignment {
         let topic = messaging.directory.topic_or_create(&name).await?;
         // A group that cannot be made is no reason to stop a consumer here: it is told when it receives.
         let fifo = messaging.directory.group_or_create(&group).await.is_ok_and(|group| group.fifo);
-        let endpoints = told_endpoints(messaging, context, request.endpoints);
-        let assignments = translate::assignments(&topic, fifo, &request.topic.unwrap_or_default(), &endpoints);
+        let endpoints = told_endpoints(messaging, context, request.endpoints)?;
+        let queues = queues_of(messaging, &topic)?;
+        let assignments = translate::assignments(&queues, fifo, &request.topic.unwrap_or_default(), &endpoints);
         Ok(QueryAssignmentResponse { status: Some(translate::ok()), assignments })
     }
 }

@@ -5,7 +5,9 @@ use super::unary::Unary;
 use crate::context::RequestContext;
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal};
-use gantry_proto::wire::v2::{AddressScheme, Endpoints, QueryRouteRequest, QueryRouteResponse};
+use gantry_proto::model::{QueueId, Topic};
+use gantry_proto::wire::v2::{AddressScheme, Code, Endpoints, QueryRouteRequest, QueryRouteResponse};
+use std::sync::Arc;
 
 pub(super) struct QueryRoute;
 
@@ -21,22 +23,33 @@ impl Unary for QueryRoute {
     ) -> Result<QueryRouteResponse, Refusal> {
         let name = translate::topic_name(request.topic.as_ref())?;
         let topic = messaging.directory.topic_or_create(&name).await?;
-        let endpoints = told_endpoints(messaging, context, request.endpoints);
-        let message_queues = translate::message_queues(&topic, &request.topic.unwrap_or_default(), &endpoints);
+        let endpoints = told_endpoints(messaging, context, request.endpoints)?;
+        let queues = queues_of(messaging, &topic)?;
+        let message_queues = translate::message_queues(&topic, &queues, &request.topic.unwrap_or_default(), &endpoints);
         Ok(QueryRouteResponse { status: Some(translate::ok()), message_queues })
     }
 }
 
-/// Where the client shall connect to: as configured, else exactly what the client says it used, else where it reached us.
+/// A topic's queues, and which of them take messages.
+pub(super) fn queues_of(messaging: &Messaging, topic: &Arc<Topic>) -> Result<Vec<(QueueId, bool)>, Refusal> {
+    let queues = messaging.stores.queues_of(topic);
+    if queues.is_empty() {
+        let nowhere = format!("topic {} has no queue: there is no store group that could have one", topic.name);
+        return Err(Refusal::new(Code::TopicNotFound, nowhere));
+    }
+    Ok(queues.into_iter().map(|place| (place.queue, place.writable)).collect())
+}
+
+/// Where the client shall connect to: as configured, else exactly what the client says it used, else where we listen.
 pub(super) fn told_endpoints(
     messaging: &Messaging,
     context: &RequestContext<'_>,
     asked: Option<Endpoints>,
-) -> Endpoints {
+) -> Result<Endpoints, Refusal> {
     if let Some(advertised) = &messaging.config.advertised_endpoints {
-        return advertised.to_wire();
+        return Ok(advertised.to_wire());
     }
-    match asked {
+    Ok(match asked {
         Some(mut endpoints) if !endpoints.addresses.is_empty() => {
             // Python refuses routes without a scheme.
             if endpoints.scheme() == AddressScheme::Unspecified {
@@ -44,6 +57,11 @@ pub(super) fn told_endpoints(
             }
             endpoints
         }
+        // No client can connect to "all addresses of this machine".
+        _ if context.connection.local.ip().is_unspecified() => {
+            let why = "the request has no endpoints, and the server has none to advertise";
+            return Err(Refusal::new(Code::IllegalAccessPoint, why));
+        }
         _ => translate::endpoints_of_address(context.connection.local),
-    }
+    })
 }

@@ -10,8 +10,9 @@ use super::{Answer, Caller, Messaging};
 use crate::context::RequestContext;
 use crate::metrics::Rpc;
 use crate::session::Session;
+use crate::stores::Draw;
 use crate::translate::{self, Refusal};
-use gantry_proto::contract::{PopReply, PopRequest};
+use gantry_proto::contract::PoppedMessage;
 use gantry_proto::model::limits::{self, AUTO_RENEW_LEASE, GRPC_MESSAGE_BYTES_MAX, RECEIVE_BATCH_MAX};
 use gantry_proto::model::{ClientHash, FilterExpression};
 use gantry_proto::wire::v2::{self, Code, FilterType, ReceiveMessageRequest};
@@ -33,7 +34,7 @@ pub(super) async fn call(caller: Arc<Caller>, request: http::Request<Incoming>) 
         let started = Instant::now();
         let (metadata, _, request) = request.into_parts();
         let messaging = &caller.messaging;
-        let reply = match RequestContext::new(&metadata, &caller.connection) {
+        let reply = match RequestContext::new(&metadata, &caller.connection, started) {
             Err(refusal) => ReceiveReply::refused(refusal, None),
             Ok(context) => receive(messaging, &context, request)
                 .await
@@ -69,17 +70,17 @@ async fn receive(
     let topic = topic.ok_or_else(|| Refusal::topic_not_found(&named.name))?;
     let group = messaging.directory.group_or_create(&group_name).await?;
 
-    let pop = PopRequest {
+    let draw = Draw {
         group: group.id,
-        topic: topic.id,
+        topic: topic.clone(),
         filter,
         batch_max: u32::try_from(request.batch_size).unwrap_or(1).clamp(1, RECEIVE_BATCH_MAX),
         invisible,
         owner: request.auto_renew.then(|| ClientHash::of(context.client_id)),
         wait,
     };
-    let popped = pop_until_someone_leaves(messaging, session.as_deref(), pop).await?;
-    let deliveries = Deliveries::new(messaging.clone(), &topic, &group, &named, context.connection, popped.messages);
+    let popped = draw_until_someone_leaves(messaging, session.as_deref(), draw).await?;
+    let deliveries = Deliveries::new(messaging.clone(), &topic, &group, &named, context.connection, popped);
     if session.is_some_and(|session| request.auto_renew && session.ended.is_cancelled()) {
         // The client said goodbye while messages were on their way to it: dropping them hands them back.
         drop(deliveries);
@@ -88,13 +89,13 @@ async fn receive(
     Ok(ReceiveReply::of(deliveries))
 }
 
-/// Pops, and ends early with nothing when this proxy drains or the client says goodbye. A pop that is dropped takes no
+/// Draws, and ends early with nothing when this proxy drains or the client says goodbye. A draw that is dropped takes no
 /// message with it.
-async fn pop_until_someone_leaves(
+async fn draw_until_someone_leaves(
     messaging: &Messaging,
     session: Option<&Session>,
-    pop: PopRequest,
-) -> Result<PopReply, Refusal> {
+    draw: Draw,
+) -> Result<Vec<PoppedMessage>, Refusal> {
     let goodbye = async {
         match session {
             Some(session) => session.ended.cancelled().await,
@@ -103,9 +104,9 @@ async fn pop_until_someone_leaves(
     };
     tokio::select! {
         biased;
-        reply = messaging.store.pop(pop) => Ok(reply?),
-        () = messaging.drain.cancelled() => Ok(PopReply::default()),
-        () = goodbye => Ok(PopReply::default()),
+        popped = messaging.stores.draw(&draw, &messaging.handback) => popped,
+        () = messaging.drain.cancelled() => Ok(Vec::new()),
+        () = goodbye => Ok(Vec::new()),
     }
 }
 

@@ -6,8 +6,8 @@ use super::Messaging;
 use super::unary::Unary;
 use crate::context::RequestContext;
 use crate::metrics::Rpc;
+use crate::stores::{Sending, stable_hash};
 use crate::translate::{self, ProducedMessage, Refusal, resource_name};
-use gantry_proto::contract::AppendRequest;
 use gantry_proto::model::{MessageType, Topic};
 use gantry_proto::wire::v2::{self, Code, Message, SendMessageRequest, SendMessageResponse, SendResultEntry};
 
@@ -37,8 +37,8 @@ impl Unary for SendMessage {
         let bytes = messages.iter().map(|message| message.body.len()).sum();
         let _permit = messaging.inflight.admit(bytes)?;
 
-        let outlet = messaging.directory.outlet(&topic, &messaging.metrics);
-        let queue = outlet.pick_queue(&topic, common_group(&messages));
+        let paths = messaging.stores.paths(&topic);
+        let lane = common_group(&messages).map(stable_hash);
         let mut stored = Vec::with_capacity(messages.len());
         let mut entries = Vec::with_capacity(messages.len());
         let mut sizes = smallvec::SmallVec::<[usize; 1]>::new();
@@ -48,8 +48,11 @@ impl Unary for SendMessage {
             stored.push(produced.stored);
             entries.push(SendResultEntry { message_id: produced.message_id, ..SendResultEntry::default() });
         }
-        let reply = messaging.store.append(AppendRequest { topic: topic.id, queue, messages: stored }).await?;
-        outlet.meters.sent(sizes);
+        let meters = paths.meters(&topic, &messaging.metrics);
+        let id_hash = entries.first().map_or(0, |entry: &SendResultEntry| stable_hash(&entry.message_id));
+        let sending = Sending { topic, lane, id_hash, messages: stored, deadline: context.deadline() };
+        let reply = messaging.stores.append(&paths, sending).await?;
+        meters.sent(sizes);
         for (entry, appended) in entries.iter_mut().zip(&reply.appended) {
             entry.status = Some(translate::ok());
             entry.offset = appended.queue_offset.0 as i64;
@@ -98,7 +101,7 @@ fn check_type(topic: &Topic, message: &Message) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gantry_proto::model::{Timestamp, TopicId, TopicName, TopicType};
+    use gantry_proto::model::{Placement, StoreGroupId, Timestamp, TopicId, TopicName, TopicType};
     use gantry_proto::wire::v2::SystemProperties;
 
     fn message(change: impl FnOnce(&mut SystemProperties)) -> Message {
@@ -126,7 +129,7 @@ mod tests {
             id: TopicId(1),
             name: TopicName::parse(name).unwrap(),
             topic_type,
-            queue_count: 8,
+            placement: Placement::spread(8, &[StoreGroupId(1)], 0),
             dead_letter_of: None,
             created_at: Timestamp::ZERO,
         };

@@ -97,7 +97,7 @@ impl TelemetryStream {
         if self.finished {
             return None;
         }
-        if let Err(refusal) = RequestContext::new(&self.metadata, &self.caller.connection) {
+        if let Err(refusal) = RequestContext::new(&self.metadata, &self.caller.connection, Instant::now()) {
             return Some(self.finish(refusal));
         }
         loop {
@@ -145,7 +145,7 @@ impl TelemetryStream {
 
     async fn register(&mut self, settings: Settings) -> Result<Settings, Refusal> {
         let messaging = &self.caller.messaging;
-        let context = RequestContext::new(&self.metadata, &self.caller.connection)?;
+        let context = RequestContext::new(&self.metadata, &self.caller.connection, Instant::now())?;
         let kind = translate::client_kind(&settings)?;
         let group = match &kind {
             // A consumer starts without its group, too, and gets the defaults.

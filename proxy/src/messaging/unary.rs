@@ -46,7 +46,7 @@ pub(super) async fn call<R: Unary>(caller: Arc<Caller>, request: http::Request<I
     let service = tower::service_fn(async |request: tonic::Request<R::Request>| {
         let started = Instant::now();
         let (metadata, _, request) = request.into_parts();
-        let answer = match RequestContext::new(&metadata, &caller.connection) {
+        let answer = match RequestContext::new(&metadata, &caller.connection, started) {
             Ok(context) => R::answer(&caller.messaging, &context, request).await,
             Err(refusal) => Err(refusal),
         };

@@ -30,6 +30,13 @@ pub(crate) enum ConsumeMode {
     Simple,
 }
 
+impl ClientKind {
+    /// True for clients whose leases are renewed for them, while they live.
+    pub(crate) fn holds_renewed_leases(&self) -> bool {
+        matches!(self, ClientKind::Consumer { mode: ConsumeMode::Push, .. })
+    }
+}
+
 impl ConsumeMode {
     /// The metrics' label.
     pub(crate) fn as_str(self) -> &'static str {

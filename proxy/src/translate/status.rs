@@ -2,7 +2,8 @@
 //!
 //! - `TOO_MANY_REQUESTS`: nothing happened; senders wait by their backoff policy, receivers 20 ms, then try again.
 //! - `INVALID_RECEIPT_HANDLE`: the only code that stops a push consumer from repeating an acknowledgement for ever.
-//! - `INTERNAL_SERVER_ERROR`, `PROXY_TIMEOUT`: the call may have taken effect, or trying again soon will not help.
+//! - `PROXY_TIMEOUT`: the call may have taken effect; it was tried again in vain.
+//! - `INTERNAL_SERVER_ERROR`: trying again soon will not help.
 
 use gantry_proto::contract::{AppendError, HandleError, MetadataError, PopError, StoreError};
 use gantry_proto::model::{InvalidFilter, InvalidName, MalformedMessage, MetadataRefusal};
@@ -58,18 +59,28 @@ pub(crate) fn status(code: Code, message: impl Into<String>) -> v2::Status {
     v2::Status { code: code as i32, message: message.into() }
 }
 
+/// What clients are told of an error. Who answers or not, and where, is for the log: they never hear of a store's address.
+fn told(error: &StoreError) -> Cow<'static, str> {
+    match error {
+        StoreError::NotLeader(_) => "the store does not lead its group now".into(),
+        StoreError::Unreachable(_) => "the store does not answer".into(),
+        error => error.to_string().into(),
+    }
+}
+
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Refusal {
         let code = match &error {
             StoreError::Busy(_) => Code::TooManyRequests,
             // Nothing happened, and a moment later another replica or the restarted store answers: worth a backoff, not
             // three retries at once.
-            StoreError::ShuttingDown => Code::TooManyRequests,
+            StoreError::ShuttingDown | StoreError::NoLeader(_) => Code::TooManyRequests,
+            StoreError::NotLeader(_) | StoreError::Unreachable(_) => Code::ProxyTimeout,
             StoreError::DiskFull(_) | StoreError::WritesStopped(_) | StoreError::Unreadable(_) => {
                 Code::InternalServerError
             }
         };
-        Refusal::new(code, error.to_string())
+        Refusal::new(code, told(&error))
     }
 }
 
@@ -78,7 +89,9 @@ impl From<AppendError> for Refusal {
         match error {
             // The topic was in the watched metadata a moment ago: either the store has not seen it yet, or it was just
             // deleted and the next attempt will find it gone.
-            AppendError::UnknownQueue(_) => Refusal::new(Code::TooManyRequests, error.to_string()),
+            AppendError::UnknownQueue(_) | AppendError::Draining => {
+                Refusal::new(Code::TooManyRequests, error.to_string())
+            }
             AppendError::TooLarge { .. } => Refusal::new(Code::MessageBodyTooLarge, error.to_string()),
             AppendError::IdReused { .. } => Refusal::new(Code::IllegalMessageId, error.to_string()),
             AppendError::Store(error) => error.into(),
@@ -133,7 +146,13 @@ fn metadata_refusal(refusal: &MetadataRefusal) -> Refusal {
         | MetadataRefusal::QueuesShrink { .. }
         | MetadataRefusal::QueueCount { .. }
         | MetadataRefusal::MaxAttempts { .. }
-        | MetadataRefusal::Backoff(_) => Code::InternalServerError,
+        | MetadataRefusal::Backoff(_)
+        | MetadataRefusal::NoStoreGroup
+        | MetadataRefusal::StoreGroupNotFound(_)
+        | MetadataRefusal::FolderOfOtherGroup { .. }
+        | MetadataRefusal::OtherFolder { .. }
+        | MetadataRefusal::LastStoreGroup(_)
+        | MetadataRefusal::StoreGroupActive(_) => Code::InternalServerError,
     };
     Refusal::new(code, refusal.to_string())
 }
@@ -165,6 +184,10 @@ mod tests {
         let cases: Vec<(Refusal, Code)> = vec![
             (busy().into(), Code::TooManyRequests),
             (StoreError::ShuttingDown.into(), Code::TooManyRequests),
+            (StoreError::NoLeader(String::new()).into(), Code::TooManyRequests),
+            (StoreError::NotLeader(String::new()).into(), Code::ProxyTimeout),
+            (StoreError::Unreachable(String::new()).into(), Code::ProxyTimeout),
+            (AppendError::Draining.into(), Code::TooManyRequests),
             (StoreError::DiskFull(String::new()).into(), Code::InternalServerError),
             (StoreError::WritesStopped(String::new()).into(), Code::InternalServerError),
             (StoreError::Unreadable(String::new()).into(), Code::InternalServerError),

@@ -5,8 +5,10 @@
 
 mod admin;
 mod clients;
+mod cluster;
 mod receive;
 mod route;
 mod send;
+mod store_groups;
 mod support;
 mod transport;

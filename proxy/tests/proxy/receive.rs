@@ -4,7 +4,7 @@ use crate::support::{
     Client, Received, Server, code, connect, consumer_settings, eventually, from_client, message, query_route, receive,
     receive_request, resource, send,
 };
-use gantry_proto::model::{ClientHash, FilterExpression, StoredMessage, limits};
+use gantry_proto::model::{ClientHash, FilterExpression, StoredMessage, TopicType, limits};
 use gantry_proto::wire::v2::{
     self, AckMessageEntry, AckMessageRequest, ChangeInvisibleDurationRequest, ClientType, Code, DigestType, Encoding,
     FilterType, Resource,
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 async fn server_with_messages(count: usize) -> (Server, Client) {
     let server = Server::start().await;
     let mut client = server.client().await;
-    query_route(&mut client, "orders").await;
+    server.metadata.add_topic("orders", TopicType::Mixed, 1);
     for n in 0..count {
         send(&mut client, vec![message("orders", &format!("id-{n}"))]).await;
     }
@@ -56,7 +56,7 @@ async fn an_answer_is_status_messages_time_and_every_field_is_there() {
     assert_eq!(properties.delivery_attempt, Some(1));
     assert_eq!((properties.queue_id, properties.queue_offset), (0, Some(0)));
     assert!(properties.receipt_handle.is_some());
-    assert_eq!(received.messages[1].system_properties.as_ref().unwrap().queue_id, 1);
+    assert_eq!(received.messages[1].system_properties.as_ref().unwrap().queue_offset, Some(1));
 }
 
 #[tokio::test]

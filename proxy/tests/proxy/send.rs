@@ -1,6 +1,6 @@
 //! SendMessage, and the RPCs of later releases.
 
-use crate::support::{Client, Server, code, from_client, message, query_route, resource, send};
+use crate::support::{Client, Server, code, from_client, id_for_queue, message, query_route, resource, send};
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::TopicType;
 use gantry_proto::wire::v2::{self, Code, MessageType, Resource, SystemProperties};
@@ -18,18 +18,22 @@ async fn each_message_of_a_batch_has_its_entry_in_request_order() {
         reply.entries.iter().map(|e| (e.message_id.as_str(), e.offset, code(e.status.as_ref()))).collect();
     assert_eq!(entries, [("aB-1", 0, Code::Ok), ("Ab-1", 1, Code::Ok)]);
     let topic = server.metadata.view.topic("orders").unwrap();
-    assert_eq!(server.store.queue_lengths(topic.id), [(0, 2)], "one append to one queue");
+    let lengths = server.store.queue_lengths(topic.id);
+    assert_eq!(lengths.iter().map(|(_, length)| *length).collect::<Vec<_>>(), [2], "one append to one queue");
 }
 
 #[tokio::test]
-async fn single_messages_go_around_the_queues() {
+async fn messages_are_spread_over_the_queues_by_their_ids() {
     let server = Server::start().await;
     let mut client = server.client().await;
     let topic = server.metadata.add_topic("orders", TopicType::Normal, 3);
-    for n in 0..7 {
-        send(&mut client, vec![message("orders", &n.to_string())]).await;
+    for n in 0..60 {
+        send(&mut client, vec![message("orders", &format!("01{n:030}"))]).await;
     }
-    assert_eq!(server.store.queue_lengths(topic.id), [(0, 3), (1, 2), (2, 2)]);
+    let lengths = server.store.queue_lengths(topic.id);
+    assert!(lengths.len() == 3 && lengths.iter().all(|(_, length)| (10..31).contains(length)), "{lengths:?}");
+    send(&mut client, vec![message("orders", &id_for_queue("id", 2, 3))]).await;
+    assert_eq!(server.store.queue_lengths(topic.id)[2].1, lengths[2].1 + 1, "where its id says");
 }
 
 #[tokio::test]

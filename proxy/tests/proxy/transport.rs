@@ -144,25 +144,26 @@ async fn a_deadline_of_sixty_years_is_fine() {
 async fn a_port_in_use_is_named_with_what_to_do() {
     let server = Server::start().await;
     let taken = server.address;
-    let error = build_at(taken).map(|_| ()).unwrap_err();
+    let error = build_at(taken).await.map(|_| ()).unwrap_err();
     assert!(matches!(error, BuildError::AddressInUse { address } if address == taken), "{error:?}");
     assert!(error.to_string().contains(&taken.to_string()), "{error}");
     let elsewhere: SocketAddr = "192.0.2.1:8081".parse().unwrap();
-    let error = build_at(elsewhere).map(|_| ()).unwrap_err();
+    let error = build_at(elsewhere).await.map(|_| ()).unwrap_err();
     assert!(matches!(error, BuildError::AddressNotOurs { address } if address == elsewhere), "{error:?}");
 }
 
-fn build_at(listen: SocketAddr) -> Result<Proxy, BuildError> {
+async fn build_at(listen: SocketAddr) -> Result<Proxy, BuildError> {
     let (env, _, _) = gantry_proto::env::fake::env(1);
     let view = Arc::new(gantry_proto::model::MetadataView::default());
     let deps = gantry_proxy::ProxyDeps {
-        env,
+        env: gantry_proto::env::Env { network: Arc::new(crate::support::Loopback), ..env },
         metadata: Arc::new(crate::support::FakeMetadata::new(view.clone())),
+        membership: Arc::new(crate::support::FakeMembership::new(view.clone())),
         view,
-        store: Arc::new(crate::support::FakeStore::default()),
+        stores: Arc::new(crate::support::FakeStores::default()),
         tls: None,
     };
-    Proxy::build(ProxyConfig { listen, ..ProxyConfig::default() }, deps)
+    Proxy::build(ProxyConfig { listen, ..ProxyConfig::default() }, deps).await
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use super::tail::{NextSegment, Tail};
 use super::watermark::Watermark;
 use super::writer::LogWriter;
 use super::{CommitLog, LogConfig};
+use crate::tenure::Tenure;
 use gantry_proto::env::{Env, File, Files, OpenMode};
 use gantry_proto::model::{Epoch, LogOffset, Timestamp};
 use parking_lot::Mutex;
@@ -66,9 +67,10 @@ impl Segments {
         let files = &*env.files;
         let io = |action, path: PathBuf| move |source| LogOpenError::Io { action, path, source };
         files.create_dir_all(&config.dir).map_err(io("creating the folder", config.dir.clone()))?;
-        let names = files.list(&config.dir).map_err(io("listing the folder", config.dir.clone()))?;
+        let mut names = files.list(&config.dir).map_err(io("listing the folder", config.dir.clone()))?;
+        names.sort_by(|a, b| a.name.cmp(&b.name));
         let mut bases: Vec<(LogOffset, u64)> = Vec::new();
-        for entry in names {
+        for entry in &names {
             if let Some(base) = parse_name(&entry.name, "log") {
                 bases.push((base, entry.len));
             } else if entry.name == PREPARED_NAME || entry.name.ends_with(".tmp") {
@@ -78,7 +80,7 @@ impl Segments {
         }
         bases.sort_unstable();
         // An index whose segment is gone: retention was interrupted between the two.
-        for entry in files.list(&config.dir).map_err(io("listing the folder", config.dir.clone()))? {
+        for entry in &names {
             if parse_name(&entry.name, "index").is_some_and(|base| bases.iter().all(|(held, _)| *held != base)) {
                 let path = config.dir.join(&entry.name);
                 files.remove(&path).map_err(io("removing the leftover", path.clone()))?;
@@ -152,7 +154,12 @@ impl Segments {
     }
 
     /// Opens the log behind what was scanned.
-    pub(crate) fn open(self, scanned: Scanned, epoch: Epoch) -> Result<(Arc<CommitLog>, LogWriter), LogOpenError> {
+    pub(crate) fn open(
+        self,
+        scanned: Scanned,
+        tenure: Arc<Tenure>,
+    ) -> Result<(Arc<CommitLog>, LogWriter), LogOpenError> {
+        let epoch = tenure.epoch();
         assert!(epoch > scanned.epoch, "each opening begins a new epoch");
         let active = self.active().clone();
         let io = |action| {
@@ -164,6 +171,7 @@ impl Segments {
         let capacity = active.file.len().map_err(io("measuring"))?.max(self.config.segment_bytes);
         active.file.allocate(capacity).map_err(io("reserving space for"))?;
         let tail = Tail {
+            epoch,
             appended_to: scanned.end,
             segment_end: active.base.plus(capacity),
             batches: VecDeque::new(),
@@ -175,7 +183,8 @@ impl Segments {
             spare: Vec::new(),
         };
         let log = CommitLog {
-            epoch,
+            tenure,
+            epoch_from: AtomicU64::new(scanned.end.0),
             segments: Default::default(),
             tail: Mutex::new(tail),
             gathering: Notify::new(),

@@ -5,6 +5,7 @@
 
 use super::record::{RecordHeader, RecordKind, write_record};
 use crate::queue_index::Queue;
+use crate::tenure::Tenure;
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::{Epoch, LogOffset, QueueId, QueueOffset, Timestamp, TopicId};
 use parking_lot::MutexGuard;
@@ -33,6 +34,8 @@ impl Batch {
 
 /// State behind the tail's lock.
 pub(crate) struct Tail {
+    /// Leadership that records are written in.
+    pub epoch: Epoch,
     /// Next byte to be given away.
     pub appended_to: LogOffset,
     /// First byte that does not fit into the current segment.
@@ -80,7 +83,7 @@ pub(crate) struct Appender<'a> {
     pub(super) tail: MutexGuard<'a, Tail>,
     pub(super) limits: TailLimits,
     pub(super) flushed_to: LogOffset,
-    pub(super) epoch: Epoch,
+    pub(super) tenure: &'a Tenure,
     pub(super) now: Timestamp,
     pub(super) gathering: &'a Notify,
 }
@@ -101,6 +104,8 @@ impl Appender<'_> {
         if let Some(refused) = &self.tail.refused {
             return Err(NoRoom::Refused(refused.clone()));
         }
+        // The fence, in front of the only door into the log.
+        self.tenure.check().map_err(NoRoom::Refused)?;
         let need = bytes as u64 + MARK_LEN;
         if need > self.limits.segment_bytes {
             return Err(NoRoom::TooLarge { bytes, max: (self.limits.segment_bytes - MARK_LEN) as usize });
@@ -139,8 +144,8 @@ impl Appender<'_> {
     ) -> (LogOffset, u32) {
         let store_time = self.store_time();
         let log_offset = self.tail.appended_to;
-        let header =
-            RecordHeader { len: 0, kind, epoch: self.epoch, log_offset, store_time, topic, queue, queue_offset };
+        let epoch = self.tail.epoch;
+        let header = RecordHeader { len: 0, kind, epoch, log_offset, store_time, topic, queue, queue_offset };
         let batch = self.tail.batches.back_mut().expect("room was reserved before a record is pushed");
         let len = write_record(&mut batch.bytes, &header, body);
         self.tail.appended_to = log_offset.plus(u64::from(len));

@@ -3,7 +3,7 @@
 use super::{IndexEntry, SealedIndex};
 use crate::progress::Shard;
 use gantry_proto::contract::{QueueStatus, StoreError};
-use gantry_proto::model::{LogOffset, QueueId, QueueOffset, Timestamp, TopicId};
+use gantry_proto::model::{LogOffset, MetadataView, QueueId, QueueOffset, Timestamp, Topic, TopicId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,12 +15,24 @@ pub(crate) struct QueueTable {
     topics: RwLock<HashMap<TopicId, Arc<TopicQueues>>>,
 }
 
-/// The queues of one topic, and the groups that consume from them.
+/// The queues that one topic has on this store group, and the groups that consume from them.
 pub(crate) struct TopicQueues {
     pub id: TopicId,
-    /// Shared so that a receive takes all of them with one count.
-    queues: RwLock<Arc<Vec<Arc<Queue>>>>,
+    /// By queue id; `None` for those on other store groups. Shared so that a receive takes all of them with one count.
+    queues: RwLock<Arc<QueuesById>>,
     shards: Arc<RwLock<Vec<Arc<Shard>>>>,
+    /// What was last found out about the topic's other queues: see [`TopicQueues::has_active_queue`].
+    active: Mutex<Option<ActiveQueue>>,
+}
+
+/// Queues by id; `None` for those on other store groups.
+pub(crate) type QueuesById = Vec<Option<Arc<Queue>>>;
+
+/// Whether some queue of a topic is on an active store group, as these metadata say.
+struct ActiveQueue {
+    topic: Arc<Topic>,
+    store_groups_revision: u64,
+    exists: bool,
 }
 
 /// One queue.
@@ -66,16 +78,25 @@ impl QueueTable {
         self.topics.read().get(&topic).cloned()
     }
 
-    /// The topic's queues, at least `queue_count` of them.
-    pub(crate) fn open(&self, topic: TopicId, queue_count: u32) -> Arc<TopicQueues> {
+    /// The topic's queues, with these among them. They must be on this store group.
+    pub(crate) fn open(&self, topic: TopicId, queues: impl IntoIterator<Item = QueueId>) -> Arc<TopicQueues> {
         let found = self.get(topic);
         let topic = found.unwrap_or_else(|| {
-            let fresh =
-                || Arc::new(TopicQueues { id: topic, queues: RwLock::default(), shards: Arc::new(RwLock::default()) });
+            let fresh = || {
+                let (queues, shards, active) = Default::default();
+                Arc::new(TopicQueues { id: topic, queues, shards, active })
+            };
             self.topics.write().entry(topic).or_insert_with(fresh).clone()
         });
-        topic.grow(queue_count);
+        for queue in queues {
+            topic.open(queue);
+        }
         topic
+    }
+
+    /// One queue, which must be on this store group.
+    pub(crate) fn open_queue(&self, topic: TopicId, queue: QueueId) -> Arc<Queue> {
+        self.open(topic, []).open(queue)
     }
 
     /// Forgets a topic that was deleted.
@@ -83,18 +104,19 @@ impl QueueTable {
         self.topics.write().remove(&topic)
     }
 
+    /// All topics, by id.
     pub(crate) fn list(&self) -> Vec<Arc<TopicQueues>> {
-        self.topics.read().values().cloned().collect()
+        let mut topics: Vec<_> = self.topics.read().values().cloned().collect();
+        topics.sort_unstable_by_key(|topic| topic.id);
+        topics
     }
 
     /// Adds the runs of a sealed segment, whose entries were (if at all) the oldest recent ones. Segments are added in
     /// order.
     pub(crate) fn add_sealed(&self, index: &Arc<SealedIndex>) -> Result<(), StoreError> {
         for run in index.runs()? {
-            let queue = self.open(run.topic, run.queue.0 + 1).queue(run.queue);
-            if let Some(queue) = queue {
-                queue.add_sealed(run.first, run.count, run.position, index.clone());
-            }
+            let queue = self.open_queue(run.topic, run.queue);
+            queue.add_sealed(run.first, run.count, run.position, index.clone());
         }
         Ok(())
     }
@@ -112,15 +134,35 @@ impl QueueTable {
 
 impl TopicQueues {
     pub(crate) fn queue(&self, id: QueueId) -> Option<Arc<Queue>> {
-        self.queues.read().get(id.0 as usize).cloned()
+        self.queues.read().get(id.0 as usize).cloned().flatten()
     }
 
-    pub(crate) fn queues(&self) -> Arc<Vec<Arc<Queue>>> {
+    pub(crate) fn queues(&self) -> Arc<QueuesById> {
         self.queues.read().clone()
     }
 
-    pub(crate) fn len(&self) -> u32 {
-        self.queues.read().len() as u32
+    /// The queues that are here, in order.
+    pub(crate) fn list(&self) -> Vec<Arc<Queue>> {
+        self.queues.read().iter().flatten().cloned().collect()
+    }
+
+    /// Whether some queue of the topic is on an active store group. Looked for anew only when `topic` or a store group has
+    /// changed.
+    pub(crate) fn has_active_queue(&self, topic: Arc<Topic>, view: &MetadataView) -> bool {
+        let store_groups_revision = view.store_groups_revision();
+        let mut active = self.active.lock();
+        match &*active {
+            Some(known)
+                if known.store_groups_revision == store_groups_revision && Arc::ptr_eq(&known.topic, &topic) =>
+            {
+                known.exists
+            }
+            _ => {
+                let exists = view.has_active_queue(&topic);
+                *active = Some(ActiveQueue { topic, store_groups_revision, exists });
+                exists
+            }
+        }
     }
 
     /// Lets a group's shard hear of new messages.
@@ -133,21 +175,21 @@ impl TopicQueues {
         self.shards.write().retain(|attached| !Arc::ptr_eq(attached, shard));
     }
 
-    fn grow(&self, queue_count: u32) {
-        if self.len() >= queue_count {
-            return;
+    fn open(&self, id: QueueId) -> Arc<Queue> {
+        if let Some(queue) = self.queue(id) {
+            return queue;
         }
         let mut queues = self.queues.write();
         let queues = Arc::make_mut(&mut queues);
-        for id in queues.len() as u32..queue_count {
-            queues.push(Arc::new(Queue {
-                topic: self.id,
-                id: QueueId(id),
-                confirmed_end: AtomicU64::new(0),
-                holdings: Mutex::default(),
-                shards: self.shards.clone(),
-            }));
+        let place = id.0 as usize;
+        if queues.len() <= place {
+            queues.resize(place + 1, None);
         }
+        let fresh = || {
+            let (confirmed_end, holdings) = Default::default();
+            Arc::new(Queue { topic: self.id, id, confirmed_end, holdings, shards: self.shards.clone() })
+        };
+        queues[place].get_or_insert_with(fresh).clone()
     }
 }
 

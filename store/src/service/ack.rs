@@ -17,14 +17,15 @@ impl Store {
         let Some(shard) = self.progress.get(request.group, request.topic) else {
             return Ok(opened.iter().map(|_| Err(HandleError::Malformed)).collect());
         };
-        let (results, end) = loop {
+        let (results, after) = loop {
             match self.try_ack(&shard, &opened) {
                 Err(NoRoom::SegmentNotReady) => self.log.room_for(record_bytes(opened.len())).await.map_err(no_room)?,
                 tried => break tried.map_err(no_room)?,
             }
         };
-        if let Some(end) = end {
-            self.log.confirmed(end).await?;
+        match after {
+            After::Recorded(end) => self.log.acknowledged(end).await?,
+            After::Settled => self.log.settled().await?,
         }
         Ok(results)
     }
@@ -48,15 +49,23 @@ impl Store {
             });
         }
         if entries.is_empty() {
-            return Ok((results, None));
+            return Ok((results, After::Settled));
         }
         let (_, end) = self.record(shard, &mut state, &DeliveryRecord::Acked { entries })?;
-        Ok((results, Some(end)))
+        Ok((results, After::Recorded(end)))
     }
 }
 
-/// One result per handle, and what to wait for if anything changed.
-type Acked = (Vec<Result<(), HandleError>>, Option<LogOffset>);
+/// One result per handle, and what to wait for.
+type Acked = (Vec<Result<(), HandleError>>, After);
+
+/// What must have happened before the results are told.
+enum After {
+    /// The record that ends there is confirmed.
+    Recorded(LogOffset),
+    /// Nothing changed; but what finished these deliveries earlier may not be confirmed yet.
+    Settled,
+}
 
 /// Room for a record that finishes `count` deliveries, however scattered.
 fn record_bytes(count: usize) -> usize {

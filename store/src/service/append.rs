@@ -17,6 +17,9 @@ impl Store {
     pub(crate) async fn append_messages(&self, request: AppendRequest) -> Result<AppendReply, AppendError> {
         self.disk.admit()?;
         let queue = self.queue(request.topic, request.queue)?;
+        if self.draining.look(&self.view, self.store_group) {
+            self.check_writable(request.topic)?;
+        }
         let drafts: SmallVec<[Draft<'_>; 1]> =
             request.messages.iter().map(|message| self.draft(&queue, message)).collect::<Result<_, _>>()?;
         let bytes = request.messages.iter().map(message_record_len).sum();
@@ -32,7 +35,7 @@ impl Store {
                 Ok(pushed) => break pushed,
             }
         };
-        self.log.confirmed(end).await?;
+        self.log.acknowledged(end).await?;
         Ok(AppendReply { appended })
     }
 
@@ -111,13 +114,26 @@ impl Store {
         Ok(Some(Appended { queue_offset, log_offset, store_time }))
     }
 
-    /// The queue, which exists if the metadata says so.
+    /// The queue, which exists if the metadata place it on this store group.
     pub(crate) fn queue(&self, topic: TopicId, queue: QueueId) -> Result<Arc<Queue>, AppendError> {
         if let Some(found) = self.queues.get(topic).and_then(|topic| topic.queue(queue)) {
             return Ok(found);
         }
         let known = self.view.topic_by_id(topic).ok_or(AppendError::UnknownQueue(topic))?;
-        self.queues.open(topic, known.queue_count).queue(queue).ok_or(AppendError::UnknownQueue(topic))
+        match known.placement.store_group(queue) {
+            Some(group) if group == self.store_group => Ok(self.queues.open_queue(topic, queue)),
+            _ => Err(AppendError::UnknownQueue(topic)),
+        }
+    }
+
+    /// Refuses messages while the store group is being drained and the topic has other queues that take them.
+    fn check_writable(&self, topic: TopicId) -> Result<(), AppendError> {
+        let known = self.view.topic_by_id(topic).ok_or(AppendError::UnknownQueue(topic))?;
+        if self.queues.open(topic, []).has_active_queue(known, &self.view) {
+            Err(AppendError::Draining)
+        } else {
+            Ok(())
+        }
     }
 }
 

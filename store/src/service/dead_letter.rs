@@ -21,13 +21,16 @@ impl Store {
         let end = {
             let mut state = shard.state.lock();
             match standing(&state, &receipt, self.log.now()) {
-                Standing::Held => self.bury(&shard, &group, &mut state, receipt.queue, receipt.queue_offset)?,
+                Standing::Held => Some(self.bury(&shard, &group, &mut state, receipt.queue, receipt.queue_offset)?),
                 // The client says it again because it did not hear the answer.
-                Standing::Finished => return Ok(()),
+                Standing::Finished => None,
                 Standing::Expired => return Err(HandleError::Expired),
             }
         };
-        Ok(self.log.confirmed(end).await?)
+        match end {
+            Some(end) => Ok(self.log.acknowledged(end).await?),
+            None => Ok(self.log.settled().await?),
+        }
     }
 
     /// Moves every message whose last delivery has ended. Nobody waits for the result: what is not confirmed when the
@@ -52,6 +55,13 @@ impl Store {
         }
     }
 
+    /// The queue of this store group in every dead-letter topic: see [`Placement::EveryGroup`].
+    ///
+    /// [`Placement::EveryGroup`]: gantry_proto::model::Placement::EveryGroup
+    fn dead_letter_queue(&self) -> QueueId {
+        QueueId(self.store_group.0 - 1)
+    }
+
     fn group(&self, shard: &Shard) -> Result<Arc<Group>, StoreError> {
         let unknown = || StoreError::Busy(format!("consumer group {} is not known to the store", shard.group));
         self.view.group_by_id(shard.group).ok_or_else(unknown)
@@ -68,7 +78,9 @@ impl Store {
         let unreadable = |why: String| StoreError::Unreadable(format!("making a dead letter: {why}"));
         let topic = self.view.topic_by_id(shard.topic).ok_or_else(|| unreadable("its topic is gone".into()))?;
         let source = self.queue(shard.topic, queue).map_err(|error| unreadable(error.to_string()))?;
-        let target = self.queue(group.dead_letter_topic, QueueId(0)).map_err(|error| unreadable(error.to_string()))?;
+        let target = self
+            .queue(group.dead_letter_topic, self.dead_letter_queue())
+            .map_err(|error| unreadable(error.to_string()))?;
         let mut found = Vec::with_capacity(1);
         source.scan(queue_offset, 1, &mut found)?;
         let entry = found.first().ok_or_else(|| unreadable("it has expired".into()))?;

@@ -33,6 +33,8 @@ impl Store {
             if self.stopping.is_cancelled() {
                 return Ok(PopReply::default());
             }
+            // Not even "there is nothing" is true of a store that does not lead.
+            self.log.tenure.check()?;
             match self.try_pop(&shard, &request)? {
                 Tried::Taken(taken) => return taken.confirmed().await,
                 Tried::NoRoom => self.log.room_for(RECORD_BYTES).await.map_err(no_room)?,
@@ -40,6 +42,7 @@ impl Store {
                     let wake_at = due_in.map_or(deadline, |due_in| deadline.min(Instant::now() + due_in));
                     let woken = tokio::time::timeout_at(wake_at, notified).await.is_ok();
                     if !woken && Instant::now() >= deadline {
+                        self.log.tenure.check()?;
                         return Ok(PopReply::default());
                     }
                 }
@@ -53,7 +56,7 @@ impl Store {
         }
         self.view.group_by_id(request.group).ok_or(PopError::UnknownGroup(request.group))?;
         let topic = self.view.topic_by_id(request.topic).ok_or(PopError::UnknownTopic(request.topic))?;
-        let queues = self.queues.open(topic.id, topic.queue_count);
+        let queues = self.queues.open(topic.id, topic.placement.queues_on(self.store_group));
         let (shard, created) = self.progress.open(request.group, request.topic, DeliveryState::default());
         if created {
             queues.attach(shard.clone());
@@ -140,7 +143,7 @@ struct Taken<'a> {
 
 impl Taken<'_> {
     async fn confirmed(mut self) -> Result<PopReply, PopError> {
-        self.store.log.confirmed(self.end).await?;
+        self.store.log.acknowledged(self.end).await?;
         let mut messages = Vec::with_capacity(self.deliveries.len());
         for delivery in std::mem::take(&mut self.deliveries) {
             messages.push(self.popped(delivery)?);

@@ -10,16 +10,16 @@ impl Store {
     pub(crate) async fn renew_leases(&self, request: RenewRequest) -> Result<(), StoreError> {
         let until = self.log.now().after(request.invisible);
         let end = self.record_everywhere(|state| state.plan_renewal(&request.owners, until))?;
-        self.log.confirmed(end).await
+        self.log.acknowledged(end).await
     }
 
     pub(crate) async fn release_leases(&self, request: ReleaseRequest) -> Result<(), StoreError> {
         let visible_at = self.log.now().after(request.invisible);
         let end = self.record_everywhere(|state| state.plan_release(request.owner, visible_at))?;
-        self.log.confirmed(end).await
+        self.log.acknowledged(end).await
     }
 
-    /// Records what `plan` wants of each shard. Returns what to wait for.
+    /// Records what `plan` wants of each shard. Returns what to wait for; 0 if nothing changes.
     fn record_everywhere(
         &self,
         plan: impl Fn(&DeliveryState) -> Option<DeliveryRecord>,

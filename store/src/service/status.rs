@@ -1,20 +1,47 @@
 //! Where queues and groups are.
 
+use crate::queue_index::Queue;
 use crate::store::Store;
-use gantry_proto::contract::{QueueStatus, StoreError, TopicProgress};
+use gantry_proto::contract::{QueueStatus, Remains, StoreError, TopicProgress};
 use gantry_proto::model::{GroupId, QueueId, TopicId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 impl Store {
     pub(crate) fn queue_ranges(&self, topic: TopicId) -> Vec<QueueStatus> {
-        let known = self.view.topic_by_id(topic).map_or(0, |topic| topic.queue_count);
-        let mut ranges: Vec<QueueStatus> = (self.queues.get(topic))
-            .map(|queues| queues.queues().iter().map(|queue| queue.status()).collect())
-            .unwrap_or_default();
-        for queue in ranges.len() as u32..known {
-            let (min_offset, max_offset) = Default::default();
-            ranges.push(QueueStatus { queue: QueueId(queue), min_offset, max_offset });
+        let held = self.queues.get(topic).map(|queues| queues.list()).unwrap_or_default();
+        let mut ranges: BTreeMap<QueueId, QueueStatus> = held.iter().map(|queue| (queue.id, queue.status())).collect();
+        if let Some(known) = self.view.topic_by_id(topic) {
+            for queue in known.placement.queues_on(self.store_group) {
+                let (min_offset, max_offset) = Default::default();
+                ranges.entry(queue).or_insert(QueueStatus { queue, min_offset, max_offset });
+            }
         }
-        ranges
+        ranges.into_values().collect()
+    }
+
+    /// Counts topics and groups that the metadata do not name, too: they may be behind, and what is lost is lost. What was
+    /// deleted while the store ran is forgotten already.
+    pub(crate) async fn remaining_messages(&self) -> Result<Remains, StoreError> {
+        self.log.settled().await?;
+        let mut remains = Remains::default();
+        let mut claimed = BTreeSet::new();
+        for shard in self.progress.list() {
+            let Some(reader) = self.reader(shard.topic) else {
+                continue;
+            };
+            let state = shard.state.lock();
+            remains.unfinished += state.ready(&reader) + state.inflight() as u64;
+            claimed.insert(shard.topic);
+        }
+        for topic in self.queues.list().into_iter().filter(|topic| !claimed.contains(&topic.id)) {
+            let held = |queue: &Arc<Queue>| {
+                let (min, end) = queue.range();
+                end.0 - min.0
+            };
+            remains.unclaimed += topic.list().iter().map(held).sum::<u64>();
+        }
+        Ok(remains)
     }
 
     pub(crate) fn group_progress(&self, group: GroupId) -> Result<Vec<TopicProgress>, StoreError> {

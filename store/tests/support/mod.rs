@@ -5,23 +5,31 @@
 
 use bytes::Bytes;
 use gantry_proto::contract::{
-    AckRequest, AppendError, AppendRequest, Appended, HandleError, PopError, PopRequest, PoppedMessage,
-    StoreService as _,
+    AckRequest, AppendError, AppendRequest, Appended, HandleError, LeaseTerm, PopError, PopRequest, PoppedMessage,
+    StoreGrant, StoreService as _,
 };
 use gantry_proto::env::Env;
 use gantry_proto::env::fake::{self, FakeClock, FakeFiles};
 use gantry_proto::model::{
-    BackoffPolicy, FilterExpression, Group, GroupId, GroupName, MessageHead, MetadataChange, MetadataVersion,
-    MetadataView, QueueId, ReceiptHandle, StoredMessage, Timestamp, Topic, TopicId, TopicName, TopicType,
+    BackoffPolicy, ClusterId, Epoch, FilterExpression, Group, GroupId, GroupName, MessageHead, MetadataChange,
+    MetadataVersion, MetadataView, Placement, QueueId, ReceiptHandle, StoreGroup, StoreGroupId, StoreGroupName,
+    StoreGroupState, StoredMessage, Timestamp, Topic, TopicId, TopicName, TopicType,
 };
-use gantry_store::{Flush, OpenError, Store, StoreConfig};
+use gantry_store::{Flush, Granted, OpenError, Store, StoreConfig, StoreFolder};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
+/// The store group under test. Not the first, so that its dead letters are not in queue 0.
+pub const HERE: StoreGroupId = StoreGroupId(2);
+pub const ELSEWHERE: StoreGroupId = StoreGroupId(5);
 pub const TOPIC: TopicId = TopicId(1);
 pub const DEAD_LETTERS: TopicId = TopicId(2);
 pub const GROUP: GroupId = GroupId(1);
 pub const READER: GroupId = GroupId(2);
+pub const FIRST_TOPIC: TopicId = TopicId(100);
+pub const FIRST_GROUP: GroupId = GroupId(100);
 pub const QUEUES: u32 = 2;
 pub const INVISIBLE: Duration = Duration::from_secs(30);
 
@@ -30,6 +38,7 @@ pub struct Machine {
     pub env: Env,
     pub files: FakeFiles,
     pub clock: FakeClock,
+    pub dir: PathBuf,
     pub config: StoreConfig,
     pub view: Arc<MetadataView>,
 }
@@ -38,10 +47,12 @@ impl Machine {
     pub fn new(seed: u64) -> Machine {
         let (env, files, clock) = fake::env(seed);
         clock.set(Timestamp::from_millis(1_800_000_000_000));
-        let mut config = StoreConfig::new("/data/store".into());
-        config.segment_bytes = StoreConfig::SEGMENT_BYTES_MIN;
-        config.checkpoint_interval = Duration::ZERO;
-        Machine { env, files, clock, config, view: metadata(3) }
+        let config = StoreConfig {
+            segment_bytes: StoreConfig::SEGMENT_BYTES_MIN,
+            checkpoint_interval: Duration::ZERO,
+            ..StoreConfig::default()
+        };
+        Machine { env, files, clock, dir: "/data/store".into(), config, view: metadata(3) }
     }
 
     pub fn with_flush(mut self, flush: Flush) -> Machine {
@@ -49,8 +60,53 @@ impl Machine {
         self
     }
 
+    /// Opens the store in the next epoch.
     pub fn open(&self) -> Result<Arc<Store>, OpenError> {
-        Store::open(self.config.clone(), self.env.clone(), self.view.clone())
+        let folder = self.open_folder()?;
+        let epoch = folder.last_epoch().0 + 1;
+        self.open_with(folder, &granted(epoch, LeaseTerm::UntilSuperseded))
+    }
+
+    pub fn open_folder(&self) -> Result<StoreFolder, OpenError> {
+        StoreFolder::open(&self.env, &self.dir)
+    }
+
+    pub fn open_with(&self, folder: StoreFolder, granted: &Granted) -> Result<Arc<Store>, OpenError> {
+        Store::open(self.config.clone(), self.env.clone(), self.view.clone(), folder, granted)
+    }
+
+    /// Lets the metadata say that the store groups are in these states; those that are not named are not there.
+    pub fn set_store_groups(&self, states: &[(StoreGroupId, StoreGroupState)]) {
+        let version = MetadataVersion(self.view.version().0 + 1);
+        let groups = states.iter().map(|(id, state)| MetadataChange::StoreGroupUpsert(store_group(*id, *state)));
+        self.view.apply(version, &groups.collect::<Vec<_>>());
+    }
+
+    /// Adds topics of one queue, from [`FIRST_TOPIC`] on, and groups whose dead letters are their own, from
+    /// [`FIRST_GROUP`] on.
+    pub fn add_topics_and_groups(&self, topics: u32, groups: u32) {
+        let version = MetadataVersion(self.view.version().0 + 1);
+        let mut changes = Vec::new();
+        for number in 0..topics {
+            let placement = Placement::spread(1, &[HERE], 0);
+            changes.push(topic(TopicId(FIRST_TOPIC.0 + number), &format!("topic-{number}"), placement, None));
+        }
+        for number in 0..groups {
+            let (id, name) = (GroupId(FIRST_GROUP.0 + number), format!("group-{number}"));
+            let letters = TopicId(FIRST_TOPIC.0 + topics + number);
+            let letters_of = GroupName::parse(&name).ok();
+            changes.push(topic(letters, &format!("%DLQ%{name}"), Placement::EveryGroup, letters_of));
+            changes.push(group(id, &name, 3, letters));
+        }
+        self.view.apply(version, &changes);
+    }
+
+    /// Replaces the placement of [`TOPIC`].
+    pub fn place(&self, groups: &[StoreGroupId]) {
+        let version = MetadataVersion(self.view.version().0 + 1);
+        let lanes = (0..groups.len() as u32).map(QueueId).collect();
+        let placement = Placement::Spread { groups: groups.into(), lanes };
+        self.view.apply(version, &[topic(TOPIC, "orders", placement, None)]);
     }
 
     pub fn must_open(&self) -> Arc<Store> {
@@ -61,38 +117,60 @@ impl Machine {
 /// One topic of two queues and a group that delivers at most `max_attempts` times.
 pub fn metadata(max_attempts: u32) -> Arc<MetadataView> {
     let view = Arc::new(MetadataView::default());
-    let topic = |id, name: &str, queue_count, dead_letter_of| {
-        MetadataChange::TopicUpsert(Arc::new(Topic {
-            id,
-            name: TopicName::parse(name).unwrap(),
-            topic_type: TopicType::Mixed,
-            queue_count,
-            dead_letter_of,
-            created_at: Timestamp::ZERO,
-        }))
-    };
-    let group = |id, name: &str| {
-        MetadataChange::GroupUpsert(Arc::new(Group {
-            id,
-            name: GroupName::parse(name).unwrap(),
-            fifo: false,
-            max_attempts,
-            backoff: BackoffPolicy::default(),
-            dead_letter_topic: DEAD_LETTERS,
-            created_at: Timestamp::ZERO,
-        }))
-    };
     let letters_of = GroupName::parse("workers").ok();
     view.apply(
         MetadataVersion(1),
         &[
-            topic(TOPIC, "orders", QUEUES, None),
-            topic(DEAD_LETTERS, "%DLQ%workers", 1, letters_of),
-            group(GROUP, "workers"),
-            group(READER, "readers"),
+            MetadataChange::StoreGroupUpsert(store_group(HERE, StoreGroupState::Active)),
+            topic(TOPIC, "orders", Placement::spread(QUEUES, &[HERE], 0), None),
+            topic(DEAD_LETTERS, "%DLQ%workers", Placement::EveryGroup, letters_of),
+            group(GROUP, "workers", max_attempts, DEAD_LETTERS),
+            group(READER, "readers", max_attempts, DEAD_LETTERS),
         ],
     );
     view
+}
+
+fn topic(id: TopicId, name: &str, placement: Placement, dead_letter_of: Option<GroupName>) -> MetadataChange {
+    MetadataChange::TopicUpsert(Arc::new(Topic {
+        id,
+        name: TopicName::parse(name).unwrap(),
+        topic_type: TopicType::Mixed,
+        placement,
+        dead_letter_of,
+        created_at: Timestamp::ZERO,
+    }))
+}
+
+fn group(id: GroupId, name: &str, max_attempts: u32, dead_letter_topic: TopicId) -> MetadataChange {
+    MetadataChange::GroupUpsert(Arc::new(Group {
+        id,
+        name: GroupName::parse(name).unwrap(),
+        fifo: false,
+        max_attempts,
+        backoff: BackoffPolicy::default(),
+        dead_letter_topic,
+        created_at: Timestamp::ZERO,
+    }))
+}
+
+fn store_group(id: StoreGroupId, state: StoreGroupState) -> Arc<StoreGroup> {
+    Arc::new(StoreGroup {
+        id,
+        name: StoreGroupName::parse(&format!("store-{id}")).unwrap(),
+        state,
+        replicas: Vec::new(),
+        in_sync: Vec::new(),
+        leader: None,
+        epoch: Epoch(1),
+        created_at: Timestamp::ZERO,
+    })
+}
+
+/// The leadership of [`HERE`], asked for now.
+pub fn granted(epoch: u32, lease: LeaseTerm) -> Granted {
+    let grant = StoreGrant { cluster: ClusterId([1; 16]), group: HERE, epoch: Epoch(epoch), lease };
+    Granted { grant, name: StoreGroupName::parse("store-2").unwrap(), called_at: Instant::now() }
 }
 
 /// A message whose id and body say `text`.

@@ -1,9 +1,11 @@
 //! A metadata service in memory that applies each change to one view at once.
 
+use super::store_group;
 use gantry_proto::contract::{MetadataError, MetadataService, MetadataStream};
 use gantry_proto::model::{
     Group, GroupId, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView,
-    Timestamp, Topic, TopicId, TopicName, TopicType,
+    Placement, QueueId, StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, Timestamp, Topic, TopicId,
+    TopicName, TopicType,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -18,13 +20,61 @@ pub(crate) struct FakeMetadata {
 }
 
 impl FakeMetadata {
+    /// With one active store group.
     pub(crate) fn new(view: Arc<MetadataView>) -> FakeMetadata {
-        FakeMetadata {
+        let metadata = FakeMetadata {
             view,
             next_id: AtomicU32::new(1),
             unavailable: AtomicBool::new(false),
             proposals: AtomicUsize::new(0),
+        };
+        metadata.set_store_group(StoreGroupId(1), StoreGroupState::Active);
+        metadata
+    }
+
+    /// Puts a store group into the view.
+    pub(crate) fn set_store_group(&self, id: StoreGroupId, state: StoreGroupState) {
+        self.apply(MetadataChange::StoreGroupUpsert(store_group(id, state)));
+    }
+
+    fn active(&self) -> Vec<StoreGroupId> {
+        let groups = self.view.store_groups();
+        groups.iter().filter(|group| group.state == StoreGroupState::Active).map(|group| group.id).collect()
+    }
+
+    fn store_group_named(&self, name: &StoreGroupName) -> Result<Arc<StoreGroup>, MetadataError> {
+        let found = self.view.store_groups().into_iter().find(|group| group.name == *name);
+        found.ok_or_else(|| MetadataRefusal::StoreGroupNotFound(name.clone()).into())
+    }
+
+    /// Gives each topic of a page as many queues on each active group as it had at first, and moves lanes there.
+    fn spread(&self, after: Option<TopicName>, limit: usize) -> (MetadataVersion, MetadataOutcome) {
+        let after = after.as_ref().map_or("", TopicName::as_str);
+        let mut page = self.view.topics_page("", after, limit + 1);
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let next = page.last().filter(|_| more).map(|topic| topic.name.clone());
+        let (mut changed, active) = (0, self.active());
+        for topic in page {
+            let Placement::Spread { groups, lanes } = &topic.placement else { continue };
+            let mut groups = groups.to_vec();
+            for group in &active {
+                if !groups.contains(group) {
+                    groups.extend([*group; 2]);
+                }
+            }
+            let fresh: Vec<QueueId> =
+                (0..groups.len()).filter(|n| active.contains(&groups[*n])).map(|n| QueueId(n as u32)).collect();
+            let stays = |queue: &QueueId| active.contains(&groups[queue.0 as usize]);
+            let lanes =
+                lanes.iter().enumerate().map(|(n, queue)| if stays(queue) { *queue } else { fresh[n % fresh.len()] });
+            let placement = Placement::Spread { lanes: lanes.collect(), groups: groups.into() };
+            if placement != topic.placement {
+                changed += 1;
+                self.apply(MetadataChange::TopicUpsert(Arc::new(Topic { placement, ..Topic::clone(&topic) })));
+            }
         }
+        (self.view.version(), MetadataOutcome::Spread { changed, next })
     }
 
     /// Puts a topic into the view.
@@ -36,10 +86,14 @@ impl FakeMetadata {
 
     fn new_topic(&self, name: TopicName, topic_type: TopicType, queue_count: u32) -> Arc<Topic> {
         let id = TopicId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        Arc::new(Topic { id, name, topic_type, queue_count, dead_letter_of: None, created_at: Timestamp::ZERO })
+        let placement = match name.is_derived() {
+            true => Placement::EveryGroup,
+            false => Placement::spread(queue_count, &self.active(), 0),
+        };
+        Arc::new(Topic { id, name, topic_type, placement, dead_letter_of: None, created_at: Timestamp::ZERO })
     }
 
-    fn apply(&self, change: MetadataChange) -> MetadataVersion {
+    pub(crate) fn apply(&self, change: MetadataChange) -> MetadataVersion {
         let version = MetadataVersion(self.view.version().0 + 1);
         self.view.apply(version, &[change]);
         version
@@ -65,11 +119,12 @@ impl MetadataService for FakeMetadata {
             MetadataCommand::AlterTopic { name, topic_type, queue_count } => {
                 let topic = view.topic(name.as_str()).ok_or(MetadataRefusal::TopicNotFound(name.clone()))?;
                 let mut topic = Topic::clone(&topic);
-                if let Some(asked) = queue_count.filter(|asked| *asked < topic.queue_count) {
-                    return Err(MetadataRefusal::QueuesShrink { name, now: topic.queue_count, asked }.into());
+                let now = topic.placement.queue_count(StoreGroupId(1));
+                if let Some(asked) = queue_count.filter(|asked| *asked < now) {
+                    return Err(MetadataRefusal::QueuesShrink { name, now, asked }.into());
                 }
                 topic.topic_type = topic_type.unwrap_or(topic.topic_type);
-                topic.queue_count = queue_count.unwrap_or(topic.queue_count);
+                topic.placement = Placement::spread(queue_count.unwrap_or(now), &self.active(), 0);
                 let topic = Arc::new(topic);
                 Ok((self.apply(MetadataChange::TopicUpsert(topic.clone())), MetadataOutcome::Topic(topic)))
             }
@@ -102,6 +157,29 @@ impl MetadataService for FakeMetadata {
                 let group = view.group(name.as_str()).ok_or(MetadataRefusal::GroupNotFound(name))?;
                 Ok((self.apply(MetadataChange::GroupRemoved(group.id)), MetadataOutcome::Deleted))
             }
+            MetadataCommand::DrainStoreGroup { name } => {
+                let group = self.store_group_named(&name)?;
+                if self.active() == [group.id] {
+                    return Err(MetadataRefusal::LastStoreGroup(name).into());
+                }
+                self.set_store_group(group.id, StoreGroupState::Draining);
+                Ok((self.view.version(), MetadataOutcome::StoreGroup(self.store_group_named(&name)?)))
+            }
+            MetadataCommand::ActivateStoreGroup { name } => {
+                let group = self.store_group_named(&name)?;
+                self.set_store_group(group.id, StoreGroupState::Active);
+                Ok((self.view.version(), MetadataOutcome::StoreGroup(self.store_group_named(&name)?)))
+            }
+            MetadataCommand::RemoveStoreGroup { name } => {
+                let group = self.store_group_named(&name)?;
+                Ok((self.apply(MetadataChange::StoreGroupRemoved(group.id)), MetadataOutcome::Deleted))
+            }
+            MetadataCommand::SpreadTopics { after, limit } => Ok(self.spread(after, limit as usize)),
+            MetadataCommand::Found { .. }
+            | MetadataCommand::JoinStore { .. }
+            | MetadataCommand::EndLease { .. }
+            | MetadataCommand::JoinProxy { .. }
+            | MetadataCommand::RemoveProxy { .. } => panic!("not for a proxy to ask"),
         }
     }
 

@@ -1,13 +1,19 @@
 //! A proxy under test and the client that tests it.
 
+mod membership;
 mod metadata;
+mod network;
 mod store;
+mod stores;
 
+pub(crate) use membership::FakeMembership;
 pub(crate) use metadata::FakeMetadata;
+pub(crate) use network::Loopback;
 pub(crate) use store::FakeStore;
+pub(crate) use stores::{FakeStores, store_group};
 
-use gantry_proto::env::fake;
-use gantry_proto::model::MetadataView;
+use gantry_proto::env::{Env, fake};
+use gantry_proto::model::{MetadataView, StoreGroupId, StoreGroupState};
 use gantry_proto::wire::v2::messaging_service_client::MessagingServiceClient;
 use gantry_proto::wire::v2::receive_message_response::Content;
 use gantry_proto::wire::v2::settings::PubSub;
@@ -28,12 +34,21 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Streaming};
 
+/// The store groups under test.
+pub(crate) const FIRST: StoreGroupId = StoreGroupId(1);
+pub(crate) const SECOND: StoreGroupId = StoreGroupId(2);
+
+type Fakes = (Arc<FakeStores>, Arc<FakeStore>, Arc<FakeMetadata>, Arc<FakeMembership>);
+
 pub(crate) type Client = MessagingServiceClient<Channel>;
 
 /// A proxy that serves, and what is behind it.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    pub(crate) stores: Arc<FakeStores>,
+    /// The store of the first group.
     pub(crate) store: Arc<FakeStore>,
+    pub(crate) membership: Arc<FakeMembership>,
     pub(crate) metadata: Arc<FakeMetadata>,
     shutdown: CancellationToken,
     serving: JoinHandle<Result<(), ServeError>>,
@@ -45,24 +60,58 @@ impl Server {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut ProxyConfig, &mut ProxyDeps)) -> Server {
-        let (env, _, _) = fake::env(7);
-        let store = Arc::new(FakeStore::default());
+        let deps = Server::deps();
+        Server::start_over(deps, change).await
+    }
+
+    /// Another proxy of the same cluster.
+    pub(crate) async fn sibling(&self, change: impl FnOnce(&mut ProxyConfig, &mut ProxyDeps)) -> Server {
+        let deps = (self.stores.clone(), self.store.clone(), self.metadata.clone(), self.membership.clone());
+        Server::start_over(deps, change).await
+    }
+
+    /// A second store group, and the topics that are made from now on are on both.
+    pub(crate) fn add_store_group(&self) -> Arc<FakeStore> {
+        let store = Arc::new(FakeStore::of_group(SECOND));
+        self.stores.add(SECOND, store.clone());
+        self.metadata.set_store_group(SECOND, StoreGroupState::Active);
+        store
+    }
+
+    fn deps() -> Fakes {
+        let stores = Arc::new(FakeStores::default());
+        let store = Arc::new(FakeStore::of_group(FIRST));
+        stores.add(FIRST, store.clone());
         let view = Arc::new(MetadataView::default());
         let metadata = Arc::new(FakeMetadata::new(view.clone()));
+        (stores, store, metadata, Arc::new(FakeMembership::new(view)))
+    }
+
+    async fn start_over(
+        (stores, store, metadata, membership): Fakes,
+        change: impl FnOnce(&mut ProxyConfig, &mut ProxyDeps),
+    ) -> Server {
+        let (env, _, _) = fake::env(7);
         let mut config = ProxyConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             drain_timeout: Duration::from_secs(3),
             invisible_duration_min: Duration::from_millis(100),
             ..ProxyConfig::default()
         };
-        let mut deps =
-            ProxyDeps { env, metadata: metadata.clone(), view: view.clone(), store: store.clone(), tls: None };
+        let mut deps = ProxyDeps {
+            env: Env { network: Arc::new(Loopback), ..env },
+            metadata: metadata.clone(),
+            view: metadata.view.clone(),
+            membership: membership.clone(),
+            stores: stores.clone(),
+            tls: None,
+        };
         change(&mut config, &mut deps);
-        let proxy = Proxy::build(config, deps).unwrap();
+        let proxy = Proxy::build(config, deps).await.unwrap();
         let address = proxy.local_addr();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(proxy.serve(shutdown.clone().cancelled_owned()));
-        Server { address, store, metadata, shutdown, serving }
+        Server { address, stores, store, membership, metadata, shutdown, serving }
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -101,6 +150,15 @@ pub(crate) fn resource(name: &str) -> Resource {
 
 pub(crate) fn endpoints(host: &str, port: i32) -> Endpoints {
     Endpoints { scheme: AddressScheme::DomainName as i32, addresses: vec![Address { host: host.to_owned(), port }] }
+}
+
+/// An id beginning with `name` that makes the proxy try queue `queue` of `count` first: it goes by FNV-1a of the id.
+pub(crate) fn id_for_queue(name: &str, queue: u64, count: u64) -> String {
+    let hash = |id: &str| {
+        id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    };
+    let ids = (0..).map(|n| format!("{name}-{n}"));
+    ids.into_iter().find(|id| hash(id) % count == queue).unwrap()
 }
 
 pub(crate) fn message(topic: &str, id: &str) -> Message {

@@ -2,12 +2,12 @@
 
 use gantry_proto::contract::{
     AckRequest, AppendError, AppendReply, AppendRequest, Appended, ChangeInvisibleRequest, DeadLetterRequest,
-    HandleError, PopError, PopReply, PopRequest, PoppedMessage, QueueStatus, ReleaseRequest, RenewRequest, StoreError,
-    StoreService, TopicProgress,
+    HandleError, PopError, PopReply, PopRequest, PoppedMessage, QueueStatus, ReleaseRequest, Remains, RenewRequest,
+    StoreError, StoreService, TopicProgress,
 };
 use gantry_proto::model::{
-    ClientHash, FilterExpression, GroupId, LogOffset, QueueId, QueueOffset, ReceiptHandle, StoredMessage, Timestamp,
-    TopicId,
+    ClientHash, FilterExpression, GroupId, LogOffset, QueueId, QueueOffset, ReceiptHandle, StoreGroupId, StoredMessage,
+    Timestamp, TopicId,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Mutex;
@@ -16,8 +16,8 @@ use tokio::sync::{Notify, watch};
 
 pub(crate) const STORE_TIME: Timestamp = Timestamp::from_millis(1_700_000_000_123);
 
-#[derive(Default)]
 pub(crate) struct FakeStore {
+    id: StoreGroupId,
     state: Mutex<State>,
     arrived: Notify,
     /// While true, appends wait.
@@ -27,10 +27,16 @@ pub(crate) struct FakeStore {
 #[derive(Default)]
 struct State {
     queues: BTreeMap<(TopicId, QueueId), Vec<StoredMessage>>,
+    /// Where messages are, by their ids.
+    by_id: HashMap<(TopicId, String), Appended>,
+    /// As many of the next appends take effect and are not answered.
+    answers_lost: usize,
+    remains: Remains,
     groups: HashMap<(GroupId, TopicId), Progress>,
     next_handle: u64,
     seen: Seen,
     failure: Option<StoreError>,
+    draining: bool,
 }
 
 #[derive(Default)]
@@ -48,6 +54,8 @@ pub(crate) struct Seen {
     pub(crate) renewals: Vec<Vec<ClientHash>>,
     pub(crate) releases: Vec<(ClientHash, Duration)>,
     pub(crate) dead_letters: usize,
+    pub(crate) appends: usize,
+    pub(crate) acks: Vec<usize>,
     /// Pops that wait now.
     pub(crate) parked: usize,
 }
@@ -62,6 +70,24 @@ pub(crate) struct SeenPop {
 }
 
 impl FakeStore {
+    pub(crate) fn of_group(id: StoreGroupId) -> FakeStore {
+        FakeStore { id, state: Mutex::default(), arrived: Notify::new(), held: watch::Sender::default() }
+    }
+
+    /// As many of the next appends take effect and are not answered.
+    pub(crate) fn lose_answers(&self, count: usize) {
+        self.state.lock().unwrap().answers_lost = count;
+    }
+
+    /// Appends are refused: another queue takes them.
+    pub(crate) fn drain(&self) {
+        self.state.lock().unwrap().draining = true;
+    }
+
+    pub(crate) fn set_remains(&self, remains: Remains) {
+        self.state.lock().unwrap().remains = remains;
+    }
+
     pub(crate) fn seen(&self) -> Seen {
         self.state.lock().unwrap().seen.clone()
     }
@@ -95,7 +121,7 @@ impl State {
         self.failure.clone().map_or(Ok(()), Err)
     }
 
-    fn take(&mut self, request: &PopRequest) -> Vec<PoppedMessage> {
+    fn take(&mut self, id: StoreGroupId, request: &PopRequest) -> Vec<PoppedMessage> {
         let mut taken = Vec::new();
         let progress = self.groups.entry((request.group, request.topic)).or_default();
         while taken.len() < request.batch_max as usize
@@ -126,7 +152,7 @@ impl State {
         }
         for popped in &mut taken {
             self.next_handle += 1;
-            popped.handle = ReceiptHandle(format!("handle-{}", self.next_handle));
+            popped.handle = ReceiptHandle::new(id, &format!("handle-{}", self.next_handle));
             progress.inflight.insert(popped.handle.0.clone(), popped.clone());
         }
         taken
@@ -134,12 +160,13 @@ impl State {
 
     fn inflight(
         &mut self,
+        id: StoreGroupId,
         group: GroupId,
         topic: TopicId,
         handle: &ReceiptHandle,
     ) -> Result<(&mut Progress, PoppedMessage), HandleError> {
         self.check()?;
-        if !handle.0.starts_with("handle-") {
+        if handle.parse().is_none_or(|(of, token)| of != id || !token.starts_with("handle-")) {
             return Err(HandleError::Malformed);
         }
         let progress = self.groups.entry((group, topic)).or_default();
@@ -154,19 +181,31 @@ impl StoreService for FakeStore {
         let mut held = self.held.subscribe();
         held.wait_for(|held| !held).await.unwrap();
         let mut state = self.state.lock().unwrap();
+        state.seen.appends += 1;
         state.check()?;
-        let queue = state.queues.entry((request.topic, request.queue)).or_default();
-        let appended = request
-            .messages
-            .into_iter()
-            .map(|message| {
-                queue.push(message);
-                let queue_offset = QueueOffset(queue.len() as u64 - 1);
-                Appended { queue_offset, log_offset: LogOffset(0), store_time: STORE_TIME }
-            })
-            .collect();
+        if state.draining {
+            return Err(AppendError::Draining);
+        }
+        let mut append = |message: StoredMessage| {
+            let id = (request.topic, message.parse_head().unwrap().message_id.to_owned());
+            if let Some(before) = state.by_id.get(&id) {
+                return *before;
+            }
+            let queue = state.queues.entry((request.topic, request.queue)).or_default();
+            queue.push(message);
+            let queue_offset = QueueOffset(queue.len() as u64 - 1);
+            let appended = Appended { queue_offset, log_offset: LogOffset(0), store_time: STORE_TIME };
+            state.by_id.insert(id, appended);
+            appended
+        };
+        let appended = request.messages.into_iter().map(&mut append).collect();
+        let lost = state.answers_lost > 0;
+        state.answers_lost = state.answers_lost.saturating_sub(1);
         drop(state);
         self.arrived.notify_waiters();
+        if lost {
+            return Err(StoreError::Unreachable("10.0.0.9:9000 went away".to_owned()).into());
+        }
         Ok(AppendReply { appended })
     }
 
@@ -193,7 +232,7 @@ impl StoreService for FakeStore {
         let _parked = Parked(self);
         loop {
             let arrived = self.arrived.notified();
-            let messages = self.state.lock().unwrap().take(&request);
+            let messages = self.state.lock().unwrap().take(self.id, &request);
             if !messages.is_empty() || tokio::time::timeout_at(deadline, arrived).await.is_err() {
                 return Ok(PopReply { messages });
             }
@@ -202,8 +241,9 @@ impl StoreService for FakeStore {
 
     async fn ack(&self, request: AckRequest) -> Result<Vec<Result<(), HandleError>>, StoreError> {
         let mut state = self.state.lock().unwrap();
+        state.seen.acks.push(request.handles.len());
         state.check()?;
-        let mut ack = |handle| state.inflight(request.group, request.topic, handle).map(|_| ());
+        let mut ack = |handle| state.inflight(self.id, request.group, request.topic, handle).map(|_| ());
         Ok(request.handles.iter().map(&mut ack).collect())
     }
 
@@ -211,7 +251,7 @@ impl StoreService for FakeStore {
         let mut state = self.state.lock().unwrap();
         state.seen.changes.push((request.invisible, request.suspend));
         let new = ReceiptHandle(format!("{}-changed", request.handle.0));
-        let (progress, mut popped) = state.inflight(request.group, request.topic, &request.handle)?;
+        let (progress, mut popped) = state.inflight(self.id, request.group, request.topic, &request.handle)?;
         if request.invisible.is_zero() {
             popped.attempt += u32::from(!request.suspend);
             progress.returned.push_back(popped);
@@ -225,19 +265,27 @@ impl StoreService for FakeStore {
 
     async fn forward_to_dead_letter(&self, request: DeadLetterRequest) -> Result<(), HandleError> {
         let mut state = self.state.lock().unwrap();
-        state.inflight(request.group, request.topic, &request.handle)?;
+        state.inflight(self.id, request.group, request.topic, &request.handle)?;
         state.seen.dead_letters += 1;
         Ok(())
     }
 
     async fn renew(&self, request: RenewRequest) -> Result<(), StoreError> {
-        self.state.lock().unwrap().seen.renewals.push(request.owners);
+        let mut state = self.state.lock().unwrap();
+        state.check()?;
+        state.seen.renewals.push(request.owners);
         Ok(())
     }
 
     async fn release(&self, request: ReleaseRequest) -> Result<(), StoreError> {
         self.state.lock().unwrap().seen.releases.push((request.owner, request.invisible));
         Ok(())
+    }
+
+    async fn remains(&self) -> Result<Remains, StoreError> {
+        let state = self.state.lock().unwrap();
+        state.check()?;
+        Ok(state.remains)
     }
 
     async fn queues(&self, topic: TopicId) -> Result<Vec<QueueStatus>, StoreError> {

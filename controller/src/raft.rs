@@ -1,0 +1,20 @@
+//! Consensus: one log of commands, the same on every member, durable on most of them before anything is answered.
+//!
+//! [openraft] decides; here is what it stands on. `log_store` and `state_machine` keep everything in one file (`disk`, over
+//! `backend`), `network` carries the members' calls, `node` puts it together for the rest of the crate.
+
+mod backend;
+mod codec;
+mod disk;
+mod log_store;
+mod messages;
+mod network;
+mod node;
+mod state_machine;
+#[cfg(test)]
+mod tests;
+mod type_config;
+
+pub(crate) use messages::{Kind, whole};
+pub(crate) use node::{Leader, Leadership, Node, NodeError};
+pub(crate) use type_config::Batch;

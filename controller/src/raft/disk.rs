@@ -1,0 +1,454 @@
+//! The folder of one member: the log of entries, the vote, and the last snapshot, in one redb file.
+//!
+//! | name | what |
+//! |---|---|
+//! | `LOCK` | locked while a controller runs |
+//! | `consensus.redb` | everything |
+//! | `*.tmp` | the file while it is made for the first time, or left by a crash then: removed on open |
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `log` | index | entry |
+//! | `facts` | `format`, `member` | number, 4 and 8 bytes |
+//! | | `vote` | vote |
+//! | | `committed`, `purged` | log id |
+//! | | `snapshot` | its description, then 4 bytes of length and the state |
+//!
+//! Each value begins with the CRC-32C of the rest, so that damage is told from what was written.
+//!
+//! What must always hold:
+//! - A change is durable when its future completes, with everything before it. What is committed is noted in memory and
+//!   written with the next change: it is only a hint, for a start that does not wait for others.
+//! - After a write or sync that failed nothing is written any more: what the disk holds is unknown until the folder is
+//!   opened again.
+//! - All calls block, so they run on workers; one at a time changes.
+
+use super::backend::FileBackend;
+use super::codec::{
+    decode_entry, encode_entry, put_log_id, put_snapshot_meta, put_vote, read_log_id, read_snapshot_meta, read_vote,
+};
+use super::type_config::{Entry, LogId, SnapshotMeta, Vote};
+use crate::codec::{CodecError, Reader, put_bytes};
+use crate::open_error::OpenError;
+use bytes::Bytes;
+use gantry_proto::env::{DirectoryLock, Env, Files, OpenMode};
+use parking_lot::{Mutex, RwLock};
+use redb::{Database, ReadableDatabase as _, ReadableTable, Table, TableDefinition, WriteTransaction};
+use std::io;
+use std::ops::RangeBounds;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const LOCK: &str = "LOCK";
+const FILE: &str = "consensus.redb";
+const TEMPORARY: &str = "consensus.redb.tmp";
+/// Names that the metadata of pre-releases had.
+const OLD_JOURNAL: [&str; 2] = ["journal-", "snapshot-"];
+
+const LOG: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("log");
+const FACTS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("facts");
+const FORMAT: &str = "format";
+const MEMBER: &str = "member";
+const VOTE: &str = "vote";
+const COMMITTED: &str = "committed";
+const PURGED: &str = "purged";
+const SNAPSHOT: &str = "snapshot";
+
+/// The layout of this file.
+const FORMAT_KNOWN: u32 = 1;
+/// The database's cache. The log is read where it was just written; snapshots pass once.
+const CACHE_BYTES: usize = 8 << 20;
+/// Bytes of entries that are read together. Bounds what one message to another member carries.
+const READ_BYTES_MAX: usize = 4 << 20;
+
+/// The folder. Clones are handles on the same one.
+#[derive(Clone)]
+pub(crate) struct Disk {
+    env: Env,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// None once it is closed.
+    open: RwLock<Option<Open>>,
+    vote: Mutex<Option<Vote>>,
+    ends: Mutex<Ends>,
+}
+
+struct Open {
+    /// Dropped first: when the lock is free, nothing is written any more.
+    database: Database,
+    _lock: DirectoryLock,
+}
+
+/// Where the log begins and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ends {
+    /// Everything up to here was removed.
+    pub(super) purged: Option<LogId>,
+    /// The last entry, or `purged`.
+    pub(super) last: Option<LogId>,
+    /// Known to be on most members.
+    pub(super) committed: Option<LogId>,
+}
+
+/// What a folder held.
+pub(crate) struct Recovered {
+    /// The last snapshot, if there is one.
+    pub(crate) snapshot: Option<(SnapshotMeta, Bytes)>,
+    /// Whether there is nothing: not even a vote.
+    pub(crate) empty: bool,
+}
+
+impl Disk {
+    /// Opens or makes the folder of a member.
+    pub(crate) async fn open(env: &Env, dir: &Path, member: u64) -> Result<(Disk, Recovered), OpenError> {
+        let (dir, files) = (dir.to_owned(), env.files.clone());
+        let path = dir.join(FILE);
+        let opened = env.run_blocking(move || open(&*files, &dir, member)).await;
+        let damaged = |_| OpenError::damaged(&path, "the database cannot be read without a panic");
+        let (open, vote, ends, recovered) = opened.map_err(damaged)??;
+        let inner = Inner { open: RwLock::new(Some(open)), vote: Mutex::new(vote), ends: Mutex::new(ends) };
+        Ok((Disk { env: env.clone(), inner: Arc::new(inner) }, recovered))
+    }
+
+    /// Writes what was only noted, closes the file and frees the folder.
+    pub(crate) async fn close(&self) {
+        let inner = self.inner.clone();
+        let closed = self.env.run_blocking(move || {
+            let Some(open) = inner.open.write().take() else { return Ok(()) };
+            change(&open.database, &inner, |_| Ok(())).map_err(Failure::into_io)
+        });
+        match closed.await {
+            Ok(Ok(())) => {}
+            // Nothing was promised of it.
+            Ok(Err(error)) => tracing::warn!(%error, "the last note of what is committed could not be written"),
+            Err(error) => tracing::error!(%error, "closing the consensus log failed"),
+        }
+    }
+
+    pub(super) fn vote(&self) -> Option<Vote> {
+        *self.inner.vote.lock()
+    }
+
+    pub(super) fn ends(&self) -> Ends {
+        *self.inner.ends.lock()
+    }
+
+    /// Notes what is committed.
+    pub(super) fn note_committed(&self, committed: Option<LogId>) {
+        self.inner.ends.lock().committed = committed;
+    }
+
+    pub(super) async fn save_vote(&self, vote: Vote) -> io::Result<()> {
+        self.change(move |transaction| {
+            let mut bytes = Vec::new();
+            put_vote(&mut bytes, &vote);
+            put(&mut transaction.open_table(FACTS)?, VOTE, &bytes)
+        })
+        .await?;
+        *self.inner.vote.lock() = Some(vote);
+        Ok(())
+    }
+
+    /// Makes entries durable, all of them with one sync.
+    pub(super) async fn append(&self, entries: Vec<Entry>) -> io::Result<()> {
+        let Some(last) = entries.last().map(|entry| entry.log_id) else { return Ok(()) };
+        self.change(move |transaction| {
+            let mut log = transaction.open_table(LOG)?;
+            for entry in &entries {
+                log.insert(entry.log_id.index, &checked(&encode_entry(entry))[..])?;
+            }
+            Ok(())
+        })
+        .await?;
+        self.inner.ends.lock().last = Some(last);
+        Ok(())
+    }
+
+    /// Removes what comes after an entry: another leader decided otherwise.
+    pub(super) async fn truncate_after(&self, last: Option<LogId>) -> io::Result<()> {
+        let from = last.map_or(0, |last| last.index + 1);
+        self.change(move |transaction| Ok(transaction.open_table(LOG)?.retain_in(from.., |_, _| false)?)).await?;
+        let mut ends = self.inner.ends.lock();
+        ends.last = ends.last.min(last).max(ends.purged);
+        Ok(())
+    }
+
+    /// Removes what a snapshot holds.
+    pub(super) async fn purge(&self, upto: LogId) -> io::Result<()> {
+        self.change(move |transaction| {
+            transaction.open_table(LOG)?.retain_in(..=upto.index, |_, _| false)?;
+            put_id(&mut transaction.open_table(FACTS)?, PURGED, &upto)
+        })
+        .await?;
+        let mut ends = self.inner.ends.lock();
+        ends.purged = Some(upto);
+        ends.last = ends.last.max(Some(upto));
+        Ok(())
+    }
+
+    /// The entries of a range, from its beginning: at least one if there is one, and no more than fit into a message when
+    /// `bounded`.
+    pub(super) async fn entries(
+        &self,
+        range: impl RangeBounds<u64> + Send + 'static,
+        bounded: bool,
+    ) -> io::Result<Vec<Entry>> {
+        self.read(move |database| {
+            let log = database.begin_read()?.open_table(LOG)?;
+            let (mut entries, mut taken) = (Vec::new(), 0);
+            for stored in log.range(range)? {
+                let (_, value) = stored?;
+                entries.push(entry(value.value()).map_err(Failure::Codec)?);
+                taken += value.value().len();
+                if bounded && taken >= READ_BYTES_MAX {
+                    break;
+                }
+            }
+            Ok(entries)
+        })
+        .await
+    }
+
+    pub(super) async fn snapshot(&self) -> io::Result<Option<(SnapshotMeta, Bytes)>> {
+        self.read(|database| read_snapshot(&database.begin_read()?.open_table(FACTS)?)).await
+    }
+
+    /// Replaces the snapshot, unless the one that is there reaches further.
+    pub(super) async fn save_snapshot(&self, meta: SnapshotMeta, state: Bytes) -> io::Result<()> {
+        self.change(move |transaction| {
+            let mut facts = transaction.open_table(FACTS)?;
+            if read_snapshot(&facts)?.is_some_and(|(now, _)| now.last_log_id > meta.last_log_id) {
+                return Ok(());
+            }
+            let mut bytes = Vec::with_capacity(state.len() + 256);
+            put_snapshot_meta(&mut bytes, &meta);
+            put_bytes(&mut bytes, &state);
+            put(&mut facts, SNAPSHOT, &bytes)
+        })
+        .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Database) -> Result<T, Failure> + Send + 'static,
+    ) -> io::Result<T> {
+        self.run(move |open, _| read(&open.database)).await
+    }
+
+    async fn change(
+        &self,
+        make: impl FnOnce(&WriteTransaction) -> Result<(), Failure> + Send + 'static,
+    ) -> io::Result<()> {
+        self.run(move |open, inner| change(&open.database, inner, make)).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Open, &Inner) -> Result<T, Failure> + Send + 'static,
+    ) -> io::Result<T> {
+        let inner = self.inner.clone();
+        let done = self.env.run_blocking(move || match &*inner.open.read() {
+            Some(open) => work(open, &inner).map_err(Failure::into_io),
+            None => Err(io::Error::other("the consensus log is closed")),
+        });
+        done.await.map_err(io::Error::other)?
+    }
+}
+
+/// Makes a change durable, with what was only noted.
+fn change(
+    database: &Database,
+    inner: &Inner,
+    make: impl FnOnce(&WriteTransaction) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let transaction = database.begin_write()?;
+    make(&transaction)?;
+    let committed = inner.ends.lock().committed;
+    if let Some(committed) = committed {
+        put_id(&mut transaction.open_table(FACTS)?, COMMITTED, &committed)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+type Opened = (Open, Option<Vote>, Ends, Recovered);
+
+fn open(files: &dyn Files, dir: &Path, member: u64) -> Result<Opened, OpenError> {
+    files.create_dir_all(dir).map_err(OpenError::io(dir, "make the data folder"))?;
+    let lock_path = dir.join(LOCK);
+    let lock = files.try_lock(&lock_path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked { path: lock_path.clone() },
+        _ => OpenError::io(&lock_path, "lock the data folder")(error),
+    })?;
+    let names: Vec<String> = (files.list(dir).map_err(OpenError::io(dir, "list the data folder"))?.into_iter())
+        .map(|entry| entry.name)
+        .collect();
+    if let Some(old) = names.iter().find(|name| OLD_JOURNAL.iter().any(|old| name.starts_with(old))) {
+        return Err(OpenError::OldJournal { path: dir.join(old) });
+    }
+    let path = dir.join(FILE);
+    if names.iter().any(|name| name == TEMPORARY) {
+        files.remove(&dir.join(TEMPORARY)).map_err(OpenError::io(dir, "remove what a crash left"))?;
+    }
+    let database = if names.iter().any(|name| name == FILE) {
+        let file = files.open(&path, OpenMode::ReadWrite).map_err(OpenError::io(&path, "open it"))?;
+        if file.is_empty().map_err(OpenError::io(&path, "open it"))? {
+            return Err(OpenError::damaged(&path, "it is empty"));
+        }
+        database(FileBackend::new(file)).map_err(|error| error.opening(&path))?
+    } else {
+        make(files, dir, member)?
+    };
+    let (vote, ends, recovered) = recover(&database, &path, member)?;
+    Ok((Open { database, _lock: lock }, vote, ends, recovered))
+}
+
+/// Makes the file aside and then gives it its name: it is there whole or not at all.
+fn make(files: &dyn Files, dir: &Path, member: u64) -> Result<Database, OpenError> {
+    let aside = dir.join(TEMPORARY);
+    let file = files.open(&aside, OpenMode::CreateNew).map_err(OpenError::io(&aside, "make it"))?;
+    let made = database(FileBackend::new(file)).and_then(|database| {
+        let transaction = database.begin_write()?;
+        transaction.open_table(LOG)?;
+        let mut facts = transaction.open_table(FACTS)?;
+        put(&mut facts, FORMAT, &FORMAT_KNOWN.to_le_bytes())?;
+        put(&mut facts, MEMBER, &member.to_le_bytes())?;
+        drop(facts);
+        transaction.commit()?;
+        Ok(database)
+    });
+    let database = made.map_err(|error| error.opening(&aside))?;
+    let named = files.rename(&aside, &dir.join(FILE)).and_then(|()| files.sync_dir(dir));
+    named.map_err(OpenError::io(dir, "give the new log its name"))?;
+    Ok(database)
+}
+
+fn database(backend: FileBackend) -> Result<Database, Failure> {
+    Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
+}
+
+/// Reads everything once: a member that does not know what it promised must not take part.
+fn recover(database: &Database, path: &Path, member: u64) -> Result<(Option<Vote>, Ends, Recovered), OpenError> {
+    let read = || -> Result<_, Failure> {
+        let transaction = database.begin_read()?;
+        let facts = transaction.open_table(FACTS)?;
+        let format = get(&facts, FORMAT, |reader| reader.u32())?;
+        if let Some(found) = format.filter(|format| *format > FORMAT_KNOWN) {
+            return Err(Failure::Newer(found));
+        }
+        let owner = get(&facts, MEMBER, |reader| reader.u64())?;
+        let (Some(_), Some(owner)) = (format, owner) else {
+            return Err(CodecError::Damaged("it does not say whose it is").into());
+        };
+        let mut ends = Ends {
+            purged: get(&facts, PURGED, read_log_id)?,
+            last: None,
+            committed: get(&facts, COMMITTED, read_log_id)?,
+        };
+        ends.last = ends.purged;
+        for stored in transaction.open_table(LOG)?.range::<u64>(..)? {
+            let (index, value) = stored?;
+            let id = entry(value.value())?.log_id;
+            if id.index != index.value() || ends.last.is_some_and(|last| last.index + 1 != id.index) {
+                return Err(CodecError::Damaged("an entry of the log is missing").into());
+            }
+            ends.last = Some(id);
+        }
+        Ok((owner, get(&facts, VOTE, read_vote)?, ends, read_snapshot(&facts)?))
+    };
+    let (owner, vote, ends, snapshot) = read().map_err(|error| error.opening(path))?;
+    if owner != member {
+        return Err(OpenError::OtherMember { path: path.to_owned(), expected: member, found: owner });
+    }
+    let empty = vote.is_none() && ends.last.is_none() && snapshot.is_none();
+    Ok((vote, ends, Recovered { snapshot, empty }))
+}
+
+fn entry(value: &[u8]) -> Result<Entry, CodecError> {
+    decode_entry(unchecked(value)?)
+}
+
+fn read_snapshot(
+    facts: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Option<(SnapshotMeta, Bytes)>, Failure> {
+    get(facts, SNAPSHOT, |reader| Ok((read_snapshot_meta(reader)?, Bytes::copy_from_slice(reader.bytes()?))))
+}
+
+fn get<T>(
+    facts: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+    read: impl FnOnce(&mut Reader<'_>) -> Result<T, CodecError>,
+) -> Result<Option<T>, Failure> {
+    let Some(value) = facts.get(name)? else { return Ok(None) };
+    let mut reader = Reader::new(unchecked(value.value())?);
+    let fact = read(&mut reader)?;
+    reader.end()?;
+    Ok(Some(fact))
+}
+
+fn put(facts: &mut Table<'_, &'static str, &'static [u8]>, name: &'static str, bytes: &[u8]) -> Result<(), Failure> {
+    facts.insert(name, &checked(bytes)[..])?;
+    Ok(())
+}
+
+fn put_id(facts: &mut Table<'_, &'static str, &'static [u8]>, name: &'static str, id: &LogId) -> Result<(), Failure> {
+    let mut bytes = Vec::new();
+    put_log_id(&mut bytes, id);
+    put(facts, name, &bytes)
+}
+
+fn checked(bytes: &[u8]) -> Vec<u8> {
+    [&crc32c::crc32c(bytes).to_le_bytes()[..], bytes].concat()
+}
+
+fn unchecked(value: &[u8]) -> Result<&[u8], CodecError> {
+    match value.split_first_chunk() {
+        Some((sum, bytes)) if *sum == crc32c::crc32c(bytes).to_le_bytes() => Ok(bytes),
+        _ => Err(CodecError::Damaged("a checksum does not fit")),
+    }
+}
+
+/// What can go wrong in a transaction.
+enum Failure {
+    Database(redb::Error),
+    Codec(CodecError),
+    /// A layout of a newer program.
+    Newer(u32),
+}
+
+impl<E: Into<redb::Error>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Database(error.into())
+    }
+}
+
+impl From<CodecError> for Failure {
+    fn from(error: CodecError) -> Failure {
+        Failure::Codec(error)
+    }
+}
+
+impl Failure {
+    fn into_io(self) -> io::Error {
+        match self {
+            Failure::Database(redb::Error::Io(error)) => error,
+            Failure::Database(error) => io::Error::other(error),
+            Failure::Codec(error) => io::Error::new(io::ErrorKind::InvalidData, error),
+            Failure::Newer(format) => io::Error::other(format!("format {format} is newer than this program")),
+        }
+    }
+
+    fn opening(self, path: &Path) -> OpenError {
+        let path: PathBuf = path.to_owned();
+        match self {
+            Failure::Newer(found) => OpenError::NewerFormat { path, found, known: FORMAT_KNOWN },
+            Failure::Codec(error) => OpenError::undecodable(&path, error),
+            Failure::Database(redb::Error::Io(error)) if error.kind() != io::ErrorKind::InvalidData => {
+                OpenError::io(&path, "read it")(error)
+            }
+            Failure::Database(error) => OpenError::damaged(&path, error),
+        }
+    }
+}

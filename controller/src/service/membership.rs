@@ -1,0 +1,221 @@
+//! Stores, proxies and members: what the leading member grants and knows.
+
+use super::answers::{
+    put_changed, put_done, put_granted, put_heard_again, put_renewed, put_seen, read_changed, read_done, read_granted,
+    read_heard_again, read_renewed, read_seen,
+};
+use super::requests::{
+    put_change, put_give_up, put_join, put_proxy_alive, put_renew, read_change, read_give_up, read_join,
+    read_proxy_alive, read_renew,
+};
+use super::{Route, decoded};
+use crate::controller::Controller;
+use crate::raft::{Kind, Leadership, NodeError, whole};
+use gantry_proto::contract::{
+    ClusterStatus, ConsensusError, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService,
+    MetadataError, ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StoreStatus,
+};
+use gantry_proto::model::{Epoch, MetadataCommand, MetadataOutcome, StoreGroup, StoreGroupId};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[async_trait::async_trait]
+impl MembershipService for Controller {
+    async fn join_store(&self, request: JoinStoreRequest) -> Result<StoreGrant, MembershipError> {
+        match self.route(Kind::JoinStore, || put_join(&request)).await? {
+            Route::Here => self.join_here(&request).await,
+            Route::Answered(answer) => decoded(&answer, read_granted)?,
+        }
+    }
+
+    async fn renew_lease(&self, request: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
+        match self.route(Kind::RenewLease, || put_renew(&request)).await? {
+            Route::Here => self.renew_here(&request).await,
+            Route::Answered(answer) => decoded(&answer, read_renewed)?,
+        }
+    }
+
+    async fn give_up_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
+        match self.route(Kind::GiveUpLease, || put_give_up(group, epoch)).await? {
+            Route::Here => self.give_up_here(group, epoch).await,
+            Route::Answered(answer) => decoded(&answer, read_done)?,
+        }
+    }
+
+    async fn proxy_alive(&self, request: ProxyAliveRequest) -> Result<Duration, MembershipError> {
+        match self.route(Kind::ProxyAlive, || put_proxy_alive(&request)).await? {
+            Route::Here => self.proxy_alive_here(&request).await,
+            Route::Answered(answer) => decoded(&answer, read_heard_again)?,
+        }
+    }
+
+    async fn cluster_status(&self) -> Result<ClusterStatus, MetadataError> {
+        match self.route(Kind::ClusterStatus, Vec::new).await? {
+            Route::Here => Ok(self.status_here().await?),
+            Route::Answered(answer) => decoded(&answer, read_seen)?,
+        }
+    }
+
+    async fn change_controllers(&self, change: ControllerChange) -> Result<(), MetadataError> {
+        match self.route(Kind::ChangeControllers, || put_change(&change)).await? {
+            Route::Here => Ok(self.core.node.change(&change).await?),
+            Route::Answered(answer) => decoded(&answer, read_changed)?,
+        }
+    }
+}
+
+impl Controller {
+    /// A call that another member passed on.
+    pub(super) async fn answer_membership(&self, kind: Kind, message: &[u8]) -> Result<Vec<u8>, ConsensusError> {
+        let damaged = |error: crate::codec::CodecError| ConsensusError::Refused(error.to_string());
+        Ok(match kind {
+            Kind::JoinStore => {
+                let request = whole(message, read_join).map_err(damaged)?;
+                put_granted(&self.join_here(&request).await)
+            }
+            Kind::RenewLease => {
+                let request = whole(message, read_renew).map_err(damaged)?;
+                put_renewed(&self.renew_here(&request).await)
+            }
+            Kind::GiveUpLease => {
+                let (group, epoch) = whole(message, read_give_up).map_err(damaged)?;
+                put_done(&self.give_up_here(group, epoch).await)
+            }
+            Kind::ProxyAlive => {
+                let request = whole(message, read_proxy_alive).map_err(damaged)?;
+                put_heard_again(&self.proxy_alive_here(&request).await)
+            }
+            Kind::ClusterStatus => put_seen(&self.status_here().await.map_err(MetadataError::from)),
+            Kind::ChangeControllers => {
+                let change = whole(message, read_change).map_err(damaged)?;
+                put_changed(&self.core.node.change(&change).await.map_err(MetadataError::from))
+            }
+            kind => return Err(ConsensusError::Refused(format!("{kind:?} is no call of a service"))),
+        })
+    }
+
+    async fn join_here(&self, request: &JoinStoreRequest) -> Result<StoreGrant, MembershipError> {
+        let core = &self.core;
+        let _one = core.joining.lock().await;
+        let leading = core.node.lead().await?;
+        let (cluster, group) =
+            core.feed.read(|state| (state.cluster(), state.store_group_named(&request.group).cloned()));
+        let cluster =
+            cluster.ok_or_else(|| MembershipError::Unavailable("the cluster is not founded yet".to_owned()))?;
+        if let Some(own) = request.cluster.filter(|own| *own != cluster) {
+            let reason = format!("the data folder {} belongs to cluster {own}, this is {cluster}", request.folder);
+            return Err(MembershipError::Refused(reason));
+        }
+        match &group {
+            Some(group) => self.admit(group, leading)?,
+            None if request.cluster.is_some() => {
+                let reason = format!(
+                    "store group {} was removed from the cluster; give a new store an empty data folder",
+                    request.group
+                );
+                return Err(MembershipError::Refused(reason));
+            }
+            None => {}
+        }
+        if request.last_epoch == Epoch(u32::MAX) {
+            return Err(MembershipError::Refused("there is no epoch after the data folder's last one".to_owned()));
+        }
+        let command = MetadataCommand::JoinStore {
+            group: request.group.clone(),
+            folder: request.folder,
+            address: request.address.clone(),
+            last_epoch: request.last_epoch,
+        };
+        let group = match core.decide(command, leading).await? {
+            Ok((_, MetadataOutcome::StoreGroup(group))) => group,
+            Ok(_) => return Err(MembershipError::Unavailable("the log gave another answer".to_owned())),
+            Err(refusal) => return Err(MembershipError::Refused(refusal.to_string())),
+        };
+        let at = core.env.clock.now();
+        let lease = core.with_table(leading, |table, now| table.grant(&group, request.version.clone(), at, now))?;
+        tracing::info!(group = %group.name, epoch = %group.epoch, address = &*request.address, "a store leads its group");
+        Ok(StoreGrant { cluster, group: group.id, epoch: group.epoch, lease })
+    }
+
+    fn admit(&self, group: &Arc<StoreGroup>, leading: Leadership) -> Result<(), MembershipError> {
+        let admitted = self.core.with_table(leading, |table, now| table.admit(group, now))?;
+        admitted.map_err(|remaining| MembershipError::Held { group: group.name.clone(), epoch: group.epoch, remaining })
+    }
+
+    async fn renew_here(&self, request: &RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
+        let RenewLeaseRequest { group: id, epoch, positions } = *request;
+        let leading = self.core.node.lead().await?;
+        let group = self.core.feed.read(|state| state.store_group(id).cloned());
+        let renewed = match group {
+            Some(group) => self.core.with_table(leading, |table, now| table.renew(&group, epoch, positions, now))?,
+            None => None,
+        };
+        renewed.ok_or(MembershipError::Superseded { group: id, epoch })
+    }
+
+    async fn give_up_here(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
+        let leading = self.core.node.lead().await?;
+        // At once: whatever becomes of the command, its holder writes no more.
+        self.core.with_table(leading, |table, _| table.give_up(group, epoch))?;
+        let _ = self.core.decide(MetadataCommand::EndLease { group, epoch }, leading).await?;
+        Ok(())
+    }
+
+    async fn proxy_alive_here(&self, request: &ProxyAliveRequest) -> Result<Duration, MembershipError> {
+        let ProxyAliveRequest { id, address, version, sessions } = request.clone();
+        let leading = self.core.node.lead().await?;
+        self.core.with_table(leading, |table, now| table.proxy_alive(id, sessions, now))?;
+        let known = self
+            .core
+            .feed
+            .read(|state| state.proxy(id).is_some_and(|proxy| proxy.address == address && proxy.version == version));
+        if !known {
+            let _ = self.core.decide(MetadataCommand::JoinProxy { id, address, version }, leading).await?;
+        }
+        Ok(self.core.config.leases.heartbeat_interval)
+    }
+
+    async fn status_here(&self) -> Result<ClusterStatus, NodeError> {
+        let leading = self.core.node.lead().await?;
+        let controllers = self.core.node.members();
+        self.core.with_table(leading, |table, now| {
+            self.core.feed.read(|state| ClusterStatus {
+                cluster: state.cluster(),
+                version: state.version(),
+                controllers,
+                stores: state
+                    .store_groups()
+                    .map(|group| {
+                        let heard = table.heard_store(group);
+                        StoreStatus {
+                            group: group.clone(),
+                            heard: heard.at.map(|at| now.saturating_duration_since(at)),
+                            leading_since: heard.leading_since,
+                            positions: heard.positions,
+                            version: heard.version.unwrap_or_default(),
+                        }
+                    })
+                    .collect(),
+                proxies: state
+                    .proxies()
+                    .map(|proxy| {
+                        let heard = table.heard_proxy(proxy.id);
+                        ProxyStatus {
+                            proxy: proxy.clone(),
+                            heard: heard.and_then(|heard| heard.at).map(|at| now.saturating_duration_since(at)),
+                            sessions: heard.map_or(0, |heard| heard.sessions),
+                        }
+                    })
+                    .collect(),
+            })
+        })
+    }
+}
+
+/// A store or proxy that asks again is never harmed by what it does not know.
+impl From<NodeError> for MembershipError {
+    fn from(error: NodeError) -> MembershipError {
+        let (NodeError::Unavailable(reason) | NodeError::Unknown(reason)) = error;
+        MembershipError::Unavailable(reason)
+    }
+}

@@ -1,0 +1,105 @@
+//! What may happen to store groups.
+
+use super::{Decision, MetadataState};
+use gantry_proto::model::{
+    Epoch, FolderId, MetadataChange, MetadataOutcome, MetadataRefusal, Replica, StoreGroup, StoreGroupId,
+    StoreGroupName, StoreGroupState, Timestamp,
+};
+use std::sync::Arc;
+
+impl MetadataState {
+    /// A new leadership. Whether the one before has ended is for the caller to know: it depends on clocks.
+    pub(super) fn join_store(
+        &self,
+        name: &StoreGroupName,
+        folder: FolderId,
+        address: &Arc<str>,
+        last_epoch: Epoch,
+        at: Timestamp,
+    ) -> Result<Decision, MetadataRefusal> {
+        let owner = self.folders.get(&folder).and_then(|id| self.store_groups.get(id));
+        if let Some(owner) = owner.filter(|owner| owner.name != *name) {
+            return Err(MetadataRefusal::FolderOfOtherGroup { folder, group: owner.name.clone() });
+        }
+        let now = self.store_group_named(name);
+        if let (Some(group), None) = (now, owner)
+            && let Some(replica) = group.replicas.first()
+        {
+            let expected = replica.folder;
+            return Err(MetadataRefusal::OtherFolder { group: name.clone(), expected, found: folder });
+        }
+        let mut counters = self.counters;
+        let mut group = match now {
+            Some(group) => StoreGroup::clone(group),
+            None => StoreGroup {
+                id: counters.next_store_group(),
+                name: name.clone(),
+                state: StoreGroupState::Active,
+                replicas: Vec::new(),
+                in_sync: vec![folder],
+                leader: None,
+                epoch: Epoch::default(),
+                created_at: at,
+            },
+        };
+        match group.replicas.iter_mut().find(|replica| replica.folder == folder) {
+            Some(replica) => replica.address = address.clone(),
+            None => group.replicas.push(Replica { folder, address: address.clone() }),
+        }
+        // The service turns away folders that claim to have seen the last epoch there is.
+        group.epoch = Epoch(group.epoch.max(last_epoch).0.saturating_add(1));
+        group.leader = Some(folder);
+        let group = Arc::new(group);
+        let changes = vec![MetadataChange::StoreGroupUpsert(group.clone())];
+        Ok(Decision { outcome: MetadataOutcome::StoreGroup(group), changes, counters })
+    }
+
+    pub(super) fn end_lease(&self, id: StoreGroupId, epoch: Epoch) -> Decision {
+        match self.store_groups.get(&id) {
+            Some(now) if now.epoch == epoch => self.changed(now, StoreGroup { leader: None, ..StoreGroup::clone(now) }),
+            Some(now) => self.decided(MetadataOutcome::StoreGroup(now.clone()), Vec::new()),
+            None => self.decided(MetadataOutcome::Deleted, Vec::new()),
+        }
+    }
+
+    pub(super) fn drain_store_group(&self, name: &StoreGroupName) -> Result<Decision, MetadataRefusal> {
+        let now = self.found_store_group(name)?;
+        let mut others = self.active_store_groups().filter(|id| *id != now.id);
+        if now.state == StoreGroupState::Active && others.next().is_none() {
+            return Err(MetadataRefusal::LastStoreGroup(name.clone()));
+        }
+        Ok(self.changed(now, StoreGroup { state: StoreGroupState::Draining, ..StoreGroup::clone(now) }))
+    }
+
+    pub(super) fn activate_store_group(&self, name: &StoreGroupName) -> Result<Decision, MetadataRefusal> {
+        let now = self.found_store_group(name)?;
+        Ok(self.changed(now, StoreGroup { state: StoreGroupState::Active, ..StoreGroup::clone(now) }))
+    }
+
+    /// Its queues stay in the placements of topics: their numbers are never given to others.
+    pub(super) fn remove_store_group(&self, name: &StoreGroupName) -> Result<Decision, MetadataRefusal> {
+        let now = self.found_store_group(name)?;
+        match now.state {
+            StoreGroupState::Active => Err(MetadataRefusal::StoreGroupActive(name.clone())),
+            StoreGroupState::Draining => {
+                Ok(self.decided(MetadataOutcome::Deleted, vec![MetadataChange::StoreGroupRemoved(now.id)]))
+            }
+        }
+    }
+
+    /// The store groups that take new queues, in order.
+    pub(super) fn active_store_groups(&self) -> impl Iterator<Item = StoreGroupId> {
+        let active = |group: &&Arc<StoreGroup>| group.state == StoreGroupState::Active;
+        self.store_groups.values().filter(active).map(|group| group.id)
+    }
+
+    fn found_store_group(&self, name: &StoreGroupName) -> Result<&Arc<StoreGroup>, MetadataRefusal> {
+        self.store_group_named(name).ok_or_else(|| MetadataRefusal::StoreGroupNotFound(name.clone()))
+    }
+
+    fn changed(&self, now: &Arc<StoreGroup>, then: StoreGroup) -> Decision {
+        let then = Arc::new(then);
+        let changes = if then == *now { Vec::new() } else { vec![MetadataChange::StoreGroupUpsert(then.clone())] };
+        self.decided(MetadataOutcome::StoreGroup(then), changes)
+    }
+}

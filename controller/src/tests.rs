@@ -1,0 +1,5 @@
+//! Several members in one process, with links that can be cut.
+
+mod consensus;
+mod leases;
+mod members;

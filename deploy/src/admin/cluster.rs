@@ -1,0 +1,324 @@
+//! `gantry admin cluster …`
+
+use super::client::Client;
+use super::render::{OutputFormat, Render, instant, show, table};
+use crate::config::HostPort;
+use clap::Subcommand;
+use gantry_proto::wire::admin::v1;
+use serde::Serialize;
+use std::time::Duration;
+
+/// What can be done with the cluster.
+#[derive(Debug, Subcommand)]
+pub(super) enum ClusterCommand {
+    /// Show who belongs to the cluster, who leads, and who was heard of when.
+    Status,
+    /// Take a store group out of use: new messages go to the others, and consumers empty it.
+    Drain {
+        /// Which store group.
+        name: String,
+    },
+    /// Take a draining store group into use again.
+    Activate {
+        /// Which store group.
+        name: String,
+    },
+    /// Remove a drained store group. Refused while it holds something for a consumer.
+    Remove {
+        /// Which store group.
+        name: String,
+        /// Remove it with all that it still holds, or although it does not answer.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Give topics queues on store groups that were added after them.
+    Spread,
+    /// Add a member to the controller. It has to run already, with `controller.join`.
+    AddController {
+        /// Its number, not used before.
+        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+        id: u64,
+        /// Where the other members reach it.
+        #[arg(value_name = "HOST:PORT")]
+        address: HostPort,
+    },
+    /// Remove a member from the controller.
+    RemoveController {
+        /// Its number.
+        id: u64,
+    },
+}
+
+/// Carries a command out and prints its result.
+pub(super) async fn run(command: ClusterCommand, mut client: Client, output: OutputFormat) -> anyhow::Result<()> {
+    match command {
+        ClusterCommand::Status => {
+            let answer = client.cluster.get_cluster_status(v1::GetClusterStatusRequest {}).await;
+            show(&Status::from_wire(client.answer(answer)?), output)
+        }
+        ClusterCommand::Drain { name } => {
+            let answer = client.cluster.drain_store_group(v1::DrainStoreGroupRequest { name: name.clone() }).await;
+            let topics_changed = client.answer(answer)?.topics_changed;
+            show(&Drained { draining: name, topics_changed }, output)
+        }
+        ClusterCommand::Activate { name } => {
+            let answer =
+                client.cluster.activate_store_group(v1::ActivateStoreGroupRequest { name: name.clone() }).await;
+            client.answer(answer)?;
+            show(&Activated { activated: name }, output)
+        }
+        ClusterCommand::Remove { name, force } => {
+            let request = v1::RemoveStoreGroupRequest { name: name.clone(), force };
+            let answer = client.cluster.remove_store_group(request).await;
+            client.answer(answer)?;
+            show(&Removed { removed: name }, output)
+        }
+        ClusterCommand::Spread => {
+            let answer = client.cluster.spread_topics(v1::SpreadTopicsRequest {}).await;
+            show(&Spread { topics_changed: client.answer(answer)?.topics_changed }, output)
+        }
+        ClusterCommand::AddController { id, address } => {
+            let request = v1::AddControllerRequest { id, address: address.to_string() };
+            let answer = client.cluster.add_controller(request).await;
+            client.answer(answer)?;
+            show(&ControllerAdded { added: id, address: address.to_string() }, output)
+        }
+        ClusterCommand::RemoveController { id } => {
+            let answer = client.cluster.remove_controller(v1::RemoveControllerRequest { id }).await;
+            client.answer(answer)?;
+            show(&ControllerRemoved { removed: id }, output)
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Status {
+    cluster: Option<String>,
+    metadata_version: u64,
+    controllers: Vec<Controller>,
+    store_groups: Vec<StoreGroup>,
+    proxies: Vec<Proxy>,
+}
+
+#[derive(Serialize)]
+struct Controller {
+    id: u64,
+    address: String,
+    role: &'static str,
+    matched: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct StoreGroup {
+    name: String,
+    state: &'static str,
+    epoch: u32,
+    leader: Option<String>,
+    leading_since: Option<String>,
+    heard_ms_ago: Option<u64>,
+    retained_from: u64,
+    confirmed_to: u64,
+    appended_to: u64,
+    unfinished: Option<u64>,
+    unclaimed: Option<u64>,
+    version: String,
+}
+
+#[derive(Serialize)]
+struct Proxy {
+    id: String,
+    address: String,
+    sessions: u32,
+    joined_at: Option<String>,
+    heard_ms_ago: Option<u64>,
+    version: String,
+}
+
+#[derive(Serialize)]
+struct Drained {
+    draining: String,
+    topics_changed: u32,
+}
+
+#[derive(Serialize)]
+struct Activated {
+    activated: String,
+}
+
+#[derive(Serialize)]
+struct Removed {
+    removed: String,
+}
+
+#[derive(Serialize)]
+struct Spread {
+    topics_changed: u32,
+}
+
+#[derive(Serialize)]
+struct ControllerAdded {
+    added: u64,
+    address: String,
+}
+
+#[derive(Serialize)]
+struct ControllerRemoved {
+    removed: u64,
+}
+
+impl Render for Status {
+    fn to_table(&self) -> String {
+        let controllers = self.controllers.iter().map(|member| {
+            let matched = member.matched.map_or_else(unknown, |index| index.to_string());
+            [member.id.to_string(), member.address.clone(), member.role.to_owned(), matched]
+        });
+        let stores = self.store_groups.iter().map(|group| {
+            [
+                group.name.clone(),
+                group.state.to_owned(),
+                group.epoch.to_string(),
+                group.leader.clone().unwrap_or_else(|| "nobody".to_owned()),
+                ago(group.heard_ms_ago),
+                group.leading_since.clone().unwrap_or_else(unknown),
+                group.confirmed_to.to_string(),
+                group.unfinished.map_or_else(|| "-".to_owned(), |messages| messages.to_string()),
+            ]
+        });
+        let proxies = self.proxies.iter().map(|proxy| {
+            let joined_at = proxy.joined_at.clone().unwrap_or_else(unknown);
+            [
+                proxy.address.clone(),
+                proxy.sessions.to_string(),
+                ago(proxy.heard_ms_ago),
+                joined_at,
+                proxy.version.clone(),
+            ]
+        });
+        format!(
+            "cluster {}, metadata version {}\n\n{}\n{}\n{}",
+            self.cluster.as_deref().unwrap_or("not founded yet"),
+            self.metadata_version,
+            table(["CONTROLLER", "ADDRESS", "ROLE", "LOG"], controllers),
+            table(
+                ["STORE GROUP", "STATE", "EPOCH", "LEADER", "HEARD", "LEADS SINCE", "CONFIRMED TO", "UNFINISHED"],
+                stores
+            ),
+            table(["PROXY", "CLIENTS", "HEARD", "JOINED", "VERSION"], proxies),
+        )
+    }
+}
+
+impl Render for Drained {
+    fn to_table(&self) -> String {
+        let topics = topics(self.topics_changed);
+        format!("store group {} is being drained; {topics} got queues elsewhere\n", self.draining)
+    }
+}
+
+impl Render for Activated {
+    fn to_table(&self) -> String {
+        format!("store group {} takes messages again\n", self.activated)
+    }
+}
+
+impl Render for Removed {
+    fn to_table(&self) -> String {
+        format!("store group {} removed\n", self.removed)
+    }
+}
+
+impl Render for Spread {
+    fn to_table(&self) -> String {
+        format!("{} got new queues\n", topics(self.topics_changed))
+    }
+}
+
+impl Render for ControllerAdded {
+    fn to_table(&self) -> String {
+        format!("controller {} at {} added\n", self.added, self.address)
+    }
+}
+
+impl Render for ControllerRemoved {
+    fn to_table(&self) -> String {
+        format!("controller {} removed\n", self.removed)
+    }
+}
+
+impl Status {
+    fn from_wire(status: v1::GetClusterStatusResponse) -> Status {
+        Status {
+            cluster: Some(status.cluster).filter(|cluster| !cluster.is_empty()),
+            metadata_version: status.metadata_version,
+            controllers: status.controllers.into_iter().map(Controller::from_wire).collect(),
+            store_groups: status.stores.into_iter().map(StoreGroup::from_wire).collect(),
+            proxies: status.proxies.into_iter().map(Proxy::from_wire).collect(),
+        }
+    }
+}
+
+impl Controller {
+    fn from_wire(member: v1::ControllerMember) -> Controller {
+        let role = match (member.leader, member.voter) {
+            (true, _) => "leader",
+            (false, true) => "voter",
+            (false, false) => "learner",
+        };
+        Controller { id: member.id, address: member.address, role, matched: member.matched }
+    }
+}
+
+impl StoreGroup {
+    fn from_wire(status: v1::StoreGroupStatus) -> StoreGroup {
+        let group = status.group.unwrap_or_default();
+        let leader = group.replicas.iter().find(|replica| replica.leader).map(|replica| replica.address.clone());
+        StoreGroup {
+            state: match group.state() {
+                v1::StoreGroupState::Unspecified => "unknown",
+                v1::StoreGroupState::Active => "active",
+                v1::StoreGroupState::Draining => "draining",
+            },
+            name: group.name,
+            epoch: group.epoch,
+            leader,
+            leading_since: instant(status.leading_since),
+            heard_ms_ago: millis(status.heard_ago),
+            retained_from: status.retained_from,
+            confirmed_to: status.confirmed_to,
+            appended_to: status.appended_to,
+            unfinished: status.remains.map(|remains| remains.unfinished),
+            unclaimed: status.remains.map(|remains| remains.unclaimed),
+            version: status.version,
+        }
+    }
+}
+
+impl Proxy {
+    fn from_wire(proxy: v1::ProxyMember) -> Proxy {
+        Proxy {
+            id: proxy.id,
+            address: proxy.address,
+            sessions: proxy.sessions,
+            joined_at: instant(proxy.joined_at),
+            heard_ms_ago: millis(proxy.heard_ago),
+            version: proxy.version,
+        }
+    }
+}
+
+fn topics(count: u32) -> String {
+    if count == 1 { "1 topic".to_owned() } else { format!("{count} topics") }
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+fn ago(millis: Option<u64>) -> String {
+    millis.map_or_else(unknown, |millis| format!("{} ago", humantime::format_duration(Duration::from_millis(millis))))
+}
+
+fn millis(duration: Option<prost_types::Duration>) -> Option<u64> {
+    let duration = Duration::try_from(duration?).ok()?;
+    u64::try_from(duration.as_millis()).ok()
+}

@@ -1,0 +1,105 @@
+//! A member of the controller: alone in its process, or as a part of a standalone server.
+
+use super::peers::{self, BoundPort, PeerPort};
+use crate::config::{Config, Controller as ControllerOptions};
+use crate::data_dir::DataDir;
+use crate::process::{Process, Role, within};
+use crate::tasks::Tasks;
+use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use gantry_controller::{Controller, ControllerConfig, LeaseSettings, NoPeers};
+use gantry_link::{ConsensusLink, PeerServices};
+use gantry_proto::contract::ConsensusNetwork;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the controller may take to finish what it is writing.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// `gantry controller`: a member of the controller.
+pub struct ControllerRole {
+    part: ControllerPart,
+    port: PeerPort,
+}
+
+impl Role for ControllerRole {
+    const NAME: &'static str = "controller";
+
+    async fn start(config: &Config, process: &mut Process) -> anyhow::Result<ControllerRole> {
+        let env = process.env.clone();
+        let credentials = peers::credentials(&config.cluster, &env)?;
+        let port = BoundPort::bind(config.controller.listen, "--controller-listen", &credentials, &env).await?;
+        let dir = DataDir::new(&config.data.dir).prepare_controller()?;
+        let network = Arc::new(ConsensusLink::new(&env, credentials));
+        let part = ControllerPart::start(member_config(config, dir)?, network, process).await?;
+        let controller = part.controller.clone();
+        let services = PeerServices::default().controller(controller.clone(), controller.clone(), controller);
+        Ok(ControllerRole { part, port: port.serve(services, &mut process.tasks) })
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.port.address
+    }
+
+    async fn stop(self, _config: &Config, tasks: &mut Tasks) -> anyhow::Result<()> {
+        // Watches end with the controller: only then has the port nothing left to say.
+        self.port.close();
+        let controller = self.part.shut_down().await;
+        controller.and(self.port.finish(tasks).await)
+    }
+}
+
+/// A controller at work.
+pub(super) struct ControllerPart {
+    pub(super) controller: Arc<Controller>,
+}
+
+impl ControllerPart {
+    /// The only member: nobody else is asked.
+    pub(super) async fn start_alone(dir: PathBuf, process: &mut Process) -> anyhow::Result<ControllerPart> {
+        ControllerPart::start(ControllerConfig::standalone(dir), Arc::new(NoPeers), process).await
+    }
+
+    async fn start(
+        config: ControllerConfig,
+        network: Arc<dyn ConsensusNetwork>,
+        process: &mut Process,
+    ) -> anyhow::Result<ControllerPart> {
+        let opened = Controller::open(config, process.env.clone(), network).await;
+        let controller = Arc::new(opened.context("cannot open the metadata")?);
+        Ok(ControllerPart { controller })
+    }
+
+    /// Finishes what it is writing and frees the folder.
+    pub(super) async fn shut_down(&self) -> anyhow::Result<()> {
+        within(DEADLINE, "the controller", self.controller.shutdown().map(Ok)).await
+    }
+}
+
+fn member_config(config: &Config, dir: PathBuf) -> anyhow::Result<ControllerConfig> {
+    let options = &config.controller;
+    let members = config.cluster.controllers.as_ref().context("cluster.controllers is not set")?;
+    // One that joins a controller at work must not found another one.
+    let members = if options.join {
+        BTreeMap::new()
+    } else {
+        members.iter().map(|(id, address)| (u64::from(id), address.to_string())).collect()
+    };
+    Ok(ControllerConfig {
+        heartbeat_interval: options.heartbeat_interval,
+        election_timeout: options.election_timeout,
+        leases: lease_settings(options),
+        ..ControllerConfig::member(dir, u64::from(options.id), members)
+    })
+}
+
+fn lease_settings(options: &ControllerOptions) -> LeaseSettings {
+    LeaseSettings {
+        duration: options.lease,
+        sole_replica_lease: options.lease_only_replica.then_some(options.lease),
+        ..LeaseSettings::default()
+    }
+}

@@ -1,0 +1,147 @@
+//! A proxy: alone in its process, or as a part of a standalone server.
+
+use super::{peers, view};
+use crate::certificate;
+use crate::config::{Config, Listen};
+use crate::data_dir::DataDir;
+use crate::port;
+use crate::process::{Process, Role, within};
+use crate::tasks::Tasks;
+use anyhow::Context as _;
+use gantry_link::LinkedStores;
+use gantry_proto::contract::{MembershipService, MetadataService, Stores};
+use gantry_proto::model::MetadataView;
+use gantry_proxy::{AdvertisedEndpoints, BuildError, Proxy, ProxyConfig, ProxyDeps, tls};
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Beyond the proxy's own deadline for calls in flight: to cut off what is left and to hand deliveries back.
+const GRACE: Duration = Duration::from_secs(3);
+/// The proxy's name among the tasks: the one that is asked to end.
+const TASK: &str = "the proxy";
+
+/// `gantry proxy`: what clients connect to.
+pub struct ProxyRole {
+    part: ProxyPart,
+}
+
+impl Role for ProxyRole {
+    const NAME: &'static str = "proxy";
+
+    async fn start(config: &Config, process: &mut Process) -> anyhow::Result<ProxyRole> {
+        let env = process.env.clone();
+        // A taken port is found now, not after a wait for the controller.
+        port::probe(config.listen.address, "--listen")?;
+        let credentials = peers::credentials(&config.cluster, &env)?;
+        let tls_dir = DataDir::new(&config.data.dir).prepare_tls()?;
+        let controller = peers::controller(config, &credentials, &env)?;
+        let view = view::watch(&*controller, &mut process.tasks).await?;
+        let stores = Arc::new(LinkedStores::new(&env, credentials, view.clone()));
+        let below = Below { metadata: controller.clone(), membership: controller, view, stores };
+        Ok(ProxyRole { part: ProxyPart::start(config, &tls_dir, below, process).await? })
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.part.address
+    }
+
+    async fn stop(self, config: &Config, tasks: &mut Tasks) -> anyhow::Result<()> {
+        self.part.stop(&config.listen, tasks).await
+    }
+}
+
+/// What a proxy stands on.
+pub(super) struct Below {
+    pub(super) metadata: Arc<dyn MetadataService>,
+    pub(super) membership: Arc<dyn MembershipService>,
+    pub(super) view: Arc<MetadataView>,
+    pub(super) stores: Arc<dyn Stores>,
+}
+
+/// A proxy at work.
+pub(super) struct ProxyPart {
+    pub(super) address: SocketAddr,
+    stop: CancellationToken,
+}
+
+impl ProxyPart {
+    /// Serves clients from now on. `tls_dir`: where the proxy keeps a certificate of its own making.
+    pub(super) async fn start(
+        config: &Config,
+        tls_dir: &Path,
+        below: Below,
+        process: &mut Process,
+    ) -> anyhow::Result<ProxyPart> {
+        let tls = Some(tls_config(&config.listen, tls_dir)?);
+        let Below { metadata, membership, view, stores } = below;
+        let deps = ProxyDeps { env: process.env.clone(), metadata, membership, view, stores, tls };
+        let proxy = Proxy::build(proxy_config(config)?, deps).await.map_err(explain_build)?;
+        let address = proxy.local_addr();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        process.tasks.spawn(TASK, async move { Ok(proxy.serve(stopped.cancelled_owned()).await?) });
+        Ok(ProxyPart { address, stop })
+    }
+
+    /// Lets calls under way finish, within the configured time.
+    pub(super) async fn stop(&self, listen: &Listen, tasks: &mut Tasks) -> anyhow::Result<()> {
+        self.stop.cancel();
+        within(listen.drain_timeout + GRACE, TASK, tasks.end_of(TASK)).await
+    }
+}
+
+fn proxy_config(config: &Config) -> anyhow::Result<ProxyConfig> {
+    let listen = &config.listen;
+    let advertised = listen.advertised.as_ref().map(|address| AdvertisedEndpoints::parse(&address.to_string()));
+    Ok(ProxyConfig {
+        listen: listen.address,
+        advertised_endpoints: advertised.transpose().context("listen.advertised")?,
+        connections_max: listen.connections_max as usize,
+        drain_timeout: listen.drain_timeout,
+        auto_create_topics: config.topics.auto_create,
+        queue_count_default: config.topics.auto_create_queues,
+        auto_create_groups: config.groups.auto_create,
+        max_attempts_default: config.groups.max_attempts,
+        send_bytes_inflight_max: usize::try_from(config.limits.inflight_bytes_max.0).unwrap_or(usize::MAX),
+        invisible_duration_min: config.limits.invisible_duration_min,
+        ..ProxyConfig::default()
+    })
+}
+
+/// The operator's certificate, or our own.
+fn tls_config(listen: &Listen, dir: &Path) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+    let (certificate, key, pem) = match (&listen.tls_certificate, &listen.tls_key) {
+        (Some(certificate), Some(key)) => (certificate.clone(), key.clone(), certificate::read(certificate, key)?),
+        _ => {
+            let pem = certificate::read_or_make(dir, || Ok(tls::self_signed(names(listen))?))?;
+            (dir.join(certificate::CERTIFICATE), dir.join(certificate::KEY), pem)
+        }
+    };
+    tls::server_config(&pem)
+        .with_context(|| format!("cannot use the certificate {} with the key {}", certificate.display(), key.display()))
+}
+
+/// Names under which clients may reach a server whose certificate is made by itself.
+fn names(listen: &Listen) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    names.extend(listen.advertised.iter().map(|address| address.host.clone()));
+    let ip = listen.address.ip();
+    if !ip.is_unspecified() && !ip.is_loopback() {
+        names.push(ip.to_string());
+    }
+    names
+}
+
+fn explain_build(error: BuildError) -> anyhow::Error {
+    let (address, error) = match error {
+        BuildError::AddressInUse { address } => (address, io::ErrorKind::AddrInUse.into()),
+        BuildError::AddressForbidden { address } => (address, io::ErrorKind::PermissionDenied.into()),
+        BuildError::AddressNotOurs { address } => (address, io::ErrorKind::AddrNotAvailable.into()),
+        BuildError::Bind { address, source } => (address, source),
+    };
+    port::explain(address, "--listen", &error).into()
+}

@@ -1,0 +1,164 @@
+//! A store: alone in its process, or as a part of a standalone server.
+
+use super::peers::{self, BoundPort, PeerPort};
+use super::view;
+use crate::config::{Config, FlushMode, Store as StoreOptions};
+use crate::data_dir::DataDir;
+use crate::port;
+use crate::process::{Process, Role, within};
+use crate::tasks::Tasks;
+use anyhow::Context as _;
+use gantry_link::{PeerServices, StoreIdentity};
+use gantry_proto::contract::{MembershipService, StoreService, Stores};
+use gantry_proto::model::{Epoch, MetadataView, StoreGroup, StoreGroupId};
+use gantry_store::{Flush, Member, MemberConfig, RetentionPolicy, Store, StoreConfig, StoreFolder};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the store may take to write what it took and to save its progress.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long it may take to give its lease back.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(3);
+/// Chooses the port for proxies.
+const FLAG: &str = "--store-listen";
+const MEMBER_TASK: &str = "the store's membership";
+
+/// `gantry store`: serves one store group to the proxies.
+pub struct StoreRole {
+    part: StorePart,
+    port: PeerPort,
+}
+
+impl Role for StoreRole {
+    const NAME: &'static str = "store";
+
+    async fn start(config: &Config, process: &mut Process) -> anyhow::Result<StoreRole> {
+        let env = process.env.clone();
+        let credentials = peers::credentials(&config.cluster, &env)?;
+        // A taken port is found now, not after a long recovery. But nobody may connect before somebody answers there.
+        port::probe(config.store.listen, FLAG)?;
+        let address = peers::advertised(config.store.advertised.as_ref(), config.store.listen);
+        let dir = DataDir::new(&config.data.dir).prepare_store()?;
+
+        let controller = peers::controller(config, &credentials, &env)?;
+        let view = view::watch(&*controller, &mut process.tasks).await?;
+        let part = StorePart::start(config, dir, address, controller, view, process).await?;
+        let port = BoundPort::bind(config.store.listen, FLAG, &credentials, &env).await?;
+        let identity = Arc::new(Identity(part.store.clone()));
+        let port = port.serve(PeerServices::default().store(part.store.clone(), identity), &mut process.tasks);
+        Ok(StoreRole { part, port })
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.port.address
+    }
+
+    async fn stop(self, _config: &Config, tasks: &mut Tasks) -> anyhow::Result<()> {
+        // Waiting receives end with the store: only then has the port nothing left to answer.
+        self.port.close();
+        let store = self.part.shut_down().await;
+        let port = self.port.finish(tasks).await;
+        let left = self.part.leave(tasks).await;
+        store.and(port).and(left)
+    }
+}
+
+/// A store that leads its group, or tries to.
+pub(super) struct StorePart {
+    pub(super) store: Arc<Store>,
+}
+
+impl StorePart {
+    /// Locks the folder, joins the cluster, recovers, and goes on as a member. `address`: where proxies reach it.
+    pub(super) async fn start(
+        config: &Config,
+        dir: PathBuf,
+        address: String,
+        membership: Arc<dyn MembershipService>,
+        view: Arc<MetadataView>,
+        process: &mut Process,
+    ) -> anyhow::Result<StorePart> {
+        let env = process.env.clone();
+        let folder = {
+            let env = env.clone();
+            process.env.run_blocking(move || StoreFolder::open(&env, &dir)).await?.context("cannot open the store")?
+        };
+        let member = MemberConfig {
+            group: config.store.group.clone(),
+            address: address.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        let member = Member::new(membership, env.clone(), member);
+        let granted = member.join(&folder).await.context("cannot join the cluster")?;
+        let store = {
+            let (options, granted) = (store_config(&config.store), granted.clone());
+            // Not `run_blocking`: opening starts tasks, which belong to the runtime that runs this.
+            let opening = tokio::task::spawn_blocking(move || Store::open(options, env, view, folder, &granted));
+            opening.await?.context("cannot open the store")?
+        };
+        process.health.check_with({
+            let store = store.clone();
+            move || store.health().map_err(|error| error.to_string())
+        });
+        let kept = store.clone();
+        process.tasks.spawn(MEMBER_TASK, async move { Ok(member.keep(kept, granted).await?) });
+        Ok(StorePart { store })
+    }
+
+    /// Writes what the store took, and no more.
+    pub(super) async fn shut_down(&self) -> anyhow::Result<()> {
+        let finish = async { self.store.shutdown().await.context("the store could not finish") };
+        within(DEADLINE, "the store", finish).await
+    }
+
+    /// Gives the lease back, after the last write.
+    pub(super) async fn leave(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
+        within(LEAVE_DEADLINE, MEMBER_TASK, tasks.end_of(MEMBER_TASK)).await
+    }
+}
+
+/// The store of a server that has only one.
+impl Stores for StorePart {
+    fn leader_of(&self, group: &StoreGroup) -> Option<Arc<dyn StoreService>> {
+        (group.id == self.store.store_group()).then(|| self.store.clone() as Arc<dyn StoreService>)
+    }
+}
+
+/// What peers ask of a store before they use it.
+struct Identity(Arc<Store>);
+
+impl StoreIdentity for Identity {
+    fn group(&self) -> StoreGroupId {
+        self.0.store_group()
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.0.epoch()
+    }
+
+    fn newer_epoch(&self, epoch: Epoch) {
+        self.0.newer_epoch(epoch);
+    }
+}
+
+fn store_config(options: &StoreOptions) -> StoreConfig {
+    StoreConfig {
+        flush: match options.flush {
+            FlushMode::Sync => Flush::Sync,
+            FlushMode::Async => Flush::Async,
+        },
+        segment_bytes: options.segment_bytes.0,
+        retention: RetentionPolicy {
+            age: options.retention,
+            bytes_max: options.retention_bytes.map(|size| size.0),
+            disk_used_percent: options.retention_watermark.0,
+        },
+        disk_full_percent: options.disk_watermark.0,
+        checkpoint_interval: options.checkpoint_interval,
+        dedup_window: options.dedup_window,
+        inflight_max: options.inflight_max as usize,
+        ..StoreConfig::default()
+    }
+}

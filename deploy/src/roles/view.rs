@@ -1,0 +1,19 @@
+//! The metadata as a process sees them.
+
+use crate::tasks::Tasks;
+use anyhow::Context as _;
+use futures_util::{FutureExt as _, StreamExt as _};
+use gantry_proto::contract::{MetadataService, follow_metadata};
+use gantry_proto::model::{MetadataVersion, MetadataView};
+use std::sync::Arc;
+
+/// Waits for all metadata once, and follows their changes from then on.
+pub(super) async fn watch(metadata: &dyn MetadataService, tasks: &mut Tasks) -> anyhow::Result<Arc<MetadataView>> {
+    let view = Arc::new(MetadataView::default());
+    let mut changes = metadata.watch(MetadataVersion::default()).await.context("cannot watch the metadata")?;
+    let everything = changes.next().await.context("the controller ended while this process started")?;
+    view.apply(everything.version, &everything.changes);
+    let followed = view.clone();
+    tasks.spawn("the follower of the metadata", async move { follow_metadata(changes, &followed).map(Ok).await });
+    Ok(view)
+}

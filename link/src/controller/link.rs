@@ -1,0 +1,274 @@
+use super::REPLY_BYTES_MAX;
+use super::watch::watch;
+use super::wire::{Malformed, Wire, required};
+use crate::security::PeerCredentials;
+use crate::transport::{CallFailure, Channel, Dialer, Peer, Retry};
+use gantry_proto::contract::{
+    ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, MetadataError,
+    MetadataService, MetadataStream, ProxyAliveRequest, RenewLeaseRequest, StoreGrant,
+};
+use gantry_proto::env::Env;
+use gantry_proto::model::{Epoch, MetadataCommand, MetadataOutcome, MetadataVersion, StoreGroupId};
+use gantry_proto::wire::controller::v1 as wire;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Response, Status};
+use wire::membership_client::MembershipClient;
+use wire::metadata_client::MetadataClient;
+
+/// How long a kind of call may take.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// At one member.
+    one: Duration,
+    /// At all of them together.
+    all: Duration,
+}
+
+/// What the leading member answers from memory. Leases depend on it: another member is asked soon.
+const QUICK: Patience = Patience { one: Duration::from_secs(1), all: Duration::from_secs(3) };
+/// What the members must agree upon.
+const DECISION: Patience = Patience { one: Duration::from_secs(5), all: Duration::from_secs(10) };
+/// A new member has to catch up first.
+const MEMBER_CHANGE: Patience = Patience { one: Duration::from_secs(60), all: Duration::from_secs(60) };
+
+/// The controller behind a list of addresses of its members.
+pub struct ControllerLink {
+    members: Arc<Members>,
+    env: Env,
+    closed: CancellationToken,
+    _close_on_drop: DropGuard,
+}
+
+/// Its members, of which one is used until it fails.
+pub(super) struct Members {
+    peers: Vec<Arc<Peer>>,
+    /// Grows with each change to the next one.
+    used: AtomicUsize,
+}
+
+impl Members {
+    /// The member in use, and a number for [`Members::leave`].
+    pub(super) fn current(&self) -> (usize, &Arc<Peer>) {
+        let used = self.used.load(Ordering::Relaxed);
+        (used, &self.peers[used % self.peers.len()])
+    }
+
+    /// Goes on to the next member, unless that was done already.
+    pub(super) fn leave(&self, used: usize) {
+        let _ = self.used.compare_exchange(used, used.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// An error that says what is known of a call.
+trait Failure: Sized {
+    /// The member says that it cannot decide now: (that, and whether it is certain that nothing happened).
+    fn undecided(&self) -> Option<bool>;
+    /// No member could be asked.
+    fn not_asked(why: String) -> Self;
+    /// The answer is lost.
+    fn unknown(why: String) -> Self;
+}
+
+impl Failure for MetadataError {
+    fn undecided(&self) -> Option<bool> {
+        match self {
+            MetadataError::Refused(_) => None,
+            MetadataError::Unavailable(_) => Some(true),
+            MetadataError::Unknown(_) => Some(false),
+        }
+    }
+
+    fn not_asked(why: String) -> MetadataError {
+        MetadataError::Unavailable(why)
+    }
+
+    fn unknown(why: String) -> MetadataError {
+        MetadataError::Unknown(why)
+    }
+}
+
+impl Failure for MembershipError {
+    fn undecided(&self) -> Option<bool> {
+        matches!(self, MembershipError::Unavailable(_)).then_some(false)
+    }
+
+    fn not_asked(why: String) -> MembershipError {
+        MembershipError::Unavailable(why)
+    }
+
+    fn unknown(why: String) -> MembershipError {
+        MembershipError::Unavailable(why)
+    }
+}
+
+impl ControllerLink {
+    /// A link to the members at `addresses` (`host:port`), of which there is at least one. Connects when it is used. Needs a
+    /// tokio runtime around its calls.
+    pub fn new(env: &Env, credentials: PeerCredentials, addresses: &[String]) -> ControllerLink {
+        assert!(!addresses.is_empty(), "the configuration names a controller");
+        let dialer = Dialer::new(env, credentials);
+        let peers = addresses.iter().map(|address| Peer::new(address, dialer.clone())).collect();
+        let closed = CancellationToken::new();
+        ControllerLink {
+            members: Arc::new(Members { peers, used: AtomicUsize::new(0) }),
+            env: env.clone(),
+            _close_on_drop: closed.clone().drop_guard(),
+            closed,
+        }
+    }
+
+    /// Asks the member in use, and then the others as long as that can do no harm: `repeatable` calls may be carried out
+    /// twice.
+    async fn ask<R, T, E: Failure, F>(
+        &self,
+        patience: Patience,
+        repeatable: bool,
+        call: impl Fn(Channel) -> F,
+        read: impl Fn(R) -> Result<Result<T, E>, Malformed>,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let deadline = Instant::now() + patience.all;
+        let mut error = None;
+        for _ in 0..self.members.peers.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let (used, member) = self.members.current();
+            let (failed, nothing_happened) = match member.call(patience.one.min(left), &call).await {
+                Ok(reply) => match read(reply) {
+                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Err(failed)) => match failed.undecided() {
+                        None => return Err(failed),
+                        Some(nothing_happened) => (failed, nothing_happened),
+                    },
+                    Err(malformed) => (E::unknown(malformed.to_string()), false),
+                },
+                Err(CallFailure::NotSent(why)) => (E::not_asked(why), true),
+                Err(CallFailure::Unknown(why)) => (E::unknown(why), false),
+            };
+            self.members.leave(used);
+            if !nothing_happened && !repeatable {
+                return Err(failed);
+            }
+            error = Some(failed);
+        }
+        Err(error.unwrap_or_else(|| E::not_asked("no time is left".to_owned())))
+    }
+}
+
+fn metadata(channel: Channel) -> MetadataClient<Channel> {
+    let origin = channel.origin();
+    MetadataClient::with_origin(channel, origin).max_decoding_message_size(REPLY_BYTES_MAX)
+}
+
+fn membership(channel: Channel) -> MembershipClient<Channel> {
+    let origin = channel.origin();
+    MembershipClient::with_origin(channel, origin).max_decoding_message_size(REPLY_BYTES_MAX)
+}
+
+#[async_trait::async_trait]
+impl MetadataService for ControllerLink {
+    async fn propose(&self, command: MetadataCommand) -> Result<(MetadataVersion, MetadataOutcome), MetadataError> {
+        use wire::propose_reply::Result as Reply;
+        let request = wire::ProposeRequest { command: Some(command.to_wire()) };
+        let call = |channel| {
+            let request = request.clone();
+            async move { metadata(channel).propose(request).await }
+        };
+        let read = |reply: wire::ProposeReply| match reply.result.ok_or(Malformed("answer to a proposal"))? {
+            Reply::Done(done) => {
+                let outcome = required(done.outcome, "outcome of a metadata command")?;
+                Ok(Ok((MetadataVersion(done.version), outcome)))
+            }
+            Reply::Failure(failure) => MetadataError::from_wire(failure).map(Err),
+        };
+        self.ask(DECISION, false, call, read).await
+    }
+
+    /// Never fails: while no member answers, the stream yields nothing.
+    async fn watch(&self, after: MetadataVersion) -> Result<MetadataStream, MetadataError> {
+        Ok(watch(self.members.clone(), Retry::new(&self.env), after, self.closed.clone()))
+    }
+}
+
+#[async_trait::async_trait]
+impl MembershipService for ControllerLink {
+    async fn join_store(&self, request: JoinStoreRequest) -> Result<StoreGrant, MembershipError> {
+        use wire::join_store_reply::Result as Reply;
+        let request = request.to_wire();
+        let call = |channel| {
+            let request = request.clone();
+            async move { membership(channel).join_store(request).await }
+        };
+        let read = |reply: wire::JoinStoreReply| match reply.result.ok_or(Malformed("answer to a store"))? {
+            Reply::Grant(grant) => StoreGrant::from_wire(grant).map(Ok),
+            Reply::Failure(failure) => MembershipError::from_wire(failure).map(Err),
+        };
+        self.ask(DECISION, false, call, read).await
+    }
+
+    async fn renew_lease(&self, request: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
+        use wire::renew_lease_reply::Result as Reply;
+        let request = request.to_wire();
+        let call = |channel| async move { membership(channel).renew_lease(request).await };
+        let read = |reply: wire::RenewLeaseReply| match reply.result.ok_or(Malformed("answer to a lease"))? {
+            Reply::Lease(lease) => LeaseTerm::from_wire(lease).map(Ok),
+            Reply::Failure(failure) => MembershipError::from_wire(failure).map(Err),
+        };
+        self.ask(QUICK, true, call, read).await
+    }
+
+    async fn give_up_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
+        let request = wire::GiveUpLeaseRequest { group: group.0, epoch: epoch.0 };
+        let call = |channel| async move { membership(channel).give_up_lease(request).await };
+        let read = |reply: wire::GiveUpLeaseReply| match reply.failure {
+            None => Ok(Ok(())),
+            Some(failure) => MembershipError::from_wire(failure).map(Err),
+        };
+        self.ask(QUICK, true, call, read).await
+    }
+
+    async fn proxy_alive(&self, request: ProxyAliveRequest) -> Result<Duration, MembershipError> {
+        use wire::proxy_alive_reply::Result as Reply;
+        let request = request.to_wire();
+        let call = |channel| {
+            let request = request.clone();
+            async move { membership(channel).proxy_alive(request).await }
+        };
+        let read = |reply: wire::ProxyAliveReply| match reply.result.ok_or(Malformed("answer to a proxy"))? {
+            Reply::AgainWithinNs(within) => Ok(Ok(Duration::from_nanos(within))),
+            Reply::Failure(failure) => MembershipError::from_wire(failure).map(Err),
+        };
+        self.ask(QUICK, true, call, read).await
+    }
+
+    async fn cluster_status(&self) -> Result<ClusterStatus, MetadataError> {
+        use wire::cluster_status_reply::Result as Reply;
+        let call = |channel| async move { membership(channel).cluster_status(wire::ClusterStatusRequest {}).await };
+        let read = |reply: wire::ClusterStatusReply| match reply.result.ok_or(Malformed("status of a cluster"))? {
+            Reply::Status(status) => ClusterStatus::from_wire(status).map(Ok),
+            Reply::Failure(failure) => MetadataError::from_wire(failure).map(Err),
+        };
+        self.ask(DECISION, true, call, read).await
+    }
+
+    async fn change_controllers(&self, change: ControllerChange) -> Result<(), MetadataError> {
+        let request = change.to_wire();
+        let call = |channel| {
+            let request = request.clone();
+            async move { membership(channel).change_controllers(request).await }
+        };
+        let read = |reply: wire::ChangeControllersReply| match reply.failure {
+            None => Ok(Ok(())),
+            Some(failure) => MetadataError::from_wire(failure).map(Err),
+        };
+        self.ask(MEMBER_CHANGE, false, call, read).await
+    }
+}

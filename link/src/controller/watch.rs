@@ -1,0 +1,129 @@
+//! A watch that outlives its connections: it goes on where it was, at whichever member answers.
+
+use super::REPLY_BYTES_MAX;
+use super::link::Members;
+use super::wire::{Malformed, Wire as _};
+use crate::transport::{Channel, Retry};
+use futures_util::stream::{self, StreamExt as _};
+use gantry_proto::contract::{MetadataEvent, MetadataStream};
+use gantry_proto::model::{MetadataChange, MetadataVersion};
+use gantry_proto::wire::controller::v1 as wire;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use wire::metadata_client::MetadataClient;
+
+/// A member takes the watch within this time, or another one is asked.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Changes that one version may have: far more than the largest cluster's.
+const CHANGES_MAX: usize = 20_000_000;
+
+struct Watch {
+    members: Arc<Members>,
+    retry: Retry,
+    /// What the caller has.
+    after: MetadataVersion,
+    open: Option<Open>,
+    /// What was logged once is not logged again until something changes.
+    logged: bool,
+}
+
+/// A connection that brings pages.
+struct Open {
+    pages: Streaming<wire::WatchPage>,
+    member: usize,
+    since: Instant,
+    /// Keeps the connection.
+    _channel: Channel,
+}
+
+/// What happens after `after`, until `closed`.
+pub(super) fn watch(
+    members: Arc<Members>,
+    retry: Retry,
+    after: MetadataVersion,
+    closed: CancellationToken,
+) -> MetadataStream {
+    let watch = Watch { members, retry, after, open: None, logged: false };
+    let events = stream::unfold(watch, |mut watch| async move { Some((watch.next().await, watch)) });
+    events.take_until(closed.cancelled_owned()).boxed()
+}
+
+impl Watch {
+    /// The next version. Waits for as long as no member answers.
+    async fn next(&mut self) -> MetadataEvent {
+        loop {
+            let mut open = match self.open.take() {
+                Some(open) => open,
+                None => match self.open().await {
+                    Ok(open) => open,
+                    Err(why) => {
+                        self.log(&why);
+                        self.retry.wait(None).await;
+                        continue;
+                    }
+                },
+            };
+            match whole(&mut open.pages).await {
+                Ok(event) => {
+                    self.after = event.version;
+                    (self.open, self.logged) = (Some(open), false);
+                    return event;
+                }
+                Err(why) => {
+                    self.log(&why);
+                    self.members.leave(open.member);
+                    let since = open.since;
+                    drop(open);
+                    self.retry.wait(Some(since)).await;
+                }
+            }
+        }
+    }
+
+    fn log(&mut self, why: &str) {
+        if !self.logged {
+            tracing::warn!(version = self.after.0, "changes of the metadata are not seen for now: {why}");
+            self.logged = true;
+        }
+    }
+
+    async fn open(&self) -> Result<Open, String> {
+        let (member, peer) = self.members.current();
+        let opened = tokio::time::timeout(OPEN_TIMEOUT, async {
+            let channel = peer.channel().await?;
+            let mut client = MetadataClient::with_origin(channel.clone(), channel.origin())
+                .max_decoding_message_size(REPLY_BYTES_MAX);
+            let opened = client.watch(wire::WatchRequest { after: self.after.0 }).await;
+            let pages = opened.map_err(|status| status.message().to_owned())?.into_inner();
+            Ok(Open { pages, member, since: Instant::now(), _channel: channel })
+        });
+        let opened = opened.await.unwrap_or_else(|_| Err(format!("no controller answers within {OPEN_TIMEOUT:?}")));
+        if opened.is_err() {
+            self.members.leave(member);
+        }
+        opened
+    }
+}
+
+/// All changes of the next version. An error is the end of the connection.
+async fn whole(pages: &mut Streaming<wire::WatchPage>) -> Result<MetadataEvent, String> {
+    let mut changes = Vec::new();
+    loop {
+        let page = match pages.message().await {
+            Ok(Some(page)) => page,
+            Ok(None) => return Err("the controller ended the watch".to_owned()),
+            Err(status) => return Err(status.message().to_owned()),
+        };
+        let more: Result<Vec<_>, Malformed> = page.changes.into_iter().map(MetadataChange::from_wire).collect();
+        changes.extend(more.map_err(|malformed| malformed.to_string())?);
+        if page.last {
+            return Ok(MetadataEvent { version: MetadataVersion(page.version), changes });
+        }
+        if changes.len() > CHANGES_MAX {
+            return Err("the controller sends changes without end".to_owned());
+        }
+    }
+}

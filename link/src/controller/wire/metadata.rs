@@ -1,0 +1,223 @@
+use super::{Malformed, Wire, required};
+use gantry_proto::contract::MetadataError;
+use gantry_proto::model::{
+    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, MetadataChange, MetadataCommand,
+    MetadataOutcome, MetadataRefusal, ProxyId, ProxyMember, StoreGroup, StoreGroupId, StoreGroupName, Topic, TopicId,
+    TopicName, TopicType,
+};
+use gantry_proto::wire::controller::v1 as wire;
+use std::sync::Arc;
+
+impl Wire for MetadataCommand {
+    type Message = wire::MetadataCommand;
+
+    fn to_wire(&self) -> wire::MetadataCommand {
+        use wire::metadata_command::{
+            AlterGroup, AlterTopic, Command, CreateGroup, CreateTopic, EndLease, JoinProxy, JoinStore, SpreadTopics,
+        };
+        let command = match self {
+            MetadataCommand::CreateTopic { name, topic_type, queue_count } => Command::CreateTopic(CreateTopic {
+                name: name.to_wire(),
+                r#type: topic_type.to_wire(),
+                queue_count: *queue_count,
+            }),
+            MetadataCommand::AlterTopic { name, topic_type, queue_count } => Command::AlterTopic(AlterTopic {
+                name: name.to_wire(),
+                r#type: topic_type.as_ref().map(Wire::to_wire),
+                queue_count: *queue_count,
+            }),
+            MetadataCommand::DeleteTopic { name } => Command::DeleteTopic(name.to_wire()),
+            MetadataCommand::CreateGroup { name, fifo, max_attempts, backoff } => Command::CreateGroup(CreateGroup {
+                name: name.to_wire(),
+                fifo: *fifo,
+                max_attempts: *max_attempts,
+                backoff: Some(backoff.to_wire()),
+            }),
+            MetadataCommand::AlterGroup { name, fifo, max_attempts, backoff } => Command::AlterGroup(AlterGroup {
+                name: name.to_wire(),
+                fifo: *fifo,
+                max_attempts: *max_attempts,
+                backoff: backoff.as_ref().map(Wire::to_wire),
+            }),
+            MetadataCommand::DeleteGroup { name } => Command::DeleteGroup(name.to_wire()),
+            MetadataCommand::Found { cluster } => Command::Found(cluster.to_wire()),
+            MetadataCommand::JoinStore { group, folder, address, last_epoch } => Command::JoinStore(JoinStore {
+                group: group.to_wire(),
+                folder: folder.to_wire(),
+                address: address.to_string(),
+                last_epoch: last_epoch.0,
+            }),
+            MetadataCommand::EndLease { group, epoch } => {
+                Command::EndLease(EndLease { group: group.0, epoch: epoch.0 })
+            }
+            MetadataCommand::DrainStoreGroup { name } => Command::DrainStoreGroup(name.to_wire()),
+            MetadataCommand::ActivateStoreGroup { name } => Command::ActivateStoreGroup(name.to_wire()),
+            MetadataCommand::RemoveStoreGroup { name } => Command::RemoveStoreGroup(name.to_wire()),
+            MetadataCommand::SpreadTopics { after, limit } => {
+                Command::SpreadTopics(SpreadTopics { after: after.as_ref().map(Wire::to_wire), limit: *limit })
+            }
+            MetadataCommand::JoinProxy { id, address, version } => Command::JoinProxy(JoinProxy {
+                id: id.to_wire(),
+                address: address.to_string(),
+                version: version.to_string(),
+            }),
+            MetadataCommand::RemoveProxy { id } => Command::RemoveProxy(id.to_wire()),
+        };
+        wire::MetadataCommand { command: Some(command) }
+    }
+
+    fn from_wire(message: wire::MetadataCommand) -> Result<MetadataCommand, Malformed> {
+        use wire::metadata_command::Command;
+        Ok(match message.command.ok_or(Malformed("metadata command"))? {
+            Command::CreateTopic(create) => MetadataCommand::CreateTopic {
+                name: TopicName::from_wire(create.name)?,
+                topic_type: TopicType::from_wire(create.r#type)?,
+                queue_count: create.queue_count,
+            },
+            Command::AlterTopic(alter) => MetadataCommand::AlterTopic {
+                name: TopicName::from_wire(alter.name)?,
+                topic_type: alter.r#type.map(TopicType::from_wire).transpose()?,
+                queue_count: alter.queue_count,
+            },
+            Command::DeleteTopic(name) => MetadataCommand::DeleteTopic { name: TopicName::from_wire(name)? },
+            Command::CreateGroup(create) => MetadataCommand::CreateGroup {
+                name: GroupName::from_wire(create.name)?,
+                fifo: create.fifo,
+                max_attempts: create.max_attempts,
+                backoff: required(create.backoff, "backoff policy of a new group")?,
+            },
+            Command::AlterGroup(alter) => MetadataCommand::AlterGroup {
+                name: GroupName::from_wire(alter.name)?,
+                fifo: alter.fifo,
+                max_attempts: alter.max_attempts,
+                backoff: alter.backoff.map(BackoffPolicy::from_wire).transpose()?,
+            },
+            Command::DeleteGroup(name) => MetadataCommand::DeleteGroup { name: GroupName::from_wire(name)? },
+            Command::Found(cluster) => MetadataCommand::Found { cluster: ClusterId::from_wire(cluster)? },
+            Command::JoinStore(join) => MetadataCommand::JoinStore {
+                group: StoreGroupName::from_wire(join.group)?,
+                folder: FolderId::from_wire(join.folder)?,
+                address: join.address.into(),
+                last_epoch: Epoch(join.last_epoch),
+            },
+            Command::EndLease(end) => {
+                MetadataCommand::EndLease { group: StoreGroupId(end.group), epoch: Epoch(end.epoch) }
+            }
+            Command::DrainStoreGroup(name) => {
+                MetadataCommand::DrainStoreGroup { name: StoreGroupName::from_wire(name)? }
+            }
+            Command::ActivateStoreGroup(name) => {
+                MetadataCommand::ActivateStoreGroup { name: StoreGroupName::from_wire(name)? }
+            }
+            Command::RemoveStoreGroup(name) => {
+                MetadataCommand::RemoveStoreGroup { name: StoreGroupName::from_wire(name)? }
+            }
+            Command::SpreadTopics(spread) => MetadataCommand::SpreadTopics {
+                after: spread.after.map(TopicName::from_wire).transpose()?,
+                limit: spread.limit,
+            },
+            Command::JoinProxy(join) => MetadataCommand::JoinProxy {
+                id: ProxyId::from_wire(join.id)?,
+                address: join.address.into(),
+                version: join.version.into(),
+            },
+            Command::RemoveProxy(id) => MetadataCommand::RemoveProxy { id: ProxyId::from_wire(id)? },
+        })
+    }
+}
+
+impl Wire for MetadataOutcome {
+    type Message = wire::MetadataOutcome;
+
+    fn to_wire(&self) -> wire::MetadataOutcome {
+        use wire::metadata_outcome::{Outcome, Spread};
+        let outcome = match self {
+            MetadataOutcome::Topic(topic) => Outcome::Topic(topic.to_wire()),
+            MetadataOutcome::Group(group) => Outcome::Group(group.to_wire()),
+            MetadataOutcome::Deleted => Outcome::Deleted(wire::Nothing {}),
+            MetadataOutcome::Cluster(cluster) => Outcome::Cluster(cluster.to_wire()),
+            MetadataOutcome::StoreGroup(group) => Outcome::StoreGroup(group.to_wire()),
+            MetadataOutcome::Spread { changed, next } => {
+                Outcome::Spread(Spread { changed: *changed, next: next.as_ref().map(Wire::to_wire) })
+            }
+            MetadataOutcome::Proxy(proxy) => Outcome::Proxy(proxy.to_wire()),
+        };
+        wire::MetadataOutcome { outcome: Some(outcome) }
+    }
+
+    fn from_wire(message: wire::MetadataOutcome) -> Result<MetadataOutcome, Malformed> {
+        use wire::metadata_outcome::Outcome;
+        Ok(match message.outcome.ok_or(Malformed("outcome of a metadata command"))? {
+            Outcome::Topic(topic) => MetadataOutcome::Topic(Wire::from_wire(topic)?),
+            Outcome::Group(group) => MetadataOutcome::Group(Wire::from_wire(group)?),
+            Outcome::Deleted(_) => MetadataOutcome::Deleted,
+            Outcome::Cluster(cluster) => MetadataOutcome::Cluster(ClusterId::from_wire(cluster)?),
+            Outcome::StoreGroup(group) => MetadataOutcome::StoreGroup(Wire::from_wire(group)?),
+            Outcome::Spread(spread) => MetadataOutcome::Spread {
+                changed: spread.changed,
+                next: spread.next.map(TopicName::from_wire).transpose()?,
+            },
+            Outcome::Proxy(proxy) => MetadataOutcome::Proxy(Wire::from_wire(proxy)?),
+        })
+    }
+}
+
+impl Wire for MetadataChange {
+    type Message = wire::MetadataChange;
+
+    fn to_wire(&self) -> wire::MetadataChange {
+        use wire::metadata_change::Change;
+        let change = match self {
+            MetadataChange::Reset => Change::Reset(wire::Nothing {}),
+            MetadataChange::TopicUpsert(topic) => Change::TopicUpsert(topic.to_wire()),
+            MetadataChange::TopicRemoved(id) => Change::TopicRemoved(id.0),
+            MetadataChange::GroupUpsert(group) => Change::GroupUpsert(group.to_wire()),
+            MetadataChange::GroupRemoved(id) => Change::GroupRemoved(id.0),
+            MetadataChange::Founded(cluster) => Change::Founded(cluster.to_wire()),
+            MetadataChange::StoreGroupUpsert(group) => Change::StoreGroupUpsert(group.to_wire()),
+            MetadataChange::StoreGroupRemoved(id) => Change::StoreGroupRemoved(id.0),
+            MetadataChange::ProxyUpsert(proxy) => Change::ProxyUpsert(proxy.to_wire()),
+            MetadataChange::ProxyRemoved(id) => Change::ProxyRemoved(id.to_wire()),
+        };
+        wire::MetadataChange { change: Some(change) }
+    }
+
+    fn from_wire(message: wire::MetadataChange) -> Result<MetadataChange, Malformed> {
+        use wire::metadata_change::Change;
+        Ok(match message.change.ok_or(Malformed("metadata change"))? {
+            Change::Reset(_) => MetadataChange::Reset,
+            Change::TopicUpsert(topic) => MetadataChange::TopicUpsert(Arc::<Topic>::from_wire(topic)?),
+            Change::TopicRemoved(id) => MetadataChange::TopicRemoved(TopicId(id)),
+            Change::GroupUpsert(group) => MetadataChange::GroupUpsert(Arc::<Group>::from_wire(group)?),
+            Change::GroupRemoved(id) => MetadataChange::GroupRemoved(GroupId(id)),
+            Change::Founded(cluster) => MetadataChange::Founded(ClusterId::from_wire(cluster)?),
+            Change::StoreGroupUpsert(group) => MetadataChange::StoreGroupUpsert(Arc::<StoreGroup>::from_wire(group)?),
+            Change::StoreGroupRemoved(id) => MetadataChange::StoreGroupRemoved(StoreGroupId(id)),
+            Change::ProxyUpsert(proxy) => MetadataChange::ProxyUpsert(Arc::<ProxyMember>::from_wire(proxy)?),
+            Change::ProxyRemoved(id) => MetadataChange::ProxyRemoved(ProxyId::from_wire(id)?),
+        })
+    }
+}
+
+impl Wire for MetadataError {
+    type Message = wire::MetadataFailure;
+
+    fn to_wire(&self) -> wire::MetadataFailure {
+        use wire::metadata_failure::Reason;
+        let reason = match self {
+            MetadataError::Refused(refusal) => Reason::Refused(refusal.to_wire()),
+            MetadataError::Unavailable(why) => Reason::Unavailable(why.clone()),
+            MetadataError::Unknown(why) => Reason::Unknown(why.clone()),
+        };
+        wire::MetadataFailure { reason: Some(reason) }
+    }
+
+    fn from_wire(message: wire::MetadataFailure) -> Result<MetadataError, Malformed> {
+        use wire::metadata_failure::Reason;
+        Ok(match message.reason.ok_or(Malformed("failure of a metadata command"))? {
+            Reason::Refused(refusal) => MetadataError::Refused(MetadataRefusal::from_wire(refusal)?),
+            Reason::Unavailable(why) => MetadataError::Unavailable(why),
+            Reason::Unknown(why) => MetadataError::Unknown(why),
+        })
+    }
+}

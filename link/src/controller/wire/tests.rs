@@ -1,0 +1,387 @@
+use super::*;
+use bytes::Bytes;
+use gantry_proto::contract::*;
+use gantry_proto::model::*;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use prost::Message;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Through the bytes.
+fn arrived<T: Wire>(value: &T) -> T
+where
+    T::Message: Message + Default,
+{
+    let bytes = Bytes::from(value.to_wire().encode_to_vec());
+    T::from_wire(T::Message::decode(bytes).unwrap()).unwrap()
+}
+
+fn arrives<T: Wire + Debug>(value: &T) -> Result<(), TestCaseError>
+where
+    T::Message: Message + Default,
+{
+    let (expected, found) = (format!("{value:?}"), format!("{:?}", arrived(value)));
+    prop_assert_eq!(found, expected);
+    Ok(())
+}
+
+fn text() -> impl Strategy<Value = String> {
+    ".{0,12}"
+}
+
+fn shared_text() -> impl Strategy<Value = Arc<str>> {
+    text().prop_map(Arc::from)
+}
+
+fn topic_name() -> impl Strategy<Value = TopicName> {
+    prop_oneof![
+        "[a-z]{1,12}".prop_map(|name| TopicName::parse(&name).unwrap()),
+        group_name().prop_map(|group| TopicName::dead_letter_of(&group))
+    ]
+}
+
+fn group_name() -> impl Strategy<Value = GroupName> {
+    "[a-z0-9]{1,12}".prop_map(|name| GroupName::parse(&name).unwrap())
+}
+
+fn store_group_name() -> impl Strategy<Value = StoreGroupName> {
+    "[a-z0-9-]{1,12}".prop_map(|name| StoreGroupName::parse(&name).unwrap())
+}
+
+fn folder() -> impl Strategy<Value = FolderId> {
+    any::<[u8; 16]>().prop_map(FolderId)
+}
+
+fn cluster() -> impl Strategy<Value = ClusterId> {
+    any::<[u8; 16]>().prop_map(ClusterId)
+}
+
+fn proxy_id() -> impl Strategy<Value = ProxyId> {
+    any::<[u8; 16]>().prop_map(ProxyId)
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_nanos)
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    any::<u64>().prop_map(Timestamp::from_millis)
+}
+
+fn topic_type() -> impl Strategy<Value = TopicType> {
+    use TopicType::{Delay, Fifo, Mixed, Normal, Transaction};
+    prop::sample::select(vec![Normal, Fifo, Delay, Transaction, Mixed])
+}
+
+fn backoff() -> impl Strategy<Value = BackoffPolicy> {
+    prop_oneof![
+        vec(duration(), 0..4).prop_map(BackoffPolicy::Customized),
+        (duration(), duration(), -1e9..1e9f64).prop_map(|(initial, max, multiplier)| BackoffPolicy::Exponential {
+            initial,
+            max,
+            multiplier
+        }),
+    ]
+}
+
+fn placement() -> impl Strategy<Value = Placement> {
+    let spread = (vec(any::<u32>().prop_map(StoreGroupId), 0..9), vec(any::<u32>().prop_map(QueueId), 0..9));
+    prop_oneof![
+        Just(Placement::EveryGroup),
+        spread.prop_map(|(groups, lanes)| Placement::Spread { groups: groups.into(), lanes: lanes.into() }),
+    ]
+}
+
+prop_compose! {
+    fn topic()(
+        id: u32,
+        name in topic_name(),
+        topic_type in topic_type(),
+        placement in placement(),
+        dead_letter_of in option::of(group_name()),
+        created_at in time(),
+    ) -> Arc<Topic> {
+        Arc::new(Topic { id: TopicId(id), name, topic_type, placement, dead_letter_of, created_at })
+    }
+}
+
+prop_compose! {
+    fn group()(
+        id: u32,
+        name in group_name(),
+        fifo: bool,
+        max_attempts: u32,
+        backoff in backoff(),
+        dead: u32,
+        created_at in time(),
+    ) -> Arc<Group> {
+        let dead_letter_topic = TopicId(dead);
+        Arc::new(Group { id: GroupId(id), name, fifo, max_attempts, backoff, dead_letter_topic, created_at })
+    }
+}
+
+prop_compose! {
+    fn store_group()(
+        id: u32,
+        name in store_group_name(),
+        draining: bool,
+        replicas in vec((folder(), shared_text()), 0..3),
+        in_sync in vec(folder(), 0..3),
+        leader in option::of(folder()),
+        epoch: u32,
+        created_at in time(),
+    ) -> Arc<StoreGroup> {
+        let state = if draining { StoreGroupState::Draining } else { StoreGroupState::Active };
+        let replicas = replicas.into_iter().map(|(folder, address)| Replica { folder, address }).collect();
+        let (id, epoch) = (StoreGroupId(id), Epoch(epoch));
+        Arc::new(StoreGroup { id, name, state, replicas, in_sync, leader, epoch, created_at })
+    }
+}
+
+prop_compose! {
+    fn proxy()(
+        id in proxy_id(),
+        address in shared_text(),
+        version in shared_text(),
+        joined_at in time(),
+    ) -> Arc<ProxyMember> {
+        Arc::new(ProxyMember { id, address, version, joined_at })
+    }
+}
+
+fn command() -> impl Strategy<Value = MetadataCommand> {
+    use MetadataCommand as C;
+    let topics = prop_oneof![
+        (topic_name(), topic_type(), any::<u32>()).prop_map(|(name, topic_type, queue_count)| C::CreateTopic {
+            name,
+            topic_type,
+            queue_count
+        }),
+        (topic_name(), option::of(topic_type()), any::<Option<u32>>())
+            .prop_map(|(name, topic_type, queue_count)| C::AlterTopic { name, topic_type, queue_count }),
+        topic_name().prop_map(|name| C::DeleteTopic { name }),
+        (option::of(topic_name()), any::<u32>()).prop_map(|(after, limit)| C::SpreadTopics { after, limit }),
+    ];
+    let groups = prop_oneof![
+        (group_name(), any::<bool>(), any::<u32>(), backoff())
+            .prop_map(|(name, fifo, max_attempts, backoff)| C::CreateGroup { name, fifo, max_attempts, backoff }),
+        (group_name(), any::<Option<bool>>(), any::<Option<u32>>(), option::of(backoff()))
+            .prop_map(|(name, fifo, max_attempts, backoff)| C::AlterGroup { name, fifo, max_attempts, backoff }),
+        group_name().prop_map(|name| C::DeleteGroup { name }),
+    ];
+    let stores = prop_oneof![
+        (store_group_name(), folder(), shared_text(), any::<u32>()).prop_map(|(group, folder, address, epoch)| {
+            C::JoinStore { group, folder, address, last_epoch: Epoch(epoch) }
+        }),
+        any::<(u32, u32)>().prop_map(|(group, epoch)| C::EndLease { group: StoreGroupId(group), epoch: Epoch(epoch) }),
+        store_group_name().prop_map(|name| C::DrainStoreGroup { name }),
+        store_group_name().prop_map(|name| C::ActivateStoreGroup { name }),
+        store_group_name().prop_map(|name| C::RemoveStoreGroup { name }),
+    ];
+    let others = prop_oneof![
+        cluster().prop_map(|cluster| C::Found { cluster }),
+        (proxy_id(), shared_text(), shared_text()).prop_map(|(id, address, version)| C::JoinProxy {
+            id,
+            address,
+            version
+        }),
+        proxy_id().prop_map(|id| C::RemoveProxy { id }),
+    ];
+    prop_oneof![topics, groups, stores, others]
+}
+
+fn outcome() -> impl Strategy<Value = MetadataOutcome> {
+    prop_oneof![
+        topic().prop_map(MetadataOutcome::Topic),
+        group().prop_map(MetadataOutcome::Group),
+        Just(MetadataOutcome::Deleted),
+        cluster().prop_map(MetadataOutcome::Cluster),
+        store_group().prop_map(MetadataOutcome::StoreGroup),
+        (any::<u32>(), option::of(topic_name())).prop_map(|(changed, next)| MetadataOutcome::Spread { changed, next }),
+        proxy().prop_map(MetadataOutcome::Proxy),
+    ]
+}
+
+fn refusal() -> impl Strategy<Value = MetadataRefusal> {
+    use MetadataRefusal as R;
+    let invalid = prop_oneof![
+        Just(InvalidBackoff::Empty),
+        any::<usize>().prop_map(InvalidBackoff::TooMany),
+        Just(InvalidBackoff::Multiplier),
+        Just(InvalidBackoff::InitialAboveMax),
+    ];
+    let topics = prop_oneof![
+        topic().prop_map(R::TopicExists),
+        topic_name().prop_map(R::TopicNotFound),
+        (topic_name(), any::<u32>(), any::<u32>()).prop_map(|(name, now, asked)| R::QueuesShrink { name, now, asked }),
+        any::<(u32, u32)>().prop_map(|(asked, max)| R::QueueCount { asked, max }),
+        topic_name().prop_map(R::DerivedTopic),
+    ];
+    let groups = prop_oneof![
+        group().prop_map(R::GroupExists),
+        group_name().prop_map(R::GroupNotFound),
+        any::<(u32, u32)>().prop_map(|(asked, max)| R::MaxAttempts { asked, max }),
+        invalid.prop_map(R::Backoff),
+    ];
+    let stores = prop_oneof![
+        Just(R::NoStoreGroup),
+        store_group_name().prop_map(R::StoreGroupNotFound),
+        (folder(), store_group_name()).prop_map(|(folder, group)| R::FolderOfOtherGroup { folder, group }),
+        (store_group_name(), folder(), folder()).prop_map(|(group, expected, found)| R::OtherFolder {
+            group,
+            expected,
+            found
+        }),
+        store_group_name().prop_map(R::LastStoreGroup),
+        store_group_name().prop_map(R::StoreGroupActive),
+    ];
+    prop_oneof![topics, groups, stores]
+}
+
+fn change() -> impl Strategy<Value = MetadataChange> {
+    prop_oneof![
+        Just(MetadataChange::Reset),
+        topic().prop_map(MetadataChange::TopicUpsert),
+        any::<u32>().prop_map(|id| MetadataChange::TopicRemoved(TopicId(id))),
+        group().prop_map(MetadataChange::GroupUpsert),
+        any::<u32>().prop_map(|id| MetadataChange::GroupRemoved(GroupId(id))),
+        cluster().prop_map(MetadataChange::Founded),
+        store_group().prop_map(MetadataChange::StoreGroupUpsert),
+        any::<u32>().prop_map(|id| MetadataChange::StoreGroupRemoved(StoreGroupId(id))),
+        proxy().prop_map(MetadataChange::ProxyUpsert),
+        proxy_id().prop_map(MetadataChange::ProxyRemoved),
+    ]
+}
+
+fn metadata_error() -> impl Strategy<Value = MetadataError> {
+    prop_oneof![
+        refusal().prop_map(MetadataError::Refused),
+        text().prop_map(MetadataError::Unavailable),
+        text().prop_map(MetadataError::Unknown),
+    ]
+}
+
+fn membership_error() -> impl Strategy<Value = MembershipError> {
+    prop_oneof![
+        text().prop_map(MembershipError::Refused),
+        (store_group_name(), any::<u32>(), duration())
+            .prop_map(|(group, epoch, remaining)| { MembershipError::Held { group, epoch: Epoch(epoch), remaining } }),
+        any::<(u32, u32)>().prop_map(|(group, epoch)| {
+            MembershipError::Superseded { group: StoreGroupId(group), epoch: Epoch(epoch) }
+        }),
+        text().prop_map(MembershipError::Unavailable),
+    ]
+}
+
+fn lease() -> impl Strategy<Value = LeaseTerm> {
+    prop_oneof![duration().prop_map(LeaseTerm::For), Just(LeaseTerm::UntilSuperseded)]
+}
+
+fn positions() -> impl Strategy<Value = StorePositions> {
+    any::<(u64, u64, u64)>().prop_map(|(retained, confirmed, appended)| StorePositions {
+        retained_from: LogOffset(retained),
+        confirmed_to: LogOffset(confirmed),
+        appended_to: LogOffset(appended),
+    })
+}
+
+prop_compose! {
+    fn status()(
+        cluster in option::of(cluster()),
+        version: u64,
+        controllers in vec((any::<u64>(), text(), any::<bool>(), any::<bool>(), any::<Option<u64>>()), 0..3),
+        stores in vec(
+            (store_group(), option::of(duration()), option::of(time()), positions(), shared_text()),
+            0..3,
+        ),
+        proxies in vec((proxy(), option::of(duration()), any::<u32>()), 0..3),
+    ) -> ClusterStatus {
+        ClusterStatus {
+            cluster,
+            version: MetadataVersion(version),
+            controllers: (controllers.into_iter())
+                .map(|(id, address, leader, voter, matched)| ControllerStatus { id, address, leader, voter, matched })
+                .collect(),
+            stores: (stores.into_iter())
+                .map(|(group, heard, leading_since, positions, version)| {
+                    StoreStatus { group, heard, leading_since, positions, version }
+                })
+                .collect(),
+            proxies: (proxies.into_iter())
+                .map(|(proxy, heard, sessions)| ProxyStatus { proxy, heard, sessions })
+                .collect(),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn commands_arrive_as_they_were_sent(command in command()) {
+        arrives(&command)?;
+    }
+
+    #[test]
+    fn outcomes_refusals_and_errors_arrive_as_they_were_given(
+        outcome in outcome(),
+        refusal in refusal(),
+        metadata in metadata_error(),
+        membership in membership_error(),
+    ) {
+        arrives(&outcome)?;
+        arrives(&refusal)?;
+        arrives(&metadata)?;
+        arrives(&membership)?;
+    }
+
+    #[test]
+    fn changes_arrive_as_they_happened(change in change()) {
+        arrives(&change)?;
+    }
+
+    #[test]
+    fn calls_of_members_arrive_as_they_were_sent(
+        (group, folder, cluster) in (store_group_name(), folder(), option::of(cluster())),
+        (address, version) in (shared_text(), shared_text()),
+        (number, epoch) in any::<(u32, u32)>(),
+        positions in positions(),
+        proxy in proxy_id(),
+        controller: u64,
+        add: bool,
+    ) {
+        let (text, epoch) = (address.to_string(), Epoch(epoch));
+        let (at, of) = (address.clone(), version.clone());
+        arrives(&JoinStoreRequest { group, folder, cluster, address: at, last_epoch: epoch, version: of })?;
+        arrives(&RenewLeaseRequest { group: StoreGroupId(number), epoch, positions })?;
+        arrives(&ProxyAliveRequest { id: proxy, address, version, sessions: number })?;
+        let change = match add {
+            true => ControllerChange::Add { id: controller, address: text },
+            false => ControllerChange::Remove { id: controller },
+        };
+        arrives(&change)?;
+    }
+
+    #[test]
+    fn answers_to_members_arrive_as_they_were_given(
+        (cluster, group, epoch) in (cluster(), any::<u32>(), any::<u32>()),
+        lease in lease(),
+        status in status(),
+    ) {
+        arrives(&lease)?;
+        arrives(&StoreGrant { cluster, group: StoreGroupId(group), epoch: Epoch(epoch), lease })?;
+        arrives(&status)?;
+    }
+}
+
+#[test]
+fn what_is_missing_or_unknown_is_malformed() {
+    use gantry_proto::wire::controller::v1 as wire;
+    assert!(MetadataCommand::from_wire(wire::MetadataCommand::default()).is_err());
+    assert!(MetadataChange::from_wire(wire::MetadataChange::default()).is_err());
+    assert!(Topic::from_wire(wire::Topic { name: "a".to_owned(), r#type: 1, ..wire::Topic::default() }).is_err());
+    assert!(TopicType::from_wire(0).is_err() && TopicType::from_wire(99).is_err());
+    assert!(FolderId::from_wire(Bytes::from_static(&[0; 15])).is_err());
+    assert!(StoreGroupName::from_wire("a b".to_owned()).is_err());
+}

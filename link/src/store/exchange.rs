@@ -1,0 +1,234 @@
+//! The store's end of one stream. All its calls are polled by the one task that writes the replies.
+
+use super::wire::{self as codec, Malformed, Request, WireFailure};
+use super::{CALLS_MAX, FRAME_BYTES, HELD_BYTES_MAX, StoreIdentity};
+use futures_util::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use gantry_proto::contract::{StoreError, StoreService};
+use gantry_proto::model::Epoch;
+use gantry_proto::wire::store::v1 as wire;
+use prost::Message as _;
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use wire::reply::Outcome;
+
+/// Frames that are read before replies are looked for again.
+const FRAMES_AT_ONCE: usize = 16;
+/// How often calls that are out of time are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Calls come in, replies go out. Ends when the proxy's side does, or once the server drains and every call is answered.
+pub(crate) struct Exchange {
+    service: Arc<dyn StoreService>,
+    identity: Arc<dyn StoreIdentity>,
+    requests: Streaming<wire::Requests>,
+    welcomed: bool,
+    running: FuturesUnordered<BoxFuture<'static, wire::Reply>>,
+    /// One entry for each of `running`.
+    held: BTreeMap<u64, Held>,
+    held_bytes: usize,
+    /// Replies for the next frame.
+    ready: Vec<wire::Reply>,
+    ready_bytes: usize,
+    /// Whether others were let go first, since the last frame.
+    yielded: bool,
+    sweep: Option<Pin<Box<Sleep>>>,
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_draining: bool,
+}
+
+struct Held {
+    abort: AbortHandle,
+    bytes: usize,
+    deadline: Option<Instant>,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        service: Arc<dyn StoreService>,
+        identity: Arc<dyn StoreIdentity>,
+        requests: Streaming<wire::Requests>,
+        draining: CancellationToken,
+    ) -> Exchange {
+        Exchange {
+            service,
+            identity,
+            requests,
+            welcomed: false,
+            running: FuturesUnordered::new(),
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            ready: Vec::new(),
+            ready_bytes: 0,
+            yielded: false,
+            sweep: None,
+            draining: Box::pin(draining.cancelled_owned()),
+            is_draining: false,
+        }
+    }
+
+    /// The proxy knows of this epoch.
+    pub(super) fn heard_epoch(&self, epoch: Epoch) {
+        if epoch > self.identity.epoch() {
+            self.identity.newer_epoch(epoch);
+        }
+    }
+
+    fn take(&mut self, frame: wire::Requests) -> Result<(), Malformed> {
+        // Before its calls: they must not be carried out by a store whose time is over.
+        self.heard_epoch(Epoch(frame.epoch));
+        for call in frame.calls {
+            let (id, bytes, remaining_ms) = (call.id, call.encoded_len(), call.remaining_ms);
+            if self.held.contains_key(&id) {
+                return Err(Malformed("number of a call"));
+            }
+            let request = codec::read(call.call.ok_or(Malformed("call"))?)?;
+            if let Err(error) = self.start(id, bytes, remaining_ms, request) {
+                self.ready.push(wire::Reply { id, outcome: Some(Outcome::Failure(WireFailure::from(error).0)) });
+            }
+        }
+        for id in frame.cancelled {
+            if let Some(held) = self.held.get(&id) {
+                held.abort.abort();
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, id: u64, bytes: usize, remaining_ms: u32, request: Request) -> Result<(), StoreError> {
+        if self.is_draining {
+            return Err(StoreError::ShuttingDown);
+        }
+        if self.held.len() >= CALLS_MAX || (self.held_bytes > 0 && self.held_bytes + bytes > HELD_BYTES_MAX) {
+            return Err(StoreError::Busy(format!("{} calls of this proxy are under way", self.held.len())));
+        }
+        let remaining = (remaining_ms > 0).then(|| Duration::from_millis(remaining_ms.into()));
+        let deadline = remaining.map(|remaining| Instant::now() + remaining);
+        let (abort, registration) = AbortHandle::new_pair();
+        self.held.insert(id, Held { abort, bytes, deadline });
+        self.held_bytes += bytes;
+        self.running.push(answer(self.service.clone(), id, request, registration).boxed());
+        Ok(())
+    }
+
+    /// Reads what is there. The end that it may return is the stream's.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<(), Option<Status>> {
+        for _ in 0..FRAMES_AT_ONCE {
+            match self.requests.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.take(frame).map_err(|malformed| Some(Status::invalid_argument(malformed.to_string())))?;
+                }
+                Poll::Ready(None | Some(Err(_))) => return Err(None),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// The next frame, of the replies that are ready. Once some are, others may go first: calls that the store finishes
+    /// together are finished one after the other, and their replies fit into one frame.
+    fn collect(&mut self, cx: &mut Context<'_>) -> Option<wire::Replies> {
+        while self.ready_bytes < FRAME_BYTES {
+            let Poll::Ready(Some(reply)) = self.running.poll_next_unpin(cx) else { break };
+            if let Some(held) = self.held.remove(&reply.id) {
+                self.held_bytes -= held.bytes;
+            }
+            self.ready_bytes += reply.encoded_len();
+            self.ready.push(reply);
+        }
+        if self.ready.is_empty() {
+            return None;
+        }
+        if !self.yielded && self.ready_bytes < FRAME_BYTES && !self.running.is_empty() {
+            self.yielded = true;
+            cx.waker().wake_by_ref();
+            return None;
+        }
+        (self.yielded, self.ready_bytes) = (false, 0);
+        Some(wire::Replies { welcome: None, replies: std::mem::take(&mut self.ready) })
+    }
+
+    /// Ends calls that are out of time.
+    fn sweep(&mut self, cx: &mut Context<'_>) {
+        if self.held.is_empty() {
+            self.sweep = None;
+            return;
+        }
+        loop {
+            let timer = self.sweep.get_or_insert_with(|| Box::pin(tokio::time::sleep(SWEEP_INTERVAL)));
+            if timer.poll_unpin(cx).is_pending() {
+                return;
+            }
+            let now = Instant::now();
+            for held in self.held.values() {
+                if held.deadline.is_some_and(|deadline| deadline <= now) {
+                    held.abort.abort();
+                }
+            }
+            self.sweep = None;
+        }
+    }
+}
+
+impl Stream for Exchange {
+    type Item = Result<wire::Replies, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let exchange = &mut *self;
+        if !exchange.welcomed {
+            exchange.welcomed = true;
+            let (group, epoch) = (exchange.identity.group().0, exchange.identity.epoch().0);
+            let welcome = Some(wire::Welcome { group, epoch });
+            return Poll::Ready(Some(Ok(wire::Replies { welcome, replies: Vec::new() })));
+        }
+        if !exchange.is_draining {
+            exchange.is_draining = exchange.draining.poll_unpin(cx).is_ready();
+        }
+        if let Err(end) = exchange.read(cx) {
+            return Poll::Ready(end.map(Err));
+        }
+        let frame = exchange.collect(cx);
+        exchange.sweep(cx);
+        if let Some(frame) = frame {
+            Poll::Ready(Some(Ok(frame)))
+        } else if exchange.is_draining && exchange.running.is_empty() {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+/// Carries one call out.
+async fn answer(service: Arc<dyn StoreService>, id: u64, request: Request, cancel: AbortRegistration) -> wire::Reply {
+    let outcome = match Abortable::new(carry_out(&*service, request), cancel).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(failure)) => Outcome::Failure(failure.0),
+        Err(_) => Outcome::Failure(WireFailure::from(StoreError::Unreachable("the call was cancelled".to_owned())).0),
+    };
+    wire::Reply { id, outcome: Some(outcome) }
+}
+
+async fn carry_out(service: &dyn StoreService, request: Request) -> Result<Outcome, WireFailure> {
+    let done = || Outcome::Done(wire::Done {});
+    Ok(match request {
+        Request::Append(request) => codec::appended(&service.append(request).await?),
+        Request::Pop(request) => codec::popped(service.pop(request).await?),
+        Request::Ack(request) => codec::acked(service.ack(request).await?),
+        Request::ChangeInvisible(request) => Outcome::ChangeInvisible(service.change_invisible(request).await?.0),
+        Request::DeadLetter(request) => service.forward_to_dead_letter(request).await.map(|()| done())?,
+        Request::Renew(request) => service.renew(request).await.map(|()| done())?,
+        Request::Release(request) => service.release(request).await.map(|()| done())?,
+        Request::Queues(topic) => codec::queues(&service.queues(topic).await?),
+        Request::Progress(group) => codec::progress(&service.progress(group).await?),
+        Request::Remains => codec::remains(service.remains().await?),
+    })
+}

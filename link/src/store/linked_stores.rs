@@ -1,0 +1,76 @@
+use super::link::StoreLink;
+use crate::security::PeerCredentials;
+use gantry_proto::contract::{StoreService, Stores};
+use gantry_proto::env::Env;
+use gantry_proto::model::{Epoch, MetadataView, StoreGroup, StoreGroupId};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Links to the leading stores of the groups in use, made when they are asked for. A link is dropped when its group is
+/// gone or led from elsewhere; calls under way on it come to their end.
+pub struct LinkedStores {
+    env: Env,
+    credentials: PeerCredentials,
+    view: Arc<MetadataView>,
+    links: Mutex<Links>,
+}
+
+#[derive(Default)]
+struct Links {
+    by_group: BTreeMap<StoreGroupId, Linked>,
+    /// Of the store groups when the links were last compared with them.
+    revision: u64,
+}
+
+struct Linked {
+    link: Arc<StoreLink>,
+    /// In which its store leads.
+    epoch: Epoch,
+}
+
+impl LinkedStores {
+    /// No links yet. `view` says which groups there are.
+    pub fn new(env: &Env, credentials: PeerCredentials, view: Arc<MetadataView>) -> LinkedStores {
+        LinkedStores { env: env.clone(), credentials, view, links: Mutex::default() }
+    }
+
+    /// Drops the links of groups that are gone or led from elsewhere, if something changed.
+    fn tidy(&self, links: &mut Links) {
+        let revision = self.view.store_groups_revision();
+        if revision == links.revision {
+            return;
+        }
+        links.revision = revision;
+        links.by_group.retain(|id, linked| {
+            let group = self.view.store_group(*id);
+            let replica = group.as_deref().and_then(StoreGroup::leading_replica);
+            replica.is_some_and(|replica| *replica.address == *linked.link.address())
+        });
+    }
+}
+
+impl Stores for LinkedStores {
+    fn leader_of(&self, group: &StoreGroup) -> Option<Arc<dyn StoreService>> {
+        let mut links = self.links.lock();
+        self.tidy(&mut links);
+        let replica = group.leading_replica()?;
+        let open = || {
+            let (credentials, address) = (self.credentials.clone(), replica.address.clone());
+            let link = Arc::new(StoreLink::open(&self.env, credentials, address, group.id, group.epoch));
+            Linked { link, epoch: group.epoch }
+        };
+        let linked = links.by_group.entry(group.id).or_insert_with(open);
+        // A caller may still hold an older picture of the group: the newer leader is asked nevertheless.
+        if group.epoch >= linked.epoch && linked.link.address() != &*replica.address {
+            *linked = open();
+        }
+        if group.epoch > linked.epoch {
+            linked.epoch = group.epoch;
+            linked.link.set_epoch(group.epoch);
+        }
+        let link = linked.link.clone();
+        drop(links);
+        link.is_up().then_some(link as Arc<dyn StoreService>)
+    }
+}

@@ -1,0 +1,235 @@
+use super::*;
+use bytes::Bytes;
+use gantry_proto::contract::*;
+use gantry_proto::model::*;
+use gantry_proto::wire::store::v1 as wire;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::strategy::LazyJust;
+use prost::Message as _;
+use wire::call::Call;
+use wire::reply::Outcome;
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..64).prop_map(Bytes::from)
+}
+
+fn message() -> impl Strategy<Value = StoredMessage> {
+    (bytes(), bytes()).prop_map(|(head, body)| StoredMessage { head, body })
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_nanos)
+}
+
+fn filter() -> impl Strategy<Value = FilterExpression> {
+    let tags = vec("[a-zA-Z0-9._ -]{0,8}x", 1..4).prop_map(|tags| tags.join("||"));
+    prop_oneof![Just("*".to_owned()), tags].prop_map(|text| FilterExpression::parse_tag(&text).unwrap())
+}
+
+fn ids() -> impl Strategy<Value = (GroupId, TopicId)> {
+    (any::<u32>(), any::<u32>()).prop_map(|(group, topic)| (GroupId(group), TopicId(topic)))
+}
+
+fn handle() -> impl Strategy<Value = ReceiptHandle> {
+    ".{0,40}".prop_map(ReceiptHandle)
+}
+
+/// Through the bytes of a whole frame.
+fn sent(call: Call) -> String {
+    let frame = wire::Requests {
+        hello: None,
+        calls: vec![wire::Call { id: 5, remaining_ms: 6, call: Some(call) }],
+        cancelled: vec![7],
+        epoch: 8,
+    };
+    let mut frame = wire::Requests::decode(Bytes::from(frame.encode_to_vec())).unwrap();
+    assert_eq!((frame.epoch, &frame.cancelled[..]), (8, &[7][..]));
+    let call = frame.calls.pop().unwrap();
+    assert_eq!((call.id, call.remaining_ms), (5, 6));
+    format!("{:?}", read(call.call.unwrap()).unwrap())
+}
+
+fn answered(outcome: Outcome) -> Outcome {
+    let frame = wire::Replies { welcome: None, replies: vec![wire::Reply { id: 5, outcome: Some(outcome) }] };
+    let mut frame = wire::Replies::decode(Bytes::from(frame.encode_to_vec())).unwrap();
+    frame.replies.pop().unwrap().outcome.unwrap()
+}
+
+fn store_error() -> impl Strategy<Value = StoreError> {
+    prop_oneof![
+        ".{0,20}".prop_map(StoreError::Busy),
+        ".{0,20}".prop_map(StoreError::DiskFull),
+        ".{0,20}".prop_map(StoreError::WritesStopped),
+        ".{0,20}".prop_map(StoreError::Unreadable),
+        LazyJust::new(|| StoreError::ShuttingDown),
+        ".{0,20}".prop_map(StoreError::NotLeader),
+        ".{0,20}".prop_map(StoreError::Unreachable),
+        ".{0,20}".prop_map(StoreError::NoLeader),
+    ]
+}
+
+fn append_error() -> impl Strategy<Value = AppendError> {
+    prop_oneof![
+        any::<u32>().prop_map(|topic| AppendError::UnknownQueue(TopicId(topic))),
+        LazyJust::new(|| AppendError::Draining),
+        (any::<usize>(), any::<usize>()).prop_map(|(bytes, max)| AppendError::TooLarge { bytes, max }),
+        ".{0,20}".prop_map(|message_id| AppendError::IdReused { message_id }),
+        store_error().prop_map(AppendError::Store),
+    ]
+}
+
+fn pop_error() -> impl Strategy<Value = PopError> {
+    prop_oneof![
+        any::<u32>().prop_map(|topic| PopError::UnknownTopic(TopicId(topic))),
+        any::<u32>().prop_map(|group| PopError::UnknownGroup(GroupId(group))),
+        any::<usize>().prop_map(|inflight| PopError::InflightFull { inflight }),
+        any::<usize>().prop_map(|waiting| PopError::PollingFull { waiting }),
+        store_error().prop_map(PopError::Store),
+    ]
+}
+
+fn handle_error() -> impl Strategy<Value = HandleError> {
+    prop_oneof![
+        LazyJust::new(|| HandleError::Malformed),
+        LazyJust::new(|| HandleError::Expired),
+        store_error().prop_map(HandleError::Store)
+    ]
+}
+
+/// Through the bytes.
+fn failed<E: Failed>(error: E) -> E {
+    let Outcome::Failure(failure) = answered(Outcome::Failure(error.into().0)) else { panic!("another outcome") };
+    E::read(failure)
+}
+
+proptest! {
+    #[test]
+    fn appends_arrive_as_they_were_sent(topic: u32, queue: u32, messages in vec(message(), 1..5)) {
+        let request = || AppendRequest { topic: TopicId(topic), queue: QueueId(queue), messages: messages.clone() };
+        prop_assert_eq!(sent(append(request())), format!("{:?}", Request::Append(request())));
+    }
+
+    #[test]
+    fn pops_arrive_as_they_were_sent(
+        (group, topic) in ids(),
+        filter in filter(),
+        batch_max in 1..u32::MAX,
+        invisible in duration(),
+        owner in option::of(any::<u64>().prop_map(ClientHash)),
+        wait in duration(),
+    ) {
+        let request = || PopRequest { group, topic, filter: filter.clone(), batch_max, invisible, owner, wait };
+        prop_assert_eq!(sent(pop(request())), format!("{:?}", Request::Pop(request())));
+    }
+
+    #[test]
+    fn calls_about_deliveries_arrive_as_they_were_sent(
+        (group, topic) in ids(),
+        handles in vec(handle(), 0..4),
+        handle in handle(),
+        invisible in duration(),
+        suspend: bool,
+    ) {
+        let acked = || AckRequest { group, topic, handles: handles.clone() };
+        prop_assert_eq!(sent(ack(acked())), format!("{:?}", Request::Ack(acked())));
+        let change = || ChangeInvisibleRequest { group, topic, handle: handle.clone(), invisible, suspend };
+        prop_assert_eq!(sent(change_invisible(change())), format!("{:?}", Request::ChangeInvisible(change())));
+        let given_back = ChangeInvisibleRequest { invisible: Duration::ZERO, suspend: true, ..change() };
+        let given = give_back(group.0, topic.0, handle.0.clone());
+        prop_assert_eq!(sent(given), format!("{:?}", Request::ChangeInvisible(given_back)));
+        let letter = || DeadLetterRequest { group, topic, handle: handle.clone() };
+        prop_assert_eq!(sent(dead_letter(letter())), format!("{:?}", Request::DeadLetter(letter())));
+    }
+
+    #[test]
+    fn calls_about_clients_and_topics_arrive_as_they_were_sent(
+        owners in vec(any::<u64>().prop_map(ClientHash), 0..5),
+        owner: u64,
+        invisible in duration(),
+        (group, topic) in ids(),
+    ) {
+        let renewal = RenewRequest { owners, invisible };
+        prop_assert_eq!(sent(renew(&renewal)), format!("{:?}", Request::Renew(renewal)));
+        let gone = ReleaseRequest { owner: ClientHash(owner), invisible };
+        prop_assert_eq!(sent(release(&gone)), format!("{:?}", Request::Release(gone)));
+        let queues = Call::Queues(wire::QueuesCall { topic: topic.0 });
+        prop_assert_eq!(sent(queues), format!("{:?}", Request::Queues(topic)));
+        let progress = Call::Progress(wire::ProgressCall { group: group.0 });
+        prop_assert_eq!(sent(progress), format!("{:?}", Request::Progress(group)));
+        prop_assert_eq!(sent(Call::Remains(wire::RemainsCall {})), format!("{:?}", Request::Remains));
+    }
+
+    #[test]
+    fn answers_arrive_as_they_were_given(
+        offsets in vec((any::<u64>(), any::<u64>(), any::<u64>()), 0..4),
+        messages in vec((message(), any::<u32>(), any::<u32>(), handle()), 0..4),
+        results in vec(option::of(handle_error()), 0..6),
+        numbers: (u32, u64, u64),
+    ) {
+        let reply = AppendReply {
+            appended: offsets.iter().map(|(queue, log, time)| Appended {
+                queue_offset: QueueOffset(*queue),
+                log_offset: LogOffset(*log),
+                store_time: Timestamp::from_millis(*time),
+            }).collect(),
+        };
+        prop_assert_eq!(read_appended(answered(appended(&reply))), Ok(reply));
+
+        let reply = || PopReply {
+            messages: messages.iter().cloned().map(|(message, queue, attempt, handle)| PoppedMessage {
+                message,
+                queue: QueueId(queue),
+                queue_offset: QueueOffset(numbers.1),
+                store_time: Timestamp::from_millis(numbers.2),
+                attempt,
+                handle,
+            }).collect(),
+        };
+        let arrived = read_popped(answered(popped(reply()))).unwrap();
+        prop_assert_eq!(format!("{arrived:?}"), format!("{:?}", reply()));
+
+        let results: Vec<_> = results.into_iter().map(|error| error.map_or(Ok(()), Err)).collect();
+        let (count, expected) = (results.len(), format!("{results:?}"));
+        let outcome = answered(acked(results));
+        prop_assert!(read_acked(outcome.clone(), count + 1).is_err());
+        prop_assert_eq!(format!("{:?}", read_acked(outcome, count).unwrap()), expected);
+
+        let (id, one, two) = numbers;
+        let status = [QueueStatus { queue: QueueId(id), min_offset: QueueOffset(one), max_offset: QueueOffset(two) }];
+        prop_assert_eq!(read_queues(answered(queues(&status))).unwrap(), status);
+        let topics = [TopicProgress { topic: TopicId(id), ready: one, inflight: two }];
+        prop_assert_eq!(read_progress(answered(progress(&topics))).unwrap(), topics);
+        let rest = Remains { unfinished: one, unclaimed: two };
+        prop_assert_eq!(read_remains(answered(remains(rest))).unwrap(), rest);
+    }
+
+    #[test]
+    fn errors_keep_their_types(
+        append in append_error(),
+        pop in pop_error(),
+        handle in handle_error(),
+        store in store_error(),
+    ) {
+        let expected = format!("{append:?} {pop:?} {handle:?} {store:?}");
+        let (append, pop, handle, store) = (failed(append), failed(pop), failed(handle), failed(store));
+        prop_assert_eq!(format!("{append:?} {pop:?} {handle:?} {store:?}"), expected);
+    }
+
+    #[test]
+    fn bytes_that_are_no_frame_are_errors_and_never_panics(bytes in vec(any::<u8>(), 0..200)) {
+        if let Ok(frame) = wire::Requests::decode(&bytes[..]) {
+            for call in frame.calls.into_iter().filter_map(|call| call.call) {
+                let _ = read(call);
+            }
+        }
+    }
+}
+
+#[test]
+fn calls_that_cannot_be_meant_are_malformed() {
+    assert!(read(Call::Append(wire::AppendCall::default())).is_err(), "an append without a message");
+    let filter = "|| ||".to_owned();
+    assert!(read(Call::Pop(wire::PopCall { filter, ..wire::PopCall::default() })).is_err(), "a filter without a tag");
+}

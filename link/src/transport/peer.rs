@@ -1,0 +1,96 @@
+use super::channel::Channel;
+use super::dialer::Dialer;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::{Instant, timeout_at};
+use tonic::{Code, Status};
+
+/// After an address could not be reached it is left alone for this long.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(100);
+
+/// One address, and the connection to it that all calls share. It is made when it is needed.
+pub(crate) struct Peer {
+    address: String,
+    dialer: Dialer,
+    /// Held while the connection is made: others wait for the same one.
+    channel: AsyncMutex<Option<Channel>>,
+    failed: Mutex<Option<(Instant, String)>>,
+}
+
+/// Why a call brought no answer.
+#[derive(Debug)]
+pub(crate) enum CallFailure {
+    /// It was not sent.
+    NotSent(String),
+    /// It may have been carried out.
+    Unknown(String),
+}
+
+impl CallFailure {
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            CallFailure::NotSent(text) | CallFailure::Unknown(text) => text,
+        }
+    }
+}
+
+impl Peer {
+    pub(crate) fn new(address: &str, dialer: Dialer) -> Arc<Peer> {
+        let (channel, failed) = (AsyncMutex::new(None), Mutex::new(None));
+        Arc::new(Peer { address: address.to_owned(), dialer, channel, failed })
+    }
+
+    /// The connection, made now if there is none that works.
+    pub(crate) async fn channel(&self) -> Result<Channel, String> {
+        let mut place = self.channel.lock().await;
+        if let Some(channel) = place.as_ref().filter(|channel| !channel.is_closed()) {
+            return Ok(channel.clone());
+        }
+        *place = None;
+        if let Some((at, why)) = self.failed.lock().as_ref()
+            && at.elapsed() < UNREACHABLE_PAUSE
+        {
+            return Err(why.clone());
+        }
+        match self.dialer.dial(&self.address).await {
+            Ok(channel) => {
+                *place = Some(channel.clone());
+                Ok(channel)
+            }
+            Err(error) => {
+                let why = format!("{} cannot be reached: {error}", self.address);
+                *self.failed.lock() = Some((Instant::now(), why.clone()));
+                Err(why)
+            }
+        }
+    }
+
+    /// Makes one call on the connection, within `patience`, the making of the connection included.
+    pub(crate) async fn call<T, F>(&self, patience: Duration, call: impl FnOnce(Channel) -> F) -> Result<T, CallFailure>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let deadline = Instant::now() + patience;
+        let in_time = format!("{} does not answer within {patience:?}", self.address);
+        let channel = match timeout_at(deadline, self.channel()).await {
+            Ok(made) => made.map_err(CallFailure::NotSent)?,
+            Err(_) => return Err(CallFailure::NotSent(in_time)),
+        };
+        match timeout_at(deadline, call(channel)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.failure(&status)),
+            Err(_) => Err(CallFailure::Unknown(in_time)),
+        }
+    }
+
+    fn failure(&self, status: &Status) -> CallFailure {
+        let text = format!("{}: {}", self.address, status.message());
+        match status.code() {
+            // Refused before any handler saw it.
+            Code::Unauthenticated | Code::Unimplemented => CallFailure::NotSent(text),
+            _ => CallFailure::Unknown(text),
+        }
+    }
+}

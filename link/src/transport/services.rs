@@ -1,0 +1,48 @@
+use crate::controller::server::{ConsensusServer, MembershipServer, MetadataServer};
+use crate::store::server::ExchangeServer;
+use crate::store::{FRAME_BYTES_LIMIT, StoreIdentity};
+use gantry_proto::contract::{ConsensusPeer, MembershipService, MetadataService, StoreService};
+use gantry_proto::wire::controller::v1::consensus_server::ConsensusServer as ConsensusGrpc;
+use gantry_proto::wire::controller::v1::membership_server::MembershipServer as MembershipGrpc;
+use gantry_proto::wire::controller::v1::metadata_server::MetadataServer as MetadataGrpc;
+use gantry_proto::wire::store::v1::store_exchange_server::StoreExchangeServer;
+use std::sync::Arc;
+use tonic::service::Routes;
+
+/// Largest call among the controller's members: a snapshot.
+pub(crate) const CONSENSUS_BYTES_MAX: usize = 256 << 20;
+
+/// What a process serves to its peers.
+#[derive(Clone, Debug, Default)]
+pub struct PeerServices {
+    routes: Routes,
+}
+
+impl PeerServices {
+    /// A store, to proxies.
+    #[must_use]
+    pub fn store(self, service: Arc<dyn StoreService>, identity: Arc<dyn StoreIdentity>) -> PeerServices {
+        let server = StoreExchangeServer::new(ExchangeServer::new(service, identity));
+        PeerServices { routes: self.routes.add_service(server.max_decoding_message_size(FRAME_BYTES_LIMIT)) }
+    }
+
+    /// A member of the controller, to everybody.
+    #[must_use]
+    pub fn controller(
+        self,
+        metadata: Arc<dyn MetadataService>,
+        membership: Arc<dyn MembershipService>,
+        consensus: Arc<dyn ConsensusPeer>,
+    ) -> PeerServices {
+        let consensus = ConsensusGrpc::new(ConsensusServer(consensus));
+        let routes = (self.routes)
+            .add_service(MetadataGrpc::new(MetadataServer(metadata)))
+            .add_service(MembershipGrpc::new(MembershipServer(membership)))
+            .add_service(consensus.max_decoding_message_size(CONSENSUS_BYTES_MAX));
+        PeerServices { routes }
+    }
+
+    pub(super) fn into_routes(self) -> Routes {
+        self.routes.prepare()
+    }
+}

@@ -1,0 +1,209 @@
+//! Who belongs to the cluster: asked of the controller by stores, proxies and operators.
+
+use super::MetadataError;
+use crate::model::{
+    ClusterId, Epoch, FolderId, LogOffset, ProxyId, StoreGroup, StoreGroupId, StoreGroupName, Timestamp,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the controller does for those who are part of the cluster. Any member of the controller takes the calls.
+#[async_trait::async_trait]
+pub trait MembershipService: Send + Sync + 'static {
+    /// Makes the caller the leader of its store group, in a new epoch. [`MembershipError::Held`] while another process
+    /// holds the group's lease: try again later.
+    async fn join_store(&self, request: JoinStoreRequest) -> Result<StoreGrant, MembershipError>;
+
+    /// Extends the lease that the caller holds, counted from when the call was made.
+    async fn renew_lease(&self, request: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError>;
+
+    /// Gives the lease back: the caller writes no more.
+    async fn give_up_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError>;
+
+    /// Says that a proxy is alive. Returns within which time it must say so again.
+    async fn proxy_alive(&self, request: ProxyAliveRequest) -> Result<Duration, MembershipError>;
+
+    /// The state of the cluster as its leading controller sees it.
+    async fn cluster_status(&self) -> Result<ClusterStatus, MetadataError>;
+
+    /// Changes the controller's own members, one at a time, while it works.
+    async fn change_controllers(&self, change: ControllerChange) -> Result<(), MetadataError>;
+}
+
+/// A store that wants to lead its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinStoreRequest {
+    /// Its group.
+    pub group: StoreGroupName,
+    /// Its data folder.
+    pub folder: FolderId,
+    /// The cluster that the folder belongs to, if it ever joined one.
+    pub cluster: Option<ClusterId>,
+    /// Where proxies reach it, `host:port`.
+    pub address: Arc<str>,
+    /// The last epoch in which the folder was written.
+    pub last_epoch: Epoch,
+    /// Its software.
+    pub version: Arc<str>,
+}
+
+/// A leadership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreGrant {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The group that is led.
+    pub group: StoreGroupId,
+    /// The leadership's number.
+    pub epoch: Epoch,
+    /// For how long.
+    pub lease: LeaseTerm,
+}
+
+/// How long a leadership lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseTerm {
+    /// From when the call that brought it was made, on the caller's monotonic clock. The controller waits a margin longer
+    /// before it names another leader.
+    For(Duration),
+    /// Until the controller or a proxy says that there is a newer epoch: nobody else can lead, because no other replica is
+    /// in sync. So a store group of one replica goes on while the controller is away.
+    UntilSuperseded,
+}
+
+/// A leader that goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenewLeaseRequest {
+    /// Its group.
+    pub group: StoreGroupId,
+    /// Its leadership.
+    pub epoch: Epoch,
+    /// How far its log reaches, for operators.
+    pub positions: StorePositions,
+}
+
+/// Where a store's log begins and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StorePositions {
+    /// First retained byte.
+    pub retained_from: LogOffset,
+    /// Confirmed up to here.
+    pub confirmed_to: LogOffset,
+    /// Given out up to here.
+    pub appended_to: LogOffset,
+}
+
+/// A proxy that goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyAliveRequest {
+    /// Which process.
+    pub id: ProxyId,
+    /// Where clients reach it, `host:port`.
+    pub address: Arc<str>,
+    /// Its software.
+    pub version: Arc<str>,
+    /// Clients connected to it.
+    pub sessions: u32,
+}
+
+/// Why a member was not served.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// Understood and refused: it cannot help to ask again.
+    #[error("{0}")]
+    Refused(String),
+    /// Another process holds the lease.
+    #[error("store group {group} is led by another process, in epoch {epoch}, for up to {remaining:?} from now")]
+    Held {
+        /// Which group.
+        group: StoreGroupName,
+        /// The other's leadership.
+        epoch: Epoch,
+        /// When the lease has ended at the latest.
+        remaining: Duration,
+    },
+    /// The caller's leadership is over: it must not write any more.
+    #[error("epoch {epoch} of store group {group} is over")]
+    Superseded {
+        /// Which group.
+        group: StoreGroupId,
+        /// The leadership that is over.
+        epoch: Epoch,
+    },
+    /// Nobody could be asked, or nobody may decide now. Nothing is known about the call.
+    #[error("the controller cannot be asked: {0}")]
+    Unavailable(String),
+}
+
+/// What an operator sees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterStatus {
+    /// The cluster's identity.
+    pub cluster: Option<ClusterId>,
+    /// The version of the metadata.
+    pub version: crate::model::MetadataVersion,
+    /// Members of the controller.
+    pub controllers: Vec<ControllerStatus>,
+    /// Store groups.
+    pub stores: Vec<StoreStatus>,
+    /// Proxies.
+    pub proxies: Vec<ProxyStatus>,
+}
+
+/// One member of the controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerStatus {
+    /// Its number.
+    pub id: u64,
+    /// Where the others reach it.
+    pub address: String,
+    /// Whether it leads.
+    pub leader: bool,
+    /// Whether it votes; else it only learns.
+    pub voter: bool,
+    /// The last log entry that it is known to have.
+    pub matched: Option<u64>,
+}
+
+/// One store group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// What the metadata say.
+    pub group: Arc<StoreGroup>,
+    /// When its leader was last heard of. `None`: never, by the controller that leads now.
+    pub heard: Option<Duration>,
+    /// Since when its leader leads.
+    pub leading_since: Option<Timestamp>,
+    /// What it last said of its log.
+    pub positions: StorePositions,
+    /// Its software.
+    pub version: Arc<str>,
+}
+
+/// One proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyStatus {
+    /// What the metadata say.
+    pub proxy: Arc<crate::model::ProxyMember>,
+    /// When it was last heard of.
+    pub heard: Option<Duration>,
+    /// Clients connected to it.
+    pub sessions: u32,
+}
+
+/// A change of the controller's members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControllerChange {
+    /// Adds a member: it learns first, and votes once it has caught up.
+    Add {
+        /// Its number, not used by another member before.
+        id: u64,
+        /// Where the others reach it, `host:port`.
+        address: String,
+    },
+    /// Removes a member. Not the last one.
+    Remove {
+        /// Which.
+        id: u64,
+    },
+}

@@ -1,0 +1,266 @@
+//! A store as a member of its cluster: it joins, renews its lease, and joins anew when the lease has ended.
+//!
+//! Owned by whoever opens the store: [`Member::join`] before, [`Member::keep`] as a task beside it. What to do when is
+//! decided in [`protocol`], which is pure; here it is done: calls are made, each bounded in time, and the store's tenure is
+//! renewed, ended or begun accordingly.
+//!
+//! What must always hold: the store is told of a lease's end before somebody else may hear that he leads (its own clock sees
+//! to that, see [`crate::tenure`]; nothing here has to be in time), and the lease is given up only after the last write.
+
+mod protocol;
+
+use crate::data_folder::StoreFolder;
+use crate::store::{Granted, OpenError, Store};
+use gantry_proto::contract::{JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, RenewLeaseRequest};
+use gantry_proto::env::Env;
+use gantry_proto::model::{ClusterId, Epoch, FolderId, StoreGroupName};
+use protocol::{Note, Protocol, Step};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// What a store tells the controller of itself.
+#[derive(Clone, Debug)]
+pub struct MemberConfig {
+    /// The group that it serves.
+    pub group: StoreGroupName,
+    /// Where proxies reach it, `host:port`.
+    pub address: Arc<str>,
+    /// Its software.
+    pub version: Arc<str>,
+}
+
+/// A store's part in the cluster.
+pub struct Member {
+    service: Arc<dyn MembershipService>,
+    env: Env,
+    config: MemberConfig,
+}
+
+/// Why a store cannot be a member. It cannot help to go on: an operator has to do something.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// The controller understood and refused.
+    #[error("the controller does not take this store: {0}")]
+    Refused(String),
+    /// The folder belongs elsewhere.
+    #[error(transparent)]
+    Folder(#[from] OpenError),
+    /// A lease that is over as soon as it is held.
+    #[error(
+        "the controller grants leases of {lease:?}, too short for the store's margin of {margin:?}: make the leases longer \
+         or the margin shorter"
+    )]
+    LeaseTooShort {
+        /// What is granted.
+        lease: Duration,
+        /// How much earlier the store ends it.
+        margin: Duration,
+    },
+}
+
+/// Longest wait for the answer to a join: it changes metadata.
+const JOIN_CALL_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for the answer when the lease is given up: the store goes down either way.
+const GIVE_UP_CALL_MAX: Duration = Duration::from_secs(2);
+
+impl Member {
+    /// A store that is to belong to the cluster of `service`.
+    pub fn new(service: Arc<dyn MembershipService>, env: Env, config: MemberConfig) -> Member {
+        Member { service, env, config }
+    }
+
+    /// Asks for the leadership of the group, for as long as it takes. Fails when it cannot help to ask again. Cancel-safe;
+    /// a leadership that was granted meanwhile ends by itself.
+    pub async fn join(&self, folder: &StoreFolder) -> Result<Granted, MemberError> {
+        folder.check_group(&self.config.group).map_err(OpenError::from)?;
+        let mut protocol = Protocol::joining(Instant::now());
+        loop {
+            sleep_until(protocol.next_at()).await;
+            match self.call_join(folder.id(), folder.cluster(), folder.last_epoch()).await {
+                Ok(granted) => {
+                    self.say_joined(&granted);
+                    return Ok(granted);
+                }
+                Err(error) => self.join_failed(&mut protocol, error)?,
+            }
+        }
+    }
+
+    /// Keeps the store a member until it has stopped, then gives the lease up. Fails when the store cannot stay a member;
+    /// its tenure has ended then.
+    pub async fn keep(&self, store: Arc<Store>, granted: Granted) -> Result<(), MemberError> {
+        check_margin(&store, granted.grant.lease)?;
+        let mut protocol = Protocol::leading(granted.grant.epoch, granted.grant.lease, granted.called_at);
+        let kept = loop {
+            let taken = match protocol.step() {
+                Step::Renew(epoch) => tokio::select! {
+                    biased;
+                    () = store.stopped() => break Ok(()),
+                    () = store.tenure_over() => {
+                        protocol.tenure_over(Instant::now(), self.jitter());
+                        Ok(())
+                    }
+                    renewed = self.renew(&store, epoch, protocol.next_at(), protocol.call_limit()) => {
+                        self.note_renewal(&store, &mut protocol, epoch, renewed)
+                    }
+                },
+                Step::Join => tokio::select! {
+                    biased;
+                    () = store.stopping.cancelled() => {
+                        store.stopped().await;
+                        break Ok(());
+                    }
+                    joined = self.rejoin(&store, protocol.next_at()) => self.note_rejoin(&mut protocol, joined),
+                },
+            };
+            if let Err(fatal) = taken {
+                break Err(fatal);
+            }
+        };
+        let epoch = store.epoch();
+        store.end_tenure(epoch, "the store leaves its group");
+        if kept.is_ok() {
+            self.give_up(&store, epoch).await;
+        }
+        kept
+    }
+
+    async fn renew(&self, store: &Store, epoch: Epoch, at: Instant, limit: Duration) -> (Instant, Renewal) {
+        sleep_until(at).await;
+        let called_at = Instant::now();
+        let request = RenewLeaseRequest { group: store.store_group(), epoch, positions: store.positions() };
+        (called_at, bounded(limit, self.service.renew_lease(request)).await)
+    }
+
+    fn note_renewal(
+        &self,
+        store: &Store,
+        protocol: &mut Protocol,
+        epoch: Epoch,
+        (called_at, renewal): (Instant, Renewal),
+    ) -> Result<(), MemberError> {
+        match renewal {
+            Ok(lease) => {
+                check_margin(store, lease)?;
+                // If it comes too late the tenure is over, which the next step finds out.
+                let _ = store.renew_tenure(epoch, lease, called_at);
+                self.say(protocol.renewed(lease, called_at));
+            }
+            Err(MembershipError::Superseded { .. } | MembershipError::Held { .. }) => {
+                store.end_tenure(epoch, "the controller says that it is over");
+                protocol.tenure_over(Instant::now(), self.jitter());
+            }
+            Err(MembershipError::Refused(reason)) => return Err(MemberError::Refused(reason)),
+            Err(MembershipError::Unavailable(reason)) => {
+                self.say(protocol.renewal_failed(called_at, Instant::now(), self.jitter(), &reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Joins and begins the epoch that is granted.
+    async fn rejoin(self: &Member, store: &Arc<Store>, at: Instant) -> Result<Granted, Rejoin> {
+        sleep_until(at).await;
+        let (folder, cluster, last_epoch) = store.identity();
+        let granted = self.call_join(folder, cluster, last_epoch).await.map_err(Rejoin::Join)?;
+        check_margin(store, granted.grant.lease).map_err(Rejoin::Fatal)?;
+        match store.begin_epoch(&granted).await {
+            Ok(()) => Ok(granted),
+            Err(error) if error.may_pass() => Err(Rejoin::Join(MembershipError::Unavailable(error.to_string()))),
+            Err(error) => Err(Rejoin::Fatal(error.into())),
+        }
+    }
+
+    fn note_rejoin(&self, protocol: &mut Protocol, joined: Result<Granted, Rejoin>) -> Result<(), MemberError> {
+        match joined {
+            Ok(granted) => {
+                self.say_joined(&granted);
+                protocol.joined(granted.grant.epoch, granted.grant.lease, granted.called_at);
+                Ok(())
+            }
+            Err(Rejoin::Join(error)) => self.join_failed(protocol, error),
+            Err(Rejoin::Fatal(error)) => Err(error),
+        }
+    }
+
+    async fn call_join(
+        &self,
+        folder: FolderId,
+        cluster: Option<ClusterId>,
+        last_epoch: Epoch,
+    ) -> Result<Granted, MembershipError> {
+        let MemberConfig { group, address, version } = self.config.clone();
+        let request = JoinStoreRequest { group, folder, cluster, address, last_epoch, version };
+        let called_at = Instant::now();
+        let grant = bounded(JOIN_CALL_MAX, self.service.join_store(request)).await?;
+        Ok(Granted { grant, name: self.config.group.clone(), called_at })
+    }
+
+    fn join_failed(&self, protocol: &mut Protocol, error: MembershipError) -> Result<(), MemberError> {
+        if let MembershipError::Refused(reason) = error {
+            return Err(MemberError::Refused(reason));
+        }
+        self.say(protocol.join_failed(&error, Instant::now(), self.jitter()));
+        Ok(())
+    }
+
+    /// Nobody has to wait for the lease to end: the last write is done.
+    async fn give_up(&self, store: &Store, epoch: Epoch) {
+        match bounded(GIVE_UP_CALL_MAX, self.service.give_up_lease(store.store_group(), epoch)).await {
+            Ok(()) => tracing::info!(group = %self.config.group, %epoch, "gave up the lease of the store group"),
+            Err(error) => tracing::info!(group = %self.config.group, %epoch, %error, "the lease ends by itself"),
+        }
+    }
+
+    /// A part of a whole, different each time: those who lost the controller together must not come back together.
+    fn jitter(&self) -> f64 {
+        let mut bytes = [0; 4];
+        self.env.random.fill(&mut bytes);
+        f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+    }
+
+    fn say_joined(&self, granted: &Granted) {
+        let (group, epoch, lease) = (&self.config.group, granted.grant.epoch, granted.grant.lease);
+        tracing::info!(%group, %epoch, ?lease, "leads the store group");
+    }
+
+    fn say(&self, note: Option<Note>) {
+        let group = &self.config.group;
+        match note {
+            Some(Note::Waiting(reason)) => tracing::warn!(%group, reason, "waits to lead the store group"),
+            Some(Note::Alone(reason)) => {
+                tracing::warn!(%group, reason, "the lease cannot be renewed; the store goes on as long as it lasts");
+            }
+            Some(Note::Heard) => tracing::info!(%group, "the lease is renewed again"),
+            None => {}
+        }
+    }
+}
+
+type Renewal = Result<LeaseTerm, MembershipError>;
+
+/// Why a join came to nothing.
+enum Rejoin {
+    /// To be tried again, unless it was refused.
+    Join(MembershipError),
+    Fatal(MemberError),
+}
+
+/// A call that is not answered in time is one of which nothing is known.
+async fn bounded<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, MembershipError>>,
+) -> Result<T, MembershipError> {
+    let late = || MembershipError::Unavailable(format!("no answer within {limit:?}"));
+    timeout(limit, call).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// A lease must be longer than what both sides take off and add.
+fn check_margin(store: &Store, lease: LeaseTerm) -> Result<(), MemberError> {
+    let margin = store.config.lease_margin;
+    match lease {
+        LeaseTerm::For(lease) if lease <= 2 * margin => Err(MemberError::LeaseTooShort { lease, margin }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,428 @@
+//! A store that joins, renews, loses and regains the leadership of its group, against a controller that can be away. Time is
+//! paused: it moves only when everybody waits.
+
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
+mod support;
+
+use gantry_proto::contract::{
+    AppendError, ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService,
+    MetadataError, ProxyAliveRequest, RenewLeaseRequest, StoreError, StoreGrant, StorePositions,
+};
+use gantry_proto::env::fake::{FakeFiles, SeededRandom};
+use gantry_proto::model::{ClusterId, Epoch, StoreGroupId, StoreGroupName, Timestamp};
+use gantry_store::{Member, MemberConfig, MemberError, Store};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use support::*;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+const MILLI: Duration = Duration::from_millis(1);
+const LEASE: LeaseTerm = LeaseTerm::For(Duration::from_secs(6));
+
+/// Grants leases as the real one does: counted from its answer, a margin longer.
+struct Controller {
+    files: FakeFiles,
+    margin: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    lease: LeaseTerm,
+    epoch: Epoch,
+    /// Nobody else may lead before. `None`: as far as time goes, somebody else might now.
+    held_until: Option<Instant>,
+    link: Link,
+    refusal: Option<String>,
+    /// How long a call takes on its way, and an answer on its way back.
+    delays: (Duration, Duration),
+    joins: usize,
+    renewals: usize,
+    positions: StorePositions,
+    given_up: Option<(Epoch, u64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Up,
+    /// Calls fail at once.
+    Down,
+    /// Calls are never answered.
+    Silent,
+}
+
+impl Controller {
+    fn new(machine: &Machine, lease: LeaseTerm) -> Arc<Controller> {
+        let state = State {
+            lease,
+            epoch: Epoch(0),
+            held_until: None,
+            link: Link::Up,
+            refusal: None,
+            delays: (MILLI, MILLI),
+            joins: 0,
+            renewals: 0,
+            positions: StorePositions::default(),
+            given_up: None,
+        };
+        let margin = machine.config.lease_margin;
+        Arc::new(Controller { files: machine.files.clone(), margin, state: Mutex::new(state) })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock());
+    }
+
+    fn seen(&self) -> State {
+        self.state.lock().clone()
+    }
+
+    /// Whether the group is led by `epoch`, or nobody else may lead it yet.
+    fn would_wait_for(&self, epoch: Epoch) -> bool {
+        let state = self.state.lock();
+        state.epoch == epoch && state.held_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    async fn reached(&self) -> Result<(), MembershipError> {
+        sleep(self.seen().delays.0).await;
+        match self.seen() {
+            State { link: Link::Down, .. } => Err(MembershipError::Unavailable("nobody is there".into())),
+            State { link: Link::Silent, .. } => std::future::pending().await,
+            State { refusal: Some(refusal), .. } => Err(MembershipError::Refused(refusal)),
+            _ => Ok(()),
+        }
+    }
+
+    fn hold(&self, state: &mut State) -> LeaseTerm {
+        state.held_until = Some(match state.lease {
+            LeaseTerm::For(lease) => Instant::now() + lease + self.margin,
+            LeaseTerm::UntilSuperseded => Instant::now() + Duration::from_secs(86_400),
+        });
+        state.lease
+    }
+
+    /// The way back: the answer may be late, or lost.
+    async fn answered<T>(&self, answer: T) -> T {
+        sleep(self.seen().delays.1).await;
+        if self.seen().link != Link::Up {
+            std::future::pending::<()>().await;
+        }
+        answer
+    }
+}
+
+#[async_trait::async_trait]
+impl MembershipService for Controller {
+    async fn join_store(&self, request: JoinStoreRequest) -> Result<StoreGrant, MembershipError> {
+        self.reached().await?;
+        let answer = {
+            let mut state = self.state.lock();
+            state.joins += 1;
+            match state.held_until.map(|until| until.saturating_duration_since(Instant::now())) {
+                Some(remaining) if !remaining.is_zero() => {
+                    Err(MembershipError::Held { group: request.group, epoch: state.epoch, remaining })
+                }
+                _ => {
+                    state.epoch = Epoch(state.epoch.max(request.last_epoch).0 + 1);
+                    let lease = self.hold(&mut state);
+                    Ok(StoreGrant { cluster: ClusterId([1; 16]), group: HERE, epoch: state.epoch, lease })
+                }
+            }
+        };
+        self.answered(answer).await
+    }
+
+    async fn renew_lease(&self, request: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
+        self.reached().await?;
+        let answer = {
+            let mut state = self.state.lock();
+            state.renewals += 1;
+            let over = state.held_until.is_none_or(|until| Instant::now() >= until);
+            if request.epoch != state.epoch || over {
+                Err(MembershipError::Superseded { group: request.group, epoch: request.epoch })
+            } else {
+                state.positions = request.positions;
+                Ok(self.hold(&mut state))
+            }
+        };
+        self.answered(answer).await
+    }
+
+    async fn give_up_lease(&self, _group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
+        self.reached().await?;
+        let mut state = self.state.lock();
+        state.given_up = Some((epoch, self.files.mutations()));
+        if state.epoch == epoch {
+            state.held_until = None;
+        }
+        Ok(())
+    }
+
+    async fn proxy_alive(&self, _request: ProxyAliveRequest) -> Result<Duration, MembershipError> {
+        Err(MembershipError::Refused("no proxy is part of these tests".into()))
+    }
+
+    async fn cluster_status(&self) -> Result<ClusterStatus, MetadataError> {
+        Err(MetadataError::Unavailable("nobody asks for it in these tests".into()))
+    }
+
+    async fn change_controllers(&self, _change: ControllerChange) -> Result<(), MetadataError> {
+        Err(MetadataError::Unavailable("nobody asks for it in these tests".into()))
+    }
+}
+
+/// A store that is a member.
+struct Joined {
+    store: Arc<Store>,
+    keeping: JoinHandle<Result<(), MemberError>>,
+}
+
+fn member(machine: &Machine, controller: &Arc<Controller>) -> Member {
+    let group = StoreGroupName::parse("store-2").unwrap();
+    let config = MemberConfig { group, address: "store:1".into(), version: "test".into() };
+    Member::new(controller.clone(), machine.env.clone(), config)
+}
+
+async fn join(machine: &Machine, controller: &Arc<Controller>) -> Joined {
+    let member = member(machine, controller);
+    let folder = machine.open_folder().unwrap();
+    let granted = member.join(&folder).await.unwrap();
+    let store = machine.open_with(folder, &granted).unwrap();
+    let keeping = tokio::spawn({
+        let store = store.clone();
+        async move { member.keep(store, granted).await }
+    });
+    Joined { store, keeping }
+}
+
+impl Joined {
+    async fn end(self) {
+        self.store.shutdown().await.unwrap();
+        self.keeping.await.unwrap().unwrap();
+    }
+
+    async fn leads_within(&self, limit: Duration) {
+        let start = Instant::now();
+        while self.store.leads().is_err() {
+            assert!(start.elapsed() < limit, "it does not lead after {limit:?}");
+            sleep(10 * MILLI).await;
+        }
+    }
+
+    async fn is_fenced_within(&self, limit: Duration) {
+        let start = Instant::now();
+        while self.store.leads().is_ok() {
+            assert!(start.elapsed() < limit, "it still leads after {limit:?}");
+            sleep(10 * MILLI).await;
+        }
+        let refused = send(&self.store, 0, "refused").await;
+        assert!(matches!(refused, Err(AppendError::Store(StoreError::NotLeader(_)))));
+    }
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_nobody_can_replace_goes_on_while_the_controller_is_away() {
+    for link in [Link::Down, Link::Silent] {
+        let machine = Machine::new(1);
+        let controller = Controller::new(&machine, LeaseTerm::UntilSuperseded);
+        let joined = join(&machine, &controller).await;
+        controller.change(|state| state.link = link);
+        for hour in 0..3 {
+            send(&joined.store, 0, &format!("hour {hour}")).await.unwrap();
+            sleep(seconds(3600)).await;
+        }
+        controller.change(|state| state.link = Link::Up);
+        let before = controller.seen().renewals;
+        sleep(seconds(10)).await;
+        assert!((9..=11).contains(&(controller.seen().renewals - before)), "it says that it is alive each second");
+        assert_eq!(controller.seen().positions, joined.store.positions());
+        assert_eq!((controller.seen().joins, joined.store.epoch()), (1, Epoch(1)));
+        joined.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timed_lease_is_renewed_and_fences_the_store_when_it_cannot_be() {
+    for link in [Link::Down, Link::Silent] {
+        let machine = Machine::new(1);
+        let controller = Controller::new(&machine, LEASE);
+        let joined = join(&machine, &controller).await;
+        sleep(seconds(600)).await;
+        assert_eq!((controller.seen().joins, joined.store.epoch()), (1, Epoch(1)), "renewed for ten minutes");
+        controller.change(|state| state.link = link);
+        joined.is_fenced_within(seconds(6)).await;
+        assert!(controller.would_wait_for(Epoch(1)), "the store ended after the controller did");
+        sleep(seconds(60)).await;
+        assert!(joined.store.leads().is_err());
+        controller.change(|state| state.link = Link::Up);
+        joined.leads_within(seconds(8)).await;
+        assert_eq!(joined.store.epoch(), Epoch(2));
+        send(&joined.store, 0, "again").await.unwrap();
+        joined.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_schedule_of_failures_lets_the_store_lead_when_another_could() {
+    for seed in 0..30 {
+        let machine = Machine::new(seed);
+        let controller = Controller::new(&machine, LEASE);
+        let joined = join(&machine, &controller).await;
+        let random = SeededRandom::new(seed);
+        let (mut led, mut fenced) = (0, 0);
+        for _ in 0..60 {
+            let link = [Link::Up, Link::Up, Link::Up, Link::Down, Link::Silent][random.below(5) as usize];
+            // An answer may be on its way for longer than both margins together.
+            let delay = || Duration::from_millis([1, 1, 50, 1500, 4000][random.below(5) as usize]);
+            let delays = (delay(), delay());
+            controller.change(|state| (state.link, state.delays) = (link, delays));
+            for _ in 0..random.below(600) {
+                sleep(10 * MILLI).await;
+                if joined.store.leads().is_ok() {
+                    led += 1;
+                    assert!(controller.would_wait_for(joined.store.epoch()), "seed {seed}: two may lead");
+                } else {
+                    fenced += 1;
+                }
+            }
+        }
+        assert!(led > 300 && fenced > 300, "seed {seed}: led {led} times, was fenced {fenced} times");
+        controller.change(|state| (state.link, state.delays) = (Link::Up, (MILLI, MILLI)));
+        joined.leads_within(seconds(20)).await;
+        joined.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn jumps_of_the_wall_clock_neither_end_nor_lengthen_a_lease() {
+    let machine = Machine::new(1);
+    let controller = Controller::new(&machine, LEASE);
+    let joined = join(&machine, &controller).await;
+    for millis in [1, 4_000_000_000_000, 1_700_000_000_000] {
+        machine.clock.set(Timestamp::from_millis(millis));
+        sleep(seconds(20)).await;
+        assert_eq!((joined.store.leads().is_ok(), joined.store.epoch()), (true, Epoch(1)));
+    }
+    controller.change(|state| state.link = Link::Silent);
+    machine.clock.set(Timestamp::from_millis(1));
+    joined.is_fenced_within(seconds(6)).await;
+    joined.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_whose_epoch_is_over_waits_until_it_may_join_again() {
+    let machine = Machine::new(1);
+    let controller = Controller::new(&machine, LeaseTerm::UntilSuperseded);
+    let joined = join(&machine, &controller).await;
+    send(&joined.store, 0, "before").await.unwrap();
+    // Somebody else leads for a while.
+    controller.change(|state| {
+        state.epoch = Epoch(5);
+        state.held_until = Some(Instant::now() + seconds(30));
+    });
+    joined.is_fenced_within(seconds(2)).await;
+    sleep(seconds(20)).await;
+    assert!(joined.store.leads().is_err());
+    assert!(controller.seen().joins < 40, "{} joins: it asks too often", controller.seen().joins);
+    joined.leads_within(seconds(15)).await;
+    assert_eq!(joined.store.epoch(), Epoch(6));
+    // A proxy heard of a later epoch before the store did.
+    controller.change(|state| {
+        state.epoch = Epoch(8);
+        state.held_until = None;
+    });
+    joined.store.newer_epoch(Epoch(8));
+    joined.is_fenced_within(Duration::ZERO).await;
+    joined.leads_within(seconds(5)).await;
+    assert_eq!(joined.store.epoch(), Epoch(9));
+    assert_eq!(pop_all(&joined.store).await.len(), 1);
+    joined.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_is_given_up_after_the_last_write() {
+    let machine = Machine::new(1);
+    let controller = Controller::new(&machine, LEASE);
+    let joined = join(&machine, &controller).await;
+    for number in 0..50 {
+        send(&joined.store, 0, &format!("m{number}")).await.unwrap();
+    }
+    joined.end().await;
+    let (epoch, mutations) = controller.seen().given_up.expect("it was given up");
+    assert_eq!((epoch, mutations), (Epoch(1), machine.files.mutations()));
+    machine.files.kill();
+    let start = Instant::now();
+    let joined = join(&machine, &controller).await;
+    assert!(start.elapsed() < seconds(1), "nobody had to wait for the lease's end");
+    assert_eq!(joined.store.epoch(), Epoch(2));
+    joined.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_ends_in_time_when_the_controller_is_away() {
+    for link in [Link::Down, Link::Silent] {
+        let machine = Machine::new(1);
+        let controller = Controller::new(&machine, LEASE);
+        let joined = join(&machine, &controller).await;
+        controller.change(|state| state.link = link);
+        sleep(seconds(20)).await;
+        let start = Instant::now();
+        joined.end().await;
+        assert!(start.elapsed() < seconds(3), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_refused_ends_with_the_reason() {
+    let machine = Machine::new(1);
+    let controller = Controller::new(&machine, LeaseTerm::UntilSuperseded);
+    let joined = join(&machine, &controller).await;
+    controller.change(|state| state.refusal = Some("the group was removed".into()));
+    let Joined { store, keeping } = joined;
+    let error = keeping.await.unwrap().unwrap_err();
+    assert!(matches!(&error, MemberError::Refused(reason) if reason.contains("removed")), "{error}");
+    assert!(store.leads().is_err(), "it goes on without being a member");
+    store.shutdown().await.unwrap();
+    drop(store);
+    machine.files.kill();
+    let folder = machine.open_folder().unwrap();
+    assert!(matches!(member(&machine, &controller).join(&folder).await, Err(MemberError::Refused(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_shorter_than_its_margins_is_an_error_that_names_both() {
+    let machine = Machine::new(1);
+    let controller = Controller::new(&machine, LeaseTerm::For(Duration::from_millis(900)));
+    let Joined { store, keeping } = join(&machine, &controller).await;
+    let error = keeping.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("900ms") && error.contains("500ms"), "{error}");
+    store.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_waits_for_a_controller_that_is_away_and_for_a_lease_that_somebody_holds() {
+    let machine = Machine::new(1);
+    let controller = Controller::new(&machine, LEASE);
+    controller.change(|state| state.link = Link::Down);
+    let folder = machine.open_folder().unwrap();
+    let member = member(&machine, &controller);
+    let start = Instant::now();
+    let (granted, ()) = tokio::join!(member.join(&folder), async {
+        sleep(seconds(60)).await;
+        controller.change(|state| {
+            state.link = Link::Up;
+            state.held_until = Some(Instant::now() + seconds(10));
+        });
+    });
+    assert_eq!(granted.unwrap().grant.epoch, Epoch(1));
+    assert!(start.elapsed() >= seconds(70) && start.elapsed() < seconds(73), "{:?}", start.elapsed());
+    let seen = controller.seen();
+    assert!(seen.joins > 3, "{} joins: it noticed late that it may ask", seen.joins);
+}

@@ -1,0 +1,206 @@
+//! What goes wrong, when, and how it is made good again. Also the supervisor that starts processes that ended.
+//!
+//! Works between the steps of the simulation, when nobody runs. What must always hold: every fault is written to the trace,
+//! and [`Nemesis::heal`] undoes all of them.
+
+mod machines;
+mod network;
+
+use crate::draw::Draw;
+use crate::note;
+use crate::scenario::Scenario;
+use crate::site::{Site, Stage};
+pub use machines::{Host, copy_disk};
+use network::Links;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use turmoil::Sim;
+
+/// Kinds of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A process dies; its machine goes on.
+    Kill,
+    /// A machine loses power between two steps.
+    LosePower,
+    /// A machine loses power in the middle of a change of its disk.
+    CutPower,
+    /// Two machines lose power at the same time.
+    LosePowerTogether,
+    /// All machines of the cluster lose power at the same time.
+    LosePowerEverywhere,
+    /// The leading controller and a store die at the same time.
+    KillLeaders,
+    /// The machines fall into two parts that do not hear each other.
+    Partition,
+    /// One machine hears nobody and nobody hears it.
+    Isolate,
+    /// A store is cut off from the controller; proxies still reach it.
+    IsolateStore,
+    /// One machine does not hear another one, which hears it.
+    CutOneWay,
+    /// What two machines say to each other is held back for a while.
+    Hold,
+    /// A link gets slow.
+    Delay,
+    /// A link loses segments.
+    Lose,
+    /// A machine loses power, and its peers' connections stay open.
+    Vanish,
+    /// A sync fails.
+    FailSync,
+    /// A write fails.
+    FailWrite,
+    /// A read fails.
+    FailRead,
+    /// A disk is slow for a while.
+    SlowDisk,
+    /// A disk is full for a while.
+    FullDisk,
+    /// A wall clock jumps.
+    JumpClock,
+    /// A wall clock is a little wrong for a while.
+    SkewClock,
+}
+
+/// What is due later.
+#[derive(Clone, Debug)]
+enum Repair {
+    Start(String),
+    Links(network::Broken),
+    FastDisk(String),
+    RoomyDisk(String),
+}
+
+/// Injects faults.
+pub struct Nemesis {
+    pub(crate) site: Arc<Site>,
+    pub(crate) draw: Draw,
+    scenario: Scenario,
+    pub(crate) hosts: BTreeMap<String, Host>,
+    links: Links,
+    repairs: Vec<(Duration, Repair)>,
+    next: Duration,
+    injected: BTreeMap<Fault, u64>,
+}
+
+impl Nemesis {
+    /// Nothing is wrong yet.
+    pub fn new(site: Arc<Site>, scenario: Scenario, hosts: BTreeMap<String, Host>) -> Nemesis {
+        let draw = Draw::new(site.seed, "faults");
+        let links = Links::new(hosts.keys().cloned().chain(site.clients()).collect());
+        let injected = BTreeMap::new();
+        Nemesis { site, draw, scenario, hosts, links, repairs: Vec::new(), next: Duration::ZERO, injected }
+    }
+
+    /// How often each fault was injected.
+    pub fn injected(&self) -> &BTreeMap<Fault, u64> {
+        &self.injected
+    }
+
+    /// Gives every link a character of its own.
+    pub fn prepare(&self, sim: &Sim<'_>) {
+        for (a, b) in self.links.pairs() {
+            sim.set_link_max_message_latency(a.as_str(), b.as_str(), self.draw.span(ms(1)..ms(15)));
+        }
+    }
+
+    /// One step.
+    pub fn step(&mut self, sim: &mut Sim<'_>, now: Duration) {
+        self.supervise(sim, now);
+        let (due, later): (Vec<_>, Vec<_>) = self.repairs.drain(..).partition(|(at, _)| *at <= now);
+        self.repairs = later;
+        for (_, repair) in due {
+            self.repair(sim, repair);
+        }
+        if self.site.stage() != Stage::Run || self.scenario.faults.is_empty() || now < self.next {
+            return;
+        }
+        if self.next.is_zero() {
+            // Let work begin.
+            self.next = now + self.draw.span(ms(500)..ms(2500));
+            return;
+        }
+        let fault = self.choose();
+        if self.inject(sim, now, fault) {
+            *self.injected.entry(fault).or_default() += 1;
+        }
+        self.next = now + self.draw.span(ms(100)..2 * self.scenario.pause);
+    }
+
+    /// Undoes everything, at once.
+    pub fn heal(&mut self, sim: &mut Sim<'_>) {
+        note!(self.site.recorder.trace, "-", "all faults are over");
+        for (_, repair) in std::mem::take(&mut self.repairs) {
+            self.repair(sim, repair);
+        }
+        for host in self.hosts.values() {
+            let moved = host.machine.set_clock_right();
+            self.site.recorder.history(|history| history.clocks_moved += moved);
+            host.machine.stop_cutting();
+        }
+    }
+
+    fn choose(&self) -> Fault {
+        let total = self.scenario.faults.iter().map(|(_, weight)| weight).sum();
+        let mut drawn = self.draw.below(total);
+        for (fault, weight) in &self.scenario.faults {
+            if drawn < *weight {
+                return *fault;
+            }
+            drawn -= weight;
+        }
+        self.scenario.faults[0].0
+    }
+
+    fn later(&mut self, at: Duration, repair: Repair) {
+        self.repairs.push((at, repair));
+    }
+
+    fn repair(&mut self, sim: &mut Sim<'_>, repair: Repair) {
+        match repair {
+            Repair::Start(host) => self.start(sim, &host),
+            Repair::Links(broken) => {
+                note!(self.site.recorder.trace, "-", "repaired {broken}");
+                self.links.repair(sim, &broken);
+            }
+            Repair::FastDisk(host) => {
+                note!(self.site.recorder.trace, &host, "repaired the disk is fast again");
+                self.hosts[&host].machine.slow_disk(Duration::ZERO);
+            }
+            Repair::RoomyDisk(host) => {
+                note!(self.site.recorder.trace, &host, "repaired the disk has room again");
+                self.hosts[&host].machine.disk.set_capacity(None);
+            }
+        }
+    }
+
+    /// False: this fault cannot be injected now.
+    fn inject(&mut self, sim: &mut Sim<'_>, now: Duration, fault: Fault) -> bool {
+        match fault {
+            Fault::Kill
+            | Fault::LosePower
+            | Fault::CutPower
+            | Fault::LosePowerTogether
+            | Fault::LosePowerEverywhere
+            | Fault::KillLeaders
+            | Fault::Vanish => self.stop_machines(sim, now, fault),
+            Fault::Partition
+            | Fault::Isolate
+            | Fault::IsolateStore
+            | Fault::CutOneWay
+            | Fault::Hold
+            | Fault::Delay
+            | Fault::Lose => self.break_links(sim, now, fault),
+            Fault::FailSync | Fault::FailWrite | Fault::FailRead | Fault::SlowDisk | Fault::FullDisk => {
+                self.spoil_disk(now, fault)
+            }
+            Fault::JumpClock | Fault::SkewClock => self.move_clock(fault),
+        }
+    }
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}

@@ -1,0 +1,172 @@
+//! Links: which are broken, and how.
+
+use super::{Fault, Nemesis, Repair, ms};
+use crate::hosts::Tier;
+use crate::note;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+use turmoil::Sim;
+
+/// Two hosts, in the order of their names.
+type Pair = (String, String);
+
+/// A set of links that are broken in one way.
+#[derive(Clone, Debug)]
+pub(super) struct Broken {
+    how: How,
+    /// From, to.
+    links: Vec<Pair>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Cut,
+    CutOneWay,
+    Held,
+    /// Back to this latency.
+    Slow(Duration),
+    Lossy,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.how {
+            How::Cut => "cut:",
+            How::CutOneWay => "cut one way:",
+            How::Held => "held:",
+            How::Slow(_) => "slow:",
+            How::Lossy => "lossy:",
+        };
+        f.write_str(how)?;
+        self.links.iter().try_for_each(|(from, to)| write!(f, " {from}>{to}"))
+    }
+}
+
+/// All links. One link is broken in at most one way at a time.
+pub(super) struct Links {
+    hosts: Vec<String>,
+    broken: BTreeSet<Pair>,
+}
+
+fn pair(a: &str, b: &str) -> Pair {
+    if a < b { (a.to_owned(), b.to_owned()) } else { (b.to_owned(), a.to_owned()) }
+}
+
+impl Links {
+    pub(super) fn new(hosts: Vec<String>) -> Links {
+        Links { hosts, broken: BTreeSet::new() }
+    }
+
+    /// All links.
+    pub(super) fn pairs(&self) -> Vec<Pair> {
+        let pairs = self.hosts.iter().flat_map(|a| self.hosts.iter().map(move |b| (a, b)));
+        pairs.filter(|(a, b)| a < b).map(|(a, b)| pair(a, b)).collect()
+    }
+
+    /// The links from one host to all others that are whole.
+    pub(super) fn of(&self, host: &str) -> Vec<Pair> {
+        let others = self.hosts.iter().filter(|other| *other != host);
+        let links = others.map(|other| (host.to_owned(), other.clone()));
+        links.filter(|(a, b)| !self.broken.contains(&pair(a, b))).collect()
+    }
+
+    fn breaks(&mut self, sim: &Sim<'_>, how: How, links: Vec<Pair>, strength: Duration) -> Option<Broken> {
+        let whole = |(a, b): &Pair| !self.broken.contains(&pair(a, b));
+        let links: Vec<Pair> = links.into_iter().filter(whole).collect();
+        for (from, to) in &links {
+            let (from, to) = (from.as_str(), to.as_str());
+            match how {
+                How::Cut => sim.partition(from, to),
+                How::CutOneWay => sim.partition_oneway(from, to),
+                How::Held => sim.hold(from, to),
+                How::Slow(_) => sim.set_link_max_message_latency(from, to, strength),
+                // Handled by the caller: it needs the simulation to itself.
+                How::Lossy => {}
+            }
+            self.broken.insert(pair(from, to));
+        }
+        (!links.is_empty()).then_some(Broken { how, links })
+    }
+
+    pub(super) fn repair(&mut self, sim: &mut Sim<'_>, broken: &Broken) {
+        for (from, to) in &broken.links {
+            self.broken.remove(&pair(from, to));
+            let (from, to) = (from.as_str(), to.as_str());
+            match broken.how {
+                How::Cut => sim.repair(from, to),
+                How::CutOneWay => sim.repair_oneway(from, to),
+                How::Held => sim.release(from, to),
+                How::Slow(usual) => sim.set_link_max_message_latency(from, to, usual),
+                How::Lossy => sim.set_link_fail_rate(from, to, 0.0),
+            }
+        }
+    }
+}
+
+impl Nemesis {
+    pub(super) fn break_links(&mut self, sim: &mut Sim<'_>, now: Duration, fault: Fault) -> bool {
+        let servers: Vec<String> = self.hosts.keys().cloned().collect();
+        let mut strength = Duration::ZERO;
+        let mut until = now + self.draw.span(ms(300)..ms(9000));
+        let (how, links) = match fault {
+            Fault::Partition => {
+                let (left, right): (Vec<&String>, Vec<&String>) = servers.iter().partition(|_| self.draw.chance(50));
+                let across = left.iter().flat_map(|a| right.iter().map(|b| ((*a).clone(), (*b).clone())));
+                (How::Cut, across.collect())
+            }
+            Fault::Isolate => (How::Cut, self.links.of(self.draw.pick::<String>(&servers))),
+            Fault::IsolateStore => {
+                // Longer than a lease, and shorter.
+                until = now + self.draw.span(ms(1000)..ms(8000));
+                let store = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Store)).clone();
+                let controllers = self.hosts_of(|tier| matches!(tier, Tier::Controller(_)));
+                (How::Cut, controllers.into_iter().map(|controller| (store.clone(), controller)).collect())
+            }
+            Fault::CutOneWay => (How::CutOneWay, vec![self.some_link(&servers)]),
+            Fault::Hold => {
+                until = now + self.draw.span(ms(100)..ms(4000));
+                (How::Held, vec![self.some_link(&servers)])
+            }
+            Fault::Delay => {
+                strength = self.draw.span(ms(50)..ms(1500));
+                (How::Slow(ms(10)), vec![self.some_link(&servers)])
+            }
+            _ => (How::Lossy, vec![self.some_link(&servers)]),
+        };
+        let Some(broken) = self.links.breaks(sim, how, links, strength) else { return false };
+        if how == How::Lossy {
+            let rate = [0.02, 0.1, 0.4][self.draw.below(3) as usize];
+            for (from, to) in &broken.links {
+                sim.set_link_fail_rate(from.as_str(), to.as_str(), rate);
+            }
+        }
+        note!(self.site.recorder.trace, "-", "FAULT links {broken}, for {:?}", until - now);
+        self.later(until, Repair::Links(broken));
+        true
+    }
+
+    /// Cuts a host off without its noticing, for the instant in which it dies.
+    pub(super) fn mute(&mut self, sim: &mut Sim<'_>, host: &str, during: impl FnOnce(&mut Nemesis, &mut Sim<'_>)) {
+        let links = self.links.of(host);
+        let muted = self.links.breaks(sim, How::Cut, links, Duration::ZERO);
+        during(self, sim);
+        if let Some(muted) = muted {
+            self.links.repair(sim, &muted);
+        }
+    }
+
+    /// A link between two servers, or between a client and a proxy.
+    fn some_link(&self, servers: &[String]) -> Pair {
+        if self.draw.chance(30) {
+            let clients = self.site.clients();
+            let proxies = self.site.proxies();
+            let link = (self.draw.pick(&clients).clone(), self.draw.pick(&proxies).clone());
+            return if self.draw.chance(50) { link } else { (link.1, link.0) };
+        }
+        let from = self.draw.pick(servers).clone();
+        let others: Vec<&String> = servers.iter().filter(|other| **other != from).collect();
+        let to = (*self.draw.pick(&others)).clone();
+        (from, to)
+    }
+}

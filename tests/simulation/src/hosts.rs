@@ -1,0 +1,104 @@
+//! What runs on the machines: the tiers that ship, composed as `gantry controller`, `gantry store` and `gantry proxy` compose
+//! them, with observers between a store and those who call it or whom it calls.
+//!
+//! A process ends by itself when its tier says that it cannot go on; whoever supervises it starts it again.
+
+mod controller;
+mod observed;
+mod proxy;
+mod store;
+
+use crate::env::Machine;
+use crate::history::ViewSeen;
+use crate::note;
+use crate::site::Site;
+use futures_util::StreamExt as _;
+use gantry_link::{ControllerLink, PeerCredentials, SharedToken};
+use gantry_proto::contract::{MetadataService, MetadataStream};
+use gantry_proto::env::Env;
+use gantry_proto::model::{MetadataVersion, MetadataView};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a machine is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// A member of the controller, by number.
+    Controller(u64),
+    /// A store, of the group named like its machine unless it was copied from another one.
+    Store,
+    /// A proxy.
+    Proxy,
+}
+
+/// One start of a process.
+pub(crate) struct Process {
+    pub(crate) site: Arc<Site>,
+    pub(crate) machine: Arc<Machine>,
+    /// Machine and start: no two processes have the same.
+    pub(crate) name: Arc<str>,
+    pub(crate) env: Env,
+    pub(crate) credentials: PeerCredentials,
+}
+
+/// Where data are on every machine.
+fn data() -> &'static Path {
+    Path::new("/data")
+}
+
+/// Runs a process until it ends by itself. `start` counts the starts on this machine; `group` is what a store serves.
+pub async fn run(site: Arc<Site>, machine: Arc<Machine>, tier: Tier, start: u64, group: Arc<str>) {
+    let name: Arc<str> = format!("{}#{start}", machine.name).into();
+    let trace = site.recorder.trace.clone();
+    note!(trace, &name, "starts");
+    let credentials = match SharedToken::new(b"a token for simulations") {
+        Ok(token) => PeerCredentials::Token(token),
+        Err(_) => PeerCredentials::None,
+    };
+    let env = machine.env();
+    let process = Process { site, machine, name: name.clone(), env, credentials };
+    let ended = match tier {
+        Tier::Controller(number) => controller::run(process, number).await,
+        Tier::Store => store::run(process, &group).await,
+        Tier::Proxy => proxy::run(process).await,
+    };
+    match ended {
+        Ok(()) => note!(trace, &name, "ended"),
+        Err(error) => note!(trace, &name, "ended: {error:#}"),
+    }
+}
+
+impl Process {
+    fn controller(&self) -> Arc<ControllerLink> {
+        Arc::new(ControllerLink::new(&self.env, self.credentials.clone(), &self.site.controller_addresses()))
+    }
+
+    /// Waits for all metadata once. The stream brings what changes.
+    async fn watch(&self, metadata: &dyn MetadataService) -> anyhow::Result<(Arc<MetadataView>, MetadataStream)> {
+        let view = Arc::new(MetadataView::default());
+        let mut changes = metadata.watch(MetadataVersion::default()).await?;
+        let everything = changes.next().await.ok_or_else(|| anyhow::anyhow!("the watch ended"))?;
+        view.apply(everything.version, &everything.changes);
+        self.saw(everything.version);
+        Ok((view, changes))
+    }
+
+    async fn follow(&self, mut changes: MetadataStream, view: &MetadataView) {
+        while let Some(event) = changes.next().await {
+            view.apply(event.version, &event.changes);
+            self.saw(event.version);
+        }
+    }
+
+    fn saw(&self, version: MetadataVersion) {
+        let (recorder, process) = (&self.site.recorder, self.name.clone());
+        note!(recorder.trace, &self.name, "sees version {} of the metadata", version.0);
+        let at = recorder.moment();
+        recorder.history(|history| history.views.push(ViewSeen { process, version: version.0, at }));
+    }
+}
+
+fn listen(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+}

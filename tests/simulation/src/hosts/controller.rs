@@ -1,0 +1,33 @@
+use super::{Process, data, listen};
+use crate::site::{LEASE, PEER_PORT};
+use gantry_controller::{Controller, ControllerConfig, LeaseSettings};
+use gantry_link::{ConsensusLink, PeerServer, PeerServices};
+use gantry_proto::contract::LeaseTerm;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Few, so that snapshots happen in every run.
+const SNAPSHOT_COMMANDS: usize = 20;
+
+pub(super) async fn run(process: Process, number: u64) -> anyhow::Result<()> {
+    let Process { site, env, credentials, .. } = &process;
+    let server = PeerServer::bind(env, listen(PEER_PORT), credentials).await?;
+    let network = Arc::new(ConsensusLink::new(env, credentials.clone()));
+    let members = (1..).zip(site.controller_addresses()).collect();
+    let sole_replica_lease = match LEASE {
+        LeaseTerm::For(duration) => Some(duration),
+        LeaseTerm::UntilSuperseded => None,
+    };
+    let config = ControllerConfig {
+        snapshot_commands: SNAPSHOT_COMMANDS,
+        leases: LeaseSettings { sole_replica_lease, ..LeaseSettings::default() },
+        ..ControllerConfig::member(data(), number, members)
+    };
+    let controller = Arc::new(Controller::open(config, env.clone(), network).await?);
+    let services = PeerServices::default().controller(controller.clone(), controller.clone(), controller.clone());
+    tokio::select! {
+        biased;
+        () = server.run(services, CancellationToken::new(), Duration::from_secs(1)) => anyhow::bail!("the port is closed"),
+    }
+}

@@ -1,0 +1,34 @@
+use super::{Process, listen};
+use crate::site::PROXY_PORT;
+use gantry_link::LinkedStores;
+use gantry_proxy::{AdvertisedEndpoints, Proxy, ProxyConfig, ProxyDeps};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) async fn run(process: Process) -> anyhow::Result<()> {
+    let controller = process.controller();
+    let (view, changes) = process.watch(&*controller).await?;
+    let stores = Arc::new(LinkedStores::new(&process.env, process.credentials.clone(), view.clone()));
+    let deps = ProxyDeps {
+        env: process.env.clone(),
+        metadata: controller.clone(),
+        view: view.clone(),
+        membership: controller,
+        stores,
+        tls: None,
+    };
+    let config = ProxyConfig {
+        listen: listen(PROXY_PORT),
+        advertised_endpoints: Some(AdvertisedEndpoints::parse(&format!("{}:{PROXY_PORT}", process.machine.name))?),
+        auto_create_topics: false,
+        auto_create_groups: false,
+        invisible_duration_min: Duration::from_millis(500),
+        ..ProxyConfig::default()
+    };
+    let proxy = Proxy::build(config, deps).await?;
+    tokio::select! {
+        biased;
+        () = process.follow(changes, &view) => anyhow::bail!("the watch of the metadata ended"),
+        ended = proxy.serve(std::future::pending()) => Ok(ended?),
+    }
+}

@@ -1,0 +1,71 @@
+use super::observed::{ObservedMembership, ObservedStore};
+use super::{Process, data, listen};
+use crate::site::PEER_PORT;
+use gantry_link::{PeerServer, PeerServices, StoreIdentity};
+use gantry_proto::model::{Epoch, StoreGroupId, StoreGroupName};
+use gantry_store::{Member, MemberConfig, Store, StoreConfig, StoreFolder};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Small, so that segments are sealed in every run.
+const SEGMENT_BYTES: u64 = 256 << 10;
+/// How often somebody looks whether the store still writes.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+
+pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
+    let Process { site, machine, env, credentials, .. } = &process;
+    let server = PeerServer::bind(env, listen(PEER_PORT), credentials).await?;
+    let controller = process.controller();
+    let (view, changes) = process.watch(&*controller).await?;
+    let folder = StoreFolder::open(env, data())?;
+    let membership = Arc::new(ObservedMembership::new(controller, &process));
+    let member = MemberConfig {
+        group: StoreGroupName::parse(group)?,
+        address: format!("{}:{PEER_PORT}", machine.name).into(),
+        version: "simulation".into(),
+    };
+    let member = Member::new(membership, env.clone(), member);
+    let granted = member.join(&folder).await?;
+    let config = StoreConfig {
+        segment_bytes: SEGMENT_BYTES,
+        checkpoint_interval: Duration::from_secs(2),
+        ..StoreConfig::default()
+    };
+    let store = Store::open(config, env.clone(), view.clone(), folder, &granted)?;
+    let observed = Arc::new(ObservedStore::new(store.clone(), &process.name, &site.recorder));
+    let services = PeerServices::default().store(observed, Arc::new(Identity(store.clone())));
+    tokio::select! {
+        biased;
+        () = process.follow(changes, &view) => anyhow::bail!("the watch of the metadata ended"),
+        () = server.run(services, CancellationToken::new(), Duration::from_secs(1)) => anyhow::bail!("the port is closed"),
+        kept = member.keep(store.clone(), granted) => Ok(kept?),
+        error = unhealthy(&store) => Err(error),
+    }
+}
+
+/// What operators would see, and restart the process for.
+async fn unhealthy(store: &Store) -> anyhow::Error {
+    loop {
+        tokio::time::sleep(HEALTH_INTERVAL).await;
+        if let Err(error) = store.health() {
+            return error.into();
+        }
+    }
+}
+
+struct Identity(Arc<Store>);
+
+impl StoreIdentity for Identity {
+    fn group(&self) -> StoreGroupId {
+        self.0.store_group()
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.0.epoch()
+    }
+
+    fn newer_epoch(&self, epoch: Epoch) {
+        self.0.newer_epoch(epoch);
+    }
+}

@@ -1,0 +1,117 @@
+//! At most one store acknowledges appends of a store group at any true instant: the answers of a group are given in the
+//! order of its epochs, each epoch belongs to one process, and every answer is given while its process holds a lease.
+
+use super::{Invariant, Report};
+use crate::history::{Append, History, Lease};
+use std::collections::BTreeMap;
+
+pub(super) const INVARIANT: Invariant = Invariant { name: "one writer", check };
+
+fn check(history: &History, report: &mut Report) {
+    let mut newest = BTreeMap::new();
+    let mut owners = BTreeMap::new();
+    for append in &history.appends {
+        let Append { process, store_group, epoch, id, .. } = append;
+        let at = Some(append.answered.at);
+        let seen = newest.entry(*store_group).or_insert(*epoch);
+        if epoch < seen {
+            report.add(
+                at,
+                format!("{process} answered {id} in epoch {epoch} of store group {store_group}, after epoch {seen}"),
+            );
+        }
+        *seen = (*seen).max(*epoch);
+        let owner = owners.entry((*store_group, *epoch)).or_insert(process);
+        if *owner != process {
+            report
+                .add(at, format!("{process} and {owner} both answered in epoch {epoch} of store group {store_group}"));
+        }
+        if !history.leases.iter().any(|lease| covers(lease, append)) {
+            report.add(
+                at,
+                format!("{process} answered {id} in epoch {epoch} of store group {store_group} without a lease"),
+            );
+        }
+    }
+}
+
+fn covers(lease: &Lease, append: &Append) -> bool {
+    lease.process == append.process
+        && lease.store_group == append.store_group
+        && lease.epoch == append.epoch
+        && lease.heard <= append.answered
+        && lease.until.is_none_or(|until| append.answered.at <= until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use gantry_proto::model::{Epoch, QueueId, QueueOffset, StoreGroupId, TopicId};
+
+    fn leased(history: &mut History, process: &str, epoch: u32, at: u64) {
+        let (called, heard) = (history.second(at), history.second(at));
+        history.leases.push(Lease {
+            process: process.into(),
+            store_group: StoreGroupId(1),
+            epoch: Epoch(epoch),
+            called,
+            heard,
+            until: Some(seconds(at + 5)),
+            begins: true,
+        });
+    }
+
+    fn answered(history: &mut History, process: &str, epoch: u32, at: u64) {
+        let answered = history.second(at);
+        let offset = QueueOffset(history.appends.len() as u64);
+        history.appends.push(Append {
+            process: process.into(),
+            store_group: StoreGroupId(1),
+            epoch: Epoch(epoch),
+            topic: TopicId(1),
+            queue: QueueId(0),
+            offset,
+            id: format!("m{}", offset.0).into(),
+            answered,
+        });
+    }
+
+    #[test]
+    fn answers_within_leases_in_the_order_of_epochs_are_fine() {
+        let mut history = history();
+        leased(&mut history, "a", 1, 0);
+        answered(&mut history, "a", 1, 3);
+        leased(&mut history, "b", 2, 6);
+        answered(&mut history, "b", 2, 7);
+        holds(&INVARIANT, &history);
+    }
+
+    #[test]
+    fn an_answer_after_the_lease_is_reported() {
+        let mut history = history();
+        leased(&mut history, "a", 1, 0);
+        answered(&mut history, "a", 1, 6);
+        is_broken(&INVARIANT, &history, "without a lease");
+    }
+
+    #[test]
+    fn an_answer_of_an_older_epoch_is_reported() {
+        let mut history = history();
+        leased(&mut history, "a", 1, 0);
+        leased(&mut history, "b", 2, 0);
+        answered(&mut history, "b", 2, 1);
+        answered(&mut history, "a", 1, 2);
+        is_broken(&INVARIANT, &history, "after epoch 2");
+    }
+
+    #[test]
+    fn two_writers_in_one_epoch_are_reported() {
+        let mut history = history();
+        leased(&mut history, "a", 1, 0);
+        leased(&mut history, "b", 1, 0);
+        answered(&mut history, "a", 1, 1);
+        answered(&mut history, "b", 1, 2);
+        is_broken(&INVARIANT, &history, "b and a both answered");
+    }
+}

@@ -1,0 +1,225 @@
+//! Many runs: each seed in a process of its own, so that counters which are global to a process begin alike; then what came
+//! of them, with the command that repeats a failure.
+
+use crate::env::DiskLies;
+use crate::run::{Plan, Verdict};
+use crate::scenario;
+use crate::trace::Trace;
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Lines of the trace that are shown when a run fails.
+const LINES_SHOWN: usize = 60;
+/// What begins the lines of a verdict, which follow the trace.
+const MARK: &str = "= ";
+
+/// Runs Gantry's tiers in a deterministic simulation, with faults, and checks what must always hold.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "gantry-sim", version)]
+pub struct Args {
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds to run, counted from the first.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Run one seed after the other for this many hours instead.
+    #[arg(long)]
+    hours: Option<f64>,
+    /// Simulated seconds with faults in each run.
+    #[arg(long, default_value_t = 30)]
+    time: u64,
+    /// What goes wrong. `--scenario list` says what there is; `all` takes them in turn, one for each seed.
+    #[arg(long, default_value = "everything")]
+    scenario: String,
+    /// Write the trace of the runs there.
+    #[arg(long)]
+    trace: Option<PathBuf>,
+    /// Add the log of the tiers to the trace, filtered like `info` or `gantry_store=debug`.
+    #[arg(long)]
+    log: Option<String>,
+    /// Runs at the same time.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Break the disks on purpose: `sync-data` or `sync-dir` does nothing. The checker must notice.
+    #[arg(long)]
+    lie: Option<String>,
+    /// Run the seed in this process and write the trace to standard output.
+    #[arg(long, hide = true)]
+    here: bool,
+}
+
+impl Args {
+    /// True: run one seed in this process.
+    pub fn here(&self) -> bool {
+        self.here
+    }
+
+    /// The first seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+/// Runs one seed in this process. The trace and then the verdict go to standard output.
+pub fn run_here(args: &Args) -> anyhow::Result<()> {
+    let scenario = scenario::named(&args.scenario).context("there is no such scenario")?;
+    let lies = match args.lie.as_deref() {
+        None => DiskLies::default(),
+        Some("sync-data") => DiskLies { sync_data: true, ..DiskLies::default() },
+        Some("sync-dir") => DiskLies { sync_dir: true, ..DiskLies::default() },
+        Some(other) => bail!("disks cannot lie about {other:?}: choose sync-data or sync-dir"),
+    };
+    let trace = Trace::new(Box::new(BufWriter::with_capacity(1 << 16, io::stdout())));
+    if let Some(filter) = &args.log {
+        crate::trace::add_log(&trace, filter)?;
+    }
+    let plan = Plan { seed: args.seed, scenario, time: Duration::from_secs(args.time), lies };
+    let Verdict { violations, vacuous, summary } = crate::run::run(&plan, trace.clone());
+    trace.flush();
+    let mut out = io::stdout().lock();
+    for violation in violations {
+        writeln!(out, "{MARK}violated {violation}")?;
+    }
+    if let Some(why) = vacuous {
+        writeln!(out, "{MARK}vacuous {why}")?;
+    }
+    writeln!(out, "{MARK}done {summary}")?;
+    Ok(out.flush()?)
+}
+
+/// What a process said of its run.
+#[derive(Debug, Default)]
+struct Told {
+    seed: u64,
+    scenario: String,
+    violations: Vec<String>,
+    vacuous: Option<String>,
+    summary: Option<String>,
+    last: VecDeque<String>,
+    errors: String,
+}
+
+/// Runs all seeds. True: all of them were fine.
+pub fn run_all(args: &Args) -> anyhow::Result<bool> {
+    if args.scenario == "list" {
+        let lines = scenario::all().into_iter().map(|scenario| format!("{:<12} {}\n", scenario.name, scenario.about));
+        say(&lines.collect::<String>())?;
+        return Ok(true);
+    }
+    let scenarios: Vec<String> = match args.scenario.as_str() {
+        "all" => scenario::all().into_iter().map(|scenario| scenario.name.to_owned()).collect(),
+        name => vec![scenario::named(name).context("there is no such scenario: try --scenario list")?.name.to_owned()],
+    };
+    let mut trace =
+        args.trace.as_ref().map(File::create).transpose().context("cannot write the trace")?.map(BufWriter::new);
+    let end = args.hours.map(|hours| tokio::time::Instant::now() + Duration::from_secs_f64(hours * 3600.0));
+    let (mut next, mut failed, mut ran) = (args.seed, 0, 0);
+    let mut running: VecDeque<(u64, String, Child)> = VecDeque::new();
+    loop {
+        let more = match end {
+            Some(end) => tokio::time::Instant::now() < end,
+            None => next < args.seed.saturating_add(args.seeds),
+        };
+        if more && running.len() < args.jobs.max(1) {
+            let scenario = scenarios[(next % scenarios.len() as u64) as usize].clone();
+            let child = start(args, next, &scenario)?;
+            running.push_back((next, scenario, child));
+            next += 1;
+            continue;
+        }
+        let Some((seed, scenario, child)) = running.pop_front() else { break };
+        let told = listen(seed, scenario, child, &mut trace)?;
+        ran += 1;
+        if !report(args, &told)? {
+            failed += 1;
+        }
+    }
+    say(&format!("{ran} runs, {failed} failed\n"))?;
+    Ok(failed == 0)
+}
+
+fn start(args: &Args, seed: u64, scenario: &str) -> anyhow::Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    // The environment is on the stack, and its size moves what lies below.
+    command.env_clear();
+    command.args(["--here", "--seed", &seed.to_string(), "--scenario", scenario, "--time", &args.time.to_string()]);
+    for (flag, value) in [("--log", &args.log), ("--lie", &args.lie)] {
+        if let Some(value) = value {
+            command.args([flag, value]);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().context("cannot start a process for the run")
+}
+
+fn listen(seed: u64, scenario: String, mut child: Child, trace: &mut Option<BufWriter<File>>) -> anyhow::Result<Told> {
+    let mut told = Told { seed, scenario, ..Told::default() };
+    let out = child.stdout.take().context("the process has no output")?;
+    for line in BufReader::new(out).lines() {
+        let line = line?;
+        match line.strip_prefix(MARK) {
+            None => {
+                if let Some(trace) = trace {
+                    writeln!(trace, "{line}")?;
+                }
+                if told.last.len() == LINES_SHOWN {
+                    told.last.pop_front();
+                }
+                told.last.push_back(line);
+            }
+            Some(verdict) => match verdict.split_once(' ') {
+                Some(("violated", what)) => told.violations.push(what.to_owned()),
+                Some(("vacuous", why)) => told.vacuous = Some(why.to_owned()),
+                _ => told.summary = Some(verdict.trim_start_matches("done ").to_owned()),
+            },
+        }
+    }
+    if let Some(mut errors) = child.stderr.take() {
+        io::Read::read_to_string(&mut errors, &mut told.errors)?;
+    }
+    child.wait()?;
+    Ok(told)
+}
+
+/// True: the run was fine.
+fn report(args: &Args, told: &Told) -> anyhow::Result<bool> {
+    let (seed, scenario) = (told.seed, &told.scenario);
+    let fine = told.violations.is_empty() && told.vacuous.is_none() && told.summary.is_some();
+    let summary = told.summary.as_deref().unwrap_or("the process died");
+    let mut text = format!("seed {seed} {scenario}: {} {summary}\n", if fine { "ok" } else { "FAILED" });
+    if !fine {
+        if told.summary.is_none() {
+            text += &format!("{}\n", told.errors);
+        }
+        for line in &told.last {
+            text += &format!("    {line}\n");
+        }
+        for violation in &told.violations {
+            text += &format!("  violated {violation}\n");
+        }
+        if let Some(why) = &told.vacuous {
+            text += &format!("  proves nothing: {why}\n");
+        }
+        let lie = args.lie.as_ref().map_or(String::new(), |lie| format!(" --lie {lie}"));
+        let time = args.time;
+        text += &format!(
+            "  again, with the whole trace: cargo run -p gantry-simulation -- --seed {seed} --scenario {scenario} --time \
+             {time}{lie} --trace trace.txt\n"
+        );
+    }
+    say(&text)?;
+    Ok(fine)
+}
+
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}

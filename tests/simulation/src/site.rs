@@ -1,0 +1,136 @@
+//! What everybody in one simulation knows: who there is, how far the run has come, and where to record.
+
+use crate::recorder::Recorder;
+use gantry_proto::contract::LeaseTerm;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+/// Where clients reach a proxy.
+pub const PROXY_PORT: u16 = 8081;
+/// Where peers reach a store or a member of the controller.
+pub const PEER_PORT: u16 = 9090;
+/// How long a store's lease lasts. Short, so that leases end while faults last.
+pub const LEASE: LeaseTerm = LeaseTerm::For(Duration::from_secs(3));
+/// The group whose consumers refuse some messages until they are dead letters.
+pub const CAREFUL: &str = "careful";
+/// A group that gets everything done sooner or later.
+pub const PATIENT: &str = "patient";
+/// The group that reads dead letters.
+pub const GRAVES: &str = "graves";
+
+/// Stages of a run, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The cluster comes up; topics and groups are created.
+    Prepare,
+    /// Work, and faults.
+    Run,
+    /// The faults are over; work goes on.
+    Settle,
+    /// Nothing is sent any more; consumers take what is left.
+    Drain,
+    /// It is over.
+    Done,
+}
+
+/// How many there are of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Members of the controller.
+    pub controllers: usize,
+    /// Store groups, each of one store.
+    pub stores: usize,
+    /// Proxies.
+    pub proxies: usize,
+    /// Clients that send.
+    pub producers: usize,
+    /// Clients that receive, in each group.
+    pub consumers: usize,
+}
+
+/// One simulation.
+pub struct Site {
+    /// What determines it.
+    pub seed: u64,
+    /// Who there is.
+    pub shape: Shape,
+    /// Where everything is recorded.
+    pub recorder: Recorder,
+    stage: AtomicU8,
+    /// Topics that clients may use, in the order of their creation.
+    topics: Mutex<Vec<Arc<str>>>,
+}
+
+impl Site {
+    /// A site at its first stage.
+    pub fn new(seed: u64, shape: Shape, recorder: Recorder) -> Arc<Site> {
+        let (stage, topics) = (AtomicU8::new(Stage::Prepare as u8), Mutex::default());
+        Arc::new(Site { seed, shape, recorder, stage, topics })
+    }
+
+    /// How far the run has come.
+    pub fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::SeqCst) {
+            0 => Stage::Prepare,
+            1 => Stage::Run,
+            2 => Stage::Settle,
+            3 => Stage::Drain,
+            _ => Stage::Done,
+        }
+    }
+
+    /// Goes on to a later stage.
+    pub fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::SeqCst);
+        crate::note!(self.recorder.trace, "-", "STAGE {stage:?}");
+    }
+
+    /// Topics that clients may use.
+    pub fn topics(&self) -> Vec<Arc<str>> {
+        self.topics.lock().clone()
+    }
+
+    /// Lets clients use a topic, and notes that both groups consume it.
+    pub fn add_topic(&self, topic: &str) {
+        let topic: Arc<str> = topic.into();
+        self.recorder.history(|history| {
+            for group in [CAREFUL, PATIENT] {
+                if let Some(group) = history.groups.get_mut(group) {
+                    group.topics.push(topic.clone());
+                }
+            }
+        });
+        self.topics.lock().push(topic);
+    }
+
+    /// Host names of the controller's members.
+    pub fn controllers(&self) -> Vec<String> {
+        (1..=self.shape.controllers).map(|number| format!("controller-{number}")).collect()
+    }
+
+    /// Host names of stores; also the names of their groups.
+    pub fn stores(&self) -> Vec<String> {
+        ('a'..).take(self.shape.stores).map(|letter| format!("store-{letter}")).collect()
+    }
+
+    /// Host names of proxies.
+    pub fn proxies(&self) -> Vec<String> {
+        (1..=self.shape.proxies).map(|number| format!("proxy-{number}")).collect()
+    }
+
+    /// Host names of clients.
+    pub fn clients(&self) -> Vec<String> {
+        let of = |kind: &'static str, count| (1..=count).map(move |number| format!("{kind}-{number}"));
+        let Shape { producers, consumers, .. } = self.shape;
+        (of("producer", producers).chain(of(CAREFUL, consumers)).chain(of(PATIENT, consumers)).chain(of(GRAVES, 1)))
+            .chain(std::iter::once("operator".to_owned()))
+            .collect()
+    }
+
+    /// Where peers reach the controller.
+    pub fn controller_addresses(&self) -> Vec<String> {
+        self.controllers().into_iter().map(|host| format!("{host}:{PEER_PORT}")).collect()
+    }
+}

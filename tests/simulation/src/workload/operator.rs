@@ -1,0 +1,177 @@
+//! The operator: creates topics and groups, looks at the cluster's state, drains store groups and spreads topics.
+
+use super::session::{Admin, PATIENCE, Role, Session};
+use super::to_wire;
+use crate::env::Machine;
+use crate::history::{Group, History, StatusSeen};
+use crate::note;
+use crate::site::{CAREFUL, GRAVES, PATIENT, Site, Stage};
+use gantry_proto::wire::admin::v1 as admin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use tonic::{Code, Status};
+
+/// Deliveries of a message in the careful group.
+const CAREFUL_ATTEMPTS: u32 = 3;
+/// Deliveries of a message in the other groups: more than there can be in a run.
+const PATIENT_ATTEMPTS: u32 = 1000;
+/// Topics that there are from the beginning.
+const TOPICS: usize = 2;
+/// Topics that there can be.
+const TOPICS_MAX: usize = 6;
+
+/// Works until the run is done. `reshape`: whether store groups are drained and put into use again.
+pub async fn operate(site: Arc<Site>, machine: Arc<Machine>, reshape: bool) {
+    let mut session = Session::new(site.clone(), machine, Role::Producer);
+    for (group, max_attempts) in [(CAREFUL, CAREFUL_ATTEMPTS), (PATIENT, PATIENT_ATTEMPTS), (GRAVES, PATIENT_ATTEMPTS)]
+    {
+        create_group(&mut session, group, max_attempts).await;
+        site.recorder
+            .history(|history| history.groups.insert(group.into(), Group { topics: Vec::new(), max_attempts }));
+    }
+    let graves: Arc<str> = History::dead_letters_of(CAREFUL).into();
+    site.recorder.history(|history| {
+        if let Some(group) = history.groups.get_mut(GRAVES) {
+            group.topics.push(graves);
+        }
+    });
+    for number in 1..=TOPICS {
+        create_topic(&mut session, number).await;
+    }
+    site.enter(Stage::Run);
+    let (mut number, mut drained) = (TOPICS, None);
+    while site.stage() != Stage::Done {
+        let pause = session.draw.span(Duration::from_millis(500)..Duration::from_millis(3000));
+        tokio::time::sleep(pause).await;
+        look(&mut session).await;
+        if site.stage() != Stage::Run {
+            continue;
+        }
+        if number < TOPICS_MAX && session.draw.chance(12) {
+            number += 1;
+            create_topic(&mut session, number).await;
+        }
+        if reshape && session.draw.chance(15) {
+            drained = reshape_stores(&mut session, drained).await;
+        }
+    }
+}
+
+/// Repeats a call until it is answered with success, or the run is done.
+async fn insist<T, F, C>(session: &mut Session, what: &str, call: C) -> Option<T>
+where
+    F: Future<Output = Result<tonic::Response<T>, Status>>,
+    C: Fn(Admin) -> F,
+{
+    while session.site.stage() != Stage::Done {
+        if let Some(stub) = session.admin().await {
+            match timeout(PATIENCE, call(stub)).await {
+                Ok(Ok(answer)) => {
+                    note!(session.site.recorder.trace, "operator", "{what}: done");
+                    return Some(answer.into_inner());
+                }
+                Ok(Err(status)) => {
+                    note!(session.site.recorder.trace, "operator", "{what}: {:?} {}", status.code(), status.message());
+                    if status.code() == Code::FailedPrecondition {
+                        return None;
+                    }
+                    if status.code() != Code::Unavailable {
+                        session.leave();
+                    }
+                }
+                Err(_) => {
+                    note!(session.site.recorder.trace, "operator", "{what}: no answer");
+                    session.leave();
+                }
+            }
+        }
+        let pause = session.draw.span(Duration::from_millis(100)..Duration::from_millis(1000));
+        tokio::time::sleep(pause).await;
+    }
+    None
+}
+
+async fn create_group(session: &mut Session, name: &'static str, max_attempts: u32) {
+    let backoff = admin::BackoffPolicy {
+        strategy: Some(admin::backoff_policy::Strategy::Customized(admin::CustomizedBackoff {
+            next: vec![to_wire(Duration::from_millis(500)), to_wire(Duration::from_millis(1500))],
+        })),
+    };
+    let request = admin::CreateGroupRequest {
+        name: name.to_owned(),
+        fifo: false,
+        max_attempts,
+        backoff: Some(backoff),
+        if_not_exists: true,
+    };
+    let call = |mut stub: Admin| {
+        let request = request.clone();
+        async move { stub.topics.create_group(request).await }
+    };
+    insist(session, &format!("create group {name}"), call).await;
+}
+
+async fn create_topic(session: &mut Session, number: usize) {
+    let name = format!("topic-{number}");
+    let request = admin::CreateTopicRequest {
+        name: name.clone(),
+        r#type: admin::TopicType::Normal.into(),
+        queue_count: 2 + session.draw.below(4) as u32,
+        if_not_exists: true,
+    };
+    let call = |mut stub: Admin| {
+        let request = request.clone();
+        async move { stub.topics.create_topic(request).await }
+    };
+    if insist(session, &format!("create {name}"), call).await.is_some() {
+        session.site.add_topic(&name);
+    }
+}
+
+/// Asks once how the cluster is.
+async fn look(session: &mut Session) {
+    let recorder = session.site.recorder.clone();
+    let Some(mut stub) = session.admin().await else { return };
+    let began = recorder.moment();
+    match timeout(PATIENCE, stub.cluster.get_cluster_status(admin::GetClusterStatusRequest {})).await {
+        Ok(Ok(answer)) => {
+            let (answer, ended) = (answer.into_inner(), recorder.moment());
+            let groups = answer.stores.iter().filter_map(|store| store.group.as_ref());
+            let epochs = groups.map(|group| (group.id, group.epoch)).collect();
+            let leader = answer.controllers.iter().find(|member| member.leader).map(|member| member.id);
+            let version = answer.metadata_version;
+            note!(recorder.trace, "operator", "sees version {version}, epochs {epochs:?}, leader {leader:?}");
+            recorder.history(|history| history.statuses.push(StatusSeen { began, ended, version, epochs, leader }));
+        }
+        Ok(Err(status)) => note!(recorder.trace, "operator", "sees nothing: {:?}", status.code()),
+        Err(_) => {
+            note!(recorder.trace, "operator", "sees nothing: no answer");
+            session.leave();
+        }
+    }
+}
+
+/// Drains a store group, or puts the one that is draining into use again; then spreads all topics.
+async fn reshape_stores(session: &mut Session, drained: Option<String>) -> Option<String> {
+    if let Some(name) = drained {
+        let request = admin::ActivateStoreGroupRequest { name: name.clone() };
+        let call = |mut stub: Admin| {
+            let request = request.clone();
+            async move { stub.cluster.activate_store_group(request).await }
+        };
+        insist(session, &format!("activate {name}"), call).await;
+        let call =
+            |mut stub: Admin| async move { stub.cluster.spread_topics(admin::SpreadTopicsRequest::default()).await };
+        insist(session, "spread topics", call).await;
+        return None;
+    }
+    let stores = session.site.stores();
+    let name = session.draw.pick(&stores).clone();
+    let request = admin::DrainStoreGroupRequest { name: name.clone() };
+    let call = |mut stub: Admin| {
+        let request = request.clone();
+        async move { stub.cluster.drain_store_group(request).await }
+    };
+    insist(session, &format!("drain {name}"), call).await.map(|_| name)
+}
