@@ -28,6 +28,11 @@ pub struct Controller {
     tasks: tokio::sync::Mutex<JoinSet<()>>,
 }
 
+/// Why a member of the controller cannot go on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the controller cannot go on: {0}")]
+pub struct Failed(String);
+
 /// What the services and the tasks share.
 pub(crate) struct Core {
     pub(crate) config: ControllerConfig,
@@ -92,6 +97,11 @@ impl Controller {
                 Err(OpenError::Start("the only member could not begin to lead; see the log for the reason".to_owned()))
             }
         }
+    }
+
+    /// Whether this member can go on. If not, its disk failed, or it was shut down: only opening it anew can help.
+    pub fn health(&self) -> Result<(), Failed> {
+        self.core.node.failure().map_or(Ok(()), |reason| Err(Failed(reason)))
     }
 
     /// Takes no more proposals, waits until those taken are answered, ends the watches and frees the data folder.

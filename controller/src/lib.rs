@@ -41,7 +41,7 @@ mod testing;
 mod tests;
 
 pub use config::ControllerConfig;
-pub use controller::Controller;
+pub use controller::{Controller, Failed};
 pub use liveness::LeaseSettings;
 pub use no_peers::NoPeers;
 pub use open_error::OpenError;

@@ -38,7 +38,7 @@ pub(crate) struct Session {
 struct State {
     last_seen: Instant,
     registration: Option<Registration>,
-    commands: Option<mpsc::Sender<TelemetryCommand>>,
+    commands: Option<mpsc::Sender<Box<TelemetryCommand>>>,
     /// The gauge that counts this client.
     counted: Option<Gauge>,
 }
@@ -60,7 +60,7 @@ impl Sessions {
         context: &RequestContext<'_>,
         kind: ClientKind,
         settings: Arc<Settings>,
-        commands: mpsc::Sender<TelemetryCommand>,
+        commands: mpsc::Sender<Box<TelemetryCommand>>,
         metrics: &Metrics,
     ) -> Arc<Session> {
         let gauge = match &kind {
@@ -211,11 +211,11 @@ impl Session {
 
     /// Sends a command on the client's telemetry stream. False: it has none now, or does not read it.
     pub(crate) fn send(&self, command: TelemetryCommand) -> bool {
-        self.state.lock().commands.as_ref().is_some_and(|commands| commands.try_send(command).is_ok())
+        self.state.lock().commands.as_ref().is_some_and(|commands| commands.try_send(Box::new(command)).is_ok())
     }
 
     /// A telemetry stream has ended. Its successor, if there is one already, stays.
-    pub(crate) fn detach(&self, commands: &mpsc::Sender<TelemetryCommand>) {
+    pub(crate) fn detach(&self, commands: &mpsc::Sender<Box<TelemetryCommand>>) {
         self.state.lock().commands.take_if(|current| current.same_channel(commands));
     }
 

@@ -67,10 +67,9 @@ impl Process {
         self.child.wait().expect("a killed process ends");
     }
 
-    /// Starts it again as it was started, on the same data, after [`Process::kill`]. Flags are added to the old ones.
-    pub(crate) fn start_again(&mut self, more: &[&str]) {
-        let flags: Vec<String> = self.flags.iter().cloned().chain(more.iter().map(|flag| flag.to_string())).collect();
-        self.child = spawn(self.role, &self.log, &flags);
+    /// Starts it again as it was started, on the same data, after [`Process::kill`].
+    pub(crate) fn start_again(&mut self) {
+        self.child = spawn(self.role, &self.log, &self.flags);
         self.await_ready();
     }
 

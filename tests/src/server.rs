@@ -104,13 +104,18 @@ impl Server {
             self.processes[*store].kill();
         }
         for store in &self.stores {
-            self.processes[*store].start_again(&[]);
+            self.processes[*store].start_again();
         }
     }
 
     /// Kills an entrance and leaves it dead.
     pub fn kill_entrance(&mut self, number: usize) {
         self.processes[self.entrances[number]].kill();
+    }
+
+    /// Starts an entrance again, where it was.
+    pub fn start_entrance_again(&mut self, number: usize) {
+        self.processes[self.entrances[number]].start_again();
     }
 
     /// Runs `gantry admin …` against this server; it must succeed.

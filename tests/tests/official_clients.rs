@@ -1,10 +1,15 @@
 //! The same scenarios with the unmodified official client of every language, each against a server of its own.
 
 #![allow(missing_docs)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "real processes in real time; what was measured is shown with --nocapture"
+)]
 
 use gantry_tests::{Client, Outcome, PATIENCE, Server, Shape};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Normal messages, from the sender to the consumer's acknowledgement or to the dead-letter topic.
 const SCENARIOS: [&str; 9] = [
@@ -68,13 +73,43 @@ fn acknowledged_messages_survive_kill(shape: Shape, language: &'static str) {
     let acked = producer.said("ACKED");
     let mut consumer = client.start(server.endpoint(), &["--timeout", "120", "consume-until-quiet"]);
     consumer.finish();
-    let received = consumer.said("RECEIVED");
+    assert_all_there_once(language, &acked, &consumer.said("RECEIVED"));
+    assert!(acked.len() >= 400);
+}
+
+/// Kills one of two proxies while a producer is at it: with both addresses it goes on with the other one, with one address it
+/// waits until that is served again. Every message whose send was answered is there, once, also through the other proxy.
+fn a_dead_proxy_is_survived(language: &'static str, knows_both: bool) {
+    let client = Client::build(language);
+    let mut server = Server::start_apart(1, 2, 2);
+    let endpoints = match knows_both {
+        true => format!("{};{}", server.entrance(0), server.entrance(1)),
+        false => server.entrance(0).to_owned(),
+    };
+    let mut producer = client.start(&endpoints, &["--timeout", "120", "produce-until-stopped"]);
+    producer.wait_for("ACKED", 100);
+    server.kill_entrance(0);
+    if !knows_both {
+        server.start_entrance_again(0);
+    }
+    let alone = Instant::now();
+    producer.wait_for("ACKED", 100);
+    println!("{language} went on {:?} after the death of a proxy", alone.elapsed());
+    producer.read_for(SETTLING);
+    producer.finish();
+
+    let acked = producer.said("ACKED");
+    let mut consumer = client.start(server.entrance(1), &["--timeout", "120", "consume-until-quiet"]);
+    consumer.finish();
+    assert_all_there_once(language, &acked, &consumer.said("RECEIVED"));
+}
+
+fn assert_all_there_once(language: &str, acked: &[Vec<String>], received: &[Vec<String>]) {
     let ids: Vec<&String> = received.iter().map(|words| &words[1]).collect();
     let unique: BTreeSet<&String> = ids.iter().copied().collect();
     assert_eq!(ids.len(), unique.len(), "{language}: some messages came twice");
     let lost: Vec<_> = acked.iter().filter(|words| !unique.contains(&words[1])).collect();
     assert!(lost.is_empty(), "{language}: {} of {} answered messages are lost: {lost:?}", lost.len(), acked.len());
-    assert!(acked.len() >= 400);
 }
 
 /// The same list for both shapes of the server.
@@ -109,4 +144,29 @@ both_shapes! {
     golang_loses_nothing_to_a_kill: acknowledged_messages_survive_kill("golang");
     java_loses_nothing_to_a_kill: acknowledged_messages_survive_kill("java");
     rust_loses_nothing_to_a_kill: acknowledged_messages_survive_kill("rust");
+}
+
+#[test]
+fn python_survives_a_dead_proxy() {
+    a_dead_proxy_is_survived("python", false);
+}
+
+#[test]
+fn nodejs_survives_a_dead_proxy() {
+    a_dead_proxy_is_survived("nodejs", false);
+}
+
+#[test]
+fn golang_survives_a_dead_proxy() {
+    a_dead_proxy_is_survived("golang", false);
+}
+
+#[test]
+fn java_survives_a_dead_proxy() {
+    a_dead_proxy_is_survived("java", true);
+}
+
+#[test]
+fn rust_survives_a_dead_proxy() {
+    a_dead_proxy_is_survived("rust", false);
 }

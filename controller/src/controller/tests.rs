@@ -178,7 +178,9 @@ async fn after_a_sync_that_failed_nothing_is_answered_until_the_folder_is_opened
     let controller = open(&env).await.unwrap();
     controller.propose(create_group("a")).await.unwrap();
     files.fail_next(FakeOp::Sync, 0, io::ErrorKind::Other);
+    assert!(controller.health().is_ok());
     assert!(matches!(controller.propose(create_group("b")).await, Err(MetadataError::Unknown(_))));
+    assert!(controller.health().is_err());
     for _ in 0..3 {
         let refused = controller.propose(create_group("c")).await;
         assert!(matches!(refused, Err(MetadataError::Unavailable(_) | MetadataError::Unknown(_))), "{refused:?}");

@@ -172,6 +172,11 @@ impl Node {
         self.disk.close().await;
     }
 
+    /// Why the consensus cannot go on, if so: a write or a sync failed, or it was shut down.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.raft.metrics().borrow_watched().running_state.as_ref().err().map(ToString::to_string)
+    }
+
     /// Who leads, as far as this member knows.
     pub(crate) fn leader(&self) -> Leader {
         let metrics = self.raft.server_metrics();

@@ -53,7 +53,7 @@ impl SnapshotPace {
 }
 
 impl StateMachine {
-    /// Goes on from what the folder held. An undecodable state is an error that names the reason.
+    /// Goes on from the snapshot that the folder held: the feed shows its state already.
     pub(super) fn new(
         env: Env,
         disk: Disk,

@@ -1,7 +1,7 @@
 //! What probes are told.
 
+use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Whether this process works and wants traffic. Cheap to clone; the composition root tells it what happens.
@@ -13,7 +13,7 @@ pub struct Health {
 #[derive(Default)]
 struct Shared {
     phase: AtomicU8,
-    work: OnceLock<Box<WorkCheck>>,
+    work: RwLock<Vec<Box<WorkCheck>>>,
 }
 
 /// Says why the process cannot work any more, if so.
@@ -37,14 +37,14 @@ impl Health {
         self.shared.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// Says how to find out whether the process can still work. The first answer stays.
+    /// Says how to find out whether a part of the process can still work.
     pub fn check_with(&self, work: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
-        let _ = self.shared.work.set(Box::new(work));
+        self.shared.work.write().push(Box::new(work));
     }
 
     /// Whether a restart would not help: the process can work, or is still opening its state.
     pub fn live(&self) -> Result<(), String> {
-        self.shared.work.get().map_or(Ok(()), |work| work())
+        self.shared.work.read().iter().try_for_each(|work| work())
     }
 
     /// Whether clients should be sent here.
@@ -90,5 +90,7 @@ mod tests {
         assert_eq!((health.live(), health.ready()), (Ok(()), Ok(())));
         broken.store(true, Ordering::Relaxed);
         assert_eq!((health.live(), health.ready()), (Err("disk".to_owned()), Err("disk".to_owned())));
+        health.check_with(|| Ok(()));
+        assert!(health.live().is_err(), "every part must work");
     }
 }

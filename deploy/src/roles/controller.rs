@@ -70,6 +70,11 @@ impl ControllerPart {
     ) -> anyhow::Result<ControllerPart> {
         let opened = Controller::open(config, process.env.clone(), network).await;
         let controller = Arc::new(opened.context("cannot open the metadata")?);
+        // It does not end the process: a store beside it goes on without changes of the metadata.
+        process.health.check_with({
+            let controller = controller.clone();
+            move || controller.health().map_err(|error| error.to_string())
+        });
         Ok(ControllerPart { controller })
     }
 

@@ -47,8 +47,9 @@ struct TelemetryStream {
     caller: Arc<Caller>,
     metadata: MetadataMap,
     inbound: tonic::Streaming<TelemetryCommand>,
-    commands: mpsc::Sender<TelemetryCommand>,
-    waiting_commands: mpsc::Receiver<TelemetryCommand>,
+    /// Boxed: a channel keeps room for 32 of them, which for idle clients was a quarter of their memory.
+    commands: mpsc::Sender<Box<TelemetryCommand>>,
+    waiting_commands: mpsc::Receiver<Box<TelemetryCommand>>,
     session: Option<Arc<Session>>,
     resend: Resend,
     /// Nothing follows any more.
@@ -130,7 +131,7 @@ impl TelemetryStream {
             biased;
             () = self.caller.messaging.drain.cancelled() => Event::Drain,
             inbound = self.inbound.message() => Event::Inbound(inbound),
-            Some(command) = self.waiting_commands.recv() => Event::Outbound(command),
+            Some(command) = self.waiting_commands.recv() => Event::Outbound(*command),
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::ResendDue,
         }
     }

@@ -21,6 +21,7 @@ pub mod faults;
 pub mod history;
 pub mod hosts;
 pub mod invariants;
+pub mod mutants;
 pub mod outside;
 pub mod recorder;
 pub mod run;

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Lines of the trace that are shown when a run fails.
@@ -102,7 +103,8 @@ struct Told {
     violations: Vec<String>,
     vacuous: Option<String>,
     summary: Option<String>,
-    last: VecDeque<String>,
+    /// The trace, or its end.
+    lines: VecDeque<String>,
     errors: String,
 }
 
@@ -120,27 +122,43 @@ pub fn run_all(args: &Args) -> anyhow::Result<bool> {
     let mut trace =
         args.trace.as_ref().map(File::create).transpose().context("cannot write the trace")?.map(BufWriter::new);
     let end = args.hours.map(|hours| tokio::time::Instant::now() + Duration::from_secs_f64(hours * 3600.0));
-    let (mut next, mut failed, mut ran) = (args.seed, 0, 0);
-    let mut running: VecDeque<(u64, String, Child)> = VecDeque::new();
-    loop {
+    let next = AtomicU64::new(args.seed);
+    let take = || {
+        let seed = next.fetch_add(1, Ordering::SeqCst);
         let more = match end {
             Some(end) => tokio::time::Instant::now() < end,
-            None => next < args.seed.saturating_add(args.seeds),
+            None => seed - args.seed < args.seeds,
         };
-        if more && running.len() < args.jobs.max(1) {
-            let scenario = scenarios[(next % scenarios.len() as u64) as usize].clone();
-            let child = start(args, next, &scenario)?;
-            running.push_back((next, scenario, child));
-            next += 1;
-            continue;
+        more.then_some(seed)
+    };
+    let run_one = |seed: u64| {
+        let scenario = &scenarios[(seed % scenarios.len() as u64) as usize];
+        listen(seed, scenario, start(args, seed, scenario)?, args.trace.is_some())
+    };
+    let (sender, runs) = std::sync::mpsc::sync_channel(1);
+    let (mut ran, mut failed) = (0, 0);
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs.max(1) {
+            let (sender, take, run_one) = (sender.clone(), &take, &run_one);
+            scope.spawn(move || {
+                while let Some(seed) = take() {
+                    if sender.send(run_one(seed)).is_err() {
+                        return;
+                    }
+                }
+            });
         }
-        let Some((seed, scenario, child)) = running.pop_front() else { break };
-        let told = listen(seed, scenario, child, &mut trace)?;
-        ran += 1;
-        if !report(args, &told)? {
-            failed += 1;
+        drop(sender);
+        for told in runs {
+            let told: Told = told?;
+            if let Some(trace) = &mut trace {
+                told.lines.iter().try_for_each(|line| writeln!(trace, "{line}"))?;
+            }
+            ran += 1;
+            failed += u64::from(!report(args, &told)?);
         }
-    }
+        anyhow::Ok(())
+    })?;
     say(&format!("{ran} runs, {failed} failed\n"))?;
     Ok(failed == 0)
 }
@@ -159,20 +177,17 @@ fn start(args: &Args, seed: u64, scenario: &str) -> anyhow::Result<Child> {
     command.spawn().context("cannot start a process for the run")
 }
 
-fn listen(seed: u64, scenario: String, mut child: Child, trace: &mut Option<BufWriter<File>>) -> anyhow::Result<Told> {
-    let mut told = Told { seed, scenario, ..Told::default() };
+fn listen(seed: u64, scenario: &str, mut child: Child, keep_all: bool) -> anyhow::Result<Told> {
+    let mut told = Told { seed, scenario: scenario.to_owned(), ..Told::default() };
     let out = child.stdout.take().context("the process has no output")?;
     for line in BufReader::new(out).lines() {
         let line = line?;
         match line.strip_prefix(MARK) {
             None => {
-                if let Some(trace) = trace {
-                    writeln!(trace, "{line}")?;
+                if told.lines.len() == LINES_SHOWN && !keep_all {
+                    told.lines.pop_front();
                 }
-                if told.last.len() == LINES_SHOWN {
-                    told.last.pop_front();
-                }
-                told.last.push_back(line);
+                told.lines.push_back(line);
             }
             Some(verdict) => match verdict.split_once(' ') {
                 Some(("violated", what)) => told.violations.push(what.to_owned()),
@@ -198,7 +213,7 @@ fn report(args: &Args, told: &Told) -> anyhow::Result<bool> {
         if told.summary.is_none() {
             text += &format!("{}\n", told.errors);
         }
-        for line in &told.last {
+        for line in told.lines.iter().skip(told.lines.len().saturating_sub(LINES_SHOWN)) {
             text += &format!("    {line}\n");
         }
         for violation in &told.violations {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// How often somebody looks whether the member can go on.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// Few, so that snapshots happen in every run.
 const SNAPSHOT_COMMANDS: usize = 20;
 
@@ -29,5 +31,16 @@ pub(super) async fn run(process: Process, number: u64) -> anyhow::Result<()> {
     tokio::select! {
         biased;
         () = server.run(services, CancellationToken::new(), Duration::from_secs(1)) => anyhow::bail!("the port is closed"),
+        error = unhealthy(&controller) => Err(error),
+    }
+}
+
+/// What operators would see, and restart the process for.
+async fn unhealthy(controller: &Controller) -> anyhow::Error {
+    loop {
+        tokio::time::sleep(HEALTH_INTERVAL).await;
+        if let Err(error) = controller.health() {
+            return error.into();
+        }
     }
 }

@@ -58,8 +58,9 @@ pub async fn operate(site: Arc<Site>, machine: Arc<Machine>, reshape: bool) {
     }
 }
 
-/// Repeats a call until it is answered with success, or the run is done.
-async fn insist<T, F, C>(session: &mut Session, what: &str, call: C) -> Option<T>
+/// Repeats a call until it is answered with success, or the run is done. `possible`: whether what stands in its way now will
+/// pass.
+async fn insist<T, F, C>(session: &mut Session, what: &str, possible: bool, call: C) -> Option<T>
 where
     F: Future<Output = Result<tonic::Response<T>, Status>>,
     C: Fn(Admin) -> F,
@@ -73,7 +74,7 @@ where
                 }
                 Ok(Err(status)) => {
                     note!(session.site.recorder.trace, "operator", "{what}: {:?} {}", status.code(), status.message());
-                    if status.code() == Code::FailedPrecondition {
+                    if status.code() == Code::FailedPrecondition && !possible {
                         return None;
                     }
                     if status.code() != Code::Unavailable {
@@ -109,7 +110,7 @@ async fn create_group(session: &mut Session, name: &'static str, max_attempts: u
         let request = request.clone();
         async move { stub.topics.create_group(request).await }
     };
-    insist(session, &format!("create group {name}"), call).await;
+    insist(session, &format!("create group {name}"), true, call).await;
 }
 
 async fn create_topic(session: &mut Session, number: usize) {
@@ -124,7 +125,7 @@ async fn create_topic(session: &mut Session, number: usize) {
         let request = request.clone();
         async move { stub.topics.create_topic(request).await }
     };
-    if insist(session, &format!("create {name}"), call).await.is_some() {
+    if insist(session, &format!("create {name}"), true, call).await.is_some() {
         session.site.add_topic(&name);
     }
 }
@@ -160,10 +161,10 @@ async fn reshape_stores(session: &mut Session, drained: Option<String>) -> Optio
             let request = request.clone();
             async move { stub.cluster.activate_store_group(request).await }
         };
-        insist(session, &format!("activate {name}"), call).await;
+        insist(session, &format!("activate {name}"), true, call).await;
         let call =
             |mut stub: Admin| async move { stub.cluster.spread_topics(admin::SpreadTopicsRequest::default()).await };
-        insist(session, "spread topics", call).await;
+        insist(session, "spread topics", true, call).await;
         return None;
     }
     let stores = session.site.stores();
@@ -173,5 +174,5 @@ async fn reshape_stores(session: &mut Session, drained: Option<String>) -> Optio
         let request = request.clone();
         async move { stub.cluster.drain_store_group(request).await }
     };
-    insist(session, &format!("drain {name}"), call).await.map(|_| name)
+    insist(session, &format!("drain {name}"), false, call).await.map(|_| name)
 }

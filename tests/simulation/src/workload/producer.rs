@@ -83,7 +83,7 @@ async fn attempts(session: &mut Session, topic: &str, id: &str, body: Bytes) -> 
                 born_host: session.name().to_string(),
                 ..Default::default()
             }),
-            body: body.clone().into(),
+            body: body.clone(),
         };
         let request = v2::SendMessageRequest { messages: vec![message] };
         let reply =
