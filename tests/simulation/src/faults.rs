@@ -36,7 +36,7 @@ pub enum Fault {
     Partition,
     /// One machine hears nobody and nobody hears it.
     Isolate,
-    /// A store is cut off from the controller; proxies still reach it.
+    /// A store is cut off from the controller, and perhaps a proxy, too, which still reaches the store.
     IsolateStore,
     /// One machine does not hear another one, which hears it.
     CutOneWay,

@@ -3,7 +3,7 @@
 //! Every record carries [`Moment`]s: true time, and a number that orders all that happened. What must always hold: an
 //! operation that began has exactly one outcome, and one that was never answered is [`Outcome::Unknown`].
 
-use gantry_proto::model::{Epoch, LogOffset, QueueId, QueueOffset, StoreGroupId, TopicId};
+use gantry_proto::model::{Epoch, LogOffset, StoreGroupId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,12 +141,8 @@ pub struct Append {
     pub store_group: StoreGroupId,
     /// The epoch in which it took itself for the leader.
     pub epoch: Epoch,
-    /// Of which topic.
-    pub topic: TopicId,
-    /// Its queue.
-    pub queue: QueueId,
-    /// Where in the queue.
-    pub offset: QueueOffset,
+    /// Where in the store group's log. (A message that was appended before may be in another queue than was asked for.)
+    pub place: LogOffset,
     /// The message's id.
     pub id: Arc<str>,
     /// When the answer was given.

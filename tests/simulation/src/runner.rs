@@ -2,6 +2,7 @@
 //! of them, with the command that repeats a failure.
 
 use crate::env::DiskLies;
+use crate::outside;
 use crate::run::{Plan, Verdict};
 use crate::scenario;
 use crate::trace::Trace;
@@ -15,6 +16,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Of the simulation's thread.
+const STACK_BYTES: usize = 64 << 20;
 /// Lines of the trace that are shown when a run fails.
 const LINES_SHOWN: usize = 60;
 /// What begins the lines of a verdict, which follow the trace.
@@ -82,8 +85,17 @@ pub fn run_here(args: &Args) -> anyhow::Result<()> {
         crate::trace::add_log(&trace, filter)?;
     }
     let plan = Plan { seed: args.seed, scenario, time: Duration::from_secs(args.time), lies };
-    let Verdict { violations, vacuous, summary } = crate::run::run(&plan, trace.clone());
+    let running = trace.clone();
+    // A thread of its own: what the log drew from the system's randomness stays with this one, so that a run with a log is
+    // the same as one without.
+    let simulation =
+        std::thread::Builder::new().name("simulation".to_owned()).stack_size(STACK_BYTES).spawn(move || {
+            outside::close(plan.seed);
+            crate::run::run(&plan, running)
+        })?;
+    let ran = simulation.join();
     trace.flush();
+    let Ok(Verdict { violations, vacuous, summary }) = ran else { bail!("the simulation panicked") };
     let mut out = io::stdout().lock();
     for violation in violations {
         writeln!(out, "{MARK}violated {violation}")?;

@@ -78,6 +78,13 @@ pub fn all() -> Vec<Scenario> {
             ..base.clone()
         },
         Scenario {
+            name: "failed-sync",
+            about: "regression: a sync fails, the process starts again on what it reads back, and then the power fails",
+            faults: vec![(Fault::FailSync, 4), (Fault::LosePower, 2), (Fault::CutPower, 2)],
+            pause: Duration::from_millis(1000),
+            ..base.clone()
+        },
+        Scenario {
             name: "twin",
             about: "regression: a copy of a store's disk serves on another machine",
             faults: vec![(Fault::IsolateStore, 3), (Fault::Kill, 1)],

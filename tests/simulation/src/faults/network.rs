@@ -120,8 +120,11 @@ impl Nemesis {
                 // Longer than a lease, and shorter.
                 until = now + self.draw.span(ms(1000)..ms(8000));
                 let store = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Store)).clone();
+                let proxy = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Proxy)).clone();
+                let cut_off = if self.draw.chance(60) { vec![store, proxy] } else { vec![store] };
                 let controllers = self.hosts_of(|tier| matches!(tier, Tier::Controller(_)));
-                (How::Cut, controllers.into_iter().map(|controller| (store.clone(), controller)).collect())
+                let links = cut_off.iter().flat_map(|host| controllers.iter().map(|to| (host.clone(), to.clone())));
+                (How::Cut, links.collect())
             }
             Fault::CutOneWay => (How::CutOneWay, vec![self.some_link(&servers)]),
             Fault::Hold => {

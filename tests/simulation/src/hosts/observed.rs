@@ -62,14 +62,14 @@ impl StoreService for ObservedStore {
             Ok(reply) => {
                 for (id, place) in ids.into_iter().zip(&reply.appended) {
                     let (process, answered) = (self.process.clone(), self.recorder.moment());
-                    let (store_group, epoch, offset) =
-                        (self.store.store_group(), self.store.epoch(), place.queue_offset);
+                    let (store_group, epoch) = (self.store.store_group(), self.store.epoch());
                     note!(
                         self.recorder.trace,
                         &self.process,
-                        "appended {id} to topic {topic} queue {queue} at {offset}, epoch {epoch}"
+                        "appended {id}: topic {topic}, asked for queue {queue}, is at offset {}, in epoch {epoch}",
+                        place.queue_offset
                     );
-                    let append = Append { process, store_group, epoch, topic, queue, offset, id, answered };
+                    let append = Append { process, store_group, epoch, place: place.log_offset, id, answered };
                     self.recorder.history(|history| history.appends.push(append));
                 }
             }

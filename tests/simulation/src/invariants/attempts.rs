@@ -3,8 +3,8 @@
 //!
 //! Clients may miss deliveries, so for them attempts grow; stores hand out one after the other, unless an answer was lost.
 
-use super::{Invariant, Report};
-use crate::history::{Delivery, History, Outcome, Pop, Position};
+use super::{Invariant, Report, leases};
+use crate::history::{Ack, Delivery, History, Outcome, Pop, Position};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -79,18 +79,28 @@ fn dead_letters(history: &History, report: &mut Report) {
             let of_it = |delivery: &&Delivery| delivery.id == *id && delivery.group == *group;
             let originals: BTreeSet<&Position> =
                 history.deliveries.iter().filter(of_it).map(|delivery| &delivery.position).collect();
-            let acked: BTreeSet<&Position> = (history.acks.iter())
-                .filter(|ack| ack.id == *id && ack.group == *group && ack.outcome == Outcome::Done)
-                .map(|ack| &ack.position)
-                .collect();
+            let acked = history.acks.iter().any(|ack| {
+                ack.id == *id && ack.group == *group && ack.outcome == Outcome::Done && while_leased(history, ack)
+            });
             let allowed = originals.len().max(1);
             if copies.len() > allowed {
                 report.add(None, format!("{id} is {} dead letters of {group}", copies.len()));
-            } else if originals.len() == 1 && !acked.is_empty() {
+            } else if originals.len() == 1 && acked {
                 report.add(None, format!("{id} was acknowledged by {group} and is among its dead letters"));
             }
         }
     }
+}
+
+/// Whether an acknowledgement was answered before the delivery's lease can have ended. Later ones are answered with success
+/// if the message is finished, be it as a dead letter.
+fn while_leased(history: &History, ack: &Ack) -> bool {
+    let of_it = |delivery: &&Delivery| {
+        delivery.group == ack.group && delivery.position == ack.position && delivery.attempt == ack.attempt
+    };
+    let lasts = |delivery: &Delivery| leases::lasts_until(history, &ack.group, &ack.position, delivery);
+    let mut deliveries = history.deliveries.iter().filter(of_it).filter(|delivery| delivery.kept);
+    ack.ended.is_some_and(|ended| deliveries.any(|delivery| ended.at + history.clocks_moved < lasts(delivery)))
 }
 
 #[cfg(test)]
@@ -144,5 +154,7 @@ mod tests {
         history.deliveries.pop();
         history.acked("a", 0, 3, 6, Outcome::Done);
         is_broken(&INVARIANT, &history, "acknowledged by g and is among its dead letters");
+        history.acks[0].ended = Some(history.second(16));
+        holds(&INVARIANT, &history);
     }
 }

@@ -38,7 +38,7 @@ fn check(history: &History, report: &mut Report) {
 }
 
 /// The earliest instant at which the lease of a delivery can have ended.
-fn lasts_until(history: &History, group: &str, position: &Position, delivery: &Delivery) -> Duration {
+pub(super) fn lasts_until(history: &History, group: &str, position: &Position, delivery: &Delivery) -> Duration {
     let mut lasts = delivery.began.at + delivery.invisible;
     let of_it = |attempt: u32| attempt == delivery.attempt;
     for hide in &history.hides {
@@ -46,8 +46,8 @@ fn lasts_until(history: &History, group: &str, position: &Position, delivery: &D
             let changed = hide.began.at + hide.invisible;
             lasts = match hide.outcome {
                 Outcome::Done => changed,
-                Outcome::Refused => lasts,
-                Outcome::Unknown => lasts.min(changed),
+                // Refused: the delivery is over; perhaps because an earlier try was carried out and not answered.
+                Outcome::Refused | Outcome::Unknown => lasts.min(changed),
             };
         }
     }

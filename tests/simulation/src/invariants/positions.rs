@@ -1,5 +1,5 @@
-//! (topic, queue, offset) means one message for ever: for everybody who receives, for everybody who sent, and in every
-//! store that ever answered an append.
+//! (topic, queue, offset) means one message for ever, for everybody who receives and for everybody who sent; and so does a
+//! place in a store group's log, in every store that ever answered an append.
 
 use super::{Invariant, Report};
 use crate::history::{History, Outcome, Position};
@@ -31,14 +31,12 @@ fn check(history: &History, report: &mut Report) {
     }
     let mut appended = BTreeMap::new();
     for append in &history.appends {
-        let place = (append.topic, append.queue, append.offset);
-        let first = *appended.entry(place).or_insert(&append.id);
+        let (group, place) = (append.store_group, append.place);
+        let first = *appended.entry((group, place)).or_insert(&append.id);
         if *first != append.id {
             let (process, id) = (&append.process, &append.id);
-            let (topic, queue, offset) = place;
-            let what = format!(
-                "{process} appended {id} at offset {offset} of queue {queue} of topic {topic}, where {first} is"
-            );
+            let what =
+                format!("{process} appended {id} at {place} of the log of store group {group}, where {first} is");
             report.add(Some(append.answered.at), what);
         }
     }
@@ -49,7 +47,7 @@ mod tests {
     use super::super::testing::*;
     use super::*;
     use crate::history::Append;
-    use gantry_proto::model::{Epoch, QueueId, QueueOffset, StoreGroupId, TopicId};
+    use gantry_proto::model::{Epoch, LogOffset, StoreGroupId};
 
     #[test]
     fn an_offset_that_means_two_messages_is_reported() {
@@ -73,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_that_a_store_gives_twice_is_reported() {
+    fn a_place_in_the_log_that_is_given_twice_is_reported() {
         let mut history = history();
         let append = |history: &mut History, id: &str| {
             let answered = history.second(1);
@@ -81,9 +79,7 @@ mod tests {
                 process: "store-a#1".into(),
                 store_group: StoreGroupId(1),
                 epoch: Epoch(1),
-                topic: TopicId(1),
-                queue: QueueId(0),
-                offset: QueueOffset(0),
+                place: LogOffset(0),
                 id: id.into(),
                 answered,
             });

@@ -47,7 +47,7 @@ fn covers(lease: &Lease, append: &Append) -> bool {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use gantry_proto::model::{Epoch, QueueId, QueueOffset, StoreGroupId, TopicId};
+    use gantry_proto::model::{Epoch, LogOffset, StoreGroupId};
 
     fn leased(history: &mut History, process: &str, epoch: u32, at: u64) {
         let (called, heard) = (history.second(at), history.second(at));
@@ -64,15 +64,13 @@ mod tests {
 
     fn answered(history: &mut History, process: &str, epoch: u32, at: u64) {
         let answered = history.second(at);
-        let offset = QueueOffset(history.appends.len() as u64);
+        let place = LogOffset(history.appends.len() as u64);
         history.appends.push(Append {
             process: process.into(),
             store_group: StoreGroupId(1),
             epoch: Epoch(epoch),
-            topic: TopicId(1),
-            queue: QueueId(0),
-            offset,
-            id: format!("m{}", offset.0).into(),
+            place,
+            id: format!("m{place}").into(),
             answered,
         });
     }
