@@ -166,7 +166,9 @@ impl Segments {
             let path = active.path.clone();
             move |source| LogOpenError::Io { action, path, source }
         };
-        // What was read back may still be in the page cache only; from here on it counts as durable.
+        // What was read back may be in the page cache only; from here on it counts as durable. After a flush that failed the
+        // system takes its pages for written, and another flush alone would do nothing: so they are written once more.
+        write_again(&active, scanned.marked, scanned.end).map_err(io("writing again"))?;
         active.file.sync_data().map_err(io("flushing"))?;
         let capacity = active.file.len().map_err(io("measuring"))?.max(self.config.segment_bytes);
         active.file.allocate(capacity).map_err(io("reserving space for"))?;
@@ -270,6 +272,23 @@ fn scan_segment(
         position += u64::from(record.header.len);
     }
     Ok(None)
+}
+
+/// Writes the bytes of a segment that no mark proves to be on disk, as they are.
+fn write_again(segment: &Segment, proven_to: LogOffset, end: LogOffset) -> io::Result<()> {
+    let mut buffer = vec![0; SEARCH_LEN];
+    let mut position = proven_to.0.max(segment.base.0) - segment.base.0;
+    let end = end.0.saturating_sub(segment.base.0);
+    while position < end {
+        let want = (end - position).min(SEARCH_LEN as u64) as usize;
+        let held = segment.file.read_into(position, &mut buffer[..want])?;
+        if held == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        segment.file.write_all_at(&buffer[..held], position)?;
+        position += held as u64;
+    }
+    Ok(())
 }
 
 fn marked(mark: &ScannedRecord<'_>) -> LogOffset {
