@@ -98,6 +98,7 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn run_server<R: process::Role>(args: &ConfigArgs, role: Role) -> anyhow::Result<()> {
+    runtime::keep_pages_small();
     let loaded = args.load(role)?;
     runtime::block_on_server(process::run::<R>(loaded))
 }
