@@ -267,14 +267,24 @@ fn retain(store: &Store) -> Result<(), StoreError> {
         .collect();
     let needed_from = LogOffset(store.needed_from.load(Ordering::Relaxed));
     let active_bytes = store.log.config.segment_bytes;
-    let count = expired(&store.config.retention, &sealed, active_bytes, space, needed_from, store.log.now());
+    let (policy, now) = (&store.config.retention, store.log.now());
+    let count = expired(policy, &sealed, active_bytes, space, needed_from, now);
     for _ in 0..count {
         let Some(index) = store.sealed.lock().pop_front() else {
             break;
         };
         store.queues.drop_sealed(&index)?;
         if let Some(segment) = store.log.segments.remove(index.base) {
-            tracing::info!(segment = %segment.path.display(), "removing an expired segment");
+            let path = segment.path.display();
+            if now.since(index.newest) > policy.age {
+                tracing::info!(segment = %path, "removing an expired segment");
+            } else {
+                tracing::warn!(
+                    segment = %path, newest = %index.newest,
+                    "removing a segment before its time: the log or its disk is larger or fuller than retention allows. \
+                     Messages in it that were not consumed are gone"
+                );
+            }
             files.remove(&segment.path).map_err(|error| failed("removing a segment", error))?;
             files.remove(index.path()).map_err(|error| failed("removing an index", error))?;
         }

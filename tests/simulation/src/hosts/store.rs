@@ -3,7 +3,7 @@ use super::{Process, data, listen};
 use crate::site::PEER_PORT;
 use gantry_link::{PeerServer, PeerServices, StoreIdentity};
 use gantry_proto::model::{Epoch, StoreGroupId, StoreGroupName};
-use gantry_store::{Member, MemberConfig, Store, StoreConfig, StoreFolder};
+use gantry_store::{Member, MemberConfig, RetentionPolicy, Store, StoreConfig, StoreFolder};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -27,10 +27,13 @@ pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
     };
     let member = Member::new(membership, env.clone(), member);
     let granted = member.join(&folder).await?;
+    let defaults = StoreConfig::default();
     let config = StoreConfig {
         segment_bytes: SEGMENT_BYTES,
         checkpoint_interval: Duration::from_secs(2),
-        ..StoreConfig::default()
+        // A full disk must refuse messages here, not remove those that nobody has consumed: that is no loss to find.
+        retention: RetentionPolicy { disk_used_percent: 100, ..defaults.retention },
+        ..defaults
     };
     let store = Store::open(config, env.clone(), view.clone(), folder, &granted)?;
     let observed = Arc::new(ObservedStore::new(store.clone(), &process.name, &site.recorder));
