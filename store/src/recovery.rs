@@ -47,6 +47,7 @@ pub(crate) fn recover(
         segment_bytes: config.segment_bytes,
         pending_bytes_max: config.pending_bytes_max,
     };
+    // Its name is durable: the epoch that has just begun was written into the same folder.
     let checkpoint = Checkpoint::read(&*env.files, dir)?.unwrap_or_default();
     let needed_from = checkpoint.needed_from();
     let segments = Segments::find(log_config.clone(), env.clone())?;

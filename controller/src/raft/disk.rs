@@ -20,7 +20,7 @@
 //! - A change is durable when its future completes, with everything before it. What is committed is noted in memory and
 //!   written with the next change: it is only a hint, for a start that does not wait for others.
 //! - After a write or sync that failed nothing is written any more: what the disk holds is unknown until the folder is
-//!   opened again.
+//!   opened again. What is found then is made durable before anything is read from it.
 //! - All calls block, so they run on workers; one at a time changes.
 
 use super::backend::FileBackend;
@@ -31,7 +31,7 @@ use super::type_config::{Entry, LogId, SnapshotMeta, Vote};
 use crate::codec::{CodecError, Reader, put_bytes};
 use crate::open_error::OpenError;
 use bytes::Bytes;
-use gantry_proto::env::{DirectoryLock, Env, Files, OpenMode};
+use gantry_proto::env::{DirectoryLock, Env, Files, OpenMode, make_durable};
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, ReadableDatabase as _, ReadableTable, Table, TableDefinition, WriteTransaction};
 use std::io;
@@ -294,9 +294,13 @@ fn open(files: &dyn Files, dir: &Path, member: u64) -> Result<Opened, OpenError>
     }
     let database = if names.iter().any(|name| name == FILE) {
         let file = files.open(&path, OpenMode::ReadWrite).map_err(OpenError::io(&path, "open it"))?;
-        if file.is_empty().map_err(OpenError::io(&path, "open it"))? {
+        let len = file.len().map_err(OpenError::io(&path, "open it"))?;
+        if len == 0 {
             return Err(OpenError::damaged(&path, "it is empty"));
         }
+        // What is read is going to be promised to the other members: it must be on disk, name and bytes.
+        let durable = make_durable(&*file, 0..len).and_then(|()| files.sync_dir(dir));
+        durable.map_err(OpenError::io(&path, "make durable what it holds"))?;
         database(FileBackend::new(file)).map_err(|error| error.opening(&path))?
     } else {
         make(files, dir, member)?

@@ -4,9 +4,10 @@ use super::state_machine::{SnapshotPace, StateMachine};
 use super::type_config::{Runtime, TypeConfig};
 use crate::feed::Feed;
 use crate::state::MetadataState;
-use gantry_proto::env::fake;
+use gantry_proto::env::fake::{self, FakeOp};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -63,4 +64,35 @@ async fn what_is_appended_survives_a_crash_at_any_step() {
             }
         }
     }
+}
+
+/// What a member shows after a restart it has promised again, even if the sync of an earlier process failed.
+#[tokio::test]
+async fn what_a_restarted_member_finds_survives_a_power_failure() {
+    let mut found_more = 0;
+    for seed in 0..4 {
+        for step in 0..40 {
+            let (env, files, _) = fake::env(seed);
+            let (disk, _) = Disk::open(&env, Path::new("/data"), 0).await.unwrap();
+            files.fail_next(FakeOp::Sync, step, io::ErrorKind::Other);
+            let mut written = 0;
+            for index in 0..12 {
+                if disk.append(vec![blank(index)]).await.is_err() {
+                    break;
+                }
+                written = index + 1;
+            }
+            drop(disk);
+            files.kill();
+            let (disk, _) = Disk::open(&env, Path::new("/data"), 0).await.unwrap();
+            let shown = disk.entries(.., false).await.unwrap().len() as u64;
+            assert!(shown >= written, "seed {seed}, step {step}: {written} written, {shown} found");
+            found_more += u32::from(shown > written);
+            files.crash(seed);
+            let (disk, _) = Disk::open(&env, Path::new("/data"), 0).await.unwrap();
+            let found = disk.entries(.., false).await.unwrap().len() as u64;
+            assert!(found >= shown, "seed {seed}, step {step}: {shown} shown, {found} found");
+        }
+    }
+    assert!(found_more > 0, "no restart found what was not answered: the test tests little");
 }

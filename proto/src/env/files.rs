@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,6 +76,28 @@ pub trait File: Send + Sync + 'static {
     fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// The first position from `offset` on that may hold anything but zeros. `None`: nothing was ever written there.
     fn next_data_at(&self, offset: u64) -> io::Result<Option<u64>>;
+}
+
+/// Makes durable what `range` of a file holds, whoever wrote it. To be called for everything that a process finds and is
+/// going to count on, if it does not know that it was flushed.
+///
+/// A flush alone is not enough. When a flush fails the system takes the pages for written: they are shown to every reader,
+/// the next process among them, are not on disk, and later flushes pass them over. So they are written once more, as they
+/// are. (Found in PostgreSQL in 2018: <https://wiki.postgresql.org/wiki/Fsync_Errors>.)
+pub fn make_durable(file: &dyn File, range: Range<u64>) -> io::Result<()> {
+    const CHUNK: u64 = 1 << 20;
+    let mut position = range.start;
+    let mut buffer = vec![0; CHUNK.min(range.end.saturating_sub(position)) as usize];
+    while position < range.end {
+        let wanted = CHUNK.min(range.end - position) as usize;
+        let held = file.read_into(position, &mut buffer[..wanted])?;
+        if held == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.write_all_at(&buffer[..held], position)?;
+        position += held as u64;
+    }
+    file.sync_data()
 }
 
 /// Holds a lock until dropped.

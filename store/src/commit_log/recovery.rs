@@ -16,7 +16,7 @@ use super::watermark::Watermark;
 use super::writer::LogWriter;
 use super::{CommitLog, LogConfig};
 use crate::tenure::Tenure;
-use gantry_proto::env::{Env, File, Files, OpenMode};
+use gantry_proto::env::{Env, File, Files, OpenMode, make_durable};
 use gantry_proto::model::{Epoch, LogOffset, Timestamp};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -62,7 +62,7 @@ pub(crate) struct Scanned {
 }
 
 impl Segments {
-    /// Finds the segments, removes leftovers, creates the first one in an empty folder.
+    /// Finds the segments, removes leftovers, creates the first one in an empty folder. Their names are durable then.
     pub(crate) fn find(config: LogConfig, env: Env) -> Result<Segments, LogOpenError> {
         let files = &*env.files;
         let io = |action, path: PathBuf| move |source| LogOpenError::Io { action, path, source };
@@ -100,6 +100,8 @@ impl Segments {
             create_first(files, &config)?;
             bases.push((LogOffset(0), config.segment_bytes));
         }
+        // A process before this one may have named files and died, or failed, before that was durable.
+        files.sync_dir(&config.dir).map_err(io("making durable the names in", config.dir.clone()))?;
         let list = (bases.iter())
             .map(|(base, _)| {
                 let path = config.dir.join(segment_name(*base));
@@ -166,10 +168,10 @@ impl Segments {
             let path = active.path.clone();
             move |source| LogOpenError::Io { action, path, source }
         };
-        // What was read back may be in the page cache only; from here on it counts as durable. After a flush that failed the
-        // system takes its pages for written, and another flush alone would do nothing: so they are written once more.
-        write_again(&active, scanned.marked, scanned.end).map_err(io("writing again"))?;
-        active.file.sync_data().map_err(io("flushing"))?;
+        // What no mark proves may be in the page cache only; from here on it counts as durable.
+        let within = |at: LogOffset| at.0.saturating_sub(active.base.0);
+        let unproven = within(scanned.marked)..within(scanned.end);
+        make_durable(&*active.file, unproven).map_err(io("making durable what was read back from"))?;
         let capacity = active.file.len().map_err(io("measuring"))?.max(self.config.segment_bytes);
         active.file.allocate(capacity).map_err(io("reserving space for"))?;
         let tail = Tail {
@@ -236,8 +238,7 @@ fn create_first(files: &dyn Files, config: &LogConfig) -> Result<(), LogOpenErro
         move |source| LogOpenError::Io { action, path, source }
     };
     create_prepared(files, config).map_err(io("reserving space for", &path))?;
-    files.rename(&config.dir.join(PREPARED_NAME), &path).map_err(io("creating", &path))?;
-    files.sync_dir(&config.dir).map_err(io("making durable the names in", &config.dir))
+    files.rename(&config.dir.join(PREPARED_NAME), &path).map_err(io("creating", &path))
 }
 
 /// Visits records up to `end` (or as far as they are whole). Returns where and why it stopped, unless it reached `end`.
@@ -272,23 +273,6 @@ fn scan_segment(
         position += u64::from(record.header.len);
     }
     Ok(None)
-}
-
-/// Writes the bytes of a segment that no mark proves to be on disk, as they are.
-fn write_again(segment: &Segment, proven_to: LogOffset, end: LogOffset) -> io::Result<()> {
-    let mut buffer = vec![0; SEARCH_LEN];
-    let mut position = proven_to.0.max(segment.base.0) - segment.base.0;
-    let end = end.0.saturating_sub(segment.base.0);
-    while position < end {
-        let want = (end - position).min(SEARCH_LEN as u64) as usize;
-        let held = segment.file.read_into(position, &mut buffer[..want])?;
-        if held == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        segment.file.write_all_at(&buffer[..held], position)?;
-        position += held as u64;
-    }
-    Ok(())
 }
 
 fn marked(mark: &ScannedRecord<'_>) -> LogOffset {
