@@ -193,6 +193,19 @@ pub struct Lease {
     pub begins: bool,
 }
 
+/// A store heard that somebody else leads, or may.
+#[derive(Clone, Debug)]
+pub struct Superseded {
+    /// Which process.
+    pub process: Arc<str>,
+    /// Its store group.
+    pub store_group: StoreGroupId,
+    /// Epochs before this one are over.
+    pub by: Epoch,
+    /// When it had heard it.
+    pub at: Moment,
+}
+
 /// How far a store said that its log reaches.
 #[derive(Clone, Debug)]
 pub struct Confirmed {
@@ -253,6 +266,8 @@ pub struct History {
     pub uncounted: Vec<Uncounted>,
     /// Leases, in the order in which stores heard of them.
     pub leases: Vec<Lease>,
+    /// News that leases had ended, in order.
+    pub superseded: Vec<Superseded>,
     /// Positions, in order.
     pub confirmed: Vec<Confirmed>,
     /// Descriptions of the cluster, in the order of their answers.

@@ -299,8 +299,9 @@ impl Driver {
             let unknown = done(Outcome::Unknown);
             let (time_reads, entropy_reads) = outside::reads();
             let summary = format!(
-                "sends {sent} unknown {unknown} refused {} deliveries {deliveries} acknowledgements {acks} dead letters \
+                "{:?} sends {sent} unknown {unknown} refused {} deliveries {deliveries} acknowledgements {acks} dead letters \
                  {graves} leaderships {} faults {faults} {:?} system time {time_reads} system randomness {entropy_reads}",
+                self.site.lease,
                 done(Outcome::Refused),
                 history.leases.iter().filter(|lease| lease.begins).count(),
                 self.nemesis.injected(),

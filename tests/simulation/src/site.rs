@@ -1,5 +1,6 @@
 //! What everybody in one simulation knows: who there is, how far the run has come, and where to record.
 
+use crate::draw::Draw;
 use crate::recorder::Recorder;
 use gantry_proto::contract::LeaseTerm;
 use parking_lot::Mutex;
@@ -11,8 +12,8 @@ use std::time::Duration;
 pub const PROXY_PORT: u16 = 8081;
 /// Where peers reach a store or a member of the controller.
 pub const PEER_PORT: u16 = 9090;
-/// How long a store's lease lasts. Short, so that leases end while faults last.
-pub const LEASE: LeaseTerm = LeaseTerm::For(Duration::from_secs(3));
+/// How long a timed lease lasts. Short, so that leases end while faults last.
+pub const LEASE: Duration = Duration::from_secs(3);
 /// The group whose consumers refuse some messages until they are dead letters.
 pub const CAREFUL: &str = "careful";
 /// A group that gets everything done sooner or later.
@@ -56,6 +57,9 @@ pub struct Site {
     pub seed: u64,
     /// Who there is.
     pub shape: Shape,
+    /// The kind of lease that the only replica of a store group is granted (`controller.lease_only_replica`). What each
+    /// promises is said with the invariant that holds it: `invariants::single_writer`.
+    pub lease: LeaseTerm,
     /// Where everything is recorded.
     pub recorder: Recorder,
     stage: AtomicU8,
@@ -67,7 +71,9 @@ impl Site {
     /// A site at its first stage.
     pub fn new(seed: u64, shape: Shape, recorder: Recorder) -> Arc<Site> {
         let (stage, topics) = (AtomicU8::new(Stage::Prepare as u8), Mutex::default());
-        Arc::new(Site { seed, shape, recorder, stage, topics })
+        let timed = Draw::new(seed, "lease").chance(50);
+        let lease = if timed { LeaseTerm::For(LEASE) } else { LeaseTerm::UntilSuperseded };
+        Arc::new(Site { seed, shape, lease, recorder, stage, topics })
     }
 
     /// How far the run has come.

@@ -17,13 +17,13 @@ pub(super) async fn run(process: Process, number: u64) -> anyhow::Result<()> {
     let server = PeerServer::bind(env, listen(PEER_PORT), credentials).await?;
     let network = Arc::new(ConsensusLink::new(env, credentials.clone()));
     let members = (1..).zip(site.controller_addresses()).collect();
-    let sole_replica_lease = match LEASE {
+    let sole_replica_lease = match site.lease {
         LeaseTerm::For(duration) => Some(duration),
         LeaseTerm::UntilSuperseded => None,
     };
     let config = ControllerConfig {
         snapshot_commands: SNAPSHOT_COMMANDS,
-        leases: LeaseSettings { sole_replica_lease, ..LeaseSettings::default() },
+        leases: LeaseSettings { duration: LEASE, sole_replica_lease, ..LeaseSettings::default() },
         ..ControllerConfig::member(data(), number, members)
     };
     let controller = Arc::new(Controller::open(config, env.clone(), network).await?);

@@ -1,9 +1,10 @@
 //! Observers of a store: they pass every call on as it is, and record what the store answered and what it was granted.
 
 use super::Process;
-use crate::history::{Append, Confirmed, Lease, Moment, Pop, Uncounted};
+use crate::history::{Append, Confirmed, Lease, Moment, Pop, Superseded, Uncounted};
 use crate::note;
 use crate::recorder::Recorder;
+use gantry_link::StoreIdentity;
 use gantry_proto::contract::{
     AckRequest, AppendError, AppendReply, AppendRequest, ChangeInvisibleRequest, ClusterStatus, ControllerChange,
     DeadLetterRequest, HandleError, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, MetadataError,
@@ -41,6 +42,12 @@ impl Drop for Receive<'_> {
 fn uncounted(recorder: &Recorder, group: u32, topic: u32) {
     let at = recorder.moment();
     recorder.history(|history| history.uncounted.push(Uncounted { group, topic, at }));
+}
+
+/// The process has heard that epochs before `by` are over. Whoever passes that on does it before anything else can run.
+fn superseded(recorder: &Recorder, process: &Arc<str>, store_group: StoreGroupId, by: Epoch) {
+    let (process, at) = (process.clone(), recorder.moment());
+    recorder.history(|history| history.superseded.push(Superseded { process, store_group, by, at }));
 }
 
 impl ObservedStore {
@@ -137,6 +144,22 @@ impl StoreService for ObservedStore {
     }
 }
 
+impl StoreIdentity for ObservedStore {
+    fn group(&self) -> StoreGroupId {
+        self.store.store_group()
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.store.epoch()
+    }
+
+    fn newer_epoch(&self, epoch: Epoch) {
+        note!(self.recorder.trace, &self.process, "hears of epoch {epoch}");
+        self.store.newer_epoch(epoch);
+        superseded(&self.recorder, &self.process, self.store.store_group(), epoch);
+    }
+}
+
 /// The controller, as a store sees it.
 pub(super) struct ObservedMembership {
     service: Arc<dyn MembershipService>,
@@ -184,6 +207,10 @@ impl MembershipService for ObservedMembership {
         let renewed = self.service.renew_lease(request).await;
         match &renewed {
             Ok(term) => self.leased(store_group, epoch, *term, called, false),
+            Err(error @ (MembershipError::Superseded { .. } | MembershipError::Held { .. })) => {
+                note!(self.recorder.trace, &self.process, "epoch {epoch} is over: {error}");
+                superseded(&self.recorder, &self.process, store_group, Epoch(epoch.0 + 1));
+            }
             Err(error) => note!(self.recorder.trace, &self.process, "lease not renewed: {error}"),
         }
         renewed

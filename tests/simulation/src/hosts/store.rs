@@ -1,8 +1,8 @@
 use super::observed::{ObservedMembership, ObservedStore};
 use super::{Process, data, listen};
 use crate::site::PEER_PORT;
-use gantry_link::{PeerServer, PeerServices, StoreIdentity};
-use gantry_proto::model::{Epoch, StoreGroupId, StoreGroupName};
+use gantry_link::{PeerServer, PeerServices};
+use gantry_proto::model::StoreGroupName;
 use gantry_store::{Member, MemberConfig, RetentionPolicy, Store, StoreConfig, StoreFolder};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
     };
     let store = Store::open(config, env.clone(), view.clone(), folder, &granted)?;
     let observed = Arc::new(ObservedStore::new(store.clone(), &process.name, &site.recorder));
-    let services = PeerServices::default().store(observed, Arc::new(Identity(store.clone())));
+    let services = PeerServices::default().store(observed.clone(), observed);
     tokio::select! {
         biased;
         () = process.follow(changes, &view) => anyhow::bail!("the watch of the metadata ended"),
@@ -54,21 +54,5 @@ async fn unhealthy(store: &Store) -> anyhow::Error {
         if let Err(error) = store.health() {
             return error.into();
         }
-    }
-}
-
-struct Identity(Arc<Store>);
-
-impl StoreIdentity for Identity {
-    fn group(&self) -> StoreGroupId {
-        self.0.store_group()
-    }
-
-    fn epoch(&self) -> Epoch {
-        self.0.epoch()
-    }
-
-    fn newer_epoch(&self, epoch: Epoch) {
-        self.0.newer_epoch(epoch);
     }
 }
