@@ -15,6 +15,7 @@
 //! After a write or a flush failed nothing is known about the bytes behind it: the log refuses everything from then on,
 //! and only reopening it (recovery) can go on.
 
+mod clock;
 pub(crate) mod record;
 pub(crate) mod recovery;
 pub(crate) mod retention;
@@ -24,6 +25,7 @@ pub(crate) mod watermark;
 pub(crate) mod writer;
 
 use crate::tenure::Tenure;
+use clock::LogClock;
 use gantry_proto::contract::{LeaseTerm, StoreError};
 use gantry_proto::env::{Env, File};
 use gantry_proto::model::{Epoch, LogOffset, Timestamp};
@@ -61,6 +63,7 @@ pub(crate) struct LogConfig {
 pub(crate) struct CommitLog {
     pub(crate) config: LogConfig,
     pub(crate) env: Env,
+    clock: LogClock,
     /// Without it nothing is taken, and nothing is called a success.
     pub(crate) tenure: Arc<Tenure>,
     /// Where the current epoch's records begin.
@@ -87,7 +90,7 @@ const ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
 impl CommitLog {
     /// Locks the tail. Nothing slow may happen until the appender is dropped.
     pub(crate) fn begin(&self) -> Appender<'_> {
-        let now = self.env.clock.now();
+        let now = self.now();
         Appender {
             tail: self.tail.lock(),
             limits: self.limits(),
@@ -279,8 +282,9 @@ impl CommitLog {
         LogOffset(self.flushed_to.load(Ordering::Acquire))
     }
 
+    /// The time that everything in the log goes by.
     pub(crate) fn now(&self) -> Timestamp {
-        self.env.clock.now()
+        self.clock.now()
     }
 
     fn limits(&self) -> TailLimits {

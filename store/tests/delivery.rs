@@ -10,7 +10,7 @@ use gantry_proto::contract::{
     ReleaseRequest, RenewRequest, StoreService as _,
 };
 use gantry_proto::model::limits::AUTO_RENEW_LEASE;
-use gantry_proto::model::{ClientHash, FilterExpression, QueueId, StoredMessage};
+use gantry_proto::model::{ClientHash, FilterExpression, QueueId, StoredMessage, Timestamp};
 use gantry_store::Store;
 use std::sync::Arc;
 use std::time::Duration;
@@ -247,6 +247,21 @@ async fn a_renewed_lease_survives_a_restart() {
     machine.clock.advance(AUTO_RENEW_LEASE * 3 / 4);
     assert!(pop(&store, 1).await.unwrap().is_empty());
     ack(&store, &held.handle).await.unwrap();
+    end(store).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_holds_no_message_back() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    send(&store, 0, "come again").await.unwrap();
+    let request = PopRequest { invisible: SECOND, ..pop_request(1) };
+    store.pop(request).await.unwrap();
+    let an_hour_ago = Timestamp::from_millis(machine.env.clock.now().as_millis() - 3_600_000);
+    machine.clock.set(an_hour_ago);
+    let request = PopRequest { wait: 10 * SECOND, ..pop_request(1) };
+    let again = store.pop(request).await.unwrap().messages.remove(0);
+    assert_eq!(again.attempt, 2);
     end(store).await;
 }
 

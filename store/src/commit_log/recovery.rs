@@ -9,6 +9,7 @@
 //! Bytes of a cut tail stay in the file until they are written over. They cannot come back to life: a record names its
 //! own log offset and its epoch, each opening begins a new epoch, and an epoch that goes back ends the scan.
 
+use super::clock::LogClock;
 use super::record::{HEADER_LEN, RecordError, RecordKind, parse_record};
 use super::segment::{ScannedRecord, Segment, SegmentReader, parse_name, segment_name};
 use super::tail::{NextSegment, Tail};
@@ -187,6 +188,7 @@ impl Segments {
             spare: Vec::new(),
         };
         let log = CommitLog {
+            clock: LogClock::new(self.env.clock.clone(), scanned.last_store_time),
             tenure,
             epoch_from: AtomicU64::new(scanned.end.0),
             segments: Default::default(),

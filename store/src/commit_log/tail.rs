@@ -48,7 +48,7 @@ pub(crate) struct Tail {
     pub next_segment: NextSegment,
     /// Why nothing is taken any more.
     pub refused: Option<StoreError>,
-    /// Store times never go back, whatever the clock does.
+    /// Store times never go back: two callers may have looked at the clock in another order than they came here.
     pub last_store_time: Timestamp,
     /// The last `flushed_to` that a mark recorded.
     pub marked: LogOffset,
