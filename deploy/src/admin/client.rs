@@ -54,6 +54,7 @@ impl Client {
                 "no answer within {}: a change may or may not have been made; look, then try again or raise --timeout",
                 humantime::format_duration(self.timeout)
             ),
+            Code::Unknown => anyhow!("{message}; look whether the change was made before you try again"),
             code => anyhow!("the server failed ({code:?}): {message}"),
         }
     }

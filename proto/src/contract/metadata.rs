@@ -35,10 +35,10 @@ pub enum MetadataError {
     #[error(transparent)]
     Refused(#[from] MetadataRefusal),
     /// Nobody could be asked. Nothing happened; try again.
-    #[error("metadata cannot be changed now: {0}")]
+    #[error("the controller cannot be asked now: {0}")]
     Unavailable(String),
     /// The command may or may not have been carried out.
-    #[error("the outcome of the metadata change is unknown: {0}")]
+    #[error("the controller did not say whether it was done: {0}")]
     Unknown(String),
 }
 
