@@ -189,12 +189,6 @@ impl DeliveryRecord {
         end(bytes)?;
         Ok((group, topic, record))
     }
-
-    /// Whose progress a body changes, without reading the rest.
-    #[allow(dead_code, reason = "for followers, which route records before they apply them")]
-    pub(crate) fn route(mut bytes: &[u8]) -> Result<(GroupId, TopicId), Malformed> {
-        take_route(&mut bytes)
-    }
 }
 
 fn take_route(bytes: &mut &[u8]) -> Result<(GroupId, TopicId), Malformed> {
@@ -307,7 +301,6 @@ mod tests {
         #[test]
         fn a_record_reads_back_as_it_was_written(record in record()) {
             let bytes = encoded(&record);
-            prop_assert_eq!(DeliveryRecord::route(&bytes), Ok((GroupId(7), TopicId(9))));
             prop_assert_eq!(DeliveryRecord::decode(&bytes), Ok((GroupId(7), TopicId(9), record)));
         }
 
