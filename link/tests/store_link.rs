@@ -86,6 +86,7 @@ async fn fails_as_a_store_fails(service: Arc<dyn StoreService>, store: &MemorySt
             StoreError::Unreadable(text()),
             StoreError::ShuttingDown,
             StoreError::NotLeader(text()),
+            StoreError::Interrupted(text()),
             StoreError::Unreachable(text()),
             StoreError::NoLeader(text()),
         ]

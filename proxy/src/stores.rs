@@ -133,9 +133,11 @@ fn no_leader(group: &StoreGroup) -> StoreError {
 /// True when the same group may well answer in a moment: it is starting, stopping, changing its leader or out of reach.
 fn passes(error: &StoreError) -> bool {
     match error {
-        StoreError::NoLeader(_) | StoreError::NotLeader(_) | StoreError::Unreachable(_) | StoreError::ShuttingDown => {
-            true
-        }
+        StoreError::NoLeader(_)
+        | StoreError::NotLeader(_)
+        | StoreError::Interrupted(_)
+        | StoreError::Unreachable(_)
+        | StoreError::ShuttingDown => true,
         StoreError::Busy(_) | StoreError::DiskFull(_) | StoreError::WritesStopped(_) | StoreError::Unreadable(_) => {
             false
         }

@@ -120,13 +120,14 @@ impl CommitLog {
     }
 
     /// Waits until the records that end at `to` are confirmed, and makes sure that success may be answered: the tenure in
-    /// which they were written still lasts. [`LogOffset`] 0: there are none, and only the tenure matters.
+    /// which they were written still lasts. [`LogOffset`] 0: they were confirmed long ago, and only the tenure matters.
+    /// Every error is a [`StoreError::Interrupted`].
     pub(crate) async fn acknowledged(&self, to: LogOffset) -> Result<(), StoreError> {
         self.confirmed(to).await?;
         // In this order: whoever finds a later tenure in force also finds where its records begin.
-        self.tenure.check()?;
+        self.tenure.check().map_err(|over| StoreError::Interrupted(over.to_string()))?;
         if to > LogOffset(0) && to.0 <= self.epoch_from.load(Ordering::Acquire) {
-            return Err(StoreError::NotLeader("its lease ended during the call".into()));
+            return Err(StoreError::Interrupted("its lease ended".into()));
         }
         Ok(())
     }
@@ -153,9 +154,11 @@ impl CommitLog {
         Ok(())
     }
 
-    /// Waits until everything before `to` is as durable as configured. Says nothing about the tenure.
+    /// Waits until everything before `to` is as durable as configured. Says nothing about the tenure. If that never comes,
+    /// [`StoreError::Interrupted`]: what was put into the log may be there after the next start.
     pub(crate) async fn confirmed(&self, to: LogOffset) -> Result<(), StoreError> {
-        self.confirmed.wait(to).await.map_err(|_| self.refusal().unwrap_or(StoreError::ShuttingDown))
+        let interrupted = |_| self.refusal().unwrap_or(StoreError::ShuttingDown).to_string();
+        self.confirmed.wait(to).await.map_err(interrupted).map_err(StoreError::Interrupted)
     }
 
     /// Reads a record that was confirmed.

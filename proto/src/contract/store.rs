@@ -250,7 +250,7 @@ pub enum StoreError {
     /// No room on the disk. Nothing happened.
     #[error("the store's disk is full: {0}")]
     DiskFull(String),
-    /// The store does not write any more until it is restarted. The call may have taken effect.
+    /// The store does not write any more until it is restarted. Nothing happened.
     #[error("the store stopped writing: {0}")]
     WritesStopped(String),
     /// Something that was written cannot be read back.
@@ -259,10 +259,12 @@ pub enum StoreError {
     /// The store is going down. Nothing happened.
     #[error("the store is shutting down")]
     ShuttingDown,
-    /// The store does not lead its group now: its lease has ended, or another epoch has begun. Nothing happened, unless the
-    /// call was under way when that came about: then it may have taken effect.
+    /// The store does not lead its group now: its lease has ended, or another epoch has begun. Nothing happened.
     #[error("the store does not lead its group: {0}")]
     NotLeader(String),
+    /// The store stopped leading, writing or running while the call was under way: it may have taken effect.
+    #[error("the store was interrupted: {0}")]
+    Interrupted(String),
     /// The store cannot be reached. The call may have taken effect.
     #[error("the store does not answer: {0}")]
     Unreachable(String),

@@ -38,6 +38,7 @@ pub(super) fn store_failed(error: StoreError) -> Status {
         StoreError::Busy(_)
         | StoreError::ShuttingDown
         | StoreError::NotLeader(_)
+        | StoreError::Interrupted(_)
         | StoreError::Unreachable(_)
         | StoreError::NoLeader(_) => Status::unavailable(text),
         StoreError::DiskFull(_) | StoreError::WritesStopped(_) | StoreError::Unreadable(_) => Status::internal(text),

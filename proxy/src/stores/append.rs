@@ -62,20 +62,17 @@ impl StoreGroups {
                     Ok(reply) => return Ok(reply),
                     Err(error) => error,
                 };
+                if others_will_run_into(&error) {
+                    self.suspects.add(group.id);
+                }
                 match fate(&error) {
                     Fate::RefusedHere => refused.push(group.id),
                     Fate::NotNow => {}
                     Fate::Unknown => {
                         tracing::debug!(store_group = %group.name, %error, "messages may be stored, asking again");
-                        self.suspects.add(group.id);
                         return self.append_again((*queue, group.clone()), &sending, error).await;
                     }
-                    Fate::Final => {
-                        if let AppendError::Store(_) = error {
-                            self.suspects.add(group.id);
-                        }
-                        return Err(error.into());
-                    }
+                    Fate::Final => return Err(error.into()),
                 }
                 asked.push(group.id);
                 refusals.note(group, error);
@@ -187,14 +184,19 @@ fn fate(error: &AppendError) -> Fate {
         // The store lags behind the metadata seen here, or is ahead of them.
         AppendError::UnknownQueue(_) | AppendError::Draining => Fate::NotNow,
         AppendError::Store(error) => match error {
-            StoreError::Busy(_) | StoreError::DiskFull(_) => Fate::RefusedHere,
-            StoreError::ShuttingDown | StoreError::NoLeader(_) => Fate::NotNow,
-            // The lease may have ended between storing and answering.
-            StoreError::NotLeader(_) | StoreError::Unreachable(_) => Fate::Unknown,
-            // It goes on like this until somebody looks after it.
-            StoreError::WritesStopped(_) | StoreError::Unreadable(_) => Fate::Final,
+            // Some of it until somebody looks after the store.
+            StoreError::Busy(_) | StoreError::DiskFull(_) | StoreError::WritesStopped(_) => Fate::RefusedHere,
+            StoreError::ShuttingDown | StoreError::NoLeader(_) | StoreError::NotLeader(_) => Fate::NotNow,
+            StoreError::Interrupted(_) | StoreError::Unreachable(_) => Fate::Unknown,
+            // Whether the messages are there cannot be read.
+            StoreError::Unreadable(_) => Fate::Final,
         },
     }
+}
+
+/// Whether it is about the store, and not about these messages or this moment.
+fn others_will_run_into(error: &AppendError) -> bool {
+    matches!(error, AppendError::Store(error) if !matches!(error, StoreError::Busy(_)))
 }
 
 impl Refusals {
@@ -233,7 +235,9 @@ mod tests {
     use super::super::paths::tests::two_groups;
     use super::super::stable_hash;
     use super::*;
-    use gantry_proto::contract::StoreError::{Busy, DiskFull, NotLeader, ShuttingDown, Unreachable, WritesStopped};
+    use gantry_proto::contract::StoreError::{
+        Busy, DiskFull, Interrupted, NoLeader, NotLeader, ShuttingDown, Unreachable, Unreadable, WritesStopped,
+    };
     use gantry_proto::contract::Stores;
     use gantry_proto::model::{MetadataView, TopicId};
     use parking_lot::Mutex;
@@ -276,12 +280,13 @@ mod tests {
     #[test]
     fn only_errors_that_say_that_nothing_happened_send_messages_elsewhere() {
         let elsewhere = |error: AppendError| matches!(fate(&error), Fate::RefusedHere | Fate::NotNow);
-        for error in [Busy(String::new()), DiskFull(String::new()), ShuttingDown, StoreError::NoLeader(String::new())] {
+        for error in [Busy, DiskFull, WritesStopped, NotLeader, NoLeader].map(|error| error(String::new())) {
             assert!(elsewhere(error.into()));
         }
+        assert!(elsewhere(ShuttingDown.into()));
         assert!(elsewhere(AppendError::UnknownQueue(TopicId(1))));
         assert!(elsewhere(AppendError::Draining));
-        for error in [NotLeader(String::new()), Unreachable(String::new()), WritesStopped(String::new())] {
+        for error in [Interrupted, Unreachable, Unreadable].map(|error| error(String::new())) {
             assert!(!elsewhere(error.into()));
         }
         assert!(!elsewhere(AppendError::IdReused { message_id: String::new() }));

@@ -63,6 +63,7 @@ pub(crate) fn status(code: Code, message: impl Into<String>) -> v2::Status {
 fn told(error: &StoreError) -> Cow<'static, str> {
     match error {
         StoreError::NotLeader(_) => "the store does not lead its group now".into(),
+        StoreError::Interrupted(_) => "the store was interrupted".into(),
         StoreError::Unreachable(_) => "the store does not answer".into(),
         error => error.to_string().into(),
     }
@@ -74,8 +75,8 @@ impl From<StoreError> for Refusal {
             StoreError::Busy(_) => Code::TooManyRequests,
             // Nothing happened, and a moment later another replica or the restarted store answers: worth a backoff, not
             // three retries at once.
-            StoreError::ShuttingDown | StoreError::NoLeader(_) => Code::TooManyRequests,
-            StoreError::NotLeader(_) | StoreError::Unreachable(_) => Code::ProxyTimeout,
+            StoreError::ShuttingDown | StoreError::NoLeader(_) | StoreError::NotLeader(_) => Code::TooManyRequests,
+            StoreError::Interrupted(_) | StoreError::Unreachable(_) => Code::ProxyTimeout,
             StoreError::DiskFull(_) | StoreError::WritesStopped(_) | StoreError::Unreadable(_) => {
                 Code::InternalServerError
             }
@@ -185,7 +186,8 @@ mod tests {
             (busy().into(), Code::TooManyRequests),
             (StoreError::ShuttingDown.into(), Code::TooManyRequests),
             (StoreError::NoLeader(String::new()).into(), Code::TooManyRequests),
-            (StoreError::NotLeader(String::new()).into(), Code::ProxyTimeout),
+            (StoreError::NotLeader(String::new()).into(), Code::TooManyRequests),
+            (StoreError::Interrupted(String::new()).into(), Code::ProxyTimeout),
             (StoreError::Unreachable(String::new()).into(), Code::ProxyTimeout),
             (AppendError::Draining.into(), Code::TooManyRequests),
             (StoreError::DiskFull(String::new()).into(), Code::InternalServerError),

@@ -35,6 +35,7 @@ impl From<StoreError> for WireFailure {
             StoreError::Unreadable(text) => WireFailure::text(Kind::Unreadable, text),
             StoreError::ShuttingDown => WireFailure::new(Kind::ShuttingDown),
             StoreError::NotLeader(text) => WireFailure::text(Kind::NotLeader, text),
+            StoreError::Interrupted(text) => WireFailure::text(Kind::Interrupted, text),
             StoreError::Unreachable(text) => WireFailure::text(Kind::Unreachable, text),
             StoreError::NoLeader(text) => WireFailure::text(Kind::NoLeader, text),
         }
@@ -51,6 +52,7 @@ impl Failed for StoreError {
             Kind::Unreadable => StoreError::Unreadable(failure.text),
             Kind::ShuttingDown => StoreError::ShuttingDown,
             Kind::NotLeader => StoreError::NotLeader(failure.text),
+            Kind::Interrupted => StoreError::Interrupted(failure.text),
             Kind::Unreachable => StoreError::Unreachable(failure.text),
             Kind::NoLeader => StoreError::NoLeader(failure.text),
             // Of a newer version, or of another call. Whether something happened is not known.

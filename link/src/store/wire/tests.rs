@@ -65,6 +65,7 @@ fn store_error() -> impl Strategy<Value = StoreError> {
         ".{0,20}".prop_map(StoreError::Unreadable),
         LazyJust::new(|| StoreError::ShuttingDown),
         ".{0,20}".prop_map(StoreError::NotLeader),
+        ".{0,20}".prop_map(StoreError::Interrupted),
         ".{0,20}".prop_map(StoreError::Unreachable),
         ".{0,20}".prop_map(StoreError::NoLeader),
     ]
