@@ -25,8 +25,8 @@ impl Role {
             return;
         }
         let Some(members) = &cluster.controllers else {
-            let message =
-                "cluster.controllers is missing: every process of a cluster must know the controller's members";
+            let message = "cluster.controllers is missing: every process of a cluster must know the controller's members, \
+                           as in --controllers 1=gantry-1:8083,2=gantry-2:8083,3=gantry-3:8083";
             return resolver.contradiction(&["cluster.controllers"], message);
         };
         let tls = [&cluster.tls_ca, &cluster.tls_certificate, &cluster.tls_key].map(Option::is_some);

@@ -32,6 +32,7 @@ impl Role for ControllerRole {
         let env = process.env.clone();
         let credentials = peers::credentials(&config.cluster, &env)?;
         let port = BoundPort::bind(config.controller.listen, "--controller-listen", &credentials, &env).await?;
+        warn_of_another_port(config, port.address());
         let dir = DataDir::new(&config.data.dir).prepare_controller()?;
         let network = Arc::new(ConsensusLink::new(&env, credentials));
         let part = ControllerPart::start(member_config(config, dir)?, network, process).await?;
@@ -81,6 +82,20 @@ impl ControllerPart {
     /// Finishes what it is writing and frees the folder.
     pub(super) async fn shut_down(&self) -> anyhow::Result<()> {
         within(DEADLINE, "the controller", self.controller.shutdown().map(Ok)).await
+    }
+}
+
+/// Something may stand in between and forward one port to the other. More often one of the two is a mistake, and then the
+/// cluster is never founded, without anybody knowing why.
+fn warn_of_another_port(config: &Config, listens: SocketAddr) {
+    let members = config.cluster.controllers.as_ref();
+    if let Some(told) = members.and_then(|members| members.address_of(config.controller.id))
+        && told.port != listens.port()
+    {
+        tracing::warn!(
+            %listens, %told,
+            "the others are told another port than this member listens on: compare controller.listen with cluster.controllers"
+        );
     }
 }
 

@@ -79,6 +79,11 @@ impl BoundPort {
         Ok(BoundPort { server, address })
     }
 
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Serves from now on.
     pub(super) fn serve(self, services: PeerServices, tasks: &mut Tasks) -> PeerPort {
         let stop = CancellationToken::new();
