@@ -78,9 +78,10 @@ pub async fn run<R: Role>(loaded: Loaded) -> anyhow::Result<()> {
         }
     };
     process.health.enter(Phase::Draining);
+    let asked = Instant::now();
     let stopped = tokio::select! {
         stopped = role.stop(&config, &mut process.tasks) => stopped,
-        signal = signals.next() => {
+        signal = signals.insisted(asked) => {
             tracing::warn!(signal, "told to stop a second time: not finishing what was begun");
             signals::exit_at_once()
         }

@@ -1,7 +1,12 @@
 //! How the system tells this process to stop: SIGTERM or SIGINT, asked politely the first time.
 
 use std::io;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+
+/// Signals that are closer together than this are one request.
+const SAME_REQUEST: Duration = Duration::from_millis(300);
 
 /// Listens for the signals that stop a server. From its creation on they no longer kill the process.
 pub struct StopSignals {
@@ -20,6 +25,17 @@ impl StopSignals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// Waits for somebody who insists, after a first signal came at `first`. Cancel-safe. One that follows at once is the
+    /// same request: `timeout` and some shells send theirs to the process and to its group.
+    pub async fn insisted(&mut self, first: Instant) -> &'static str {
+        loop {
+            let signal = self.next().await;
+            if first.elapsed() >= SAME_REQUEST {
+                return signal;
+            }
         }
     }
 }
