@@ -5,11 +5,13 @@
 
 mod clock;
 mod disk;
+mod kernel;
 mod network;
 mod workers;
 
 pub use clock::SimClock;
 pub use disk::{DiskLies, SimFiles};
+pub(crate) use kernel::dial;
 pub use network::SimNetwork;
 pub use workers::SimWorkers;
 
@@ -21,6 +23,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// One machine, across all restarts of what runs on it.
 pub struct Machine {
@@ -41,6 +44,8 @@ pub struct Machine {
     slow_millis: AtomicU64,
     /// Which calls of its disk do nothing.
     lies: DiskLies,
+    /// How a process reaches the kernel.
+    calls: Mutex<Option<mpsc::Sender<kernel::Call>>>,
 }
 
 impl Machine {
@@ -56,6 +61,7 @@ impl Machine {
             cut_after: Mutex::new(None),
             slow_millis: AtomicU64::new(0),
             lies,
+            calls: Mutex::new(None),
         })
     }
 

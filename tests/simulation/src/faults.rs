@@ -1,4 +1,5 @@
-//! What goes wrong, when, and how it is made good again. Also the supervisor that starts processes that ended.
+//! What goes wrong, when, and how it is made good again. Also the supervisor that starts processes that
+//! ended, and who lets all of them run.
 //!
 //! Works between the steps of the simulation, when nobody runs. What must always hold: every fault is written to the trace,
 //! and [`Nemesis::heal`] undoes all of them.
@@ -22,6 +23,8 @@ use turmoil::Sim;
 pub enum Fault {
     /// A process dies; its machine goes on.
     Kill,
+    /// A process does nothing for a while, then goes on as if no time had passed, except on its clocks.
+    Pause,
     /// A machine loses power between two steps.
     LosePower,
     /// A machine loses power in the middle of a change of its disk.
@@ -68,6 +71,7 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 enum Repair {
     Start(String),
+    GoOn(String),
     Links(network::Broken),
     FastDisk(String),
     RoomyDisk(String),
@@ -81,6 +85,8 @@ pub struct Nemesis {
     pub(crate) hosts: BTreeMap<String, Host>,
     links: Links,
     repairs: Vec<(Duration, Repair)>,
+    /// In which order processes run.
+    order: Draw,
     next: Duration,
     injected: BTreeMap<Fault, u64>,
 }
@@ -90,8 +96,9 @@ impl Nemesis {
     pub fn new(site: Arc<Site>, scenario: Scenario, hosts: BTreeMap<String, Host>) -> Nemesis {
         let draw = Draw::new(site.seed, "faults");
         let links = Links::new(hosts.keys().cloned().chain(site.clients()).collect());
-        let injected = BTreeMap::new();
-        Nemesis { site, draw, scenario, hosts, links, repairs: Vec::new(), next: Duration::ZERO, injected }
+        let order = Draw::new(site.seed, "order");
+        let (repairs, next, injected) = (Vec::new(), Duration::ZERO, BTreeMap::new());
+        Nemesis { site, draw, scenario, hosts, links, repairs, order, next, injected }
     }
 
     /// How often each fault was injected.
@@ -108,6 +115,7 @@ impl Nemesis {
 
     /// One step.
     pub fn step(&mut self, sim: &mut Sim<'_>, now: Duration) {
+        self.follow_orders(sim, now);
         self.supervise(sim, now);
         let (due, later): (Vec<_>, Vec<_>) = self.repairs.drain(..).partition(|(at, _)| *at <= now);
         self.repairs = later;
@@ -161,6 +169,7 @@ impl Nemesis {
     fn repair(&mut self, sim: &mut Sim<'_>, repair: Repair) {
         match repair {
             Repair::Start(host) => self.start(sim, &host),
+            Repair::GoOn(host) => self.go_on(&host),
             Repair::Links(broken) => {
                 note!(self.site.recorder.trace, "-", "repaired {broken}");
                 self.links.repair(sim, &broken);
@@ -179,6 +188,7 @@ impl Nemesis {
     /// False: this fault cannot be injected now.
     fn inject(&mut self, sim: &mut Sim<'_>, now: Duration, fault: Fault) -> bool {
         match fault {
+            Fault::Pause => self.pause(sim, now),
             Fault::Kill
             | Fault::LosePower
             | Fault::CutPower

@@ -230,6 +230,21 @@ pub struct StatusSeen {
     pub epochs: BTreeMap<u32, u32>,
     /// The number of the controller's leading member.
     pub leader: Option<u64>,
+    /// The numbers of the controller's members, and whether each of them votes.
+    pub members: BTreeMap<u64, bool>,
+}
+
+/// A change of the controller's members, with all repetitions.
+#[derive(Clone, Debug)]
+pub struct MemberChange {
+    /// The member. Its number is never used again.
+    pub number: u64,
+    /// Whether it was added, else removed.
+    pub added: bool,
+    /// Of the first attempt.
+    pub began: Moment,
+    /// When success was answered.
+    pub ended: Option<Moment>,
 }
 
 /// The metadata's version as a process saw it.
@@ -268,10 +283,14 @@ pub struct History {
     pub leases: Vec<Lease>,
     /// News that leases had ended, in order.
     pub superseded: Vec<Superseded>,
+    /// Leases that their holders were about to give up before their time.
+    pub given_up: Vec<(StoreGroupId, Epoch)>,
     /// Positions, in order.
     pub confirmed: Vec<Confirmed>,
     /// Descriptions of the cluster, in the order of their answers.
     pub statuses: Vec<StatusSeen>,
+    /// Changes of the controller's members, in the order in which they began.
+    pub member_changes: Vec<MemberChange>,
     /// Versions seen, in order.
     pub views: Vec<ViewSeen>,
     /// Panics of the code under test.

@@ -6,6 +6,7 @@
 mod controller;
 mod observed;
 mod proxy;
+mod running;
 mod store;
 
 use crate::env::Machine;
@@ -17,6 +18,7 @@ use gantry_link::{ControllerLink, PeerCredentials, SharedToken};
 use gantry_proto::contract::{MetadataService, MetadataStream};
 use gantry_proto::env::Env;
 use gantry_proto::model::{MetadataVersion, MetadataView};
+pub use running::Running;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;

@@ -8,6 +8,7 @@ mod delivered;
 mod finished;
 mod invented;
 mod leases;
+mod members;
 mod monotonic;
 mod panics;
 mod positions;
@@ -47,7 +48,7 @@ pub struct Invariant {
 }
 
 /// All of them.
-pub const ALL: [Invariant; 10] = [
+pub const ALL: [Invariant; 11] = [
     panics::INVARIANT,
     delivered::INVARIANT,
     invented::INVARIANT,
@@ -57,6 +58,7 @@ pub const ALL: [Invariant; 10] = [
     monotonic::INVARIANT,
     single_writer::INVARIANT,
     attempts::INVARIANT,
+    members::INVARIANT,
     refused::INVARIANT,
 ];
 

@@ -3,7 +3,7 @@
 use crate::env::{DiskLies, Machine};
 use crate::faults::{Host, Nemesis, copy_disk};
 use crate::history::{History, Outcome};
-use crate::hosts::{self, Tier};
+use crate::hosts::Tier;
 use crate::invariants::{self, Violation};
 use crate::note;
 use crate::outside;
@@ -15,7 +15,6 @@ use crate::workload;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 use turmoil::Sim;
 
@@ -27,6 +26,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(60);
 const DRAIN_MAX: Duration = Duration::from_secs(150);
 /// Nothing more is to come when nothing came for this long: longer than any lease and any backoff.
 const QUIET: Duration = Duration::from_secs(12);
+/// A step: the network and the clients first, then all processes.
+const TICK: Duration = Duration::from_millis(1);
 /// How often the stages are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// The machine with a copy of the first store's disk.
@@ -67,18 +68,23 @@ pub fn run(plan: &Plan, trace: Trace) -> Verdict {
         .rng_seed(plan.seed)
         .epoch(UNIX_EPOCH + Duration::from_millis(outside::EPOCH_MILLIS))
         .simulation_duration(Duration::from_secs(1 << 30))
-        .tick_duration(Duration::from_millis(1))
+        .tick_duration(TICK)
         .min_message_latency(Duration::ZERO)
         .max_message_latency(Duration::from_millis(10))
         // Segments that wait to be read, and connections that wait to be accepted.
         .tcp_capacity(4096)
         .enable_random_order()
         .build();
-    let twin_may_start = Arc::new(AtomicBool::new(false));
     let machines = machines(plan, &site, &trace);
-    for (name, host) in &machines {
-        let gate = (name == TWIN).then(|| twin_may_start.clone());
-        add_host(&mut sim, &site, host, gate);
+    for host in machines.values() {
+        let machine = host.machine.clone();
+        sim.host(machine.name.clone().as_ref(), move || {
+            let kernel = machine.kernel();
+            async move {
+                kernel.await;
+                Ok(())
+            }
+        });
     }
     add_clients(&mut sim, plan, &site, &trace);
     let mut driver = Driver {
@@ -87,13 +93,16 @@ pub fn run(plan: &Plan, trace: Trace) -> Verdict {
         site,
         entered: Duration::ZERO,
         looked: Duration::ZERO,
-        twin: plan.scenario.twin.then_some(twin_may_start),
+        twin_is_due: plan.scenario.twin,
         violations: Vec::new(),
     };
     driver.nemesis.prepare(&sim);
+    let spares = driver.site.controllers().split_off(driver.site.shape.controllers);
+    driver.nemesis.start_all(&[spares, vec![TWIN.to_owned()]].concat());
     driver.drive(&mut sim, &trace);
     let verdict = driver.judge();
     // Nothing may run any more, not even what ends a machine.
+    std::mem::forget(driver);
     std::mem::forget(sim);
     verdict
 }
@@ -113,27 +122,14 @@ fn machines(plan: &Plan, site: &Arc<Site>, trace: &Trace) -> BTreeMap<String, Ho
     let controllers = (1..).zip(site.controllers()).map(|(number, name)| (name, Tier::Controller(number)));
     let stores = site.stores().into_iter().map(|name| (name, Tier::Store));
     let proxies = site.proxies().into_iter().map(|name| (name, Tier::Proxy));
+    let first: Arc<str> = site.stores()[0].as_str().into();
     let twin = plan.scenario.twin.then(|| (TWIN.to_owned(), Tier::Store));
     (controllers.chain(stores).chain(proxies).chain(twin))
-        .map(|(name, tier)| (name.clone(), Host::new(machine(&name), tier)))
+        .map(|(name, tier)| {
+            let group = if name == TWIN { first.clone() } else { name.as_str().into() };
+            (name.clone(), Host::new(machine(&name), tier, group))
+        })
         .collect()
-}
-
-fn add_host(sim: &mut Sim<'_>, site: &Arc<Site>, host: &Host, gate: Option<Arc<AtomicBool>>) {
-    let (site, machine, tier) = (site.clone(), host.machine.clone(), host.tier);
-    let starts = AtomicU64::new(0);
-    let group: Arc<str> = if gate.is_some() { site.stores()[0].as_str().into() } else { machine.name.clone() };
-    sim.host(machine.name.clone().as_ref(), move || {
-        let start = starts.fetch_add(1, Ordering::SeqCst) + 1;
-        let (site, machine, group, gate) = (site.clone(), machine.clone(), group.clone(), gate.clone());
-        async move {
-            while gate.as_ref().is_some_and(|gate| !gate.load(Ordering::SeqCst)) {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            hosts::run(site, machine, tier, start, group).await;
-            Ok(())
-        }
-    });
 }
 
 fn add_clients(sim: &mut Sim<'_>, plan: &Plan, site: &Arc<Site>, trace: &Trace) {
@@ -174,7 +170,8 @@ struct Driver {
     /// When the stage began.
     entered: Duration,
     looked: Duration,
-    twin: Option<Arc<AtomicBool>>,
+    /// Whether there is to be a twin and is none yet.
+    twin_is_due: bool,
     violations: Vec<Violation>,
 }
 
@@ -190,6 +187,7 @@ impl Driver {
             }
             outside::advance_to(sim.elapsed());
             trace.advance_to(sim.elapsed());
+            self.nemesis.drive(TICK);
             if self.site.stage() != stage {
                 (stage, self.entered) = (self.site.stage(), now);
             }
@@ -214,7 +212,7 @@ impl Driver {
                 recorder.history(|history| history.healed = Some(healed));
                 self.site.enter(Stage::Settle);
             }
-            Stage::Run if here > TWIN_AFTER => self.copy_a_disk(),
+            Stage::Run if here > TWIN_AFTER && self.twin_is_due => self.copy_a_disk(sim),
             Stage::Settle => match self.unserved() {
                 None => self.site.enter(Stage::Drain),
                 Some(missing) if here > SETTLE_MAX => {
@@ -229,8 +227,8 @@ impl Driver {
     }
 
     /// The first store's disk on another machine, with a store on it.
-    fn copy_a_disk(&mut self) {
-        let Some(gate) = self.twin.take() else { return };
+    fn copy_a_disk(&mut self, sim: &mut Sim<'_>) {
+        self.twin_is_due = false;
         let first = &self.site.stores()[0];
         let (from, to) = (&self.nemesis.hosts[first].machine, &self.nemesis.hosts[TWIN].machine);
         note!(self.site.recorder.trace, first, "FAULT the disk is copied to {TWIN}");
@@ -238,7 +236,7 @@ impl Driver {
         if let Err(error) = copy_disk(&from.disk, &to.disk, Path::new("/data")) {
             self.violated(self.looked, format!("the disk could not be copied: {error}"));
         }
-        gate.store(true, Ordering::SeqCst);
+        self.nemesis.enlist(sim, TWIN);
     }
 
     /// A topic that nobody could use since the faults were over.
@@ -246,6 +244,9 @@ impl Driver {
         let topics = self.site.topics();
         self.site.recorder.history(|history| {
             let healed = history.healed?;
+            if !history.statuses.iter().any(|seen| seen.began > healed) {
+                return Some("the controller did not tell the operator how the cluster is".to_owned());
+            }
             let fresh: BTreeMap<&str, &str> = (history.sends.iter())
                 .filter(|send| send.began > healed && send.outcome == Outcome::Done)
                 .map(|send| (&*send.id, &*send.topic))
@@ -287,7 +288,7 @@ impl Driver {
         self.violations.push(Violation { invariant: "liveness", at: Some(at), what });
     }
 
-    fn judge(mut self) -> Verdict {
+    fn judge(&mut self) -> Verdict {
         let faults: u64 = self.nemesis.injected().values().sum();
         let seconds = self.plan.time.as_secs_f64();
         self.site.recorder.history(|history| {
@@ -299,9 +300,10 @@ impl Driver {
             let unknown = done(Outcome::Unknown);
             let (time_reads, entropy_reads) = outside::reads();
             let summary = format!(
-                "{:?} sends {sent} unknown {unknown} refused {} deliveries {deliveries} acknowledgements {acks} dead letters \
+                "{:?} members {} sends {sent} unknown {unknown} refused {} deliveries {deliveries} acknowledgements {acks} dead letters \
                  {graves} leaderships {} faults {faults} {:?} system time {time_reads} system randomness {entropy_reads}",
                 self.site.lease,
+                history.member_changes.iter().filter(|change| change.ended.is_some()).count(),
                 done(Outcome::Refused),
                 history.leases.iter().filter(|lease| lease.begins).count(),
                 self.nemesis.injected(),

@@ -24,7 +24,7 @@ pub struct Scenario {
 }
 
 /// A small cluster, so that much happens in little time.
-const SMALL: Shape = Shape { controllers: 3, stores: 2, proxies: 2, producers: 3, consumers: 2 };
+const SMALL: Shape = Shape { controllers: 3, spares: 0, stores: 2, proxies: 2, producers: 3, consumers: 2 };
 
 /// What there is to choose from.
 pub fn all() -> Vec<Scenario> {
@@ -53,14 +53,33 @@ pub fn all() -> Vec<Scenario> {
         (Fault::CutPower, 3),
     ];
     let clocks = vec![(Fault::JumpClock, 6), (Fault::SkewClock, 4), (Fault::Kill, 2)];
-    let everything = [&processes[..], &network[..], &disk[..], &clocks[..]].concat();
+    let pauses = vec![(Fault::Pause, 8), (Fault::Kill, 1)];
+    let everything = [&processes[..], &pauses[..], &network[..], &disk[..], &clocks[..]].concat();
     let pause = Duration::from_millis(1500);
     let base = Scenario { name: "", about: "", shape: SMALL, faults: vec![], pause, reshape: false, twin: false };
     vec![
         Scenario { name: "steady", about: "no faults", ..base.clone() },
         Scenario { name: "reshape", about: "store groups are drained and used again", reshape: true, ..base.clone() },
-        Scenario { name: "crashes", about: "processes die, machines lose power", faults: processes, ..base.clone() },
-        Scenario { name: "network", about: "links break in every way", faults: network, ..base.clone() },
+        Scenario {
+            name: "crashes",
+            about: "processes die, machines lose power",
+            faults: processes.clone(),
+            ..base.clone()
+        },
+        Scenario {
+            name: "pauses",
+            about: "processes and machines stall and go on",
+            faults: pauses.clone(),
+            ..base.clone()
+        },
+        Scenario { name: "network", about: "links break in every way", faults: network.clone(), ..base.clone() },
+        Scenario {
+            name: "members",
+            about: "members of the controller are removed and added, while machines and links fail",
+            shape: Shape { spares: 1, ..SMALL },
+            faults: [&processes[..], &pauses[..], &network[..]].concat(),
+            ..base.clone()
+        },
         Scenario { name: "disk", about: "disks fail, fill up, and are slow", faults: disk, ..base.clone() },
         Scenario { name: "clocks", about: "wall clocks are wrong and jump", faults: clocks, ..base.clone() },
         Scenario {
@@ -87,7 +106,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             name: "twin",
             about: "regression: a copy of a store's disk serves on another machine",
-            faults: vec![(Fault::IsolateStore, 3), (Fault::Kill, 1)],
+            faults: vec![(Fault::IsolateStore, 3), (Fault::Pause, 2), (Fault::Kill, 1)],
             pause: Duration::from_secs(3),
             twin: true,
             ..base

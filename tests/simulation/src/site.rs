@@ -4,6 +4,7 @@ use crate::draw::Draw;
 use crate::recorder::Recorder;
 use gantry_proto::contract::LeaseTerm;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -39,8 +40,10 @@ pub enum Stage {
 /// How many there are of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Members of the controller.
+    /// First members of the controller.
     pub controllers: usize,
+    /// Machines for members that the operator puts in the place of others. None: members stay.
+    pub spares: usize,
     /// Store groups, each of one store.
     pub stores: usize,
     /// Proxies.
@@ -49,6 +52,23 @@ pub struct Shape {
     pub producers: usize,
     /// Clients that receive, in each group.
     pub consumers: usize,
+}
+
+/// What the operator does at the machines themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// A machine that runs nothing becomes a member of the controller, with an empty folder. The number is a new one.
+    Enlist {
+        /// Which machine.
+        host: String,
+        /// The member's number.
+        number: u64,
+    },
+    /// Whatever runs on the machine is stopped for good.
+    Retire {
+        /// Which machine.
+        host: String,
+    },
 }
 
 /// One simulation.
@@ -65,6 +85,7 @@ pub struct Site {
     stage: AtomicU8,
     /// Topics that clients may use, in the order of their creation.
     topics: Mutex<Vec<Arc<str>>>,
+    orders: Mutex<Vec<Order>>,
 }
 
 impl Site {
@@ -73,7 +94,7 @@ impl Site {
         let (stage, topics) = (AtomicU8::new(Stage::Prepare as u8), Mutex::default());
         let timed = Draw::new(seed, "lease").chance(50);
         let lease = if timed { LeaseTerm::For(LEASE) } else { LeaseTerm::UntilSuperseded };
-        Arc::new(Site { seed, shape, lease, recorder, stage, topics })
+        Arc::new(Site { seed, shape, lease, recorder, stage, topics, orders: Mutex::default() })
     }
 
     /// How far the run has come.
@@ -111,9 +132,24 @@ impl Site {
         self.topics.lock().push(topic);
     }
 
-    /// Host names of the controller's members.
+    /// Has something done at a machine, soon.
+    pub fn order(&self, order: Order) {
+        self.orders.lock().push(order);
+    }
+
+    /// What is to be done at machines, in order. Nobody else is told.
+    pub fn take_orders(&self) -> Vec<Order> {
+        std::mem::take(&mut *self.orders.lock())
+    }
+
+    /// Host names of the controller's first members, then of the machines for others.
     pub fn controllers(&self) -> Vec<String> {
-        (1..=self.shape.controllers).map(|number| format!("controller-{number}")).collect()
+        (1..=self.shape.controllers + self.shape.spares).map(|number| format!("controller-{number}")).collect()
+    }
+
+    /// Where the first members of the controller are.
+    pub fn first_members(&self) -> BTreeMap<u64, String> {
+        (1..).zip(self.controller_addresses()).take(self.shape.controllers).collect()
     }
 
     /// Host names of stores; also the names of their groups.
@@ -135,7 +171,7 @@ impl Site {
             .collect()
     }
 
-    /// Where peers reach the controller.
+    /// Where peers reach the controller, or may.
     pub fn controller_addresses(&self) -> Vec<String> {
         self.controllers().into_iter().map(|host| format!("{host}:{PEER_PORT}")).collect()
     }

@@ -3,6 +3,7 @@
 
 mod connection;
 mod consumer;
+mod members;
 mod operator;
 mod producer;
 mod session;

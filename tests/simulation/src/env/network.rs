@@ -1,68 +1,74 @@
 use super::Machine;
-use crate::note;
+use super::kernel::{Call, Listening};
 use gantry_proto::env::{Connection, Listener, Network};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use turmoil::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::sync::{mpsc, oneshot};
 
-/// The simulated network, as one machine is connected to it.
+/// The simulated network, as a process sees it: it asks its machine's kernel.
 pub struct SimNetwork {
     machine: Arc<Machine>,
+    /// `None`: the machine has no kernel, so no network.
+    calls: Option<mpsc::Sender<Call>>,
 }
 
 impl SimNetwork {
     pub(super) fn new(machine: Arc<Machine>) -> SimNetwork {
-        SimNetwork { machine }
+        let calls = machine.calls.lock().clone();
+        SimNetwork { machine, calls }
+    }
+
+    async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<io::Result<T>>) -> Call) -> io::Result<T> {
+        let down = || io::Error::from(io::ErrorKind::NetworkDown);
+        let (answer, answered) = oneshot::channel();
+        let calls = self.calls.as_ref().ok_or_else(down)?;
+        calls.send(call(answer)).await.map_err(|_| down())?;
+        answered.await.map_err(|_| down())?
+    }
+
+    fn connection(machine: &Arc<Machine>, stream: DuplexStream) -> Box<dyn Connection> {
+        Box::new(SimConnection { stream, machine: machine.clone() })
     }
 }
 
 #[async_trait::async_trait]
 impl Network for SimNetwork {
     async fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
-        let socket = TcpListener::bind(address).await?;
-        note!(self.machine.trace, &self.machine.name, "listens on port {}", socket.local_addr()?.port());
-        Ok(Box::new(SimListener { socket, machine: self.machine.clone() }))
+        let listening = self.ask(|answer| Call::Listen { address, answer }).await?;
+        Ok(Box::new(SimListener { listening, machine: self.machine.clone() }))
     }
 
     async fn connect(&self, address: &str) -> io::Result<Box<dyn Connection>> {
-        let machine = &self.machine;
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                note!(machine.trace, &machine.name, "connected to {address} from port {}", stream.local_addr()?.port());
-                Ok(Box::new(SimConnection { stream, machine: machine.clone() }))
-            }
-            Err(error) => {
-                note!(machine.trace, &machine.name, "cannot connect to {address}: {}", error.kind());
-                Err(error)
-            }
-        }
+        let stream = self.ask(|answer| Call::Connect { address: address.to_owned(), answer }).await?;
+        Ok(SimNetwork::connection(&self.machine, stream))
     }
 }
 
 struct SimListener {
-    socket: TcpListener,
+    listening: Listening,
     machine: Arc<Machine>,
 }
 
 #[async_trait::async_trait]
 impl Listener for SimListener {
     async fn accept(&mut self) -> io::Result<(Box<dyn Connection>, SocketAddr)> {
-        let (stream, peer) = self.socket.accept().await?;
-        Ok((Box::new(SimConnection { stream, machine: self.machine.clone() }), peer))
+        let accepted = self.listening.accepted.recv().await;
+        let (stream, peer) = accepted.ok_or_else(|| io::Error::from(io::ErrorKind::NetworkDown))?;
+        Ok((SimNetwork::connection(&self.machine, stream), peer))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        Ok(self.listening.address)
     }
 }
 
 /// A connection that carries nothing once the machine's power is off.
 struct SimConnection {
-    stream: TcpStream,
+    stream: DuplexStream,
     machine: Arc<Machine>,
 }
 

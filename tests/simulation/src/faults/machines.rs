@@ -2,8 +2,9 @@
 
 use super::{Fault, Nemesis, Repair, ms};
 use crate::env::Machine;
-use crate::hosts::Tier;
+use crate::hosts::{self, Running, Tier};
 use crate::note;
+use crate::site::{Order, Site};
 use gantry_proto::env::fake::FakeOp;
 use gantry_proto::env::{Files, OpenMode};
 use std::io;
@@ -18,14 +19,28 @@ pub struct Host {
     pub machine: Arc<Machine>,
     /// Its purpose.
     pub tier: Tier,
-    /// Whether it was stopped or has ended, and nobody has started it yet.
-    pub down: bool,
+    /// What a store serves.
+    group: Arc<str>,
+    /// Whether its process stays stopped until the operator has it started.
+    retired: bool,
+    /// How often its process was started.
+    starts: u64,
+    /// Its process. `None`: it was stopped or has ended, and nobody has started it yet.
+    running: Option<Running>,
+    /// Whether the process is paused.
+    paused: bool,
 }
 
 impl Host {
-    /// A machine that is up.
-    pub fn new(machine: Arc<Machine>, tier: Tier) -> Host {
-        Host { machine, tier, down: false }
+    /// A machine on which nothing runs yet.
+    pub fn new(machine: Arc<Machine>, tier: Tier, group: Arc<str>) -> Host {
+        Host { machine, tier, group, retired: false, starts: 0, running: None, paused: false }
+    }
+
+    fn start(&mut self, site: &Arc<Site>) {
+        self.starts += 1;
+        let (machine, group) = (self.machine.clone(), self.group.clone());
+        self.running = Some(Running::start(hosts::run(site.clone(), machine, self.tier, self.starts, group)));
     }
 }
 
@@ -37,14 +52,62 @@ enum Stop {
 }
 
 impl Nemesis {
+    /// Starts everything but `except`, for the first time.
+    pub fn start_all(&mut self, except: &[String]) {
+        for (name, host) in &mut self.hosts {
+            if except.contains(name) {
+                host.retired = true;
+            } else {
+                host.start(&self.site);
+            }
+        }
+    }
+
+    /// Does what the operator wants to have done at machines.
+    pub(super) fn follow_orders(&mut self, sim: &mut Sim<'_>, now: Duration) {
+        for order in self.site.take_orders() {
+            note!(self.site.recorder.trace, "operator", "{order:?}");
+            match order {
+                Order::Retire { host } => {
+                    if self.hosts.get(&host).is_some_and(|host| host.running.is_some()) {
+                        self.stop(sim, now, &host, Stop::Kill);
+                    }
+                    if let Some(host) = self.hosts.get_mut(&host) {
+                        host.retired = true;
+                    }
+                }
+                Order::Enlist { host, number } => {
+                    if let Some(host) = self.hosts.get_mut(&host) {
+                        host.tier = Tier::Controller(number);
+                    }
+                    self.enlist(sim, &host);
+                }
+            }
+        }
+    }
+
+    /// Lets all processes do what they do within `span`, in any order, except those that are paused.
+    pub fn drive(&mut self, span: Duration) {
+        let mut order: Vec<&mut Host> = self.hosts.values_mut().collect();
+        while !order.is_empty() {
+            let host = order.swap_remove(self.order.below(order.len() as u64) as usize);
+            match &mut host.running {
+                Some(process) if host.paused => process.miss(span),
+                Some(process) => process.drive(span),
+                None => {}
+            }
+        }
+    }
+
     /// Finds machines whose power is off and processes that ended, and has them started again a while later.
     pub(super) fn supervise(&mut self, sim: &mut Sim<'_>, now: Duration) {
         let names: Vec<String> =
-            self.hosts.iter().filter(|(_, host)| !host.down).map(|(name, _)| name.clone()).collect();
+            self.hosts.iter().filter(|(_, host)| host.running.is_some()).map(|(name, _)| name.clone()).collect();
         for name in names {
-            let stop = if self.hosts[&name].machine.is_off() {
+            let host = &self.hosts[&name];
+            let stop = if host.machine.is_off() {
                 Stop::LosePower
-            } else if !sim.is_host_running(name.as_str()) {
+            } else if host.running.as_ref().is_some_and(Running::has_ended) {
                 Stop::Kill
             } else {
                 continue;
@@ -58,7 +121,7 @@ impl Nemesis {
         let seed = 1 + self.draw.bits() % u64::MAX;
         sim.crash(name);
         let host = self.hosts.get_mut(name).expect("only machines of the cluster are stopped");
-        host.down = true;
+        (host.running, host.paused) = (None, false);
         match stop {
             Stop::Kill => host.machine.kill(),
             // Now and then nothing that was not synced survives.
@@ -67,12 +130,52 @@ impl Nemesis {
         self.later(restart, Repair::Start(name.to_owned()));
     }
 
+    /// Starts the process of a machine that was kept for later.
+    pub(crate) fn enlist(&mut self, sim: &mut Sim<'_>, name: &str) {
+        if let Some(host) = self.hosts.get_mut(name) {
+            host.retired = false;
+        }
+        self.start(sim, name);
+    }
+
     pub(super) fn start(&mut self, sim: &mut Sim<'_>, name: &str) {
         if let Some(host) = self.hosts.get_mut(name)
-            && host.down
+            && host.running.is_none()
+            && !host.retired
         {
-            host.down = false;
             sim.bounce(name);
+            host.start(&self.site);
+        }
+    }
+
+    /// Pauses a process for a while: only it, or its whole machine with the network's end of it.
+    pub(super) fn pause(&mut self, sim: &mut Sim<'_>, now: Duration) -> bool {
+        let up = self.hosts.iter().filter(|(_, host)| host.running.is_some() && !host.paused);
+        let up: Vec<String> = up.map(|(name, _)| name.clone()).collect();
+        if up.is_empty() {
+            return false;
+        }
+        let name = self.draw.pick(&up).clone();
+        // Shorter than a lease, and much longer.
+        let until = now + self.draw.span(ms(100)..ms(9000));
+        note!(self.site.recorder.trace, &name, "FAULT Pause, for {:?}", until - now);
+        if self.draw.chance(40) {
+            self.hold_links(sim, until, &name);
+        }
+        if let Some(host) = self.hosts.get_mut(&name) {
+            host.paused = true;
+        }
+        self.later(until, Repair::GoOn(name));
+        true
+    }
+
+    /// A paused process goes on.
+    pub(super) fn go_on(&mut self, name: &str) {
+        if let Some(host) = self.hosts.get_mut(name)
+            && host.paused
+        {
+            note!(self.site.recorder.trace, name, "repaired the process goes on");
+            host.paused = false;
         }
     }
 
@@ -81,7 +184,7 @@ impl Nemesis {
     }
 
     fn up(&self) -> Vec<String> {
-        self.hosts.iter().filter(|(_, host)| !host.down).map(|(name, _)| name.clone()).collect()
+        self.hosts.iter().filter(|(_, host)| host.running.is_some()).map(|(name, _)| name.clone()).collect()
     }
 
     pub(super) fn stop_machines(&mut self, sim: &mut Sim<'_>, now: Duration, fault: Fault) -> bool {
@@ -98,7 +201,9 @@ impl Nemesis {
             Fault::LosePowerEverywhere => up,
             Fault::KillLeaders => {
                 let leader = self.site.recorder.history(|history| history.statuses.last().and_then(|seen| seen.leader));
-                let leader = leader.map_or(one, |number| format!("controller-{number}"));
+                let leads =
+                    |tier| matches!((tier, leader), (Tier::Controller(number), Some(leader)) if number == leader);
+                let leader = self.hosts_of(leads).pop().unwrap_or(one);
                 let store = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Store)).clone();
                 [leader, store].into_iter().filter(|host| up.contains(host)).collect()
             }

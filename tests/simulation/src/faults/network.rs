@@ -159,6 +159,14 @@ impl Nemesis {
         }
     }
 
+    /// Holds back what a machine says and what is said to it.
+    pub(super) fn hold_links(&mut self, sim: &Sim<'_>, until: Duration, host: &str) {
+        let links = self.links.of(host);
+        if let Some(held) = self.links.breaks(sim, How::Held, links, Duration::ZERO) {
+            self.later(until, Repair::Links(held));
+        }
+    }
+
     /// A link between two servers, or between a client and a proxy.
     fn some_link(&self, servers: &[String]) -> Pair {
         if self.draw.chance(30) {

@@ -3,6 +3,7 @@ use crate::site::{LEASE, PEER_PORT};
 use gantry_controller::{Controller, ControllerConfig, LeaseSettings};
 use gantry_link::{ConsensusLink, PeerServer, PeerServices};
 use gantry_proto::contract::LeaseTerm;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,9 @@ pub(super) async fn run(process: Process, number: u64) -> anyhow::Result<()> {
     let Process { site, env, credentials, .. } = &process;
     let server = PeerServer::bind(env, listen(PEER_PORT), credentials).await?;
     let network = Arc::new(ConsensusLink::new(env, credentials.clone()));
-    let members = (1..).zip(site.controller_addresses()).collect();
+    // Whoever is added to a controller at work must not found another one.
+    let founders = site.first_members();
+    let members = if founders.contains_key(&number) { founders } else { BTreeMap::new() };
     let sole_replica_lease = match site.lease {
         LeaseTerm::For(duration) => Some(duration),
         LeaseTerm::UntilSuperseded => None,
@@ -24,7 +27,8 @@ pub(super) async fn run(process: Process, number: u64) -> anyhow::Result<()> {
     let config = ControllerConfig {
         snapshot_commands: SNAPSHOT_COMMANDS,
         leases: LeaseSettings { duration: LEASE, sole_replica_lease, ..LeaseSettings::default() },
-        ..ControllerConfig::member(data(), number, members)
+        // A folder belongs to one number for ever.
+        ..ControllerConfig::member(data().join(number.to_string()), number, members)
     };
     let controller = Arc::new(Controller::open(config, env.clone(), network).await?);
     let services = PeerServices::default().controller(controller.clone(), controller.clone(), controller.clone());

@@ -217,6 +217,7 @@ impl MembershipService for ObservedMembership {
     }
 
     async fn give_up_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
+        self.recorder.history(|history| history.given_up.push((group, epoch)));
         self.service.give_up_lease(group, epoch).await
     }
 

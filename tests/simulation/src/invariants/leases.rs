@@ -20,7 +20,10 @@ fn check(history: &History, report: &mut Report) {
     for delivery in &history.deliveries {
         deliveries.entry((&*delivery.group, &delivery.position)).or_default().push(delivery);
     }
-    for ((group, position), of_one) in deliveries {
+    for ((group, position), mut of_one) in deliveries {
+        // In the order in which they were handed out. A proxy that is paused may pass a delivery on after a later one, and
+        // after its lease.
+        of_one.sort_by_key(|delivery| delivery.attempt);
         for (index, later) in of_one.iter().enumerate() {
             for earlier in of_one[..index].iter().filter(|earlier| earlier.kept) {
                 let lasts = lasts_until(history, group, position, earlier);
@@ -68,6 +71,17 @@ mod tests {
         holds(&INVARIANT, &history);
         history.delivered("t", "a", 0, 3, 24);
         is_broken(&INVARIANT, &history, "a was delivered to c of g while c held it until 25.000 s");
+    }
+
+    #[test]
+    fn a_delivery_may_arrive_after_a_later_one() {
+        let mut history = history();
+        history.delivered("t", "a", 0, 2, 16);
+        history.delivered("t", "a", 0, 1, 5);
+        history.deliveries[1].received = history.second(17);
+        holds(&INVARIANT, &history);
+        history.deliveries[0].received = history.second(14);
+        is_broken(&INVARIANT, &history, "until 15.000 s");
     }
 
     #[test]

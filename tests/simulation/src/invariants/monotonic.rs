@@ -113,7 +113,8 @@ mod tests {
         let told = |history: &mut History, version: u64, from: u64, to: u64| {
             let (began, ended) = (history.second(from), history.second(to));
             let epochs = BTreeMap::from([(1, version as u32)]);
-            history.statuses.push(StatusSeen { began, ended, version, epochs, leader: None });
+            let (leader, members) = (None, BTreeMap::new());
+            history.statuses.push(StatusSeen { began, ended, version, epochs, leader, members });
         };
         told(&mut history, 5, 1, 2);
         told(&mut history, 6, 3, 4);

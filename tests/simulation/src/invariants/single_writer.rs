@@ -1,5 +1,6 @@
 //! At most one store acknowledges appends of a store group at any true instant: the answers of a group are given in the
-//! order of its epochs, each epoch belongs to one process, and every answer is given while its process holds a lease.
+//! order of its epochs, each epoch belongs to one process, every answer is given while its process holds a lease, and no
+//! lease begins before the earlier ones have ended.
 //!
 //! What a lease promises depends on its kind:
 //! - A timed one has an end that its holder knows. Whatever runs, pauses or is cut off, and even if a copy of the data
@@ -16,6 +17,11 @@ use std::collections::BTreeMap;
 pub(super) const INVARIANT: Invariant = Invariant { name: "one writer", check };
 
 fn check(history: &History, report: &mut Report) {
+    answers(history, report);
+    overlaps(history, report);
+}
+
+fn answers(history: &History, report: &mut Report) {
     let mut newest = BTreeMap::new();
     let mut owners = BTreeMap::new();
     for append in &history.appends {
@@ -43,6 +49,29 @@ fn check(history: &History, report: &mut Report) {
                 at,
                 format!("{process} answered {id} in epoch {epoch} of store group {store_group} without a lease"),
             );
+        }
+    }
+}
+
+/// Leases that ran while a later epoch had begun. Each runs from before its call was made, so it ends for its holder before
+/// it ends for whoever granted it.
+fn overlaps(history: &History, report: &mut Report) {
+    for next in history.leases.iter().filter(|lease| lease.begins) {
+        let before =
+            history.leases.iter().filter(|lease| lease.store_group == next.store_group && lease.epoch < next.epoch);
+        for lease in before.filter(|lease| !history.given_up.contains(&(lease.store_group, lease.epoch))) {
+            if let Some(until) = lease.until.filter(|until| next.heard.at < *until) {
+                let what = format!(
+                    "{} was let in with epoch {} of store group {} while {} held epoch {} until {:.3} s",
+                    next.process,
+                    next.epoch,
+                    next.store_group,
+                    lease.process,
+                    lease.epoch,
+                    until.as_secs_f64()
+                );
+                report.add(Some(next.heard.at), what);
+            }
         }
     }
 }
@@ -117,12 +146,28 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_that_begins_within_another_one_is_reported_unless_that_was_given_up() {
+        let mut history = history();
+        leased(&mut history, "a", 1, 0);
+        leased(&mut history, "b", 2, 5);
+        holds(&INVARIANT, &history);
+        leased(&mut history, "a", 3, 9);
+        is_broken(
+            &INVARIANT,
+            &history,
+            "a was let in with epoch 3 of store group 1 while b held epoch 2 until 10.000 s",
+        );
+        history.given_up.push((StoreGroupId(1), Epoch(2)));
+        holds(&INVARIANT, &history);
+    }
+
+    #[test]
     fn an_answer_of_an_older_epoch_is_reported() {
         let mut history = history();
         leased(&mut history, "a", 1, 0);
-        leased(&mut history, "b", 2, 0);
-        answered(&mut history, "b", 2, 1);
-        answered(&mut history, "a", 1, 2);
+        leased(&mut history, "b", 2, 5);
+        answered(&mut history, "b", 2, 6);
+        answered(&mut history, "a", 1, 6);
         is_broken(&INVARIANT, &history, "after epoch 2");
     }
 
@@ -144,9 +189,9 @@ mod tests {
         let mut history = history();
         leased(&mut history, "a", 1, 0);
         history.leases[0].until = None;
-        leased(&mut history, "b", 2, 0);
-        answered(&mut history, "b", 2, 1);
-        answered(&mut history, "a", 1, 2);
+        leased(&mut history, "b", 2, 5);
+        answered(&mut history, "b", 2, 6);
+        answered(&mut history, "a", 1, 6);
         is_broken(&INVARIANT, &history, "after epoch 2");
         history.disk_was_copied = true;
         holds(&INVARIANT, &history);

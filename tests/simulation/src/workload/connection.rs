@@ -1,6 +1,6 @@
 //! One HTTP/2 connection to a proxy.
 
-use crate::env::Machine;
+use crate::env::{Machine, dial};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -34,7 +34,7 @@ impl Connection {
     /// Connects to `host:port`.
     pub(super) async fn open(machine: &Arc<Machine>, address: &str) -> Result<Connection, String> {
         let connecting = async {
-            let stream = machine.env().network.connect(address).await.map_err(|error| error.to_string())?;
+            let stream = dial(machine, address).await.map_err(|error| error.to_string())?;
             http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .keep_alive_interval(Duration::from_secs(5))

@@ -1,5 +1,7 @@
-//! The operator: creates topics and groups, looks at the cluster's state, drains store groups and spreads topics.
+//! The operator: creates topics and groups, looks at the cluster's state, drains store groups and spreads topics, and puts
+//! new members of the controller in the place of others.
 
+use super::members::Members;
 use super::session::{Admin, PATIENCE, Role, Session};
 use super::to_wire;
 use crate::env::Machine;
@@ -41,6 +43,7 @@ pub async fn operate(site: Arc<Site>, machine: Arc<Machine>, reshape: bool) {
     }
     site.enter(Stage::Run);
     let (mut number, mut drained) = (TOPICS, None);
+    let mut members = Members::new(&site);
     while site.stage() != Stage::Done {
         let pause = session.draw.span(Duration::from_millis(500)..Duration::from_millis(3000));
         tokio::time::sleep(pause).await;
@@ -55,12 +58,15 @@ pub async fn operate(site: Arc<Site>, machine: Arc<Machine>, reshape: bool) {
         if reshape && session.draw.chance(15) {
             drained = reshape_stores(&mut session, drained).await;
         }
+        if session.draw.chance(40) {
+            members.change(&mut session).await;
+        }
     }
 }
 
 /// Repeats a call until it is answered with success, or the run is done. `possible`: whether what stands in its way now will
 /// pass.
-async fn insist<T, F, C>(session: &mut Session, what: &str, possible: bool, call: C) -> Option<T>
+pub(super) async fn insist<T, F, C>(session: &mut Session, what: &str, possible: bool, call: C) -> Option<T>
 where
     F: Future<Output = Result<tonic::Response<T>, Status>>,
     C: Fn(Admin) -> F,
@@ -141,9 +147,15 @@ async fn look(session: &mut Session) {
             let groups = answer.stores.iter().filter_map(|store| store.group.as_ref());
             let epochs = groups.map(|group| (group.id, group.epoch)).collect();
             let leader = answer.controllers.iter().find(|member| member.leader).map(|member| member.id);
+            let members = answer.controllers.iter().map(|member| (member.id, member.voter)).collect();
             let version = answer.metadata_version;
-            note!(recorder.trace, "operator", "sees version {version}, epochs {epochs:?}, leader {leader:?}");
-            recorder.history(|history| history.statuses.push(StatusSeen { began, ended, version, epochs, leader }));
+            note!(
+                recorder.trace,
+                "operator",
+                "sees version {version}, epochs {epochs:?}, leader {leader:?} of {members:?}"
+            );
+            let seen = StatusSeen { began, ended, version, epochs, leader, members };
+            recorder.history(|history| history.statuses.push(seen));
         }
         Ok(Err(status)) => note!(recorder.trace, "operator", "sees nothing: {:?}", status.code()),
         Err(_) => {
