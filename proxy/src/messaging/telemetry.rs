@@ -108,7 +108,8 @@ impl TelemetryStream {
                 Event::Inbound(Ok(Some(command))) => {
                     // Answers to commands that we do not send yet, and whatever newer clients say, are not for us.
                     if let Some(Command::Settings(settings)) = command.command {
-                        return Some(self.settings(settings).await);
+                        // Boxed: it is large and soon over, and the stream around it stays for as long as the client lives.
+                        return Some(Box::pin(self.settings(settings)).await);
                     }
                 }
                 Event::Outbound(command) => return Some(command),
