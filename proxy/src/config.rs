@@ -40,7 +40,9 @@ pub struct ProxyConfig {
     pub long_polling_max: Duration,
     /// A client that was not heard of for this long is gone. Clients send heartbeats every 10 to 30 s.
     pub session_timeout: Duration,
-    /// How often leases of living clients are renewed. Well below [`limits::AUTO_RENEW_LEASE`].
+    /// The lease of a receive with automatic renewal, which is extended by as much again and again.
+    pub auto_renew_lease: Duration,
+    /// How often leases of living clients are renewed. Well below the lease.
     pub renew_interval: Duration,
     /// When settings are sent a second time on a new telemetry stream: some clients miss the first reply.
     pub settings_resend_after: Duration,
@@ -63,6 +65,7 @@ impl Default for ProxyConfig {
             delivery_delay_max: Duration::from_secs(40 * 24 * 3600),
             long_polling_max: limits::LONG_POLLING_MAX,
             session_timeout: Duration::from_secs(120),
+            auto_renew_lease: limits::AUTO_RENEW_LEASE,
             renew_interval: Duration::from_secs(15),
             settings_resend_after: Duration::from_secs(1),
         }

@@ -6,8 +6,8 @@
 //! in the same way, so its leases are never cut short: they are renewed for some time and then end by themselves, not
 //! later than the session. Only a goodbye releases them.
 
+use crate::config::ProxyConfig;
 use crate::messaging::Messaging;
-use gantry_proto::model::limits::AUTO_RENEW_LEASE;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -36,13 +36,14 @@ pub(crate) async fn run(messaging: &Messaging, stop: CancellationToken) {
 }
 
 async fn renew(messaging: &Messaging) {
-    let owners = messaging.sessions.renewing(silence_max(messaging.config.session_timeout));
+    let ProxyConfig { session_timeout, auto_renew_lease, renew_interval, .. } = messaging.config;
+    let owners = messaging.sessions.renewing(silence_max(session_timeout, auto_renew_lease));
     if owners.is_empty() {
         return;
     }
     let clients = owners.len();
     // Bounded, so that a store that hangs costs one round and not the task.
-    let answers = messaging.stores.renew(&owners, AUTO_RENEW_LEASE, messaging.config.renew_interval).await;
+    let answers = messaging.stores.renew(&owners, auto_renew_lease, renew_interval).await;
     for (group, answer) in answers {
         if let Err(error) = answer {
             tracing::warn!(clients, store_group = %group.name, %error, "leases of push consumers could not be renewed");
@@ -52,8 +53,8 @@ async fn renew(messaging: &Messaging) {
 
 /// Leases of a client that was silent for longer are not renewed any more, so that the last of them ends when its session
 /// does. Half of the session where that is shorter than a lease.
-fn silence_max(session_timeout: Duration) -> Duration {
-    session_timeout.saturating_sub(AUTO_RENEW_LEASE).max(session_timeout / 2)
+fn silence_max(session_timeout: Duration, lease: Duration) -> Duration {
+    session_timeout.saturating_sub(lease).max(session_timeout / 2)
 }
 
 #[cfg(test)]
@@ -63,8 +64,9 @@ mod tests {
     #[test]
     fn leases_of_a_silent_client_end_no_later_than_its_session() {
         let seconds = Duration::from_secs;
-        assert_eq!(silence_max(seconds(120)), seconds(60));
-        assert_eq!(silence_max(seconds(300)) + AUTO_RENEW_LEASE, seconds(300));
-        assert_eq!(silence_max(seconds(2)), seconds(1));
+        let lease = seconds(60);
+        assert_eq!(silence_max(seconds(120), lease), seconds(60));
+        assert_eq!(silence_max(seconds(300), lease) + lease, seconds(300));
+        assert_eq!(silence_max(seconds(2), lease), seconds(1));
     }
 }

@@ -13,7 +13,7 @@ use crate::session::Session;
 use crate::stores::Draw;
 use crate::translate::{self, Refusal};
 use gantry_proto::contract::PoppedMessage;
-use gantry_proto::model::limits::{self, AUTO_RENEW_LEASE, GRPC_MESSAGE_BYTES_MAX, RECEIVE_BATCH_MAX};
+use gantry_proto::model::limits::{self, GRPC_MESSAGE_BYTES_MAX, RECEIVE_BATCH_MAX};
 use gantry_proto::model::{ClientHash, FilterExpression};
 use gantry_proto::wire::v2::{self, Code, FilterType, ReceiveMessageRequest};
 use hyper::body::Incoming;
@@ -62,7 +62,7 @@ async fn receive(
     let topic = messaging.directory.topic(&named.name).map_err(|error| Refusal::illegal_topic(&error))?;
     let group_name = translate::group_name(request.group.as_ref())?;
     let invisible = if request.auto_renew {
-        AUTO_RENEW_LEASE
+        messaging.config.auto_renew_lease
     } else {
         invisible_duration(request.invisible_duration.as_ref(), messaging.config.invisible_duration_min)?
     };

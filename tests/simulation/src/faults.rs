@@ -8,6 +8,7 @@ mod machines;
 mod network;
 
 use crate::draw::Draw;
+use crate::hosts::Tier;
 use crate::note;
 use crate::scenario::Scenario;
 use crate::site::{Site, Stage};
@@ -137,8 +138,9 @@ impl Nemesis {
         self.next = now + self.draw.span(ms(100)..2 * self.scenario.pause);
     }
 
-    /// Undoes everything, at once.
-    pub fn heal(&mut self, sim: &mut Sim<'_>) {
+    /// Undoes everything, at once. Says how far a store's clock was wrong at most: it does not go back, it waits.
+    pub fn heal(&mut self, sim: &mut Sim<'_>) -> Duration {
+        let mut wrong = Duration::ZERO;
         note!(self.site.recorder.trace, "-", "all faults are over");
         for (_, repair) in std::mem::take(&mut self.repairs) {
             self.repair(sim, repair);
@@ -147,7 +149,11 @@ impl Nemesis {
             let moved = host.machine.set_clock_right();
             self.site.recorder.history(|history| history.clocks_moved += moved);
             host.machine.stop_cutting();
+            if host.tier == Tier::Store {
+                wrong = wrong.max(moved);
+            }
         }
+        wrong
     }
 
     fn choose(&self) -> Fault {

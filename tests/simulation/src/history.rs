@@ -3,7 +3,7 @@
 //! Every record carries [`Moment`]s: true time, and a number that orders all that happened. What must always hold: an
 //! operation that began has exactly one outcome, and one that was never answered is [`Outcome::Unknown`].
 
-use gantry_proto::model::{Epoch, LogOffset, StoreGroupId};
+use gantry_proto::model::{ClientHash, Epoch, LogOffset, StoreGroupId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,8 +81,25 @@ pub struct Delivery {
     pub received: Moment,
     /// For how long it was asked to stay hidden.
     pub invisible: Duration,
+    /// The client with whose life the lease is extended, if it is renewed for it.
+    pub owner: Option<ClientHash>,
     /// Whether the receive came to its proper end. If not, the server may have taken the delivery back.
     pub kept: bool,
+}
+
+/// A store extended the leases of clients.
+#[derive(Clone, Debug)]
+pub struct Renewal {
+    /// Its store group.
+    pub store_group: StoreGroupId,
+    /// Whose.
+    pub owners: Vec<ClientHash>,
+    /// For how long, from when it was asked.
+    pub invisible: Duration,
+    /// When it was asked.
+    pub began: Moment,
+    /// When it was answered with success.
+    pub ended: Moment,
 }
 
 /// An acknowledgement.
@@ -269,6 +286,10 @@ pub struct History {
     pub sends: Vec<Send>,
     /// Deliveries, in the order in which they arrived.
     pub deliveries: Vec<Delivery>,
+    /// Renewals, in the order of their answers.
+    pub renewals: Vec<Renewal>,
+    /// Clients that said goodbye, with when they began to.
+    pub goodbyes: Vec<(ClientHash, Moment)>,
     /// Acknowledgements, in the order in which they began.
     pub acks: Vec<Ack>,
     /// Changes of invisible durations, in the order in which they began.

@@ -3,6 +3,7 @@
 //! The checks are sound: they use only what the history proves, so a violation is a bug of the product or of the
 //! simulation, never a matter of luck. An operation whose outcome is unknown is taken as both.
 
+mod abandoned;
 mod attempts;
 mod delivered;
 mod finished;
@@ -48,11 +49,12 @@ pub struct Invariant {
 }
 
 /// All of them.
-pub const ALL: [Invariant; 11] = [
+pub const ALL: [Invariant; 12] = [
     panics::INVARIANT,
     delivered::INVARIANT,
     invented::INVARIANT,
     leases::INVARIANT,
+    abandoned::INVARIANT,
     finished::INVARIANT,
     positions::INVARIANT,
     monotonic::INVARIANT,

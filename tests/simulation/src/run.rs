@@ -9,7 +9,7 @@ use crate::note;
 use crate::outside;
 use crate::recorder::Recorder;
 use crate::scenario::Scenario;
-use crate::site::{CAREFUL, GRAVES, PATIENT, Shape, Site, Stage};
+use crate::site::{CAREFUL, GRAVES, PATIENT, PUSHED, Shape, Site, Stage};
 use crate::trace::Trace;
 use crate::workload;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ const PREPARE_MAX: Duration = Duration::from_secs(60);
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// What was acknowledged has been delivered within this time after the last send.
 const DRAIN_MAX: Duration = Duration::from_secs(150);
-/// Nothing more is to come when nothing came for this long: longer than any lease and any backoff.
+/// How long nothing comes before nothing more is to come, if all clocks are right: longer than any lease and any backoff.
 const QUIET: Duration = Duration::from_secs(12);
 /// A step: the network and the clients first, then all processes.
 const TICK: Duration = Duration::from_millis(1);
@@ -93,6 +93,7 @@ pub fn run(plan: &Plan, trace: Trace) -> Verdict {
         site,
         entered: Duration::ZERO,
         looked: Duration::ZERO,
+        quiet: QUIET,
         twin_is_due: plan.scenario.twin,
         violations: Vec::new(),
     };
@@ -144,6 +145,14 @@ fn add_clients(sim: &mut Sim<'_>, plan: &Plan, site: &Arc<Site>, trace: &Trace) 
             Ok(())
         });
     }
+    for number in 1..=consumers {
+        let name = format!("{PUSHED}-{number}");
+        let work = workload::push(site.clone(), machine(&name));
+        sim.client(name.as_str(), async move {
+            work.await;
+            Ok(())
+        });
+    }
     for (group, count) in [(CAREFUL, consumers), (PATIENT, consumers), (GRAVES, 1)] {
         for number in 1..=count {
             let name = format!("{group}-{number}");
@@ -170,6 +179,8 @@ struct Driver {
     /// When the stage began.
     entered: Duration,
     looked: Duration,
+    /// Nothing more is to come when nothing came for this long.
+    quiet: Duration,
     /// Whether there is to be a twin and is none yet.
     twin_is_due: bool,
     violations: Vec<Violation>,
@@ -206,7 +217,7 @@ impl Driver {
                 self.site.enter(Stage::Done);
             }
             Stage::Run if here > self.plan.time => {
-                self.nemesis.heal(sim);
+                self.quiet = QUIET + self.nemesis.heal(sim);
                 let recorder = self.site.recorder.clone();
                 let healed = recorder.moment();
                 recorder.history(|history| history.healed = Some(healed));
@@ -259,7 +270,7 @@ impl Driver {
                 if !fresh.values().any(|sent| **sent == **topic) {
                     return Some(format!("nothing could be sent to {topic}"));
                 }
-                for group in [CAREFUL, PATIENT] {
+                for group in [CAREFUL, PATIENT, PUSHED] {
                     if !received.contains(&(group, &**topic)) {
                         return Some(format!("nothing new was received from {topic} by {group}"));
                     }
@@ -271,7 +282,7 @@ impl Driver {
 
     fn look_whether_drained(&mut self, now: Duration, here: Duration) {
         let last = self.site.recorder.history(|history| history.deliveries.last().map(|last| last.received.at));
-        let quiet = here > QUIET && last.is_none_or(|last| now > last + QUIET);
+        let quiet = here > self.quiet && last.is_none_or(|last| now > last + self.quiet);
         if !quiet && here <= DRAIN_MAX {
             return;
         }

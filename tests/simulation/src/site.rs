@@ -19,6 +19,10 @@ pub const LEASE: Duration = Duration::from_secs(3);
 pub const CAREFUL: &str = "careful";
 /// A group that gets everything done sooner or later.
 pub const PATIENT: &str = "patient";
+/// The group whose clients' leases are renewed for them, as push consumers' are.
+pub const PUSHED: &str = "pushed";
+/// The lease of a receive with automatic renewal.
+pub const AUTO_RENEW_LEASE: Duration = Duration::from_secs(5);
 /// The group that reads dead letters.
 pub const GRAVES: &str = "graves";
 
@@ -119,11 +123,11 @@ impl Site {
         self.topics.lock().clone()
     }
 
-    /// Lets clients use a topic, and notes that both groups consume it.
+    /// Lets clients use a topic, and notes which groups consume it.
     pub fn add_topic(&self, topic: &str) {
         let topic: Arc<str> = topic.into();
         self.recorder.history(|history| {
-            for group in [CAREFUL, PATIENT] {
+            for group in [CAREFUL, PATIENT, PUSHED] {
                 if let Some(group) = history.groups.get_mut(group) {
                     group.topics.push(topic.clone());
                 }
@@ -166,9 +170,13 @@ impl Site {
     pub fn clients(&self) -> Vec<String> {
         let of = |kind: &'static str, count| (1..=count).map(move |number| format!("{kind}-{number}"));
         let Shape { producers, consumers, .. } = self.shape;
-        (of("producer", producers).chain(of(CAREFUL, consumers)).chain(of(PATIENT, consumers)).chain(of(GRAVES, 1)))
-            .chain(std::iter::once("operator".to_owned()))
-            .collect()
+        (of("producer", producers)
+            .chain(of(CAREFUL, consumers))
+            .chain(of(PATIENT, consumers))
+            .chain(of(PUSHED, consumers)))
+        .chain(of(GRAVES, 1))
+        .chain(std::iter::once("operator".to_owned()))
+        .collect()
     }
 
     /// Where peers reach the controller, or may.

@@ -6,11 +6,13 @@ mod consumer;
 mod members;
 mod operator;
 mod producer;
+mod push;
 mod session;
 
 pub use consumer::consume;
 pub use operator::operate;
 pub use producer::produce;
+pub use push::push;
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ fn trace_file(name: &str) -> PathBuf {
 fn trace_of(seed: &str, name: &str) -> Vec<u8> {
     let file = trace_file(name);
     let path = file.to_str().expect("a path that is text");
-    let arguments = ["--seed", seed, "--scenario", "everything", "--time", "6", "--log", "info", "--trace", path];
+    let arguments = ["--seed", seed, "--scenario", "everything", "--time", "4", "--log", "info", "--trace", path];
     let output = gantry_sim(&arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     std::fs::read(file).expect("the trace was written")
@@ -32,7 +32,7 @@ fn a_seed_determines_every_byte_of_the_trace_and_another_seed_gives_another_one(
 
 #[test]
 fn nothing_is_violated_in_a_bounded_number_of_runs() {
-    let output = gantry_sim(&["--scenario", "all", "--seeds", "12", "--time", "8", "--jobs", "2"]);
+    let output = gantry_sim(&["--scenario", "all", "--seeds", "12", "--time", "5", "--jobs", "2"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
     assert!(text.contains("12 runs, 0 failed"), "{text}");

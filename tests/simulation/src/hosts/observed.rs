@@ -1,7 +1,7 @@
 //! Observers of a store: they pass every call on as it is, and record what the store answered and what it was granted.
 
 use super::Process;
-use crate::history::{Append, Confirmed, Lease, Moment, Pop, Superseded, Uncounted};
+use crate::history::{Append, Confirmed, Lease, Moment, Pop, Renewal, Superseded, Uncounted};
 use crate::note;
 use crate::recorder::Recorder;
 use gantry_link::StoreIdentity;
@@ -124,7 +124,14 @@ impl StoreService for ObservedStore {
     }
 
     async fn renew(&self, request: RenewRequest) -> Result<(), StoreError> {
-        self.store.renew(request).await
+        let (began, owners, invisible) = (self.recorder.moment(), request.owners.clone(), request.invisible);
+        let renewed = self.store.renew(request).await;
+        if renewed.is_ok() {
+            let (store_group, ended) = (self.store.store_group(), self.recorder.moment());
+            let renewal = Renewal { store_group, owners, invisible, began, ended };
+            self.recorder.history(|history| history.renewals.push(renewal));
+        }
+        renewed
     }
 
     async fn release(&self, request: ReleaseRequest) -> Result<(), StoreError> {

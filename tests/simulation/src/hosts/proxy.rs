@@ -1,5 +1,5 @@
 use super::{Process, listen};
-use crate::site::PROXY_PORT;
+use crate::site::{AUTO_RENEW_LEASE, PROXY_PORT};
 use gantry_link::LinkedStores;
 use gantry_proxy::{AdvertisedEndpoints, Proxy, ProxyConfig, ProxyDeps};
 use std::sync::Arc;
@@ -23,6 +23,10 @@ pub(super) async fn run(process: Process) -> anyhow::Result<()> {
         auto_create_topics: false,
         auto_create_groups: false,
         invisible_duration_min: Duration::from_millis(500),
+        // Short, so that clients die, their leases end and others get what they held, in every run.
+        auto_renew_lease: AUTO_RENEW_LEASE,
+        renew_interval: Duration::from_millis(1250),
+        session_timeout: Duration::from_secs(7),
         ..ProxyConfig::default()
     };
     let proxy = Proxy::build(config, deps).await?;

@@ -3,11 +3,13 @@
 //!
 //! A client knows when it asked for a delivery, so the lease ends no earlier than that and the invisible duration; and a
 //! second delivery was handed out no later than it arrived. Leases of calls that broke off may have been taken back, and
-//! wall clocks that jump shorten leases: what that could explain is not reported.
+//! wall clocks that jump shorten leases: what that could explain is not reported. A lease that is renewed with its owner's life
+//! lasts as long as stores answered its renewals in time, and until its owner says goodbye.
 
 use super::{Invariant, Report};
-use crate::history::{Delivery, History, Outcome, Position};
-use std::collections::BTreeMap;
+use crate::history::{Delivery, History, Outcome, Position, Renewal};
+use gantry_proto::model::{ClientHash, StoreGroupId};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub(super) const INVARIANT: Invariant = Invariant { name: "one live lease", check };
@@ -43,6 +45,9 @@ fn check(history: &History, report: &mut Report) {
 /// The earliest instant at which the lease of a delivery can have ended.
 pub(super) fn lasts_until(history: &History, group: &str, position: &Position, delivery: &Delivery) -> Duration {
     let mut lasts = delivery.began.at + delivery.invisible;
+    if let Some(owner) = delivery.owner {
+        lasts = renewed_until(history, owner, delivery);
+    }
     let of_it = |attempt: u32| attempt == delivery.attempt;
     for hide in &history.hides {
         if *hide.group == *group && hide.position == *position && of_it(hide.attempt) {
@@ -57,11 +62,36 @@ pub(super) fn lasts_until(history: &History, group: &str, position: &Position, d
     lasts
 }
 
+/// The same for a lease that is extended while its owner lives. Which store group the message is in is not known here: it is
+/// the one that extended it least.
+fn renewed_until(history: &History, owner: ClientHash, delivery: &Delivery) -> Duration {
+    let granted = delivery.began.at + delivery.invisible;
+    let store_groups: BTreeSet<StoreGroupId> = history.leases.iter().map(|lease| lease.store_group).collect();
+    let extended = |store_group: StoreGroupId| {
+        let of_it = |renewal: &&Renewal| {
+            renewal.store_group == store_group && renewal.began > delivery.received && renewal.owners.contains(&owner)
+        };
+        let mut lasts = granted;
+        for renewal in history.renewals.iter().filter(of_it) {
+            // One that came too late, or may have.
+            if renewal.ended.at + history.clocks_moved >= lasts {
+                break;
+            }
+            lasts = lasts.max(renewal.began.at + renewal.invisible);
+        }
+        lasts
+    };
+    let lasts = store_groups.into_iter().map(extended).min().unwrap_or(granted);
+    let goodbye = history.goodbyes.iter().find(|(gone, _)| *gone == owner);
+    goodbye.map_or(lasts, |(_, began)| lasts.min(began.at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::history::Hide;
+    use crate::history::{Hide, Lease};
+    use gantry_proto::model::Epoch;
 
     #[test]
     fn two_deliveries_within_one_lease_are_reported() {
@@ -106,6 +136,36 @@ mod tests {
         holds(&INVARIANT, &history);
         hide(&mut history, 60, Outcome::Done);
         is_broken(&INVARIANT, &history, "until 66.000 s");
+    }
+
+    #[test]
+    fn a_renewed_lease_lasts_while_renewals_come_in_time_and_until_a_goodbye() {
+        let mut history = history();
+        let owner = ClientHash(7);
+        history.delivered("t", "a", 0, 1, 5);
+        history.deliveries[0].owner = Some(owner);
+        let (called, heard) = (history.second(0), history.second(0));
+        history.leases.push(Lease {
+            process: "store-a#1".into(),
+            store_group: StoreGroupId(1),
+            epoch: Epoch(1),
+            called,
+            heard,
+            until: None,
+            begins: true,
+        });
+        for at in [10, 19, 40] {
+            let (began, ended) = (history.second(at), history.second(at));
+            let (store_group, owners, invisible) = (StoreGroupId(1), vec![owner], seconds(10));
+            history.renewals.push(Renewal { store_group, owners, invisible, began, ended });
+        }
+        history.delivered("t", "a", 0, 2, 29);
+        holds(&INVARIANT, &history);
+        history.deliveries[1].received = history.second(28);
+        is_broken(&INVARIANT, &history, "until 29.000 s");
+        let began = history.second(27);
+        history.goodbyes.push((owner, began));
+        holds(&INVARIANT, &history);
     }
 
     #[test]

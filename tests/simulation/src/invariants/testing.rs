@@ -41,6 +41,7 @@ impl History {
             began,
             received,
             invisible: seconds(10),
+            owner: None,
             kept: true,
         });
     }

@@ -4,9 +4,10 @@
 use super::session::{PATIENCE, Reply, Role, Session, every_tag, resource};
 use super::to_wire;
 use crate::env::Machine;
-use crate::history::{Ack, Delivery, Hide, Outcome, Position, digest};
+use crate::history::{Ack, Delivery, Hide, Moment, Outcome, Position, digest};
 use crate::note;
-use crate::site::{CAREFUL, Site, Stage};
+use crate::site::{AUTO_RENEW_LEASE, CAREFUL, Site, Stage};
+use gantry_proto::model::ClientHash;
 use gantry_proto::wire::v2::receive_message_response::Content;
 use gantry_proto::wire::v2::{self, Code};
 use std::sync::Arc;
@@ -23,13 +24,13 @@ const LONG_POLL: std::ops::Range<Duration> = Duration::from_millis(200)..Duratio
 
 /// A delivery that is held.
 #[derive(Clone)]
-struct Held {
+pub(super) struct Held {
     topic: Arc<str>,
     position: Position,
     id: Arc<str>,
     attempt: u32,
     handle: String,
-    due: Instant,
+    pub(super) due: Instant,
 }
 
 /// Receives until the run is done. `topics`: what it consumes.
@@ -52,7 +53,7 @@ pub async fn consume(
         let topics = topics(&site);
         turn += 1;
         let Some(topic) = topics.get(turn % topics.len().max(1)).cloned() else { continue };
-        for delivery in receive(&mut session, &group, topic).await {
+        for delivery in receive(&mut session, &group, topic, false).await {
             handle(&mut session, &group, delivery, &mut held).await;
         }
         let now = Instant::now();
@@ -68,9 +69,11 @@ pub async fn consume(
     }
 }
 
-async fn receive(session: &mut Session, group: &Arc<str>, topic: Arc<str>) -> Vec<Held> {
-    let (site, client) = (session.site.clone(), session.name());
-    let invisible = session.draw.span(INVISIBLE);
+/// One receive. `renewed`: with a lease that is extended while the client lives.
+pub(super) async fn receive(session: &mut Session, group: &Arc<str>, topic: Arc<str>, renewed: bool) -> Vec<Held> {
+    let (site, client) = (session.site.clone(), session.id());
+    let invisible = if renewed { AUTO_RENEW_LEASE } else { session.draw.span(INVISIBLE) };
+    let owner = renewed.then(|| ClientHash::of(&client));
     let wait = session.draw.span(LONG_POLL);
     let Some(mut stub) = session.messaging().await else { return Vec::new() };
     let request = v2::ReceiveMessageRequest {
@@ -78,8 +81,8 @@ async fn receive(session: &mut Session, group: &Arc<str>, topic: Arc<str>) -> Ve
         message_queue: Some(v2::MessageQueue { topic: Some(resource(&topic)), id: -1, ..Default::default() }),
         filter_expression: Some(every_tag()),
         batch_size: 1 + session.draw.below(8) as i32,
-        invisible_duration: Some(to_wire(invisible)),
-        auto_renew: false,
+        invisible_duration: (!renewed).then(|| to_wire(invisible)),
+        auto_renew: renewed,
         long_polling_timeout: Some(to_wire(wait)),
         attempt_id: None,
     };
@@ -94,7 +97,7 @@ async fn receive(session: &mut Session, group: &Arc<str>, topic: Arc<str>) -> Ve
         while let Some(part) = stream.message().await? {
             match part.content {
                 Some(Content::Message(message)) => {
-                    let held = record(&site, &client, group, &topic, &message, (began, invisible));
+                    let held = record(&site, &client, group, &topic, &message, (began, invisible, owner));
                     taken.push(held);
                 }
                 Some(Content::Status(status)) => answered = Some(status),
@@ -132,7 +135,7 @@ fn record(
     group: &Arc<str>,
     topic: &Arc<str>,
     message: &v2::Message,
-    (began, invisible): (crate::history::Moment, Duration),
+    (began, invisible, owner): (Moment, Duration, Option<ClientHash>),
 ) -> Held {
     let properties = message.system_properties.clone().unwrap_or_default();
     let named = message.topic.as_ref().map_or(String::new(), |topic| topic.name.clone());
@@ -154,6 +157,7 @@ fn record(
             began,
             received,
             invisible,
+            owner,
             kept: false,
         });
     });
@@ -197,7 +201,7 @@ async fn handle(session: &mut Session, group: &Arc<str>, mut delivery: Held, hel
     }
 }
 
-async fn acknowledge(session: &mut Session, group: &Arc<str>, delivery: &Held) {
+pub(super) async fn acknowledge(session: &mut Session, group: &Arc<str>, delivery: &Held) {
     for _ in 0..ATTEMPTS_MAX {
         if try_acknowledge(session, group, delivery).await != Outcome::Unknown {
             return;

@@ -7,7 +7,7 @@ use super::to_wire;
 use crate::env::Machine;
 use crate::history::{Group, History, StatusSeen};
 use crate::note;
-use crate::site::{CAREFUL, GRAVES, PATIENT, Site, Stage};
+use crate::site::{CAREFUL, GRAVES, PATIENT, PUSHED, Site, Stage};
 use gantry_proto::wire::admin::v1 as admin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +26,8 @@ const TOPICS_MAX: usize = 6;
 /// Works until the run is done. `reshape`: whether store groups are drained and put into use again.
 pub async fn operate(site: Arc<Site>, machine: Arc<Machine>, reshape: bool) {
     let mut session = Session::new(site.clone(), machine, Role::Producer);
-    for (group, max_attempts) in [(CAREFUL, CAREFUL_ATTEMPTS), (PATIENT, PATIENT_ATTEMPTS), (GRAVES, PATIENT_ATTEMPTS)]
-    {
+    let patient = [PATIENT, PUSHED, GRAVES].map(|group| (group, PATIENT_ATTEMPTS));
+    for (group, max_attempts) in [(CAREFUL, CAREFUL_ATTEMPTS)].into_iter().chain(patient) {
         create_group(&mut session, group, max_attempts).await;
         site.recorder
             .history(|history| history.groups.insert(group.into(), Group { topics: Vec::new(), max_attempts }));

@@ -36,6 +36,7 @@ pub(super) struct Admin {
 pub(super) enum Role {
     Producer,
     Consumer { group: Arc<str> },
+    Push { group: Arc<str> },
 }
 
 /// One client.
@@ -44,6 +45,8 @@ pub(super) struct Session {
     pub(super) machine: Arc<Machine>,
     pub(super) draw: Draw,
     role: Role,
+    /// The id by which servers know it.
+    id: Arc<str>,
     requests: u64,
     current: Option<Current>,
 }
@@ -69,7 +72,19 @@ pub(super) enum Reply<T> {
 impl Session {
     pub(super) fn new(site: Arc<Site>, machine: Arc<Machine>, role: Role) -> Session {
         let draw = Draw::new(site.seed, &format!("client {}", machine.name));
-        Session { site, machine, draw, role, requests: 0, current: None }
+        let id = machine.name.clone();
+        Session { site, machine, draw, role, id, requests: 0, current: None }
+    }
+
+    /// The id by which servers know the client.
+    pub(super) fn id(&self) -> Arc<str> {
+        self.id.clone()
+    }
+
+    /// The client is gone without a word; another one takes its place, under another id.
+    pub(super) fn be_replaced_by(&mut self, id: Arc<str>) {
+        self.leave();
+        self.id = id;
     }
 
     pub(super) fn name(&self) -> Arc<str> {
@@ -154,7 +169,7 @@ impl Session {
         }
         let group = match &self.role {
             Role::Producer => None,
-            Role::Consumer { group } => Some(resource(group)),
+            Role::Consumer { group } | Role::Push { group } => Some(resource(group)),
         };
         let request = v2::HeartbeatRequest { group, client_type: self.client_type().into() };
         self.call(PATIENCE, request, |mut stub, request| async move { stub.heartbeat(request).await }).await;
@@ -197,7 +212,7 @@ impl Session {
     pub(super) fn request<T>(&mut self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
         self.requests += 1;
-        let (name, number) = (self.machine.name.clone(), self.requests);
+        let (name, number) = (self.id.clone(), self.requests);
         let metadata = request.metadata_mut();
         let texts = [
             ("x-mq-language", "JAVA".to_owned()),
@@ -221,6 +236,7 @@ impl Session {
         match self.role {
             Role::Producer => v2::ClientType::Producer,
             Role::Consumer { .. } => v2::ClientType::SimpleConsumer,
+            Role::Push { .. } => v2::ClientType::PushConsumer,
         }
     }
 
@@ -232,7 +248,7 @@ impl Session {
                 max_body_size: 0,
                 validate_message_type: true,
             }),
-            Role::Consumer { group } => v2::settings::PubSub::Subscription(v2::Subscription {
+            Role::Consumer { group } | Role::Push { group } => v2::settings::PubSub::Subscription(v2::Subscription {
                 group: Some(resource(group)),
                 subscriptions: topics
                     .iter()
