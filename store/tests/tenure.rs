@@ -24,6 +24,10 @@ fn not_leader(error: &StoreError) -> bool {
     matches!(error, StoreError::NotLeader(_))
 }
 
+fn in_doubt(error: &StoreError) -> bool {
+    matches!(error, StoreError::Interrupted(_))
+}
+
 /// What a call comes to that has put its record into the log when `then` happens, and nothing was written yet.
 async fn interrupted<T>(call: impl Future<Output = T>, store: &Arc<Store>, again: bool) -> T {
     let before = store.positions().appended_to;
@@ -48,11 +52,11 @@ async fn what_waits_when_the_tenure_ends_is_never_called_a_success_even_if_anoth
         let machine = Machine::new(1);
         let store = machine.must_open();
         let appended = interrupted(send(&store, 0, "appended"), &store, again).await;
-        assert!(matches!(appended, Err(AppendError::Store(error)) if not_leader(&error)));
+        assert!(matches!(appended, Err(AppendError::Store(error)) if in_doubt(&error)));
 
         let store = reopen(&machine, store).await;
         let popped = interrupted(pop(&store, 1), &store, again).await;
-        assert!(matches!(popped, Err(PopError::Store(error)) if not_leader(&error)));
+        assert!(matches!(popped, Err(PopError::Store(error)) if in_doubt(&error)));
 
         let store = reopen(&machine, store).await;
         machine.clock.advance(INVISIBLE);
@@ -65,11 +69,11 @@ async fn what_waits_when_the_tenure_ends_is_never_called_a_success_even_if_anoth
             suspend: false,
         };
         let changed = interrupted(store.change_invisible(request), &store, again).await;
-        assert!(matches!(changed, Err(HandleError::Store(error)) if not_leader(&error)));
+        assert!(matches!(changed, Err(HandleError::Store(error)) if in_doubt(&error)));
 
         let store = reopen(&machine, store).await;
         let acked = interrupted(ack(&store, &held.handle), &store, again).await;
-        assert!(matches!(acked, Err(HandleError::Store(error)) if not_leader(&error)));
+        assert!(matches!(acked, Err(HandleError::Store(error)) if in_doubt(&error)));
 
         // All of it took effect: the records were in the log, and the disk was well.
         let store = reopen(&machine, store).await;

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A server that has said it is ready. Killed when dropped.
 pub(crate) struct Gantry {
@@ -77,6 +77,17 @@ impl Gantry {
     /// Sends SIGTERM or SIGINT and waits for the end. Exit code and all of standard error.
     pub(crate) fn stop(self, signal: &str) -> (Option<i32>, String) {
         self.signal(signal);
+        self.wait()
+    }
+
+    /// Sends SIGTERM or SIGINT until the process ends, as somebody does who does not want to wait: one that follows the
+    /// first request at once is taken for a part of it. Exit code and all of standard error.
+    pub(crate) fn insist(mut self, signal: &str) -> (Option<i32>, String) {
+        let begun = Instant::now();
+        while self.process.try_wait().unwrap().is_none() && begun.elapsed() < PATIENCE {
+            self.signal(signal);
+            std::thread::sleep(Duration::from_millis(20));
+        }
         self.wait()
     }
 

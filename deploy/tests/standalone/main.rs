@@ -65,7 +65,7 @@ fn while_draining_it_is_live_and_not_ready_and_a_second_signal_ends_it_at_once()
     });
     assert!(draining);
     assert!(http_get(&ops, "/livez").starts_with("HTTP/1.1 200 "));
-    let (code, log) = gantry.stop("INT");
+    let (code, log) = gantry.insist("INT");
     assert_eq!(code, Some(1), "{log}");
 }
 

@@ -19,16 +19,20 @@ impl Store {
         self.log.acknowledged(end).await
     }
 
-    /// Records what `plan` wants of each shard. Returns what to wait for; 0 if nothing changes.
+    /// Records what `plan` wants of each shard. Returns what to wait for; 0 if nothing changes. A refusal after the first
+    /// record is a [`StoreError::Interrupted`]: a part of it was put into the log.
     fn record_everywhere(
         &self,
         plan: impl Fn(&DeliveryState) -> Option<DeliveryRecord>,
     ) -> Result<LogOffset, StoreError> {
+        self.log.tenure.check()?;
         let mut last = LogOffset(0);
         for shard in self.progress.list() {
             let mut state = shard.state.lock();
             if let Some(change) = plan(&state) {
-                let (_, end) = self.record(&shard, &mut state, &change).map_err(no_room)?;
+                let (_, end) = self.record(&shard, &mut state, &change).map_err(no_room).map_err(|refused| {
+                    if last == LogOffset(0) { refused } else { StoreError::Interrupted(refused.to_string()) }
+                })?;
                 drop(state);
                 last = last.max(end);
                 shard.wake_one();
