@@ -75,8 +75,8 @@ impl Files for SystemFiles {
 
     fn space(&self, path: &Path) -> io::Result<(u64, u64)> {
         let stat = rustix::fs::statvfs(path).map_err(|error| naming(path, error.into()))?;
-        // `f_bavail` and not `f_bfree`: the blocks kept back for root are not ours.
-        Ok((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))
+        let (all, available) = without_reserved(stat.f_blocks, stat.f_bfree, stat.f_bavail);
+        Ok((all.saturating_mul(stat.f_frsize), available.saturating_mul(stat.f_frsize)))
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<DirectoryLock> {
@@ -90,6 +90,12 @@ impl Files for SystemFiles {
             Err(fs::TryLockError::Error(error)) => Err(naming(path, error)),
         }
     }
+}
+
+/// Blocks that (all, remain available), without those that are kept back for root, of a file system with that many blocks
+/// (all, free, available): they are not ours, and neither used nor free. `df` counts the same way.
+fn without_reserved(blocks: u64, free: u64, available: u64) -> (u64, u64) {
+    (blocks.saturating_sub(free).saturating_add(available), available)
 }
 
 struct SystemFile {

@@ -44,7 +44,7 @@ pub trait Files: Send + Sync + 'static {
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
     /// Makes creations, renames and removals in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Bytes that (all, remain available) on the file system that holds `path`.
+    /// Bytes that (all, remain available) on the file system that holds `path`, without what is kept back from this process.
     fn space(&self, path: &Path) -> io::Result<(u64, u64)>;
     /// Takes the exclusive lock on the file `path`, creating it when missing. [`io::ErrorKind::WouldBlock`]: somebody
     /// else holds it. The lock ends when the value is dropped, or with the process.

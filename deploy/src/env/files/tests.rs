@@ -126,3 +126,10 @@ fn space_is_known_and_not_all_of_it_is_used() {
     let (all, remain) = SystemFiles.space(dir.path()).unwrap();
     assert!(all > 0 && remain <= all);
 }
+
+#[test]
+fn blocks_that_are_kept_back_for_root_are_neither_used_nor_free() {
+    assert_eq!(without_reserved(1000, 400, 400), (1000, 400));
+    assert_eq!(without_reserved(1000, 400, 100), (700, 100), "600 are used, and 100 remain");
+    assert_eq!(without_reserved(1000, 400, 0), (600, 0));
+}
