@@ -15,6 +15,8 @@ pub(crate) struct Process {
     role: &'static str,
     flags: Vec<String>,
     log: PathBuf,
+    /// Where the log of its last start begins.
+    log_from: u64,
     listen: String,
 }
 
@@ -34,13 +36,13 @@ impl Process {
         let flags = own.into_iter().chain([data]).chain(flags).collect();
         let log = folder.join("log");
         let child = spawn(role, &log, &flags);
-        Process { child, role, flags, log, listen: String::new() }
+        Process { child, role, flags, log, log_from: 0, listen: String::new() }
     }
 
     /// Waits until it is ready, counted from its last start.
     pub(crate) fn await_ready(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        let mut seen = self.log_len_at_start();
+        let mut seen = self.log_from;
         loop {
             for event in events(&self.log, &mut seen) {
                 if event["message"] == "ready" {
@@ -69,8 +71,14 @@ impl Process {
 
     /// Starts it again as it was started, on the same data, after [`Process::kill`].
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn(self.role, &self.log, &self.flags);
+        self.launch_again();
         self.await_ready();
+    }
+
+    /// As [`Process::start_again`], without waiting.
+    pub(crate) fn launch_again(&mut self) {
+        self.log_from = std::fs::metadata(&self.log).expect("it has a log").len();
+        self.child = spawn(self.role, &self.log, &self.flags);
     }
 
     /// What it logged so far.
@@ -83,12 +91,6 @@ impl Process {
         let log = self.log();
         let errors = log.lines().filter(|line| line.contains(r#""level":"ERROR""#));
         errors.map(|line| format!("{}: {line}", self.role)).collect()
-    }
-
-    /// Where the last start's lines begin: behind the last "starting".
-    fn log_len_at_start(&self) -> u64 {
-        let log = self.log();
-        log.rfind(r#""message":"starting""#).and_then(|at| log[..at].rfind('\n')).map_or(0, |at| at as u64 + 1)
     }
 }
 
@@ -103,8 +105,8 @@ impl Drop for Process {
     }
 }
 
-/// Runs `gantry admin …`; it must succeed.
-pub(crate) fn admin(endpoint: &str, arguments: &[&str]) -> Value {
+/// Runs `gantry admin …`. What it printed, or its standard error if it failed.
+pub(crate) fn admin(endpoint: &str, arguments: &[&str]) -> Result<Value, String> {
     let Output { status, stdout, stderr } = Command::new(binary())
         .arg("admin")
         .env_remove("GANTRY_CLIENTS_DIR")
@@ -112,8 +114,10 @@ pub(crate) fn admin(endpoint: &str, arguments: &[&str]) -> Value {
         .args(["--endpoint", endpoint, "--output", "json"])
         .output()
         .expect("the binary runs");
-    assert!(status.success(), "gantry admin {arguments:?}: {}", String::from_utf8_lossy(&stderr));
-    serde_json::from_slice(&stdout).expect("--output json prints one document")
+    match status.success() {
+        true => Ok(serde_json::from_slice(&stdout).expect("--output json prints one document")),
+        false => Err(String::from_utf8_lossy(&stderr).into_owned()),
+    }
 }
 
 /// A port that nobody uses at this moment.

@@ -1,7 +1,9 @@
 //! A running Gantry: in one process, or as a cluster of processes. Tests of what clients see run against both.
 
+use crate::PATIENCE;
 use crate::process::{Process, admin, free_port};
 use serde_json::Value;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How the tiers are spread over processes.
@@ -18,27 +20,25 @@ pub struct Server {
     // Dropped before the folder that they write to.
     processes: Vec<Process>,
     shape: Shape,
-    /// Which of the processes clients connect to.
-    entrances: Vec<usize>,
+    controllers: Vec<usize>,
     /// Which of the processes have messages.
     stores: Vec<usize>,
-    _folder: TempDir,
+    /// Which of the processes clients connect to.
+    entrances: Vec<usize>,
+    /// What every process of a cluster is started with.
+    common: Vec<String>,
+    folder: TempDir,
 }
 
 impl Server {
     /// Starts a standalone server on a free port and waits until it is ready.
     pub fn start(flags: &[&str]) -> Server {
-        let folder = TempDir::new().expect("a temporary folder");
+        let mut server = Server::empty(Shape::Standalone);
         let listen = format!("127.0.0.1:{}", free_port());
         let flags = ["--listen", &listen].into_iter().chain(flags.iter().copied()).map(str::to_owned).collect();
-        let process = Process::start("standalone", folder.path(), flags);
-        Server {
-            processes: vec![process],
-            shape: Shape::Standalone,
-            entrances: vec![0],
-            stores: vec![0],
-            _folder: folder,
-        }
+        server.processes.push(Process::start("standalone", server.folder.path(), flags));
+        (server.stores, server.entrances) = (vec![0], vec![0]);
+        server
     }
 
     /// Starts a server of that shape with its defaults.
@@ -51,40 +51,37 @@ impl Server {
 
     /// Starts a cluster.
     pub fn start_apart(controllers: usize, stores: usize, proxies: usize) -> Server {
-        let folder = TempDir::new().expect("a temporary folder");
-        let token = folder.path().join("token");
+        let mut server = Server::empty(Shape::Apart);
+        let token = server.folder.path().join("token");
         std::fs::write(&token, "a-secret-that-these-processes-share").expect("a file can be written");
         let ports: Vec<u16> = (0..controllers).map(|_| free_port()).collect();
         let members: Vec<String> = ports.iter().zip(1..).map(|(port, id)| format!("{id}=127.0.0.1:{port}")).collect();
-        let members = members.join(",");
-        let start = |role: &'static str, number: usize, own: &[(&str, String)]| {
-            let common = [("--controllers", members.clone()), ("--token-file", token.display().to_string())];
-            let flags = common.iter().chain(own).flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]);
-            Process::launch(role, &folder.path().join(format!("{role}-{number}")), flags.collect())
-        };
-        let at = |port: u16| format!("127.0.0.1:{port}");
+        let common = ["--controllers", &members.join(","), "--token-file", &token.display().to_string()];
+        server.common = common.map(str::to_owned).to_vec();
 
-        let mut processes = Vec::new();
         for (port, id) in ports.iter().zip(1..) {
-            let own = [("--controller-id", id.to_string()), ("--controller-listen", at(*port))];
-            processes.push(start("controller", id, &own));
+            let member =
+                server.launch("controller", id, &["--controller-id", &id.to_string()], "--controller-listen", *port);
+            server.controllers.push(member);
         }
-        for number in 1..=stores {
-            let own = [("--group", format!("store-{number}")), ("--store-listen", at(free_port()))];
-            processes.push(start("store", number, &own));
-        }
-        for number in 1..=proxies {
-            processes.push(start("proxy", number, &[("--listen", at(free_port()))]));
-        }
-        processes.iter_mut().for_each(Process::await_ready);
-        let (first_store, first_proxy) = (controllers, controllers + stores);
-        Server {
-            processes,
-            shape: Shape::Apart,
-            entrances: (first_proxy..first_proxy + proxies).collect(),
-            stores: (first_store..first_proxy).collect(),
-            _folder: folder,
-        }
+        (0..stores).for_each(|_| server.launch_store());
+        (0..proxies).for_each(|_| server.launch_proxy());
+        server.processes.iter_mut().for_each(Process::await_ready);
+        server
+    }
+
+    /// Adds a store with a group of its own to a cluster. Returns the group's name.
+    pub fn add_store(&mut self) -> String {
+        self.launch_store();
+        self.processes.last_mut().expect("it was just launched").await_ready();
+        format!("store-{}", self.stores.len())
+    }
+
+    /// Adds an entrance to a cluster. Returns its number.
+    pub fn add_entrance(&mut self) -> usize {
+        self.launch_proxy();
+        self.processes.last_mut().expect("it was just launched").await_ready();
+        self.entrances.len() - 1
     }
 
     /// Where clients connect: the first entrance.
@@ -108,6 +105,28 @@ impl Server {
         }
     }
 
+    /// Kills a store, counted from 0, and leaves it dead.
+    pub fn kill_store(&mut self, number: usize) {
+        self.processes[self.stores[number]].kill();
+    }
+
+    /// Kills all members of the controller and leaves them dead.
+    pub fn kill_controllers(&mut self) {
+        for member in &self.controllers {
+            self.processes[*member].kill();
+        }
+    }
+
+    /// Starts all members of the controller again, where they were.
+    pub fn start_controllers_again(&mut self) {
+        for member in &self.controllers {
+            self.processes[*member].launch_again();
+        }
+        for member in &self.controllers {
+            self.processes[*member].await_ready();
+        }
+    }
+
     /// Kills an entrance and leaves it dead.
     pub fn kill_entrance(&mut self, number: usize) {
         self.processes[self.entrances[number]].kill();
@@ -120,12 +139,63 @@ impl Server {
 
     /// Runs `gantry admin …` against this server; it must succeed.
     pub fn admin(&self, arguments: &[&str]) -> Value {
+        self.try_admin(arguments).unwrap_or_else(|stderr| panic!("gantry admin {arguments:?}: {stderr}"))
+    }
+
+    /// Runs `gantry admin …` against this server. What it printed, or its standard error if it failed.
+    pub fn try_admin(&self, arguments: &[&str]) -> Result<Value, String> {
         admin(self.endpoint(), arguments)
+    }
+
+    /// Runs `gantry admin …` against this server until it succeeds with a result that is `wanted`.
+    pub fn admin_until(&self, arguments: &[&str], wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let result = self.try_admin(arguments);
+            match result {
+                Ok(document) if wanted(&document) => return document,
+                other => assert!(Instant::now() < deadline, "gantry admin {arguments:?}: at last {other:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Fails if a process logged an error: somebody would have to look at it.
     pub fn assert_no_errors(&self) {
         let errors: Vec<String> = self.processes.iter().flat_map(Process::errors).collect();
         assert!(errors.is_empty(), "{:?} logged errors:\n{}", self.shape, errors.join("\n"));
+    }
+
+    fn empty(shape: Shape) -> Server {
+        Server {
+            processes: Vec::new(),
+            shape,
+            controllers: Vec::new(),
+            stores: Vec::new(),
+            entrances: Vec::new(),
+            common: Vec::new(),
+            folder: TempDir::new().expect("a temporary folder"),
+        }
+    }
+
+    fn launch_store(&mut self) {
+        let number = self.stores.len() + 1;
+        let group = format!("store-{number}");
+        let store = self.launch("store", number, &["--group", &group], "--store-listen", free_port());
+        self.stores.push(store);
+    }
+
+    fn launch_proxy(&mut self) {
+        let proxy = self.launch("proxy", self.entrances.len() + 1, &[], "--listen", free_port());
+        self.entrances.push(proxy);
+    }
+
+    /// Starts a process of a cluster, without waiting. Returns its place.
+    fn launch(&mut self, role: &'static str, number: usize, own: &[&str], listen: &str, port: u16) -> usize {
+        let address = format!("127.0.0.1:{port}");
+        let own = own.iter().copied().chain([listen, &address]).map(str::to_owned);
+        let flags = self.common.iter().cloned().chain(own).collect();
+        self.processes.push(Process::launch(role, &self.folder.path().join(format!("{role}-{number}")), flags));
+        self.processes.len() - 1
     }
 }

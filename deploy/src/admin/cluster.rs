@@ -93,6 +93,8 @@ pub(super) async fn run(command: ClusterCommand, mut client: Client, output: Out
 
 #[derive(Serialize)]
 struct Status {
+    /// Why the controller could not be asked: the rest is then what the proxy saw last.
+    controller_away: Option<String>,
     cluster: Option<String>,
     metadata_version: u64,
     controllers: Vec<Controller>,
@@ -116,19 +118,19 @@ struct StoreGroup {
     leader: Option<String>,
     leading_since: Option<String>,
     heard_ms_ago: Option<u64>,
-    retained_from: u64,
-    confirmed_to: u64,
-    appended_to: u64,
+    retained_from: Option<u64>,
+    confirmed_to: Option<u64>,
+    appended_to: Option<u64>,
     unfinished: Option<u64>,
     unclaimed: Option<u64>,
-    version: String,
+    version: Option<String>,
 }
 
 #[derive(Serialize)]
 struct Proxy {
     id: String,
     address: String,
-    sessions: u32,
+    sessions: Option<u32>,
     joined_at: Option<String>,
     heard_ms_ago: Option<u64>,
     version: String,
@@ -180,7 +182,7 @@ impl Render for Status {
                 group.leader.clone().unwrap_or_else(|| "nobody".to_owned()),
                 ago(group.heard_ms_ago),
                 group.leading_since.clone().unwrap_or_else(unknown),
-                group.confirmed_to.to_string(),
+                group.confirmed_to.map_or_else(unknown, |position| position.to_string()),
                 group.unfinished.map_or_else(|| "-".to_owned(), |messages| messages.to_string()),
             ]
         });
@@ -188,14 +190,20 @@ impl Render for Status {
             let joined_at = proxy.joined_at.clone().unwrap_or_else(unknown);
             [
                 proxy.address.clone(),
-                proxy.sessions.to_string(),
+                proxy.sessions.map_or_else(unknown, |sessions| sessions.to_string()),
                 ago(proxy.heard_ms_ago),
                 joined_at,
                 proxy.version.clone(),
             ]
         });
+        let away = self.controller_away.as_ref().map(|why| {
+            format!(
+                "{why}\nThis is what the proxy saw last. Messages go on; topics, groups and members cannot change.\n\n"
+            )
+        });
         format!(
-            "cluster {}, metadata version {}\n\n{}\n{}\n{}",
+            "{}cluster {}, metadata version {}\n\n{}\n{}\n{}",
+            away.unwrap_or_default(),
             self.cluster.as_deref().unwrap_or("not founded yet"),
             self.metadata_version,
             table(["CONTROLLER", "ADDRESS", "ROLE", "LOG"], controllers),
@@ -248,6 +256,7 @@ impl Render for ControllerRemoved {
 impl Status {
     fn from_wire(status: v1::GetClusterStatusResponse) -> Status {
         Status {
+            controller_away: Some(status.controller_away).filter(|why| !why.is_empty()),
             cluster: Some(status.cluster).filter(|cluster| !cluster.is_empty()),
             metadata_version: status.metadata_version,
             controllers: status.controllers.into_iter().map(Controller::from_wire).collect(),
@@ -288,7 +297,7 @@ impl StoreGroup {
             appended_to: status.appended_to,
             unfinished: status.remains.map(|remains| remains.unfinished),
             unclaimed: status.remains.map(|remains| remains.unclaimed),
-            version: status.version,
+            version: Some(status.version).filter(|version| !version.is_empty()),
         }
     }
 }

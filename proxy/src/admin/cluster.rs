@@ -5,9 +5,11 @@ use super::statuses::{failed, refused, unexpected_outcome};
 use crate::messaging::Messaging;
 use crate::translate::{duration_to_wire, timestamp_to_wire};
 use gantry_proto::contract::{
-    ClusterStatus, ControllerChange, ControllerStatus, MetadataError, ProxyStatus, Remains, StoreStatus,
+    ClusterStatus, ControllerChange, ControllerStatus, MetadataError, ProxyStatus, Remains, StorePositions, StoreStatus,
 };
-use gantry_proto::model::{self, MetadataCommand, MetadataOutcome, MetadataRefusal, StoreGroupName, StoreGroupState};
+use gantry_proto::model::{
+    self, LogOffset, MetadataCommand, MetadataOutcome, MetadataRefusal, StoreGroupName, StoreGroupState,
+};
 use gantry_proto::wire::admin::v1 as wire;
 use gantry_proto::wire::admin::v1::cluster_service_server::ClusterService;
 use std::collections::BTreeMap;
@@ -59,6 +61,26 @@ impl Cluster {
         }
     }
 
+    /// The cluster in the metadata that this proxy saw last: nothing that only the controller hears.
+    fn last_seen(&self) -> ClusterStatus {
+        let view = self.messaging.directory.view();
+        let store = |group| StoreStatus {
+            group,
+            heard: None,
+            leading_since: None,
+            positions: StorePositions::default(),
+            version: "".into(),
+        };
+        let proxy = |proxy| ProxyStatus { proxy, heard: None, sessions: 0 };
+        ClusterStatus {
+            cluster: view.cluster(),
+            version: view.version(),
+            controllers: Vec::new(),
+            stores: view.store_groups().into_iter().map(store).collect(),
+            proxies: view.proxies().into_iter().map(proxy).collect(),
+        }
+    }
+
     async fn change_controllers(&self, change: ControllerChange) -> Result<(), Status> {
         let changed = self.messaging.membership.change_controllers(change);
         tokio::time::timeout(CONTROLLER_PATIENCE, changed)
@@ -93,10 +115,12 @@ impl ClusterService for Cluster {
         &self,
         _: Request<wire::GetClusterStatusRequest>,
     ) -> Result<Response<wire::GetClusterStatusResponse>, Status> {
-        let status = tokio::time::timeout(STATUS_PATIENCE, self.messaging.membership.cluster_status())
-            .await
-            .unwrap_or_else(|_| Err(MetadataError::Unavailable("no answer in time".to_owned())))
-            .map_err(failed)?;
+        let asked = tokio::time::timeout(STATUS_PATIENCE, self.messaging.membership.cluster_status()).await;
+        let (status, controller_away) = match asked {
+            Ok(Ok(status)) => (status, String::new()),
+            Ok(Err(error)) => (self.last_seen(), error.to_string()),
+            Err(_) => (self.last_seen(), MetadataError::Unavailable("no answer in time".to_owned()).to_string()),
+        };
         let draining = status.stores.iter().map(|store| &store.group);
         let draining = draining.filter(|group| group.state == StoreGroupState::Draining).cloned().collect();
         let remains = self.messaging.stores.remains(draining).await;
@@ -109,6 +133,7 @@ impl ClusterService for Cluster {
             controllers: controllers.into_iter().map(controller_to_wire).collect(),
             stores: stores.iter().map(|store| store_to_wire(store, remains.get(&store.group.id))).collect(),
             proxies: proxies.iter().map(proxy_to_wire).collect(),
+            controller_away,
         }))
     }
 
@@ -216,13 +241,14 @@ fn store_group_to_wire(group: &model::StoreGroup) -> wire::StoreGroup {
 }
 
 fn store_to_wire(store: &StoreStatus, remains: Option<&Remains>) -> wire::StoreGroupStatus {
+    let heard = |position: LogOffset| store.heard.map(|_| position.0);
     wire::StoreGroupStatus {
         group: Some(store_group_to_wire(&store.group)),
         heard_ago: store.heard.map(duration_to_wire),
         leading_since: store.leading_since.map(timestamp_to_wire),
-        retained_from: store.positions.retained_from.0,
-        confirmed_to: store.positions.confirmed_to.0,
-        appended_to: store.positions.appended_to.0,
+        retained_from: heard(store.positions.retained_from),
+        confirmed_to: heard(store.positions.confirmed_to),
+        appended_to: heard(store.positions.appended_to),
         version: store.version.to_string(),
         remains: remains
             .map(|remains| wire::StoreRemains { unfinished: remains.unfinished, unclaimed: remains.unclaimed }),
@@ -236,6 +262,6 @@ fn proxy_to_wire(status: &ProxyStatus) -> wire::ProxyMember {
         version: status.proxy.version.to_string(),
         joined_at: Some(timestamp_to_wire(status.proxy.joined_at)),
         heard_ago: status.heard.map(duration_to_wire),
-        sessions: status.sessions,
+        sessions: status.heard.map(|_| status.sessions),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{FIRST, SECOND, Server, eventually, message, send};
 use gantry_proto::contract::{ControllerChange, Remains, StoreError};
-use gantry_proto::model::{ProxyId, StoreGroupState, TopicType};
+use gantry_proto::model::{ClusterId, MetadataChange, ProxyId, StoreGroupState, TopicType};
 use gantry_proto::wire::admin::v1;
 use gantry_proto::wire::admin::v1::admin_service_client::AdminServiceClient;
 use gantry_proto::wire::admin::v1::cluster_service_client::ClusterServiceClient;
@@ -29,6 +29,7 @@ async fn the_status_tells_who_leads_and_who_is_alive() {
     let server = Server::start().await;
     let second = server.add_store_group();
     server.metadata.set_store_group(SECOND, StoreGroupState::Draining);
+    server.metadata.apply(MetadataChange::Founded(ClusterId([0xab; 16])));
     second.set_remains(Remains { unfinished: 7, unclaimed: 2 });
     eventually("the proxy joined", || !server.membership.alive.lock().unwrap().is_empty()).await;
     let mut cluster = cluster(&server).await;
@@ -42,13 +43,24 @@ async fn the_status_tells_who_leads_and_who_is_alive() {
     assert_eq!((group.name.as_str(), group.state(), group.epoch), ("store-1", v1::StoreGroupState::Active, 1));
     assert!(group.replicas[0].leader && group.replicas[0].in_sync);
     assert_eq!(group.replicas[0].address, "10.0.0.1:9000");
-    assert_eq!((first.retained_from, first.confirmed_to, first.appended_to), (1, 2, 3));
+    assert_eq!((first.retained_from, first.confirmed_to, first.appended_to), (Some(1), Some(2), Some(3)));
     assert_eq!((first.remains, first.version.as_str()), (None, "1.2.3"));
     assert_eq!(draining.remains, Some(v1::StoreRemains { unfinished: 7, unclaimed: 2 }));
 
+    assert_eq!(status.controller_away, "");
+
     server.membership.unavailable.store(true, Ordering::Relaxed);
-    let error = cluster.get_cluster_status(v1::GetClusterStatusRequest {}).await.unwrap_err();
-    assert_eq!(error.code(), Code::Unavailable);
+    let seen = cluster.get_cluster_status(v1::GetClusterStatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(seen.controller_away, "the controller cannot be asked now: no controller");
+    assert_eq!((seen.cluster.as_str(), seen.metadata_version), ("ab".repeat(16).as_str(), status.metadata_version));
+    assert!(seen.controllers.is_empty());
+    let groups = |status: &v1::GetClusterStatusResponse| {
+        status.stores.iter().map(|store| store.group.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(groups(&seen), groups(&status), "what the metadata say");
+    let [first, draining] = &seen.stores[..] else { panic!("{:?}", seen.stores) };
+    assert_eq!((first.confirmed_to, first.heard_ago, first.leading_since), (None, None, None), "nobody told");
+    assert_eq!(draining.remains, Some(v1::StoreRemains { unfinished: 7, unclaimed: 2 }), "the store is asked as ever");
 }
 
 #[tokio::test]

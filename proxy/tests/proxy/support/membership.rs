@@ -4,7 +4,7 @@ use gantry_proto::contract::{
     ClusterStatus, ControllerChange, ControllerStatus, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService,
     MetadataError, ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StorePositions, StoreStatus,
 };
-use gantry_proto::model::{ClusterId, Epoch, LogOffset, MetadataView, ProxyMember, StoreGroupId, Timestamp};
+use gantry_proto::model::{Epoch, LogOffset, MetadataView, ProxyMember, StoreGroupId, Timestamp};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -73,7 +73,7 @@ impl MembershipService for FakeMembership {
         let controller =
             ControllerStatus { id: 1, address: "controller:1".to_owned(), leader: true, voter: true, matched: Some(9) };
         Ok(ClusterStatus {
-            cluster: Some(ClusterId([0xab; 16])),
+            cluster: self.view.cluster(),
             version: self.view.version(),
             controllers: vec![controller],
             stores: self.view.store_groups().into_iter().map(store).collect(),

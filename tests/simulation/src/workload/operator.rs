@@ -142,6 +142,11 @@ async fn look(session: &mut Session) {
     let Some(mut stub) = session.admin().await else { return };
     let began = recorder.moment();
     match timeout(PATIENCE, stub.cluster.get_cluster_status(admin::GetClusterStatusRequest {})).await {
+        // What the proxy saw last holds the answer to nothing.
+        Ok(Ok(answer)) if !answer.get_ref().controller_away.is_empty() => {
+            let version = answer.get_ref().metadata_version;
+            note!(recorder.trace, "operator", "sees version {version}, the controller is away");
+        }
         Ok(Ok(answer)) => {
             let (answer, ended) = (answer.into_inner(), recorder.moment());
             let groups = answer.stores.iter().filter_map(|store| store.group.as_ref());
