@@ -14,11 +14,17 @@ pub use workers::{WorkPanicked, Workers};
 
 use crate::model::Timestamp;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Wall-clock time, as it is stamped on records. It may jump: measure spans with tokio's `Instant` inside tasks.
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch.
     fn now(&self) -> Timestamp;
+
+    /// A clock that nobody sets, for whoever holds the two against each other.
+    fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 /// Random bytes for keys, ids and jitter.

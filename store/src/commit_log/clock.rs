@@ -19,18 +19,19 @@ const WORTH_MENTIONING: Duration = Duration::from_secs(1);
 
 /// Reads the log's time. One per log.
 pub(crate) struct LogClock {
-    wall: Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
     latest: Mutex<Latest>,
 }
 
 impl LogClock {
     /// For a log whose newest record is of `newest`.
-    pub(crate) fn new(wall: Arc<dyn Clock>, newest: Timestamp) -> LogClock {
-        LogClock { wall, latest: Mutex::new(Latest { time: newest, at: Instant::now(), mentioned: false }) }
+    pub(crate) fn new(clock: Arc<dyn Clock>, newest: Timestamp) -> LogClock {
+        let latest = Latest { time: newest, at: clock.monotonic(), mentioned: false };
+        LogClock { clock, latest: Mutex::new(latest) }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        let (wall, at) = (self.wall.now(), Instant::now());
+        let (wall, at) = (self.clock.now(), self.clock.monotonic());
         self.latest.lock().follow(wall, at)
     }
 }
