@@ -196,17 +196,17 @@ impl Render for Status {
                 proxy.version.clone(),
             ]
         });
-        let away = self.controller_away.as_ref().map(|why| {
-            format!(
-                "{why}\nThis is what the proxy saw last. Messages go on; topics, groups and members cannot change.\n\n"
-            )
-        });
+        // Who controls is known to the controller only.
+        let controllers = match &self.controller_away {
+            None => table(["CONTROLLER", "ADDRESS", "ROLE", "LOG"], controllers),
+            Some(why) => format!(
+                "{why}\nThis is what the proxy saw last. Messages go on; topics, groups and members cannot change.\n"
+            ),
+        };
         format!(
-            "{}cluster {}, metadata version {}\n\n{}\n{}\n{}",
-            away.unwrap_or_default(),
+            "cluster {}, metadata version {}\n\n{controllers}\n{}\n{}",
             self.cluster.as_deref().unwrap_or("not founded yet"),
             self.metadata_version,
-            table(["CONTROLLER", "ADDRESS", "ROLE", "LOG"], controllers),
             table(
                 ["STORE GROUP", "STATE", "EPOCH", "LEADER", "HEARD", "LEADS SINCE", "CONFIRMED TO", "UNFINISHED"],
                 stores
@@ -330,4 +330,29 @@ fn ago(millis: Option<u64>) -> String {
 fn millis(duration: Option<prost_types::Duration>) -> Option<u64> {
     let duration = Duration::try_from(duration?).ok()?;
     u64::try_from(duration.as_millis()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_without_the_controller_says_so_and_invents_nothing() {
+        let group = v1::StoreGroup { name: "store-1".to_owned(), epoch: 3, ..v1::StoreGroup::default() };
+        let status = |controller_away: &str| {
+            Status::from_wire(v1::GetClusterStatusResponse {
+                controllers: Vec::new(),
+                stores: vec![v1::StoreGroupStatus { group: Some(group.clone()), ..v1::StoreGroupStatus::default() }],
+                controller_away: controller_away.to_owned(),
+                ..v1::GetClusterStatusResponse::default()
+            })
+        };
+        let away = status("the controller is away").to_table();
+        assert!(away.contains("the controller is away\nThis is what the proxy saw last."), "{away}");
+        assert!(!away.contains("CONTROLLER"), "{away}");
+        let row: Vec<&str> =
+            away.lines().find(|line| line.starts_with("store-1")).unwrap().split_whitespace().collect();
+        assert_eq!(row, ["store-1", "unknown", "3", "nobody", "unknown", "unknown", "unknown", "-"]);
+        assert!(status("").to_table().contains("CONTROLLER"));
+    }
 }
