@@ -436,3 +436,27 @@ async fn stores_are_linked_while_their_groups_have_a_leader_that_answers() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(wires.dialed(), dialed, "the link of a group that is gone is dropped");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_of_yesterday_is_told_so_while_calls_are_under_way_there() {
+    let (env, before, after) =
+        (env(Wires::default()), Arc::new(MemoryStore::default()), Arc::new(MemoryStore::default()));
+    let _before = Served::start(&env, 1, &PeerCredentials::None, services(&before)).await;
+    let _after = Served::start(&env, 2, &PeerCredentials::None, services(&after)).await;
+    let view = Arc::new(MetadataView::default());
+    let stores = LinkedStores::new(&env, PeerCredentials::None, view.clone());
+    let first = group(3, 1, 1);
+    view.apply(MetadataVersion(1), &[MetadataChange::StoreGroupUpsert(Arc::new(first.clone()))]);
+    let gate = Arc::new(Semaphore::new(0));
+    *before.append_gate.lock() = Some(gate.clone());
+    let leader = stores.leader_of(&first).unwrap();
+    let calling = tokio::spawn(async move { leader.append(append(vec![message("x", b"")])).await });
+    eventually("the store has it", || before.begun.load(Ordering::SeqCst) > 0).await;
+
+    let moved = group(3, 2, 2);
+    view.apply(MetadataVersion(2), &[MetadataChange::StoreGroupUpsert(Arc::new(moved.clone()))]);
+    stores.leader_of(&moved).unwrap().queues(TOPIC).await.unwrap();
+    eventually("it hears of it", || before.newer_epoch.load(Ordering::SeqCst) == 2).await;
+    gate.add_permits(1);
+    calling.await.unwrap().unwrap();
+}

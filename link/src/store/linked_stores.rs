@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Links to the leading stores of the groups in use, made when they are asked for. A link is dropped when its group is
-/// gone or led from elsewhere; calls under way on it come to their end.
+/// gone or led from elsewhere. Calls under way on it come to their end: while there are any, the store is told of the later
+/// epoch, so that receives do not wait on at a leader of yesterday that nobody else can reach.
 pub struct LinkedStores {
     env: Env,
     credentials: PeerCredentials,
@@ -45,8 +46,21 @@ impl LinkedStores {
         links.by_group.retain(|id, linked| {
             let group = self.view.store_group(*id);
             let replica = group.as_deref().and_then(StoreGroup::leading_replica);
-            replica.is_some_and(|replica| *replica.address == *linked.link.address())
+            let stays = replica.is_some_and(|replica| *replica.address == *linked.link.address());
+            if let Some(group) = group.filter(|_| !stays) {
+                linked.learn(group.epoch);
+            }
+            stays
         });
+    }
+}
+
+impl Linked {
+    fn learn(&mut self, epoch: Epoch) {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.link.set_epoch(epoch);
+        }
     }
 }
 
@@ -63,12 +77,10 @@ impl Stores for LinkedStores {
         let linked = links.by_group.entry(group.id).or_insert_with(open);
         // A caller may still hold an older picture of the group: the newer leader is asked nevertheless.
         if group.epoch >= linked.epoch && linked.link.address() != &*replica.address {
+            linked.learn(group.epoch);
             *linked = open();
         }
-        if group.epoch > linked.epoch {
-            linked.epoch = group.epoch;
-            linked.link.set_epoch(group.epoch);
-        }
+        linked.learn(group.epoch);
         let link = linked.link.clone();
         drop(links);
         link.is_up().then_some(link as Arc<dyn StoreService>)
