@@ -46,3 +46,27 @@ impl StopSignals {
 pub fn exit_at_once() -> ! {
     std::process::exit(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Signal, getpid, kill_process};
+
+    fn raise() {
+        kill_process(getpid(), Signal::TERM).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_signal_that_follows_at_once_is_the_same_request_and_a_later_one_insists() {
+        let mut signals = StopSignals::listen().unwrap();
+        raise();
+        assert_eq!(signals.next().await, "SIGTERM");
+        let first = Instant::now();
+        raise();
+        let insisted = tokio::time::timeout(SAME_REQUEST / 2, signals.insisted(first)).await;
+        assert!(insisted.is_err(), "it came with the first one");
+        tokio::time::advance(SAME_REQUEST).await;
+        raise();
+        assert_eq!(signals.insisted(first).await, "SIGTERM");
+    }
+}

@@ -1,7 +1,7 @@
 //! One language's scenario program: a thin program over the unmodified official client, see `clients/README.md`.
 
 use crate::{PATIENCE, target_dir};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -160,6 +160,16 @@ impl Running {
         };
         self.seen.iter().filter_map(parse).collect()
     }
+}
+
+/// Fails unless every message that was acknowledged to a producer (what it `said` as `ACKED`) is among those that consumers
+/// `RECEIVED`, and none of these came twice.
+pub fn assert_all_there_once(language: &str, acked: &[Vec<String>], received: &[Vec<String>]) {
+    let ids: Vec<&String> = received.iter().map(|words| &words[1]).collect();
+    let unique: BTreeSet<&String> = ids.iter().copied().collect();
+    assert_eq!(ids.len(), unique.len(), "{language}: some messages came twice");
+    let lost: Vec<_> = acked.iter().filter(|words| !unique.contains(&words[1])).collect();
+    assert!(lost.is_empty(), "{language}: {} of {} answered messages are lost: {lost:?}", lost.len(), acked.len());
 }
 
 impl Drop for Running {

@@ -10,7 +10,7 @@ mod client;
 mod process;
 mod server;
 
-pub use client::{Client, Outcome, Running};
+pub use client::{Client, Outcome, Running, assert_all_there_once};
 pub use server::{Server, Shape};
 
 use std::path::PathBuf;

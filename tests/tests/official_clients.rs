@@ -7,8 +7,7 @@
     reason = "real processes in real time; what was measured is shown with --nocapture"
 )]
 
-use gantry_tests::{Client, Outcome, PATIENCE, Server, Shape};
-use std::collections::BTreeSet;
+use gantry_tests::{Client, Outcome, PATIENCE, Server, Shape, assert_all_there_once};
 use std::time::{Duration, Instant};
 
 /// Normal messages, from the sender to the consumer's acknowledgement or to the dead-letter topic.
@@ -102,14 +101,6 @@ fn a_dead_proxy_is_survived(language: &'static str, knows_both: bool) {
     let mut consumer = client.start(server.entrance(1), &["--timeout", "120", "consume-until-quiet"]);
     consumer.finish();
     assert_all_there_once(language, &acked, &consumer.said("RECEIVED"));
-}
-
-fn assert_all_there_once(language: &str, acked: &[Vec<String>], received: &[Vec<String>]) {
-    let ids: Vec<&String> = received.iter().map(|words| &words[1]).collect();
-    let unique: BTreeSet<&String> = ids.iter().copied().collect();
-    assert_eq!(ids.len(), unique.len(), "{language}: some messages came twice");
-    let lost: Vec<_> = acked.iter().filter(|words| !unique.contains(&words[1])).collect();
-    assert!(lost.is_empty(), "{language}: {} of {} answered messages are lost: {lost:?}", lost.len(), acked.len());
 }
 
 /// The same list for both shapes of the server.

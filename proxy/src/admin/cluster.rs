@@ -115,11 +115,12 @@ impl ClusterService for Cluster {
         &self,
         _: Request<wire::GetClusterStatusRequest>,
     ) -> Result<Response<wire::GetClusterStatusResponse>, Status> {
-        let asked = tokio::time::timeout(STATUS_PATIENCE, self.messaging.membership.cluster_status()).await;
+        let asked = tokio::time::timeout(STATUS_PATIENCE, self.messaging.membership.cluster_status())
+            .await
+            .unwrap_or_else(|_| Err(MetadataError::Unavailable("no answer in time".to_owned())));
         let (status, controller_away) = match asked {
-            Ok(Ok(status)) => (status, String::new()),
-            Ok(Err(error)) => (self.last_seen(), error.to_string()),
-            Err(_) => (self.last_seen(), MetadataError::Unavailable("no answer in time".to_owned()).to_string()),
+            Ok(status) => (status, String::new()),
+            Err(error) => (self.last_seen(), error.to_string()),
         };
         let draining = status.stores.iter().map(|store| &store.group);
         let draining = draining.filter(|group| group.state == StoreGroupState::Draining).cloned().collect();

@@ -101,9 +101,7 @@ impl Nemesis {
 
     /// Finds machines whose power is off and processes that ended, and has them started again a while later.
     pub(super) fn supervise(&mut self, sim: &mut Sim<'_>, now: Duration) {
-        let names: Vec<String> =
-            self.hosts.iter().filter(|(_, host)| host.running.is_some()).map(|(name, _)| name.clone()).collect();
-        for name in names {
+        for name in self.up() {
             let host = &self.hosts[&name];
             let stop = if host.machine.is_off() {
                 Stop::LosePower

@@ -45,14 +45,7 @@ pub async fn consume(
     let mut held: Vec<Held> = Vec::new();
     let mut turn = session.draw.below(16) as usize;
     while site.stage() != Stage::Done {
-        if site.stage() == Stage::Prepare {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        }
-        session.keep_alive().await;
-        let topics = topics(&site);
-        turn += 1;
-        let Some(topic) = topics.get(turn % topics.len().max(1)).cloned() else { continue };
+        let Some(topic) = next_topic(&mut session, &mut turn, &topics).await else { continue };
         for delivery in receive(&mut session, &group, topic, false).await {
             handle(&mut session, &group, delivery, &mut held).await;
         }
@@ -67,6 +60,22 @@ pub async fn consume(
             session.leave();
         }
     }
+}
+
+/// Says that the client lives, and which topic's turn it is. `None`: there is none yet.
+pub(super) async fn next_topic(
+    session: &mut Session,
+    turn: &mut usize,
+    topics: impl Fn(&Site) -> Vec<Arc<str>>,
+) -> Option<Arc<str>> {
+    if session.site.stage() == Stage::Prepare {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        return None;
+    }
+    session.keep_alive().await;
+    let topics = topics(&session.site);
+    *turn += 1;
+    topics.get(*turn % topics.len().max(1)).cloned()
 }
 
 /// One receive. `renewed`: with a lease that is extended while the client lives.

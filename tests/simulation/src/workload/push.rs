@@ -2,7 +2,7 @@
 //! messages for much longer than a lease, move from one proxy to another, say goodbye, or die without a word. Then another
 //! one takes their place, under another id.
 
-use super::consumer::{Held, acknowledge, receive};
+use super::consumer::{Held, acknowledge, next_topic, receive};
 use super::session::{PATIENCE, Reply, Role, Session, resource};
 use crate::env::Machine;
 use crate::note;
@@ -22,14 +22,7 @@ pub async fn push(site: Arc<Site>, machine: Arc<Machine>) {
     let (mut lives, mut is_last) = (1, false);
     let mut turn = session.draw.below(16) as usize;
     while site.stage() != Stage::Done {
-        if site.stage() == Stage::Prepare {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        }
-        session.keep_alive().await;
-        let topics = site.topics();
-        turn += 1;
-        let Some(topic) = topics.get(turn % topics.len().max(1)).cloned() else { continue };
+        let Some(topic) = next_topic(&mut session, &mut turn, Site::topics).await else { continue };
         for mut delivery in receive(&mut session, &group, topic, true).await {
             delivery.due = Instant::now() + work(&session);
             held.push(delivery);
