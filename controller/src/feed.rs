@@ -214,14 +214,14 @@ mod tests {
     fn a_new_watcher_gets_everything_at_once_and_then_each_change() {
         let feed = Arc::new(Feed::new(MetadataState::default()));
         let mut early = feed.follow(MetadataVersion(0));
-        let empty = MetadataEvent { version: MetadataVersion(0), changes: vec![MetadataChange::Reset] };
+        let empty = MetadataEvent { version: MetadataVersion(0), changes: MetadataState::default().to_changes() };
         assert_eq!(next(&mut early), Some(Some(empty)));
         assert_eq!(next(&mut early), None);
         publish(&feed, &create_group("g"));
         publish(&feed, &join_store("s", 1));
         let mut late = feed.follow(MetadataVersion(0));
         let everything = next(&mut late).flatten().unwrap();
-        assert_eq!((everything.version, everything.changes.len()), (MetadataVersion(2), 4));
+        assert_eq!((everything.version, everything.changes.len()), (MetadataVersion(2), 5));
         assert_eq!(everything.changes, feed.state().to_changes());
         let versions: Vec<u64> = (0..2).map(|_| next(&mut early).flatten().unwrap().version.0).collect();
         assert_eq!(versions, [1, 2]);

@@ -136,6 +136,8 @@ impl MetadataState {
     pub fn to_changes(&self) -> Vec<MetadataChange> {
         let mut changes = vec![MetadataChange::Reset];
         changes.extend(self.cluster.map(MetadataChange::Founded));
+        let Counters { last_topic, last_group, .. } = self.counters;
+        changes.push(MetadataChange::Given { last_topic, last_group });
         changes.extend(self.store_groups.values().cloned().map(MetadataChange::StoreGroupUpsert));
         changes.extend(self.topics.values().cloned().map(MetadataChange::TopicUpsert));
         changes.extend(self.groups.values().cloned().map(MetadataChange::GroupUpsert));
@@ -190,7 +192,7 @@ impl MetadataState {
 
     fn absorb_change(&mut self, change: &MetadataChange) {
         match change {
-            MetadataChange::Reset => {}
+            MetadataChange::Reset | MetadataChange::Given { .. } => {}
             MetadataChange::TopicUpsert(topic) => {
                 self.topic_ids.insert(topic.name.clone(), topic.id);
                 self.topics.insert(topic.id, topic.clone());

@@ -21,7 +21,8 @@ pub use group::Group;
 pub use ids::{ClientHash, Epoch, GroupId, LogOffset, QueueId, QueueOffset, StoreGroupId, TopicId};
 pub use message::{DeadLetterOrigin, MalformedMessage, MessageHead, StoredMessage};
 pub use metadata::{
-    MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView, Removed,
+    Applied, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView, Removal,
+    Removed,
 };
 pub use name::{GroupName, InvalidName, TopicName};
 pub use placement::Placement;

@@ -20,7 +20,7 @@ use crate::service::no_room;
 use crate::store::Store;
 use bytes::BytesMut;
 use gantry_proto::contract::StoreError;
-use gantry_proto::model::{LogOffset, Removed};
+use gantry_proto::model::{LogOffset, Removal, Removed};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -102,27 +102,37 @@ pub(crate) async fn bury(store: Arc<Store>) {
 
 /// Drops what is kept in memory of topics and groups that were deleted. Their records go with their segments.
 ///
-/// Only an explicit removal counts. A topic that the metadata merely does not name (an empty controller, a wrong folder)
-/// is left alone.
-pub(crate) async fn forget(store: Arc<Store>, mut removals: Receiver<Removed>) {
+/// Only an explicit removal counts. A topic that the metadata merely do not name (an empty controller, one that was put
+/// back to an earlier state) is left alone.
+pub(crate) async fn forget(store: Arc<Store>, mut removals: Receiver<Removal>) {
+    // What was deleted before the store was there to hear of it.
+    forget_removed(&store);
     loop {
-        let removed = tokio::select! {
+        let removal = tokio::select! {
             biased;
             () = store.stopping.cancelled() => return,
-            removed = removals.recv() => removed,
+            removal = removals.recv() => removal,
         };
-        match removed {
-            Ok(Removed::Topic(topic)) => {
+        match removal {
+            Ok(Removal::Of(Removed::Topic(topic))) => {
                 store.queues.remove(topic);
                 store.forget_shards(|shard| shard.topic == topic);
             }
-            Ok(Removed::Group(group)) => store.forget_shards(|shard| shard.group == group),
-            Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(missed, "state of deleted topics and groups stays in memory until the next start");
-            }
+            Ok(Removal::Of(Removed::Group(group))) => store.forget_shards(|shard| shard.group == group),
+            Ok(Removal::LookAgain) | Err(RecvError::Lagged(_)) => forget_removed(&store),
             Err(RecvError::Closed) => return,
         }
     }
+}
+
+fn forget_removed(store: &Store) {
+    for topic in store.queues.list() {
+        if store.view.knows_removed(Removed::Topic(topic.id)) {
+            store.queues.remove(topic.id);
+        }
+    }
+    let gone = |identity| store.view.knows_removed(identity);
+    store.forget_shards(|shard| gone(Removed::Topic(shard.topic)) || gone(Removed::Group(shard.group)));
 }
 
 /// Keeps the folder in order.

@@ -36,7 +36,7 @@ async fn a_proposal_is_carried_out_watched_and_found_after_a_restart() {
     let stream = controller.watch(NONE).await.unwrap();
     let following = tokio::spawn({
         let view = view.clone();
-        async move { follow_metadata(stream, &view).await }
+        async move { follow_metadata(stream, &view, |_| {}).await }
     });
     let at = clock.advance(Duration::from_secs(3));
     let (version, outcome) = controller.propose(create_group("g")).await.unwrap();

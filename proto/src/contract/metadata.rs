@@ -1,6 +1,8 @@
 //! Topics and groups: asked of the controller, watched by everybody.
 
-use crate::model::{MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView};
+use crate::model::{
+    Applied, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView,
+};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 
@@ -42,9 +44,12 @@ pub enum MetadataError {
     Unknown(String),
 }
 
-/// Applies a watched stream to a view until the stream ends.
-pub async fn follow_metadata(mut stream: MetadataStream, view: &MetadataView) {
+/// Applies a watched stream to a view until the stream ends. Tells `surprised` of what was not a step forwards.
+pub async fn follow_metadata(mut stream: MetadataStream, view: &MetadataView, surprised: impl Fn(Applied)) {
     while let Some(event) = stream.next().await {
-        view.apply(event.version, &event.changes);
+        match view.apply(event.version, &event.changes) {
+            Applied::Forwards => {}
+            surprise => surprised(surprise),
+        }
     }
 }

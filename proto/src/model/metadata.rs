@@ -240,8 +240,16 @@ pub enum MetadataRefusal {
 /// One step of the watched stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetadataChange {
-    /// Forget everything: a snapshot follows as changes of this same version.
+    /// A snapshot of everything follows as changes of this same version. It replaces the picture, and by itself says of
+    /// nothing that it was removed: see [`MetadataChange::Given`].
     Reset,
+    /// Part of a snapshot: the last identities that were given. What was given and is not in the snapshot was removed.
+    Given {
+        /// Of topics.
+        last_topic: TopicId,
+        /// Of consumer groups.
+        last_group: GroupId,
+    },
     /// A topic is new or different.
     TopicUpsert(Arc<Topic>),
     /// A topic is gone.
@@ -262,8 +270,8 @@ pub enum MetadataChange {
     ProxyRemoved(ProxyId),
 }
 
-/// Something that was known and is gone for good: identities are never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is deleted for good: identities are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Removed {
     /// A topic.
     Topic(TopicId),
@@ -271,13 +279,46 @@ pub enum Removed {
     Group(GroupId),
 }
 
+/// What those hear who keep something about topics and groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// This was just deleted.
+    Of(Removed),
+    /// A snapshot came, and deletions may lie between it and what was known: ask [`MetadataView::knows_removed`] about
+    /// everything that is kept.
+    LookAgain,
+}
+
+/// What came of applying changes to a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// They are in the picture.
+    Forwards,
+    /// They are in the picture, which is older than it was: the controller was put back to an earlier state. Nothing counts
+    /// as removed because such a picture does not name it.
+    Backwards {
+        /// The latest version that was seen.
+        newest: MetadataVersion,
+    },
+    /// They speak of another cluster, or of one that was not founded yet: nothing was applied.
+    OtherCluster {
+        /// Whose metadata these are.
+        known: ClusterId,
+        /// Who speaks.
+        found: Option<ClusterId>,
+    },
+}
+
 /// The metadata as a proxy or a store last saw it. Many read, one (the watch task) applies.
+///
+/// What must always hold: only an explicit deletion removes. A snapshot that merely names less (of an empty controller, of
+/// one restored from a backup, of another cluster) does not.
 pub struct MetadataView {
     inner: RwLock<Picture>,
     /// A copy of the picture's, to be looked at without the lock.
     store_groups_revision: AtomicU64,
     version: tokio::sync::watch::Sender<MetadataVersion>,
-    removed: tokio::sync::broadcast::Sender<Removed>,
+    removed: tokio::sync::broadcast::Sender<Removal>,
 }
 
 /// Removals that a subscriber may be behind before it misses some.
@@ -305,6 +346,11 @@ struct Picture {
     proxies: BTreeMap<ProxyId, Arc<ProxyMember>>,
     /// Counts changes of store groups.
     store_groups_revision: u64,
+    /// The last identities given, once a snapshot has told.
+    given: Option<(TopicId, GroupId)>,
+    version: MetadataVersion,
+    /// The latest version ever applied.
+    newest: MetadataVersion,
 }
 
 impl MetadataView {
@@ -410,29 +456,43 @@ impl MetadataView {
         }
     }
 
-    /// Applies the changes of one version and then publishes the version.
-    pub fn apply(&self, version: MetadataVersion, changes: &[MetadataChange]) {
+    /// Applies the changes of one version and then publishes the version, unless they are of another cluster.
+    pub fn apply(&self, version: MetadataVersion, changes: &[MetadataChange]) -> Applied {
         let mut inner = self.inner.write();
-        let before = changes.contains(&MetadataChange::Reset).then(|| inner.identities());
+        if let Some(other) = inner.other_cluster(changes) {
+            return other;
+        }
         for change in changes {
             inner.apply(change);
         }
+        let newest = inner.newest;
+        inner.version = version;
+        inner.newest = newest.max(version);
         // Before the lock is given up: whoever sees the new revision and then looks sees the new groups.
         self.store_groups_revision.store(inner.store_groups_revision, Ordering::Release);
-        let removed: Vec<Removed> = match before {
-            Some(before) => before.into_iter().filter(|identity| !inner.knows(*identity)).collect(),
-            None => changes.iter().filter_map(MetadataChange::removed).collect(),
-        };
         drop(inner);
         self.version.send_replace(version);
-        for identity in removed {
+        for removal in changes.iter().filter_map(MetadataChange::removal) {
             // Without subscribers nobody has to forget anything.
-            let _ = self.removed.send(identity);
+            let _ = self.removed.send(removal);
+        }
+        if version < newest { Applied::Backwards { newest } } else { Applied::Forwards }
+    }
+
+    /// Whether this was deleted: it was given once and is not there any more, and the picture is the latest one seen.
+    pub fn knows_removed(&self, identity: Removed) -> bool {
+        let inner = self.inner.read();
+        let Some((last_topic, last_group)) = inner.given.filter(|_| inner.version >= inner.newest) else {
+            return false;
+        };
+        match identity {
+            Removed::Topic(id) => id <= last_topic && !inner.topics_by_id.contains_key(&id),
+            Removed::Group(id) => id <= last_group && !inner.groups_by_id.contains_key(&id),
         }
     }
 
     /// What is removed from now on.
-    pub fn removals(&self) -> tokio::sync::broadcast::Receiver<Removed> {
+    pub fn removals(&self) -> tokio::sync::broadcast::Receiver<Removal> {
         self.removed.subscribe()
     }
 
@@ -449,34 +509,39 @@ impl MetadataView {
 }
 
 impl MetadataChange {
-    fn removed(&self) -> Option<Removed> {
+    fn removal(&self) -> Option<Removal> {
         match self {
-            MetadataChange::TopicRemoved(id) => Some(Removed::Topic(*id)),
-            MetadataChange::GroupRemoved(id) => Some(Removed::Group(*id)),
+            MetadataChange::TopicRemoved(id) => Some(Removal::Of(Removed::Topic(*id))),
+            MetadataChange::GroupRemoved(id) => Some(Removal::Of(Removed::Group(*id))),
+            MetadataChange::Reset => Some(Removal::LookAgain),
             _ => None,
         }
     }
 }
 
 impl Picture {
-    fn identities(&self) -> Vec<Removed> {
-        let topics = self.topics_by_id.keys().map(|id| Removed::Topic(*id));
-        topics.chain(self.groups_by_id.keys().map(|id| Removed::Group(*id))).collect()
-    }
-
-    fn knows(&self, identity: Removed) -> bool {
-        match identity {
-            Removed::Topic(id) => self.topics_by_id.contains_key(&id),
-            Removed::Group(id) => self.groups_by_id.contains_key(&id),
-        }
+    /// Whether the changes are of another cluster than the picture.
+    fn other_cluster(&self, changes: &[MetadataChange]) -> Option<Applied> {
+        let known = self.cluster?;
+        let found = changes.iter().rev().find_map(|change| match change {
+            MetadataChange::Founded(cluster) => Some(*cluster),
+            _ => None,
+        });
+        let same = match found {
+            Some(found) => found == known,
+            None => !changes.contains(&MetadataChange::Reset),
+        };
+        (!same).then_some(Applied::OtherCluster { known, found })
     }
 
     fn apply(&mut self, change: &MetadataChange) {
         match change {
             MetadataChange::Reset => {
                 let store_groups_revision = self.store_groups_revision + 1;
-                *self = Picture { store_groups_revision, ..Picture::default() };
+                let newest = self.newest;
+                *self = Picture { store_groups_revision, newest, ..Picture::default() };
             }
+            MetadataChange::Given { last_topic, last_group } => self.given = Some((*last_topic, *last_group)),
             MetadataChange::Founded(cluster) => self.cluster = Some(*cluster),
             MetadataChange::StoreGroupUpsert(group) => {
                 self.store_groups.insert(group.id, group.clone());
@@ -493,6 +558,7 @@ impl Picture {
                 self.proxies.remove(id);
             }
             MetadataChange::TopicUpsert(topic) => {
+                self.given = self.given.map(|(last, group)| (last.max(topic.id), group));
                 self.topics.insert(topic.name.clone(), topic.clone());
                 self.topics_by_id.insert(topic.id, topic.clone());
             }
@@ -504,6 +570,7 @@ impl Picture {
                 }
             }
             MetadataChange::GroupUpsert(group) => {
+                self.given = self.given.map(|(topic, last)| (topic, last.max(group.id)));
                 self.groups.insert(group.name.clone(), group.clone());
                 self.groups_by_id.insert(group.id, group.clone());
             }
@@ -515,5 +582,94 @@ impl Picture {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+
+    fn topic(id: u32) -> MetadataChange {
+        MetadataChange::TopicUpsert(Arc::new(Topic {
+            id: TopicId(id),
+            name: TopicName::parse(&format!("topic-{id}")).unwrap(),
+            topic_type: TopicType::Normal,
+            placement: Placement::spread(1, &[StoreGroupId(1)], 0),
+            dead_letter_of: None,
+            created_at: Timestamp::ZERO,
+        }))
+    }
+
+    fn given(last_topic: u32) -> MetadataChange {
+        MetadataChange::Given { last_topic: TopicId(last_topic), last_group: GroupId(0) }
+    }
+
+    fn founded(cluster: u8) -> MetadataChange {
+        MetadataChange::Founded(ClusterId([cluster; 16]))
+    }
+
+    /// A view of topics 1 and 2 of cluster 1 at version 10, topic 3 having been deleted.
+    fn view() -> MetadataView {
+        let view = MetadataView::default();
+        let changes = [MetadataChange::Reset, founded(1), given(3), topic(1), topic(2)];
+        assert_eq!(view.apply(MetadataVersion(10), &changes), Applied::Forwards);
+        view
+    }
+
+    fn removed(view: &MetadataView) -> Vec<u32> {
+        (1..=6).filter(|id| view.knows_removed(Removed::Topic(TopicId(*id)))).collect()
+    }
+
+    #[test]
+    fn what_was_deleted_while_nobody_watched_is_known_from_the_next_snapshot() {
+        let view = view();
+        assert_eq!(removed(&view), [3]);
+        let mut removals = view.removals();
+        view.apply(MetadataVersion(20), &[MetadataChange::Reset, founded(1), given(5), topic(2), topic(5)]);
+        assert_eq!(removed(&view), [1, 3, 4]);
+        assert_eq!(removals.try_recv(), Ok(Removal::LookAgain));
+        assert!(removals.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_deletion_is_told_and_known() {
+        let view = view();
+        let mut removals = view.removals();
+        view.apply(MetadataVersion(11), &[topic(4)]);
+        view.apply(MetadataVersion(12), &[MetadataChange::TopicRemoved(TopicId(4))]);
+        assert_eq!(removals.try_recv(), Ok(Removal::Of(Removed::Topic(TopicId(4)))));
+        assert_eq!(removed(&view), [3, 4]);
+    }
+
+    #[test]
+    fn an_older_snapshot_removes_nothing_until_it_has_caught_up() {
+        let view = view();
+        let older = [MetadataChange::Reset, founded(1), given(2), topic(1)];
+        assert_eq!(view.apply(MetadataVersion(9), &older), Applied::Backwards { newest: MetadataVersion(10) });
+        assert_eq!(removed(&view), []);
+        assert!(view.topic_by_id(TopicId(1)).is_some() && view.topic_by_id(TopicId(2)).is_none());
+        view.apply(MetadataVersion(10), &[founded(1)]);
+        assert_eq!(removed(&view), [2]);
+    }
+
+    #[test]
+    fn a_snapshot_that_does_not_say_what_was_given_removes_nothing() {
+        let view = view();
+        view.apply(MetadataVersion(11), &[MetadataChange::Reset, founded(1)]);
+        assert_eq!(removed(&view), []);
+    }
+
+    #[test]
+    fn another_cluster_is_not_believed() {
+        let view = view();
+        let known = ClusterId([1; 16]);
+        let other = [MetadataChange::Reset, founded(2), given(9)];
+        let found = Some(ClusterId([2; 16]));
+        assert_eq!(view.apply(MetadataVersion(99), &other), Applied::OtherCluster { known, found });
+        let empty = [MetadataChange::Reset, given(0)];
+        assert_eq!(view.apply(MetadataVersion(0), &empty), Applied::OtherCluster { known, found: None });
+        assert_eq!((view.version(), removed(&view)), (MetadataVersion(10), vec![3]));
+        assert!(view.topic_by_id(TopicId(1)).is_some());
     }
 }

@@ -169,6 +169,9 @@ impl Wire for MetadataChange {
         use wire::metadata_change::Change;
         let change = match self {
             MetadataChange::Reset => Change::Reset(wire::Nothing {}),
+            MetadataChange::Given { last_topic, last_group } => {
+                Change::Given(wire::Given { last_topic: last_topic.0, last_group: last_group.0 })
+            }
             MetadataChange::TopicUpsert(topic) => Change::TopicUpsert(topic.to_wire()),
             MetadataChange::TopicRemoved(id) => Change::TopicRemoved(id.0),
             MetadataChange::GroupUpsert(group) => Change::GroupUpsert(group.to_wire()),
@@ -186,6 +189,9 @@ impl Wire for MetadataChange {
         use wire::metadata_change::Change;
         Ok(match message.change.ok_or(Malformed("metadata change"))? {
             Change::Reset(_) => MetadataChange::Reset,
+            Change::Given(given) => {
+                MetadataChange::Given { last_topic: TopicId(given.last_topic), last_group: GroupId(given.last_group) }
+            }
             Change::TopicUpsert(topic) => MetadataChange::TopicUpsert(Arc::<Topic>::from_wire(topic)?),
             Change::TopicRemoved(id) => MetadataChange::TopicRemoved(TopicId(id)),
             Change::GroupUpsert(group) => MetadataChange::GroupUpsert(Arc::<Group>::from_wire(group)?),

@@ -244,6 +244,10 @@ fn refusal() -> impl Strategy<Value = MetadataRefusal> {
 fn change() -> impl Strategy<Value = MetadataChange> {
     prop_oneof![
         Just(MetadataChange::Reset),
+        (any::<u32>(), any::<u32>()).prop_map(|(topic, group)| MetadataChange::Given {
+            last_topic: TopicId(topic),
+            last_group: GroupId(group),
+        }),
         topic().prop_map(MetadataChange::TopicUpsert),
         any::<u32>().prop_map(|id| MetadataChange::TopicRemoved(TopicId(id))),
         group().prop_map(MetadataChange::GroupUpsert),
