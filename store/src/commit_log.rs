@@ -12,14 +12,18 @@
 //! is also the fence: a record is taken only while the store's tenure lasts, and its caller hears of success only if the
 //! same tenure still lasts when the record is confirmed ([`CommitLog::acknowledged`]).
 //!
-//! After a write or a flush failed nothing is known about the bytes behind it: the log refuses everything from then on,
-//! and only reopening it (recovery) can go on.
+//! After a write or a flush failed nothing is known about the bytes behind it: nothing more is written or flushed, the log
+//! refuses everything from then on, and only reopening it (recovery) can go on.
+//!
+//! How far this disk has the log is noted beside it after each flush: see [`positions`].
 
 mod clock;
+pub(crate) mod positions;
 pub(crate) mod record;
 pub(crate) mod recovery;
 pub(crate) mod retention;
 pub(crate) mod segment;
+pub(crate) mod segment_header;
 pub(crate) mod tail;
 pub(crate) mod watermark;
 pub(crate) mod writer;
@@ -28,9 +32,11 @@ use crate::tenure::Tenure;
 use clock::LogClock;
 use gantry_proto::contract::{LeaseTerm, StoreError};
 use gantry_proto::env::{Env, File};
-use gantry_proto::model::{Epoch, LogOffset, Timestamp};
+use gantry_proto::model::{ClusterId, Epoch, FolderId, LogOffset, StoreGroupId, Timestamp};
 use parking_lot::Mutex;
-use segment::{ReadError, Record, SegmentSet};
+use positions::{Positions, PositionsFile};
+use segment::{ReadError, Record, Segment, SegmentSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,10 +56,22 @@ pub enum Flush {
     Async,
 }
 
+/// Where a log belongs, as far as that is known. It stands in the header of each segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogHome {
+    pub folder: FolderId,
+    pub cluster: Option<ClusterId>,
+    pub group: Option<StoreGroupId>,
+}
+
 /// Settings of the log.
 #[derive(Clone, Debug)]
 pub(crate) struct LogConfig {
+    /// The store's folder, which holds the positions.
+    pub folder: PathBuf,
+    /// The folder in it that holds the segments.
     pub dir: PathBuf,
+    pub home: LogHome,
     pub flush: Flush,
     pub segment_bytes: u64,
     pub pending_bytes_max: usize,
@@ -74,6 +92,7 @@ pub(crate) struct CommitLog {
     gathering: Notify,
     written_to: AtomicU64,
     flushed_to: AtomicU64,
+    disk: Mutex<Disk>,
     /// Consumers and waiting callers go by this.
     pub(crate) confirmed: Watermark,
     /// The file that will be the next segment.
@@ -82,6 +101,12 @@ pub(crate) struct CommitLog {
     room: Notify,
     /// Wakes maintenance: a segment must be prepared.
     pub(crate) wanted: Notify,
+}
+
+/// Held by whoever writes or flushes: after a failure nobody does any more.
+struct Disk {
+    positions: PositionsFile,
+    failed: bool,
 }
 
 /// How long a caller waits for the next segment before it is told that the store is busy.
@@ -94,7 +119,6 @@ impl CommitLog {
         Appender {
             tail: self.tail.lock(),
             limits: self.limits(),
-            flushed_to: self.flushed_to(),
             tenure: &self.tenure,
             now,
             gathering: &self.gathering,
@@ -148,7 +172,7 @@ impl CommitLog {
         if epoch <= tail.epoch {
             return Err(StoreError::NotLeader(format!("epoch {} has begun already", tail.epoch)));
         }
-        tail.epoch = epoch;
+        tail.begin_epoch(epoch);
         self.epoch_from.store(tail.appended_to.0, Ordering::Release);
         self.tenure.begin(epoch, lease, called_at);
         Ok(())
@@ -205,13 +229,63 @@ impl CommitLog {
         let Some(segment) = self.segments.holding(LogOffset(target.0.saturating_sub(1))) else {
             return Ok(());
         };
-        if let Err(error) = segment.file.sync_data() {
+        if let Err(error) = self.flush_segment(&segment, target) {
             let stopped = StoreError::WritesStopped(format!("flushing {}: {error}", segment.path.display()));
-            self.stop(stopped.clone());
+            self.fail(stopped.clone());
             return Err(stopped);
         }
-        self.flushed_to.fetch_max(target.0, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Makes a segment durable, whose bytes before `to` were written, and notes that.
+    fn flush_segment(&self, segment: &Segment, to: LogOffset) -> io::Result<()> {
+        self.on_disk(|positions| {
+            segment.file.sync_data()?;
+            self.flushed_to.fetch_max(to.0, Ordering::AcqRel);
+            positions.update(|held| self.note_progress(held))
+        })
+    }
+
+    /// Writes or flushes, one caller at a time. After a failure nothing more is written and nothing is called flushed: what
+    /// a later flush says is not about what the earlier one lost.
+    fn on_disk(&self, change: impl FnOnce(&mut PositionsFile) -> io::Result<()>) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        if disk.failed {
+            return Err(io::Error::other("an earlier write or flush failed"));
+        }
+        let changed = change(&mut disk.positions);
+        disk.failed = changed.is_err();
+        changed
+    }
+
+    fn note_progress(&self, held: &mut Positions) {
+        held.flushed_to = held.flushed_to.max(self.flushed_to());
+        held.confirmed_to = held.confirmed_to.max(self.confirmed.get().min(held.flushed_to));
+        held.epoch = self.tail.lock().epoch;
+        held.answered_unflushed = self.config.flush == Flush::Async;
+        held.time = self.now();
+    }
+
+    /// Whether [`CommitLog::settle_positions`] has something to do.
+    pub(crate) fn positions_unsettled(&self) -> bool {
+        let disk = self.disk.lock();
+        !disk.failed && disk.positions.unsettled()
+    }
+
+    /// Makes durable what is noted beside the log. Blocks. A failure fails the log.
+    pub(crate) fn settle_positions(&self) {
+        let settled = self.on_disk(|positions| {
+            positions.update(|held| self.note_progress(held))?;
+            positions.settle()
+        });
+        if let Err(error) = settled {
+            self.fail(StoreError::WritesStopped(format!("noting the positions of the log: {error}")));
+        }
+    }
+
+    /// Everything that recovery found is confirmed: right for a leader that has no copies to wait for.
+    pub(crate) fn confirm_found(&self) {
+        self.confirmed.advance(self.flushed_to());
     }
 
     /// Makes room behind the current segment when less than half of it is left, or when somebody waits. Blocks.

@@ -1,11 +1,12 @@
 //! From a folder to a store's state: the checkpoint, the indexes of sealed segments, and every record after them.
 
 use crate::checkpoint::Checkpoint;
-use crate::commit_log::record::{HEADER_LEN, Origin, RecordError, RecordKind, key_hash};
+use crate::commit_log::record::{Origin, RecordError, RecordKind, key_hash};
 use crate::commit_log::recovery::Segments;
 use crate::commit_log::segment::{ScannedRecord, Segment};
 use crate::commit_log::writer::LogWriter;
-use crate::commit_log::{CommitLog, LogConfig};
+use crate::commit_log::{CommitLog, LogConfig, LogHome};
+use crate::data_folder::StoreFolder;
 use crate::dedup::{DedupWindow, GENERATION_MAX};
 use crate::delivery::{DeliveryRecord, DeliveryState};
 use crate::progress::{ProgressTable, Shard};
@@ -16,7 +17,6 @@ use gantry_proto::contract::StoreError;
 use gantry_proto::env::Env;
 use gantry_proto::model::{GroupId, LogOffset, MessageHead, TopicId, tag_hash};
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,15 +34,22 @@ pub(crate) struct Recovered {
 /// Name of the log's folder in the store's.
 const LOG_DIR: &str = "commit-log";
 
-/// Reads the folder `dir`. The log goes on in the epoch that `tenure` holds.
+/// Reads the folder. The log goes on in the epoch that `tenure` holds.
 pub(crate) fn recover(
     config: &StoreConfig,
     env: &Env,
-    dir: &Path,
+    folder: &StoreFolder,
     tenure: Arc<Tenure>,
 ) -> Result<Recovered, OpenErrorKind> {
+    let dir = folder.dir();
     let log_config = LogConfig {
+        folder: dir.to_owned(),
         dir: dir.join(LOG_DIR),
+        home: LogHome {
+            folder: folder.id(),
+            cluster: folder.cluster(),
+            group: folder.store_group().map(|(group, _)| group),
+        },
         flush: config.flush,
         segment_bytes: config.segment_bytes,
         pending_bytes_max: config.pending_bytes_max,
@@ -69,6 +76,7 @@ pub(crate) fn recover(
         return Err(OpenErrorKind::EpochInLog { granted: tenure.epoch(), found: scanned.epoch() });
     }
     let (log, writer) = segments.open(scanned, tenure)?;
+    log.confirm_found();
     let Replay { queues, progress, dedup, .. } = replay;
     for topic in queues.list() {
         topic.list().iter().for_each(|queue| queue.confirm_all());
@@ -106,19 +114,19 @@ impl Replay {
 
     fn apply(&mut self, record: &ScannedRecord<'_>) -> Result<(), RecordError> {
         match record.header.kind {
-            RecordKind::Mark => Ok(()),
+            // They say nothing of their own.
+            RecordKind::Batch | RecordKind::Unknown(_) => Ok(()),
             RecordKind::Message => self.apply_message(record),
             RecordKind::DeadLetter => {
                 self.apply_message(record)?;
-                let origin = Origin::parse(&record.bytes[HEADER_LEN..])?;
+                let origin = Origin::parse(record.body())?;
                 if let Some(shard) = self.shard(origin.group, origin.topic, record.header.log_offset) {
                     shard.state.lock().finish(origin.queue, origin.queue_offset);
                 }
                 Ok(())
             }
             RecordKind::Delivery => {
-                let body = &record.bytes[HEADER_LEN..];
-                let (group, topic, change) = DeliveryRecord::decode(body).map_err(|_| RecordError::Header)?;
+                let (group, topic, change) = DeliveryRecord::decode(record.body())?;
                 if let Some(shard) = self.shard(group, topic, record.header.log_offset) {
                     shard.state.lock().apply(&change, record.header.log_offset);
                 }
@@ -133,7 +141,7 @@ impl Replay {
             return Ok(());
         }
         let span = record.message_span()?;
-        let head = MessageHead::parse(span.head(record.bytes)).map_err(|_| RecordError::Header)?;
+        let head = MessageHead::parse(span.head(record.bytes))?;
         let entry = IndexEntry {
             queue_offset: header.queue_offset,
             log_offset: header.log_offset,
@@ -145,7 +153,8 @@ impl Replay {
             self.dedup.insert(key_hash(header.topic, head.message_id), header.log_offset, header.store_time);
         }
         let queue = self.queues.open_queue(header.topic, header.queue);
-        if queue.recover(entry) { Ok(()) } else { Err(RecordError::Other) }
+        let follows = queue.recover(entry);
+        if follows { Ok(()) } else { Err(RecordError::Malformed("its queue offset does not follow the one before it")) }
     }
 
     /// The shard that a record at `at` changes, unless its state has the change already.

@@ -188,7 +188,7 @@ impl Store {
         folder.begin(grant, name)?;
         let tenure = Arc::new(Tenure::new(grant.epoch, grant.lease, *called_at, config.lease_margin));
         let Recovered { log, writer, queues, progress, dedup, sealed, needed_from } =
-            match recovery::recover(&config, &env, folder.dir(), tenure) {
+            match recovery::recover(&config, &env, &folder, tenure) {
                 Err(OpenErrorKind::EpochInLog { granted, found }) => {
                     return Err(folder.found_epoch(granted, found).into());
                 }

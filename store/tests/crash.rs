@@ -376,7 +376,7 @@ async fn damage_in_the_middle_is_an_error_that_names_the_place() {
     }
     end(store).await;
     let segment = machine.dir.join("commit-log/00000000000000000000.log");
-    machine.files.flip_bits(&segment, 500, 0x10).unwrap();
+    machine.files.flip_bits(&segment, 4096 + 500, 0x10).unwrap();
     let error = machine.open().map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("00000000000000000000.log") && error.contains("damaged at byte"), "{error}");
 }

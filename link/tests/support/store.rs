@@ -244,6 +244,7 @@ pub fn message(id: &str, body: &[u8]) -> StoredMessage {
         dead_letter_origin: None,
         system_properties: b"s",
         user_properties: b"u",
+        extensions: b"",
     };
     StoredMessage::new(&head, body.to_vec().into()).unwrap()
 }

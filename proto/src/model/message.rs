@@ -10,9 +10,14 @@
 //! | 2 | number of keys |
 //! | 4 | length of the encoded system properties |
 //! | 4 | length of the encoded user properties |
+//! | 4 | length of the extension fields |
 //! | 2 + n | message id; then, as the flags say, tag, message group, origin topic, origin message id; then each key |
 //! | n | system properties: encoded fields of `SystemProperties`, without those that are in the open or set at delivery |
 //! | n | user properties: encoded `user_properties` entries of `Message` |
+//! | n | extension fields of later versions, each: number 2, length 2, value. Whoever does not know them passes them on |
+//!
+//! A version that a reader must understand has a larger version number or a flag that this one does not know: either is
+//! [`MalformedMessage::Newer`], and nothing else is.
 
 use super::limits::HEAD_BYTES_MAX;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -44,6 +49,8 @@ pub struct MessageHead<'a> {
     pub system_properties: &'a [u8],
     /// Encoded user properties.
     pub user_properties: &'a [u8],
+    /// Fields that a later version added, as they are.
+    pub extensions: &'a [u8],
 }
 
 /// Where a dead letter came from.
@@ -59,8 +66,13 @@ pub struct DeadLetterOrigin<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedMessage {
     /// Written by something newer than this program.
-    #[error("message format {0} is newer than this program understands")]
-    Version(u8),
+    #[error("the message's head is of a newer Gantry (version {version}, flags {flags:#04x})")]
+    Newer {
+        /// Its version.
+        version: u8,
+        /// Its flags.
+        flags: u8,
+    },
     /// A length points past the end, or text is not UTF-8.
     #[error("the message's head is damaged")]
     Damaged,
@@ -73,7 +85,8 @@ const VERSION: u8 = 1;
 const FLAG_TAG: u8 = 1;
 const FLAG_GROUP: u8 = 2;
 const FLAG_ORIGIN: u8 = 4;
-const FIXED_LEN: usize = 12;
+const FLAGS_KNOWN: u8 = FLAG_TAG | FLAG_GROUP | FLAG_ORIGIN;
+const FIXED_LEN: usize = 16;
 
 impl StoredMessage {
     /// Encodes a head and joins it with its body.
@@ -116,7 +129,8 @@ impl<'a> MessageHead<'a> {
         let len = FIXED_LEN
             + texts.clone().map(|text| 2 + text.len()).sum::<usize>()
             + self.system_properties.len()
-            + self.user_properties.len();
+            + self.user_properties.len()
+            + self.extensions.len();
         if len > HEAD_BYTES_MAX {
             return Err(MalformedMessage::TooLarge(len));
         }
@@ -136,6 +150,7 @@ impl<'a> MessageHead<'a> {
         out.put_u16_le(self.keys.len() as u16);
         out.put_u32_le(self.system_properties.len() as u32);
         out.put_u32_le(self.user_properties.len() as u32);
+        out.put_u32_le(self.extensions.len() as u32);
         for text in texts {
             let text_len = u16::try_from(text.len()).map_err(|_| MalformedMessage::TooLarge(len))?;
             out.put_u16_le(text_len);
@@ -143,6 +158,7 @@ impl<'a> MessageHead<'a> {
         }
         out.put_slice(self.system_properties);
         out.put_slice(self.user_properties);
+        out.put_slice(self.extensions);
         Ok(out.freeze())
     }
 
@@ -150,13 +166,17 @@ impl<'a> MessageHead<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<MessageHead<'a>, MalformedMessage> {
         let mut rest = bytes;
         let fixed = take(&mut rest, FIXED_LEN)?;
-        if fixed[0] != VERSION {
-            return Err(MalformedMessage::Version(fixed[0]));
+        let (version, flags) = (fixed[0], fixed[1]);
+        if version > VERSION || (version == VERSION && flags & !FLAGS_KNOWN != 0) {
+            return Err(MalformedMessage::Newer { version, flags });
         }
-        let flags = fixed[1];
+        if version != VERSION {
+            return Err(MalformedMessage::Damaged);
+        }
         let key_count = u16::from_le_bytes([fixed[2], fixed[3]]);
         let system_len = u32::from_le_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]) as usize;
         let user_len = u32::from_le_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]) as usize;
+        let extensions_len = u32::from_le_bytes([fixed[12], fixed[13], fixed[14], fixed[15]]) as usize;
         let message_id = take_text(&mut rest)?;
         let tag = if flags & FLAG_TAG != 0 { Some(take_text(&mut rest)?) } else { None };
         let message_group = if flags & FLAG_GROUP != 0 { Some(take_text(&mut rest)?) } else { None };
@@ -171,10 +191,20 @@ impl<'a> MessageHead<'a> {
         }
         let system_properties = take(&mut rest, system_len)?;
         let user_properties = take(&mut rest, user_len)?;
+        let extensions = take(&mut rest, extensions_len)?;
         if !rest.is_empty() {
             return Err(MalformedMessage::Damaged);
         }
-        Ok(MessageHead { message_id, tag, keys, message_group, dead_letter_origin, system_properties, user_properties })
+        Ok(MessageHead {
+            message_id,
+            tag,
+            keys,
+            message_group,
+            dead_letter_origin,
+            system_properties,
+            user_properties,
+            extensions,
+        })
     }
 }
 
@@ -205,6 +235,7 @@ mod tests {
             origin in proptest::option::of(("[a-z]{1,9}", ".{1,40}")),
             system_properties in proptest::collection::vec(any::<u8>(), 0..200),
             user_properties in proptest::collection::vec(any::<u8>(), 0..200),
+            extensions in proptest::collection::vec(any::<u8>(), 0..20),
         ) {
             // Declared first: the parsed head borrows from it and is compared with `head`.
             let bytes;
@@ -216,6 +247,7 @@ mod tests {
                 dead_letter_origin: origin.as_ref().map(|(topic, id)| DeadLetterOrigin { topic, message_id: id }),
                 system_properties: &system_properties,
                 user_properties: &user_properties,
+                extensions: &extensions,
             };
             bytes = head.encode().unwrap();
             let parsed = MessageHead::parse(&bytes);
@@ -239,6 +271,7 @@ mod tests {
             dead_letter_origin: None,
             system_properties: b"sys",
             user_properties: b"user",
+            extensions: b"later",
         };
         let message = StoredMessage::new(&head, Bytes::from_static(b"body")).unwrap();
         letter = message.into_dead_letter("orders").unwrap();
@@ -246,5 +279,28 @@ mod tests {
         let parsed = letter.parse_head().unwrap();
         assert_eq!(parsed, MessageHead { dead_letter_origin: Some(origin), ..head });
         assert_eq!(letter.body, "body");
+    }
+
+    #[test]
+    fn a_newer_head_is_told_from_a_damaged_one() {
+        let head = MessageHead {
+            message_id: "id",
+            tag: None,
+            keys: SmallVec::new(),
+            message_group: None,
+            dead_letter_origin: None,
+            system_properties: b"",
+            user_properties: b"",
+            extensions: b"",
+        };
+        let with = |place: usize, value: u8| {
+            let mut bytes = head.encode().unwrap().to_vec();
+            bytes[place] = value;
+            MessageHead::parse(&bytes).map(|_| ()).unwrap_err()
+        };
+        assert_eq!(with(0, 2), MalformedMessage::Newer { version: 2, flags: 0 });
+        assert_eq!(with(1, 0x80), MalformedMessage::Newer { version: 1, flags: 0x80 });
+        assert_eq!(with(0, 0), MalformedMessage::Damaged);
+        assert_eq!(with(2, 9), MalformedMessage::Damaged, "more keys than there are");
     }
 }

@@ -64,6 +64,7 @@ impl ProducedMessage {
             dead_letter_origin: None,
             system_properties: &fixed.encode_to_vec(),
             user_properties: &encode_user_properties(message.user_properties.iter()),
+            extensions: &[],
         }
         .encode()?;
         let stored = StoredMessage { head, body: message.body };

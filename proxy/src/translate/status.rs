@@ -168,7 +168,7 @@ impl From<MalformedMessage> for Refusal {
     fn from(error: MalformedMessage) -> Refusal {
         let code = match error {
             MalformedMessage::TooLarge(_) => Code::MessagePropertiesTooLarge,
-            MalformedMessage::Version(_) | MalformedMessage::Damaged => Code::InternalServerError,
+            MalformedMessage::Newer { .. } | MalformedMessage::Damaged => Code::InternalServerError,
         };
         Refusal::new(code, error.to_string())
     }

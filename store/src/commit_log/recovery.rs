@@ -1,21 +1,20 @@
 //! Opening the log: which segments there are, where the last one ends, and every record that came after the checkpoint.
 //!
-//! The end is where records stop being whole. Bytes behind it are a **torn tail** (a write that was under way when the
-//! power failed; nobody was told of it) or **damage** (something that was durable is gone). They are told apart by the
-//! marks: the writer notes in each batch how far the log was flushed when it began. A mark behind the end that says
-//! `flushed_to` beyond the end proves that whole records once stood there: that is damage, and an error. Otherwise the
-//! tail is cut off, which is said in the log.
-//!
-//! Bytes of a cut tail stay in the file until they are written over. They cannot come back to life: a record names its
-//! own log offset and its epoch, each opening begins a new epoch, and an epoch that goes back ends the scan.
+//! The end is where records stop being whole. What lies before the position that [`super::positions`] proves was on this
+//! disk: if it is not whole now it is **damaged** or **missing**, and never cut off. What lies behind it is a **torn tail**, a
+//! write that was under way when the machine went down: it is erased from the file, so that it can never come back to life
+//! behind records that are written later, and that is said. A record that is whole is neither, understood or not: opening
+//! fails then with its place and the reason, and nothing is changed.
 
 use super::clock::LogClock;
-use super::record::{HEADER_LEN, RecordError, RecordKind, parse_record};
-use super::segment::{ScannedRecord, Segment, SegmentReader, parse_name, segment_name};
+use super::positions::{Positions, PositionsError, PositionsFile};
+use super::record::{BatchFrame, RecordError, RecordKind};
+use super::segment::{ScannedRecord, Segment, SegmentOpenError, SegmentReader, parse_name, segment_name};
+use super::segment_header::{EpochStart, SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderError};
 use super::tail::{NextSegment, Tail};
 use super::watermark::Watermark;
 use super::writer::LogWriter;
-use super::{CommitLog, LogConfig};
+use super::{CommitLog, Disk, LogConfig, LogHome};
 use crate::tenure::Tenure;
 use gantry_proto::env::{Env, File, Files, OpenMode, make_durable};
 use gantry_proto::model::{Epoch, LogOffset, Timestamp};
@@ -35,13 +34,35 @@ pub(crate) const PREPARED_NAME: &str = "next.segment";
 pub(crate) enum LogOpenError {
     #[error("{action} {path}: {source}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Positions(#[from] PositionsError),
     #[error(
-        "{path} is damaged at byte {at} ({cause}), and later records prove that it was whole once. Restore the file from \
-         a backup; nothing was changed"
+        "{0} is missing, which says how far the log was written: nobody can tell whether its end is there. Restore the \
+         file from a backup; nothing was changed"
     )]
-    Damaged { path: PathBuf, at: u64, cause: RecordError },
-    #[error("the segment that should begin at log offset {expected} is missing: {found} follows {previous}")]
-    Gap { previous: PathBuf, found: PathBuf, expected: LogOffset },
+    NoPositions(PathBuf),
+    #[error("{path} is not a segment of this log: {cause}. Nothing was changed")]
+    Segment { path: PathBuf, cause: String },
+    #[error(
+        "{path} is damaged at byte {at} ({cause}), and it was whole once: the log is known to have been on this disk up to \
+         log offset {flushed_to}. Restore the file from a backup; nothing was changed"
+    )]
+    Damaged { path: PathBuf, at: u64, cause: RecordError, flushed_to: LogOffset },
+    #[error(
+        "{path} holds at byte {at} (log offset {log_offset}) a whole record, but {cause}. Start the version of Gantry that \
+         wrote it, or a later one; nothing was changed"
+    )]
+    Newer { path: PathBuf, at: u64, log_offset: LogOffset, cause: RecordError },
+    #[error(
+        "the record at byte {at} of {path} (log offset {log_offset}) cannot be applied: {cause}. This should not be \
+         possible: please report it. Nothing was changed"
+    )]
+    Inapplicable { path: PathBuf, at: u64, log_offset: LogOffset, cause: RecordError },
+    #[error(
+        "a part of the log is missing: {what}. It should reach from log offset {from} to {to}. Put the missing files back; \
+         nothing was changed"
+    )]
+    Missing { what: String, from: LogOffset, to: LogOffset },
     #[error("the log begins at {begins} but the checkpoint needs it from {needed} on: segments are missing")]
     TooShort { begins: LogOffset, needed: LogOffset },
 }
@@ -50,6 +71,7 @@ pub(crate) enum LogOpenError {
 pub(crate) struct Segments {
     config: LogConfig,
     env: Env,
+    positions: PositionsFile,
     /// In order; each ends where the next begins.
     list: Vec<Arc<Segment>>,
 }
@@ -59,57 +81,68 @@ pub(crate) struct Scanned {
     end: LogOffset,
     epoch: Epoch,
     last_store_time: Timestamp,
-    marked: LogOffset,
+    epochs: Vec<EpochStart>,
+    /// Why the active segment's records end at `end`.
+    stop: Option<RecordError>,
+}
+
+type IoError<'a> = Box<dyn Fn(io::Error) -> LogOpenError + 'a>;
+
+fn io<'a>(action: &'static str, path: impl Into<PathBuf>) -> IoError<'a> {
+    let path = path.into();
+    Box::new(move |source| LogOpenError::Io { action, path: path.clone(), source })
 }
 
 impl Segments {
     /// Finds the segments, removes leftovers, creates the first one in an empty folder. Their names are durable then.
     pub(crate) fn find(config: LogConfig, env: Env) -> Result<Segments, LogOpenError> {
         let files = &*env.files;
-        let io = |action, path: PathBuf| move |source| LogOpenError::Io { action, path, source };
-        files.create_dir_all(&config.dir).map_err(io("creating the folder", config.dir.clone()))?;
-        let mut names = files.list(&config.dir).map_err(io("listing the folder", config.dir.clone()))?;
-        names.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut bases: Vec<(LogOffset, u64)> = Vec::new();
+        files.create_dir_all(&config.dir).map_err(io("creating the folder", &config.dir))?;
+        let names = files.list(&config.dir).map_err(io("listing the folder", &config.dir))?;
+        let bases_of = |extension| {
+            let mut bases: Vec<LogOffset> =
+                names.iter().filter_map(|entry| parse_name(&entry.name, extension)).collect();
+            bases.sort_unstable();
+            bases
+        };
+        let mut bases = bases_of("log");
+        let positions = open_positions(&config, files, bases.is_empty())?;
+        let Positions { folder, retained_from, flushed_to, .. } = positions.current();
+        if folder != config.home.folder {
+            let cause = format!("it belongs to the data folder {folder}, and this one is {}", config.home.folder);
+            return Err(LogOpenError::Segment { path: config.folder.join(super::positions::POSITIONS_NAME), cause });
+        }
+        let remove = |name: &str| {
+            let path = config.dir.join(name);
+            files.remove(&path).map_err(io("removing the leftover", &path))
+        };
         for entry in &names {
-            if let Some(base) = parse_name(&entry.name, "log") {
-                bases.push((base, entry.len));
-            } else if entry.name == PREPARED_NAME || entry.name.ends_with(".tmp") {
-                let path = config.dir.join(&entry.name);
-                files.remove(&path).map_err(io("removing the leftover", path.clone()))?;
+            let prepared = entry.name == PREPARED_NAME || entry.name.ends_with(".tmp");
+            // Retention was interrupted after it had decided.
+            let base = parse_name(&entry.name, "log").or_else(|| parse_name(&entry.name, "index"));
+            if prepared || base.is_some_and(|base| base < retained_from) {
+                remove(&entry.name)?;
             }
         }
-        bases.sort_unstable();
-        // An index whose segment is gone: retention was interrupted between the two.
-        for entry in &names {
-            if parse_name(&entry.name, "index").is_some_and(|base| bases.iter().all(|(held, _)| *held != base)) {
-                let path = config.dir.join(&entry.name);
-                files.remove(&path).map_err(io("removing the leftover", path.clone()))?;
-            }
-        }
-        for pair in bases.windows(2) {
-            let [(base, len), (next, _)] = [pair[0], pair[1]];
-            if base.0 + len < next.0 {
-                return Err(LogOpenError::Gap {
-                    previous: config.dir.join(segment_name(base)),
-                    found: config.dir.join(segment_name(next)),
-                    expected: base.plus(len),
-                });
-            }
-        }
+        bases.retain(|base| *base >= retained_from);
         if bases.is_empty() {
-            create_first(files, &config)?;
-            bases.push((LogOffset(0), config.segment_bytes));
+            if flushed_to > retained_from {
+                let what = format!("no segment is in {}", config.dir.display());
+                return Err(LogOpenError::Missing { what, from: retained_from, to: flushed_to });
+            }
+            create_first(files, &config, retained_from)?;
+            bases.push(retained_from);
         }
         // A process before this one may have named files and died, or failed, before that was durable.
-        files.sync_dir(&config.dir).map_err(io("making durable the names in", config.dir.clone()))?;
-        let list = (bases.iter())
-            .map(|(base, _)| {
-                let path = config.dir.join(segment_name(*base));
-                Segment::open(files, &config.dir, *base).map(Arc::new).map_err(io("opening", path))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Segments { config, env, list })
+        files.sync_dir(&config.dir).map_err(io("making durable the names in", &config.dir))?;
+        let list = bases.iter().map(|base| open_segment(files, &config, *base)).collect::<Result<Vec<_>, _>>()?;
+        check_whole(&list, positions.current())?;
+        for base in bases_of("index") {
+            if base >= retained_from && bases.binary_search(&base).is_err() {
+                remove(&super::segment::index_name(base))?;
+            }
+        }
+        Ok(Segments { config, env, positions, list })
     }
 
     /// All but the last, each with its end.
@@ -132,61 +165,74 @@ impl Segments {
         if from < begins {
             return Err(LogOpenError::TooShort { begins, needed: from });
         }
-        let mut scanned =
-            Scanned { end: LogOffset(0), epoch: Epoch(0), last_store_time: Timestamp::ZERO, marked: LogOffset(0) };
+        let flushed_to = self.positions.current().flushed_to;
+        let active = self.active();
+        let mut scanned = Scanned {
+            end: LogOffset(0),
+            epoch: Epoch(0),
+            last_store_time: Timestamp::ZERO,
+            epochs: active.epochs.clone(),
+            stop: None,
+        };
+        let damaged = |segment: &Segment, at: LogOffset, cause| {
+            Err(LogOpenError::Damaged { path: segment.path.clone(), at: segment.position(at), cause, flushed_to })
+        };
         for (segment, end) in self.sealed().filter(|(_, end)| *end > from) {
-            let stop = scan_segment(segment, Some(end), &mut scanned, &mut visit)?;
-            if let Some((at, cause)) = stop {
-                return Err(LogOpenError::Damaged { path: segment.path.clone(), at: at.0 - segment.base.0, cause });
+            if let Some((at, cause)) = scan_segment(segment, Some(end), flushed_to, &mut scanned, &mut visit)? {
+                return damaged(segment, at, cause);
             }
         }
-        let active = self.active();
-        if let Some((at, cause)) = scan_segment(active, None, &mut scanned, &mut visit)? {
-            let position = at.0 - active.base.0;
-            if from > at || was_durable(active, at, self.config.pending_bytes_max)? {
-                return Err(LogOpenError::Damaged { path: active.path.clone(), at: position, cause });
+        if let Some((at, cause)) = scan_segment(active, None, flushed_to, &mut scanned, &mut visit)? {
+            if at < flushed_to && cause == RecordError::Blank && is_blank(active, at, flushed_to)? {
+                let what = format!("{} holds nothing from byte {} on", active.path.display(), active.position(at));
+                return Err(LogOpenError::Missing { what, from: at, to: flushed_to });
             }
-            if cause != RecordError::Blank {
-                tracing::warn!(
-                    segment = %active.path.display(), at = position, %cause,
-                    "cut off a write that was under way when the process or the machine went down; it was never answered"
-                );
+            if at < flushed_to {
+                return damaged(active, at, cause);
             }
+            scanned.stop = Some(cause);
+        }
+        if scanned.end < from.max(flushed_to) {
+            let what = format!("{} ends at log offset {}", active.path.display(), scanned.end);
+            return Err(LogOpenError::Missing { what, from: scanned.end, to: from.max(flushed_to) });
         }
         Ok(scanned)
     }
 
-    /// Opens the log behind what was scanned.
+    /// Opens the log behind what was scanned. What was found counts as confirmed as far as the positions say.
     pub(crate) fn open(
-        self,
+        mut self,
         scanned: Scanned,
         tenure: Arc<Tenure>,
     ) -> Result<(Arc<CommitLog>, LogWriter), LogOpenError> {
         let epoch = tenure.epoch();
         assert!(epoch > scanned.epoch, "each opening begins a new epoch");
-        let active = self.active().clone();
-        let io = |action| {
-            let path = active.path.clone();
-            move |source| LogOpenError::Io { action, path, source }
-        };
-        // What no mark proves may be in the page cache only; from here on it counts as durable.
-        let within = |at: LogOffset| at.0.saturating_sub(active.base.0);
-        let unproven = within(scanned.marked)..within(scanned.end);
-        make_durable(&*active.file, unproven).map_err(io("making durable what was read back from"))?;
-        let capacity = active.file.len().map_err(io("measuring"))?.max(self.config.segment_bytes);
-        active.file.allocate(capacity).map_err(io("reserving space for"))?;
-        let tail = Tail {
+        let (active, found) = (self.active().clone(), self.positions.current());
+        // What nothing proves may be in the page cache only; from here on it counts as durable.
+        let unproven = active.position(found.flushed_to.max(active.base))..active.position(scanned.end);
+        make_durable(&*active.file, unproven).map_err(io("making durable what was read back from", &active.path))?;
+        active.file.allocate(active.file_len()).map_err(io("reserving space for", &active.path))?;
+        cut_tail(&active, &scanned, found.answered_unflushed)?;
+        let positions = self.positions.update(|held| {
+            held.flushed_to = scanned.end;
+            held.sealed_to = active.base;
+            held.epoch = epoch;
+        });
+        let path = self.config.folder.join(super::positions::POSITIONS_NAME);
+        positions.and_then(|()| self.positions.settle()).map_err(io("writing", path))?;
+        let mut tail = Tail {
             epoch,
             appended_to: scanned.end,
-            segment_end: active.base.plus(capacity),
+            segment_end: active.base.plus(active.capacity),
             batches: VecDeque::new(),
             pending_bytes: 0,
             next_segment: NextSegment::Missing,
             refused: None,
             last_store_time: scanned.last_store_time,
-            marked: scanned.marked,
+            epochs: scanned.epochs,
             spare: Vec::new(),
         };
+        tail.begin_epoch(epoch);
         let log = CommitLog {
             clock: LogClock::new(self.env.clock.clone(), scanned.last_store_time),
             tenure,
@@ -196,7 +242,8 @@ impl Segments {
             gathering: Notify::new(),
             written_to: AtomicU64::new(scanned.end.0),
             flushed_to: AtomicU64::new(scanned.end.0),
-            confirmed: Watermark::new(scanned.end),
+            confirmed: Watermark::new(found.confirmed_to),
+            disk: Mutex::new(Disk { positions: self.positions, failed: false }),
             prepared: Mutex::default(),
             room: Notify::new(),
             wanted: Notify::new(),
@@ -227,148 +274,313 @@ pub(crate) fn create_prepared(files: &dyn Files, config: &LogConfig) -> io::Resu
         _ => {}
     }
     let file = files.open(&path, OpenMode::CreateNew)?;
-    file.allocate(config.segment_bytes)?;
+    file.allocate(SEGMENT_HEADER_LEN + config.segment_bytes)?;
     // The new length must be durable before records in it are.
     file.sync_data()?;
     Ok(file)
 }
 
-fn create_first(files: &dyn Files, config: &LogConfig) -> Result<(), LogOpenError> {
-    let path = config.dir.join(segment_name(LogOffset(0)));
-    let io = |action, path: &PathBuf| {
-        let path = path.clone();
-        move |source| LogOpenError::Io { action, path, source }
+/// Makes the prepared file the segment that begins at `base`. Its header is durable before it has its name.
+pub(crate) fn name_prepared(
+    files: &dyn Files,
+    config: &LogConfig,
+    file: Arc<dyn File>,
+    base: LogOffset,
+    epochs: Vec<EpochStart>,
+) -> io::Result<Segment> {
+    let (capacity, home) = (config.segment_bytes, config.home);
+    let header = SegmentHeader { base, capacity, home, epochs };
+    file.write_all_at(&header.encode(), 0)?;
+    file.sync_data()?;
+    let path = config.dir.join(segment_name(base));
+    files.rename(&config.dir.join(PREPARED_NAME), &path)?;
+    files.sync_dir(&config.dir)?;
+    Ok(Segment { base, capacity, epochs: header.epochs, home, file, path })
+}
+
+fn create_first(files: &dyn Files, config: &LogConfig, base: LogOffset) -> Result<(), LogOpenError> {
+    let path = config.dir.join(segment_name(base));
+    let file = create_prepared(files, config).map_err(io("reserving space for", &path))?;
+    name_prepared(files, config, file, base, Vec::new()).map_err(io("creating", &path))?;
+    Ok(())
+}
+
+/// The positions, which are made before the first segment is. `fresh`: there is no segment.
+fn open_positions(config: &LogConfig, files: &dyn Files, fresh: bool) -> Result<PositionsFile, LogOpenError> {
+    if Positions::read(files, &config.folder)?.is_some() {
+        return Ok(PositionsFile::open(files, &config.folder)?);
+    }
+    if !fresh {
+        return Err(LogOpenError::NoPositions(config.folder.join(super::positions::POSITIONS_NAME)));
+    }
+    let positions = Positions::new(config.home.folder, LogOffset(0));
+    Ok(PositionsFile::create(files, &config.folder, positions)?)
+}
+
+fn open_segment(files: &dyn Files, config: &LogConfig, base: LogOffset) -> Result<Arc<Segment>, LogOpenError> {
+    let path = config.dir.join(segment_name(base));
+    let segment = match Segment::open(files, &config.dir, base, OpenMode::ReadWrite) {
+        Ok(segment) => segment,
+        Err(SegmentOpenError::Io(error)) => return Err(io("opening", path)(error)),
+        Err(error @ SegmentOpenError::Header(SegmentHeaderError::Newer(_))) => {
+            return Err(LogOpenError::Segment { path, cause: format!("{error}: start that version or a later one") });
+        }
+        Err(error) => return Err(LogOpenError::Segment { path, cause: error.to_string() }),
     };
-    create_prepared(files, config).map_err(io("reserving space for", &path))?;
-    files.rename(&config.dir.join(PREPARED_NAME), &path).map_err(io("creating", &path))
+    match foreign(&segment.home, &config.home) {
+        Some(cause) => Err(LogOpenError::Segment { path, cause }),
+        None => Ok(Arc::new(segment)),
+    }
+}
+
+/// What tells that a segment was written for somebody else.
+fn foreign(found: &LogHome, own: &LogHome) -> Option<String> {
+    fn other<T: PartialEq>(found: Option<T>, own: Option<T>) -> Option<(T, T)> {
+        found.zip(own).filter(|(found, own)| found != own)
+    }
+    if let Some((found, own)) = other(found.cluster, own.cluster) {
+        return Some(format!("it was written for cluster {found}, and this folder belongs to cluster {own}"));
+    }
+    if let Some((found, own)) = other(found.group, own.group) {
+        return Some(format!("it was written for store group number {found}, and this folder belongs to number {own}"));
+    }
+    let other_folder = found.folder != own.folder;
+    other_folder.then(|| format!("it belongs to the data folder {}, and this one is {}", found.folder, own.folder))
+}
+
+/// Whether files hold all that the log must have.
+fn check_whole(list: &[Arc<Segment>], positions: Positions) -> Result<(), LogOpenError> {
+    let missing = |what: String, from, to| Err(LogOpenError::Missing { what, from, to });
+    let first = &list[0];
+    if first.base > positions.retained_from {
+        let what = format!("the first segment is {}", first.path.display());
+        return missing(what, positions.retained_from, first.base);
+    }
+    for (place, segment) in list.iter().enumerate() {
+        let next = list.get(place + 1);
+        let held_to = segment.held_to().map_err(io("measuring", &segment.path))?;
+        let needed_to = next.map_or(positions.flushed_to, |next| next.base);
+        if held_to < needed_to {
+            let path = segment.path.display();
+            let made_for = segment.base.plus(segment.capacity);
+            let what = match next {
+                _ if held_to < needed_to.min(made_for) => format!("{path} was cut"),
+                Some(next) => format!("{} does not follow {path}", next.path.display()),
+                None => format!("{path} is not the last segment"),
+            };
+            return missing(what, held_to, needed_to);
+        }
+    }
+    Ok(())
 }
 
 /// Visits records up to `end` (or as far as they are whole). Returns where and why it stopped, unless it reached `end`.
+/// What lies before `proven` is known to have been on the disk.
 fn scan_segment(
     segment: &Segment,
     end: Option<LogOffset>,
+    proven: LogOffset,
     scanned: &mut Scanned,
     visit: &mut impl FnMut(&ScannedRecord<'_>) -> Result<(), RecordError>,
 ) -> Result<Option<(LogOffset, RecordError)>, LogOpenError> {
-    let io = |source| LogOpenError::Io { action: "reading", path: segment.path.clone(), source };
-    let file_len = segment.file.len().map_err(io)?;
-    let limit = end.map_or(file_len, |end| end.0 - segment.base.0);
+    let read_error = io("reading", &segment.path);
+    let limit = end.map_or_else(|| segment.held_to().map_err(&read_error), Ok)?;
+    let refused = |log_offset: LogOffset, cause: RecordError| {
+        let (path, at) = (segment.path.clone(), segment.position(log_offset));
+        Err(match cause {
+            RecordError::Newer { .. } => LogOpenError::Newer { path, at, log_offset, cause },
+            _ => LogOpenError::Inapplicable { path, at, log_offset, cause },
+        })
+    };
     let mut reader = SegmentReader::new(segment);
-    let mut position = 0;
-    scanned.end = segment.base;
-    while position < limit {
-        let at = segment.base.plus(position);
-        let record = match reader.read(at, limit - position).map_err(io)? {
-            Ok(record) if record.header.epoch < scanned.epoch => return Ok(Some((at, RecordError::Other))),
+    let mut at = segment.base;
+    scanned.end = at;
+    while at < limit {
+        let record = match reader.read(at, limit.0 - at.0).map_err(&read_error)? {
+            Ok(record) if record.header.epoch < scanned.epoch => return Ok(Some((at, RecordError::LeftOver))),
             Ok(record) => record,
+            Err(cause) if cause.is_whole() => return refused(at, cause),
             Err(cause) => return Ok(Some((at, cause))),
         };
-        if let Err(cause) = visit(&record) {
-            return Ok(Some((at, cause)));
+        let header = record.header;
+        let judged = match header.kind {
+            RecordKind::Batch => BatchFrame::parse(record.body()).map(Some),
+            RecordKind::Unknown(_) => Ok(None),
+            _ => visit(&record).map(|()| None),
+        };
+        match judged {
+            Err(cause) => return refused(at, cause),
+            // Behind the proof it may be torn anywhere: all of its records or none of them.
+            Ok(Some(frame)) if header.end().plus(frame.bytes) > proven => {
+                if !holds_batch(&mut reader, header.end(), frame, limit).map_err(&read_error)? {
+                    return Ok(Some((at, RecordError::PartOfBatch)));
+                }
+            }
+            Ok(_) => {}
         }
-        if record.header.kind == RecordKind::Mark {
-            scanned.marked = scanned.marked.max(marked(&record));
+        if header.epoch > scanned.epoch {
+            scanned.epoch = header.epoch;
+            if scanned.epochs.last().is_none_or(|(last, _)| *last < header.epoch) {
+                scanned.epochs.push((header.epoch, at));
+            }
         }
-        scanned.epoch = record.header.epoch;
-        scanned.last_store_time = scanned.last_store_time.max(record.header.store_time);
-        scanned.end = record.header.end();
-        position += u64::from(record.header.len);
+        scanned.last_store_time = scanned.last_store_time.max(header.store_time);
+        at = header.end();
+        scanned.end = at;
     }
     Ok(None)
 }
 
-fn marked(mark: &ScannedRecord<'_>) -> LogOffset {
-    let bytes = mark.bytes.get(HEADER_LEN..HEADER_LEN + 8).and_then(|b| b.first_chunk::<8>());
-    LogOffset(bytes.map_or(0, |b| u64::from_le_bytes(*b)))
-}
-
-/// Whether a mark within `reach` bytes behind `at` proves that the log was flushed beyond `at`.
-fn was_durable(segment: &Segment, at: LogOffset, reach: usize) -> Result<bool, LogOpenError> {
-    let io = |source| LogOpenError::Io { action: "reading", path: segment.path.clone(), source };
-    let file = &segment.file;
-    let end = at.0 - segment.base.0 + reach as u64;
-    let mut from = at.0 - segment.base.0;
-    let mut buffer = vec![0; SEARCH_LEN + MARK_LEN];
-    // Most of what follows the end was never written.
-    while let Some(position) = file.next_data_at(from).map_err(io)?.filter(|position| *position < end) {
-        // A mark may begin in one window and end in the next: they overlap by one.
-        let held = file.read_into(position, &mut buffer).map_err(io)?;
-        if holds_mark_beyond(&buffer[..held], segment.base.plus(position), at) {
-            return Ok(true);
-        }
-        from = position + SEARCH_LEN as u64;
+/// Whether every record that `frame` announces is there from `at` on.
+fn holds_batch(reader: &mut SegmentReader<'_>, at: LogOffset, frame: BatchFrame, limit: LogOffset) -> io::Result<bool> {
+    let end = at.plus(frame.bytes);
+    if end > limit {
+        return Ok(false);
     }
-    Ok(false)
+    let (mut at, mut count) = (at, 0);
+    while at < end {
+        at = match reader.read(at, end.0 - at.0)? {
+            Ok(record) => record.header.end(),
+            // It is there; what it says is for the scan to judge.
+            Err(cause) if cause.is_whole() => return Ok(true),
+            Err(_) => return Ok(false),
+        };
+        count += 1;
+    }
+    Ok(count == frame.count)
 }
 
-const SEARCH_LEN: usize = 1 << 20;
-const MARK_LEN: usize = HEADER_LEN + 8;
-
-/// Whether bytes that lie at `begins` contain a mark that was written when the log was flushed beyond `at`.
-fn holds_mark_beyond(window: &[u8], begins: LogOffset, at: LogOffset) -> bool {
-    let is_one = |place: usize| {
-        let (here, bytes) = (begins.plus(place as u64), &window[place..]);
-        bytes.len() >= MARK_LEN
-            && bytes[8] == RecordKind::Mark as u8
-            && bytes[16..24] == here.0.to_le_bytes()
-            && parse_record(bytes, here).is_ok_and(|(header, body)| {
-                let flushed_to = body.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-                header.kind == RecordKind::Mark && flushed_to > at.0
-            })
-    };
-    // Pages of zeros are passed over; a mark that reaches from one into the next is looked for from there.
-    let pages = (0..window.len()).step_by(PAGE.len());
-    pages
-        .filter(|start| {
-            let page = &window[*start..window.len().min(start + PAGE.len())];
-            page != &PAGE[..page.len()]
-        })
-        .any(|start| (start.saturating_sub(MARK_LEN)..window.len().min(start + PAGE.len())).any(is_one))
+/// Erases what lies behind the end.
+fn cut_tail(active: &Segment, scanned: &Scanned, answered_unflushed: bool) -> Result<(), LogOpenError> {
+    let from = active.position(scanned.end);
+    let erased = erase(&*active.file, from, active.file_len()).map_err(io("erasing the torn end of", &active.path))?;
+    if erased == 0 {
+        return Ok(());
+    }
+    let cause = scanned.stop.unwrap_or(RecordError::Blank);
+    let segment = active.path.display();
+    if answered_unflushed {
+        tracing::warn!(
+            %segment, at = from, bytes = erased, %cause,
+            "cut off what was being written when the machine went down. Answers are given before the flush here (flush = \
+             async): messages that were answered in the last moments before may be among it"
+        );
+    } else {
+        tracing::warn!(
+            %segment, at = from, bytes = erased, %cause,
+            "cut off a write that was under way when the process or the machine went down. It was not answered, unless the \
+             disk lost what it had reported as flushed in the last second before"
+        );
+    }
+    Ok(())
 }
 
-const PAGE: [u8; 4096] = [0; 4096];
+const WINDOW_LEN: usize = 1 << 20;
+
+/// Overwrites with zeros, durably, whatever a file holds from `from` to `to`. Returns how far that reached.
+fn erase(file: &dyn File, from: u64, to: u64) -> io::Result<u64> {
+    let zeros = vec![0; WINDOW_LEN];
+    let mut erased = 0;
+    for_each_window(file, from, to, |position, window| {
+        if let Some(last) = window.iter().rposition(|byte| *byte != 0) {
+            file.write_all_at(&zeros[..last + 1], position)?;
+            erased = position + last as u64 + 1 - from;
+        }
+        Ok(true)
+    })?;
+    if erased > 0 {
+        file.sync_data()?;
+    }
+    Ok(erased)
+}
+
+fn is_blank(segment: &Segment, from: LogOffset, to: LogOffset) -> Result<bool, LogOpenError> {
+    let mut blank = true;
+    let (from, to) = (segment.position(from), segment.position(to));
+    let read = for_each_window(&*segment.file, from, to, |_, window| {
+        blank = window.iter().all(|byte| *byte == 0);
+        Ok(blank)
+    });
+    read.map_err(io("reading", &segment.path))?;
+    Ok(blank)
+}
+
+/// Reads what was ever written between `from` and `to`, as long as `each` says so.
+fn for_each_window(
+    file: &dyn File,
+    from: u64,
+    to: u64,
+    mut each: impl FnMut(u64, &[u8]) -> io::Result<bool>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; WINDOW_LEN];
+    let mut from = from;
+    while from < to {
+        // Most of what follows the end was never written.
+        let Some(position) = file.next_data_at(from)?.filter(|position| *position < to) else { break };
+        let wanted = WINDOW_LEN.min((to - position) as usize);
+        let held = file.read_into(position, &mut buffer[..wanted])?;
+        if held == 0 || !each(position, &buffer[..held])? {
+            break;
+        }
+        from = position + held as u64;
+    }
+    Ok(())
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commit_log::Flush;
-    use crate::commit_log::record::{RecordHeader, write_record};
+    use crate::commit_log::record::{FLAG_SKIP, RecordHeader, write_record};
+    use gantry_proto::contract::LeaseTerm;
     use gantry_proto::env::fake;
+    use std::time::Duration;
+    use tokio::time::Instant;
 
     const SEGMENT_BYTES: u64 = 64 << 10;
 
     fn config() -> LogConfig {
         LogConfig {
-            dir: "/log".into(),
+            folder: "/store".into(),
+            dir: "/store/log".into(),
+            home: LogHome::default(),
             flush: Flush::Sync,
             segment_bytes: SEGMENT_BYTES,
             pending_bytes_max: SEGMENT_BYTES as usize,
         }
     }
 
-    /// A log whose first segment holds these records one after another: kind, epoch, body.
-    fn log_with(records: &[(RecordKind, u32, &[u8])]) -> (Env, Vec<LogOffset>) {
-        let (env, _, _) = fake::env(1);
-        let segments = Segments::find(config(), env.clone()).unwrap();
-        let (mut bytes, mut places) = (Vec::new(), Vec::new());
+    /// What a test puts into a log: kind, epoch, body.
+    type Written<'a> = (RecordKind, u32, &'a [u8]);
+
+    fn records(records: &[Written<'_>]) -> (Vec<u8>, Vec<LogOffset>) {
+        let (mut bytes, mut places) = (Vec::new(), vec![LogOffset(0)]);
         for (kind, epoch, body) in records {
-            let log_offset = LogOffset(bytes.len() as u64);
-            places.push(log_offset);
             let header = RecordHeader {
                 len: 0,
                 kind: *kind,
+                extensions_len: 0,
                 epoch: Epoch(*epoch),
-                log_offset,
+                log_offset: LogOffset(bytes.len() as u64),
                 store_time: Timestamp::ZERO,
                 topic: Default::default(),
                 queue: Default::default(),
                 queue_offset: Default::default(),
             };
             write_record(&mut bytes, &header, |out| out.extend_from_slice(body));
+            places.push(LogOffset(bytes.len() as u64));
         }
-        segments.active().file.write_all_at(&bytes, 0).unwrap();
-        places.push(LogOffset(bytes.len() as u64));
-        (env, places)
+        (bytes, places)
+    }
+
+    /// A log whose first segment holds these bytes, of which `flushed_to` are known to be on disk.
+    fn log_with(bytes: &[u8], flushed_to: LogOffset) -> Env {
+        let (env, _, _) = fake::env(1);
+        let mut segments = Segments::find(config(), env.clone()).unwrap();
+        let active = segments.active();
+        active.file.write_all_at(bytes, active.position(LogOffset(0))).unwrap();
+        segments.positions.update(|held| held.flushed_to = flushed_to).unwrap();
+        env
     }
 
     fn scan(env: &Env) -> Result<(LogOffset, usize), LogOpenError> {
@@ -381,27 +593,154 @@ mod tests {
         Ok((scanned.end, seen))
     }
 
+    fn file(env: &Env) -> Arc<dyn File> {
+        env.files.open(&config().dir.join(segment_name(LogOffset(0))), OpenMode::ReadWrite).unwrap()
+    }
+
+    const BODY: [u8; 100] = [7; 100];
+    const RECORD: RecordKind = RecordKind::Delivery;
+
     #[test]
     fn a_record_left_over_from_an_earlier_epoch_does_not_come_back_to_life() {
         // The second record was written over a lost one of the same length; the third is what followed that one.
-        let body = [7; 100];
-        let record = RecordKind::Delivery;
-        let (env, places) = log_with(&[(record, 1, &body), (record, 2, &body), (record, 1, &body)]);
-        assert_eq!(scan(&env).unwrap(), (places[2], 2));
+        let (bytes, places) = records(&[(RECORD, 1, &BODY), (RECORD, 2, &BODY), (RECORD, 1, &BODY)]);
+        assert_eq!(scan(&log_with(&bytes, LogOffset(0))).unwrap(), (places[2], 2));
     }
 
     #[test]
-    fn a_torn_tail_is_cut_and_damage_before_a_mark_is_an_error() {
-        let body = [7; 100];
-        for (flushed_to, expected) in [(0, Ok(1)), (500, Err(()))] {
-            let flushed_to: u64 = flushed_to;
-            let mark = flushed_to.to_le_bytes();
-            let records: [(RecordKind, u32, &[u8]); 3] =
-                [(RecordKind::Delivery, 1, &body), (RecordKind::Delivery, 1, &body), (RecordKind::Mark, 1, &mark)];
-            let (env, places) = log_with(&records);
-            let segment = env.files.open(&config().dir.join(segment_name(LogOffset(0))), OpenMode::ReadWrite).unwrap();
-            segment.write_all_at(b"x", places[1].0 + 60).unwrap();
-            assert_eq!(scan(&env).map(|(_, seen)| seen).map_err(|_| ()), expected, "flushed to {flushed_to}");
+    fn a_torn_tail_is_cut_and_damage_of_what_was_flushed_is_an_error() {
+        let (mut bytes, places) = records(&[(RECORD, 1, &BODY), (RECORD, 1, &BODY)]);
+        bytes[places[1].0 as usize + 60] ^= 1;
+        for zeroed in [false, true] {
+            if zeroed {
+                bytes[places[1].0 as usize..][..48].fill(0);
+            }
+            assert_eq!(scan(&log_with(&bytes, places[1])).unwrap(), (places[1], 1));
+            let error = scan(&log_with(&bytes, places[2])).unwrap_err();
+            assert!(matches!(error, LogOpenError::Damaged { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn what_a_tail_lost_is_erased_so_that_it_cannot_follow_what_is_written_over_it() {
+        let (mut bytes, places) = records(&[(RECORD, 1, &BODY), (RECORD, 1, &BODY), (RECORD, 1, &BODY)]);
+        bytes[places[1].0 as usize + 60] ^= 1;
+        let env = log_with(&bytes, places[1]);
+        let segments = Segments::find(config(), env.clone()).unwrap();
+        let scanned = segments.scan(LogOffset(0), |_| Ok(())).unwrap();
+        let tenure = Tenure::new(Epoch(2), LeaseTerm::UntilSuperseded, Instant::now(), Duration::ZERO);
+        let (log, _) = segments.open(scanned, Arc::new(tenure)).unwrap();
+        assert_eq!(log.appended_to(), places[1]);
+        let left = file(&env).read_at(SEGMENT_HEADER_LEN + places[1].0, 1 << 20).unwrap();
+        assert!(left.iter().all(|byte| *byte == 0), "bytes of the cut tail are left");
+        assert_eq!(Positions::read(&*env.files, &config().folder).unwrap().unwrap().flushed_to, places[1]);
+    }
+
+    #[test]
+    fn a_whole_record_that_is_not_understood_is_never_cut_off() {
+        let (mut bytes, places) = records(&[(RECORD, 1, &BODY), (RecordKind::Unknown(99), 1, &BODY)]);
+        // It may be passed over.
+        assert_eq!(scan(&log_with(&bytes, LogOffset(0))).unwrap(), (places[2], 1));
+        let second = &mut bytes[places[1].0 as usize..];
+        assert_eq!(second[9], FLAG_SKIP);
+        second[9] = 0;
+        let crc = crc32c::crc32c(&second[4..]);
+        second[..4].copy_from_slice(&crc.to_le_bytes());
+        for flushed_to in [LogOffset(0), places[1], places[2]] {
+            let error = scan(&log_with(&bytes, flushed_to)).unwrap_err();
+            assert!(matches!(error, LogOpenError::Newer { log_offset, .. } if log_offset == places[1]), "{error}");
+            let text = error.to_string();
+            assert!(text.contains("kind 99") && text.contains("or a later one"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_whole_record_that_cannot_be_applied_is_an_error_with_its_place_and_reason() {
+        let (bytes, places) = records(&[(RECORD, 1, &BODY), (RECORD, 1, &BODY)]);
+        let env = log_with(&bytes, LogOffset(0));
+        let segments = Segments::find(config(), env).unwrap();
+        let mut seen = 0;
+        let scanned = segments.scan(LogOffset(0), |_| {
+            seen += 1;
+            if seen == 2 { Err(RecordError::Malformed("this is a test")) } else { Ok(()) }
+        });
+        let error = scanned.map(|_| ()).unwrap_err();
+        assert!(matches!(error, LogOpenError::Inapplicable { log_offset, .. } if log_offset == places[1]), "{error}");
+        assert!(error.to_string().contains("this is a test"), "{error}");
+    }
+
+    #[test]
+    fn a_batch_at_the_end_is_there_whole_or_not_at_all() {
+        let mut frame = Vec::new();
+        BatchFrame { count: 3, bytes: 3 * 148 }.write(&mut frame);
+        let written = [
+            (RECORD, 1, BODY.as_slice()),
+            (RecordKind::Batch, 1, &frame),
+            (RECORD, 1, &BODY),
+            (RECORD, 1, &BODY),
+            (RECORD, 1, &BODY),
+            (RECORD, 1, &BODY),
+        ];
+        let (whole, places) = records(&written);
+        assert_eq!(scan(&log_with(&whole, LogOffset(0))).unwrap(), (places[6], 5));
+        for member in 2..5 {
+            let mut torn = whole.clone();
+            torn[places[member].0 as usize + 70] ^= 1;
+            assert_eq!(scan(&log_with(&torn, places[1])).unwrap(), (places[1], 1), "member {member}");
+        }
+        // Cut off in between.
+        let cut = &whole[..places[4].0 as usize + 10];
+        assert_eq!(scan(&log_with(cut, places[1])).unwrap(), (places[1], 1));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let (bytes, places) = records(&[(RECORD, 1, &BODY), (RECORD, 1, &BODY)]);
+        let missing = |env: &Env, says: &str| {
+            let error = scan(env).unwrap_err();
+            assert!(matches!(error, LogOpenError::Missing { to, .. } if to == places[2]), "{error}");
+            assert!(error.to_string().contains(says), "{error}");
+        };
+        // Cut between two records, to the header and to nothing; emptied; removed.
+        for (len, says) in [(SEGMENT_HEADER_LEN + places[1].0, "was cut"), (SEGMENT_HEADER_LEN, "was cut")] {
+            let env = log_with(&bytes, places[2]);
+            file(&env).set_len(len).unwrap();
+            missing(&env, says);
+        }
+        let env = log_with(&bytes, places[2]);
+        file(&env).set_len(0).unwrap();
+        let error = scan(&env).unwrap_err().to_string();
+        assert!(error.contains(&segment_name(LogOffset(0))) && error.contains("not all there"), "{error}");
+        let env = log_with(&bytes[..places[1].0 as usize], places[2]);
+        missing(&env, "holds nothing from byte");
+        let env = log_with(&bytes, places[2]);
+        env.files.remove(&config().dir.join(segment_name(LogOffset(0)))).unwrap();
+        missing(&env, "no segment");
+        // What was only reserved may be cut.
+        let env = log_with(&bytes, places[2]);
+        file(&env).set_len(SEGMENT_HEADER_LEN + places[2].0 + 9).unwrap();
+        assert_eq!(scan(&env).unwrap(), (places[2], 2));
+        let env = log_with(&bytes, places[2]);
+        env.files.remove(&config().folder.join("positions")).unwrap();
+        assert!(matches!(scan(&env), Err(LogOpenError::NoPositions(_))));
+    }
+
+    #[test]
+    fn a_segment_of_another_folder_group_or_cluster_is_refused_by_name() {
+        let (bytes, places) = records(&[(RECORD, 1, &BODY)]);
+        let env = log_with(&bytes, places[1]);
+        let with = |home: LogHome| {
+            Segments::find(LogConfig { home, ..config() }, env.clone()).map(|_| ()).map_err(|error| error.to_string())
+        };
+        let own = LogHome::default();
+        assert_eq!(with(own), Ok(()));
+        assert!(
+            with(LogHome { folder: gantry_proto::model::FolderId([1; 16]), ..own })
+                .unwrap_err()
+                .contains("data folder")
+        );
+        let home = LogHome { group: Some(gantry_proto::model::StoreGroupId(4)), ..own };
+        assert_eq!(foreign(&own, &home), None, "it was not known then");
+        assert!(foreign(&LogHome { group: Some(gantry_proto::model::StoreGroupId(3)), ..own }, &home).is_some());
     }
 }

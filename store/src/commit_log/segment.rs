@@ -1,7 +1,9 @@
-//! Segment files: preallocated, named by the log offset of their first byte, dense. A segment ends exactly where the
-//! next one begins; bytes that it reserved and did not use are cut off when it is sealed.
+//! Segment files: preallocated, named by the log offset of their first record. A segment ends where the next one begins;
+//! bytes that it reserved behind that stay zero.
 
-use super::record::{HEADER_LEN, MessageSpan, RecordError, RecordHeader, parse_record};
+use super::LogHome;
+use super::record::{HEADER_LEN, MessageSpan, RecordError, RecordHeader, claimed_len, parse_record};
+use super::segment_header::{EpochStart, SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderError};
 use bytes::Bytes;
 use gantry_proto::env::{File, Files, OpenMode};
 use gantry_proto::model::LogOffset;
@@ -14,6 +16,12 @@ use std::sync::Arc;
 /// One file of the log.
 pub(crate) struct Segment {
     pub base: LogOffset,
+    /// Bytes of records that the file was made for.
+    pub capacity: u64,
+    /// Where the epochs began whose records lie before it.
+    pub epochs: Vec<EpochStart>,
+    /// What wrote it.
+    pub home: LogHome,
     pub file: Arc<dyn File>,
     pub path: PathBuf,
 }
@@ -81,27 +89,63 @@ pub(crate) fn parse_name(name: &str, extension: &str) -> Option<LogOffset> {
     digits.parse().ok().map(LogOffset)
 }
 
+/// Why a file is not the segment that its name says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SegmentOpenError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Header(#[from] SegmentHeaderError),
+    #[error("it is the segment that begins at log offset {0}, under another name")]
+    Name(LogOffset),
+}
+
 impl Segment {
     /// Opens the segment that begins at `base`.
-    pub(crate) fn open(files: &dyn Files, dir: &Path, base: LogOffset) -> io::Result<Segment> {
+    pub(crate) fn open(
+        files: &dyn Files,
+        dir: &Path,
+        base: LogOffset,
+        mode: OpenMode,
+    ) -> Result<Segment, SegmentOpenError> {
         let path = dir.join(segment_name(base));
-        let file = files.open(&path, OpenMode::ReadWrite)?;
-        Ok(Segment { base, file, path })
+        let file = files.open(&path, mode)?;
+        let header = SegmentHeader::parse(&file.read_at(0, SEGMENT_HEADER_LEN as usize)?)?;
+        if header.base != base {
+            return Err(SegmentOpenError::Name(header.base));
+        }
+        let SegmentHeader { capacity, epochs, home, .. } = header;
+        Ok(Segment { base, capacity, epochs, home, file, path })
+    }
+
+    /// Where in the file what lies at `at` in the log is.
+    pub(crate) fn position(&self, at: LogOffset) -> u64 {
+        SEGMENT_HEADER_LEN + (at.0 - self.base.0)
+    }
+
+    /// Length of its file.
+    pub(crate) fn file_len(&self) -> u64 {
+        SEGMENT_HEADER_LEN + self.capacity
+    }
+
+    /// Where the file ends in the log. A file that was cut ends earlier.
+    pub(crate) fn held_to(&self) -> io::Result<LogOffset> {
+        Ok(self.base.plus(self.file.len()?.min(self.file_len()).saturating_sub(SEGMENT_HEADER_LEN)))
     }
 
     /// Reads and checks the record at `at`, whose length is known from its index entry.
     pub(crate) fn read(&self, at: LogOffset, len: u32) -> Result<Record, ReadError> {
-        let position = at.0 - self.base.0;
+        let position = self.position(at);
         let bytes = (self.file.read_at(position, len as usize)).map_err(|source| ReadError::Io {
             path: self.path.clone(),
             at: position,
             source,
         })?;
-        let (header, _) = parse_record(&bytes, at).map_err(|source| ReadError::Damaged {
-            path: self.path.clone(),
-            at: position,
-            source,
-        })?;
+        let checked = parse_record(&bytes, at).and_then(|(header, _)| match header.len {
+            own if own == len => Ok(header),
+            _ => Err(RecordError::Malformed("it is not as long as its index entry says")),
+        });
+        let header = checked.map_err(|source| ReadError::Damaged { path: self.path.clone(), at: position, source })?;
         Ok(Record { header, bytes })
     }
 }
@@ -113,9 +157,9 @@ impl<'a> SegmentReader<'a> {
 
     /// Reads and checks the record at `at`, which must not reach further than `limit` bytes.
     pub(crate) fn read(&mut self, at: LogOffset, limit: u64) -> io::Result<Result<ScannedRecord<'_>, RecordError>> {
-        let position = at.0 - self.segment.base.0;
-        let len = match RecordHeader::parse(self.bytes(position, HEADER_LEN)?, at) {
-            Ok(header) => header.len,
+        let position = self.segment.position(at);
+        let len = match claimed_len(self.bytes(position, HEADER_LEN)?) {
+            Ok(len) => len,
             Err(cause) => return Ok(Err(cause)),
         };
         if u64::from(len) > limit {
@@ -169,16 +213,15 @@ impl SegmentSet {
     /// Reads and checks the record at `at`, which tells its length itself.
     pub(crate) fn read_whole(&self, at: LogOffset) -> Result<Record, ReadError> {
         let segment = self.holding(at).ok_or(ReadError::Gone(at))?;
-        let position = at.0 - segment.base.0;
+        let position = segment.position(at);
         let path = || segment.path.clone();
         let header = segment.file.read_at(position, HEADER_LEN);
         let header = header.map_err(|source| ReadError::Io { path: path(), at: position, source })?;
-        let header = RecordHeader::parse(&header, at).map_err(|source| ReadError::Damaged {
-            path: path(),
-            at: position,
-            source,
-        })?;
-        segment.read(at, header.len)
+        let len = claimed_len(&header).map_err(|source| ReadError::Damaged { path: path(), at: position, source })?;
+        if at.plus(u64::from(len)).0 > segment.base.0 + segment.capacity {
+            return Err(ReadError::Damaged { path: path(), at: position, source: RecordError::Checksum });
+        }
+        segment.read(at, len)
     }
 
     /// Reads and checks a record.
@@ -188,15 +231,20 @@ impl SegmentSet {
 }
 
 impl ScannedRecord<'_> {
-    /// The message in it, for records of kind message or dead letter.
+    /// Its body.
+    pub(crate) fn body(&self) -> &[u8] {
+        self.header.body(self.bytes)
+    }
+
+    /// The message in it, if its kind adds one.
     pub(crate) fn message_span(&self) -> Result<MessageSpan, RecordError> {
-        MessageSpan::find(self.header.kind, self.bytes)
+        MessageSpan::find(&self.header, self.bytes)
     }
 }
 
 impl Record {
-    /// The message in it, for records of kind message or dead letter.
+    /// The message in it, if its kind adds one.
     pub(crate) fn message_span(&self) -> Result<MessageSpan, RecordError> {
-        MessageSpan::find(self.header.kind, &self.bytes)
+        MessageSpan::find(&self.header, &self.bytes)
     }
 }

@@ -3,7 +3,8 @@
 //! A caller takes the lock with [`super::CommitLog::begin`], makes sure that all its records fit ([`Appender::reserve`]),
 //! and adds them ([`Appender::push`]). They gather in the open batch until the writer takes it.
 
-use super::record::{RecordHeader, RecordKind, write_record};
+use super::record::{BatchFrame, RecordHeader, RecordKind, write_record};
+use super::segment_header::{EPOCHS_MAX, EpochStart};
 use crate::queue_index::Queue;
 use crate::tenure::Tenure;
 use gantry_proto::contract::StoreError;
@@ -50,8 +51,8 @@ pub(crate) struct Tail {
     pub refused: Option<StoreError>,
     /// Store times never go back: two callers may have looked at the clock in another order than they came here.
     pub last_store_time: Timestamp,
-    /// The last `flushed_to` that a mark recorded.
-    pub marked: LogOffset,
+    /// Where the epochs began, the newest ones, oldest first.
+    pub epochs: Vec<EpochStart>,
     /// Empty buffers to be used again.
     pub spare: Vec<Vec<u8>>,
 }
@@ -82,7 +83,6 @@ pub(crate) enum NoRoom {
 pub(crate) struct Appender<'a> {
     pub(super) tail: MutexGuard<'a, Tail>,
     pub(super) limits: TailLimits,
-    pub(super) flushed_to: LogOffset,
     pub(super) tenure: &'a Tenure,
     pub(super) now: Timestamp,
     pub(super) gathering: &'a Notify,
@@ -95,8 +95,25 @@ pub(crate) struct TailLimits {
     pub pending_bytes_max: usize,
 }
 
-/// A mark with its header.
-const MARK_LEN: u64 = super::record::HEADER_LEN as u64 + 8;
+impl Tail {
+    /// Records carry `epoch` from here on.
+    pub(crate) fn begin_epoch(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+        // An epoch that wrote nothing need not be remembered.
+        while self.epochs.last().is_some_and(|(_, from)| *from >= self.appended_to) {
+            self.epochs.pop();
+        }
+        if self.epochs.len() == EPOCHS_MAX {
+            self.epochs.remove(0);
+        }
+        self.epochs.push((epoch, self.appended_to));
+    }
+
+    /// Where the epochs began whose records lie before `at`.
+    pub(crate) fn epochs_before(&self, at: LogOffset) -> Vec<EpochStart> {
+        self.epochs.iter().filter(|(_, from)| *from < at).copied().collect()
+    }
+}
 
 impl Appender<'_> {
     /// Makes sure that `bytes` of records can follow without a break. Nothing has changed when it fails.
@@ -106,9 +123,9 @@ impl Appender<'_> {
         }
         // The fence, in front of the only door into the log.
         self.tenure.check().map_err(NoRoom::Refused)?;
-        let need = bytes as u64 + MARK_LEN;
+        let need = bytes as u64;
         if need > self.limits.segment_bytes {
-            return Err(NoRoom::TooLarge { bytes, max: (self.limits.segment_bytes - MARK_LEN) as usize });
+            return Err(NoRoom::TooLarge { bytes, max: self.limits.segment_bytes as usize });
         }
         if self.tail.pending_bytes > self.limits.pending_bytes_max {
             let pending = self.tail.pending_bytes;
@@ -145,13 +162,21 @@ impl Appender<'_> {
         let store_time = self.store_time();
         let log_offset = self.tail.appended_to;
         let epoch = self.tail.epoch;
-        let header = RecordHeader { len: 0, kind, epoch, log_offset, store_time, topic, queue, queue_offset };
+        let header =
+            RecordHeader { len: 0, kind, extensions_len: 0, epoch, log_offset, store_time, topic, queue, queue_offset };
         let batch = self.tail.batches.back_mut().expect("room was reserved before a record is pushed");
         let len = write_record(&mut batch.bytes, &header, body);
         self.tail.appended_to = log_offset.plus(u64::from(len));
         self.tail.pending_bytes += len as usize;
         debug_assert!(self.tail.appended_to <= self.tail.segment_end, "a record crossed its segment's end");
         (log_offset, len)
+    }
+
+    /// Announces that the next `count` records of together `bytes` bytes are all there or none of them is. Room for them and
+    /// for [`BatchFrame::RECORD_LEN`] was reserved with one call.
+    pub(crate) fn push_batch_frame(&mut self, count: usize, bytes: usize) {
+        let frame = BatchFrame { count: count as u32, bytes: bytes as u64 };
+        self.push(RecordKind::Batch, Default::default(), |out| frame.write(out));
     }
 
     /// Notes that `queue` ends at `end` once the records pushed so far are confirmed.
@@ -174,17 +199,10 @@ impl Appender<'_> {
         self.open_batch(true);
     }
 
-    /// Each batch begins with a mark when more is on disk than the last mark said: recovery tells a torn tail from
-    /// damage by it.
     fn open_batch(&mut self, opens_segment: bool) {
         let bytes = self.tail.spare.pop().unwrap_or_default();
         let start = self.tail.appended_to;
         self.tail.batches.push_back(Batch { start, opens_segment, bytes, arrivals: Vec::new() });
-        if self.flushed_to > self.tail.marked || opens_segment {
-            let flushed_to = self.flushed_to;
-            self.tail.marked = flushed_to;
-            self.push(RecordKind::Mark, Default::default(), |out| out.extend_from_slice(&flushed_to.0.to_le_bytes()));
-        }
     }
 }
 

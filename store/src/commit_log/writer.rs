@@ -1,7 +1,8 @@
 //! The one that writes: takes what has gathered, each batch with one call, flushes it if asked to, and hands it back to be
 //! confirmed. One writer exists for a log. It blocks: the store's write task sends it to a worker.
 
-use super::segment::{Segment, segment_name};
+use super::recovery;
+use super::segment::Segment;
 use super::tail::Batch;
 use super::{CommitLog, Flush};
 use gantry_proto::contract::StoreError;
@@ -42,32 +43,32 @@ impl LogWriter {
         if batch.opens_segment {
             self.open_segment(batch.start)?;
         }
-        self.segment.file.write_all_at(&batch.bytes, batch.start.0 - self.segment.base.0)?;
-        if self.log.config.flush == Flush::Sync {
-            self.segment.file.sync_data()?;
-        }
-        let end = batch.end();
-        let before = self.log.written_to.swap(end.0, Ordering::AcqRel);
+        let (log, segment, end) = (&self.log, &self.segment, batch.end());
+        log.on_disk(|_| segment.file.write_all_at(&batch.bytes, segment.position(batch.start)))?;
+        let before = log.written_to.swap(end.0, Ordering::AcqRel);
         assert_eq!(before, batch.start.0, "batches are written in order and without gaps");
-        if self.log.config.flush == Flush::Sync {
-            self.log.flushed_to.store(end.0, Ordering::Release);
+        if log.config.flush == Flush::Sync {
+            log.flush_segment(segment, end)?;
         }
-        self.log.tail.lock().pending_bytes -= batch.bytes.len();
+        log.tail.lock().pending_bytes -= batch.bytes.len();
         Ok(())
     }
 
     /// Leaves the current segment, durable as it is, for the prepared one.
     fn open_segment(&mut self, base: LogOffset) -> io::Result<()> {
-        self.segment.file.sync_data()?;
-        self.log.flushed_to.fetch_max(base.0, Ordering::AcqRel);
-        let file = self.log.prepared.lock().take().ok_or_else(|| io::Error::other("no segment was prepared"))?;
-        let path = self.log.config.dir.join(segment_name(base));
-        let files = &self.log.env.files;
-        files.rename(&self.log.config.dir.join(super::recovery::PREPARED_NAME), &path)?;
-        files.sync_dir(&self.log.config.dir)?;
-        self.segment = Arc::new(Segment { base, file, path });
-        self.log.segments.insert(self.segment.clone());
-        self.log.wanted.notify_one();
+        let log = &self.log;
+        log.flush_segment(&self.segment, base)?;
+        // Recovery takes every segment but the last for durable: that has to be known before there is another.
+        log.on_disk(|positions| {
+            positions.update(|held| held.sealed_to = base)?;
+            positions.settle()
+        })?;
+        let file = log.prepared.lock().take().ok_or_else(|| io::Error::other("no segment was prepared"))?;
+        let epochs = log.tail.lock().epochs_before(base);
+        let segment = recovery::name_prepared(&*log.env.files, &log.config, file, base, epochs)?;
+        self.segment = Arc::new(segment);
+        log.segments.insert(self.segment.clone());
+        log.wanted.notify_one();
         Ok(())
     }
 }

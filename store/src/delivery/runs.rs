@@ -3,6 +3,7 @@
 //! Layout, little endian: runs, then 2 bytes of zero. Each run: number of messages 2, queue 4, first offset 8, then what
 //! its messages have in common.
 
+use crate::commit_log::record::RecordError;
 use bytes::{Buf, BufMut, TryGetError};
 use gantry_proto::model::{ClientHash, QueueId, QueueOffset, Timestamp};
 
@@ -29,6 +30,18 @@ pub(crate) enum Malformed {
 impl From<TryGetError> for Malformed {
     fn from(_: TryGetError) -> Malformed {
         Malformed::CutOff
+    }
+}
+
+impl From<Malformed> for RecordError {
+    fn from(error: Malformed) -> RecordError {
+        match error {
+            Malformed::UnknownKind(number) => RecordError::Newer { what: "delivery records of kind", number },
+            Malformed::UnknownFlags(number) => RecordError::Newer { what: "the flags of a delivery record", number },
+            Malformed::CutOff => RecordError::Malformed("its delivery record is cut off"),
+            Malformed::TrailingBytes(_) => RecordError::Malformed("something follows its delivery record"),
+            Malformed::RunTooLong => RecordError::Malformed("a run of messages in it goes beyond the last offset"),
+        }
     }
 }
 

@@ -20,7 +20,7 @@
 //! has a checksum of its own.
 
 use super::IndexEntry;
-use crate::commit_log::record::{RecordError, RecordKind, key_hash};
+use crate::commit_log::record::{RecordError, key_hash};
 use crate::commit_log::segment::{ScannedRecord, Segment, SegmentReader, index_name};
 use crate::durable_file;
 use bytes::Buf;
@@ -199,11 +199,11 @@ impl Builder {
     fn add(&mut self, record: &ScannedRecord<'_>, base: LogOffset) -> Result<(), RecordError> {
         let header = &record.header;
         self.newest = self.newest.max(header.store_time);
-        if !matches!(header.kind, RecordKind::Message | RecordKind::DeadLetter) {
+        if !header.kind.is_message() {
             return Ok(());
         }
         let span = record.message_span()?;
-        let head = MessageHead::parse(span.head(record.bytes)).map_err(|_| RecordError::Header)?;
+        let head = MessageHead::parse(span.head(record.bytes))?;
         let relative = (header.log_offset.0 - base.0) as u32;
         let (_, rows) =
             self.queues.entry((header.topic, header.queue)).or_insert_with(|| (header.queue_offset, Vec::new()));

@@ -3,7 +3,7 @@
 //! A message whose id was seen on its topic a short while ago is not stored again: the producer did not hear the first
 //! answer, and gets it now.
 
-use crate::commit_log::record::{RecordHeader, RecordKind, message_record_len, write_message};
+use crate::commit_log::record::{BatchFrame, RecordHeader, RecordKind, message_record_len, write_message};
 use crate::commit_log::segment::ReadError;
 use crate::commit_log::tail::NoRoom;
 use crate::queue_index::{IndexEntry, Queue};
@@ -64,7 +64,13 @@ impl Store {
         let mut appended = SmallVec::with_capacity(drafts.len());
         let _whole = self.log.whole();
         let mut appender = self.log.begin();
-        appender.reserve(bytes).map_err(PushError::NoRoom)?;
+        let fresh = known.iter().filter(|known| known.is_none()).count();
+        let frame = if fresh > 1 { BatchFrame::RECORD_LEN } else { 0 };
+        appender.reserve(bytes + frame).map_err(PushError::NoRoom)?;
+        if fresh > 1 {
+            let fresh_bytes = drafts.iter().zip(&known).filter(|(_, known)| known.is_none());
+            appender.push_batch_frame(fresh, fresh_bytes.map(|(draft, _)| message_record_len(draft.message)).sum());
+        }
         let store_time = appender.store_time();
         let mut queue_offset = queue.next();
         let first = queue_offset;

@@ -183,6 +183,7 @@ pub fn message(text: &str, tag: Option<&str>) -> StoredMessage {
         dead_letter_origin: None,
         system_properties: b"system",
         user_properties: b"user",
+        extensions: b"",
     };
     StoredMessage::new(&head, Bytes::copy_from_slice(text.as_bytes())).unwrap()
 }
