@@ -95,6 +95,8 @@ pub(crate) struct CommitLog {
     disk: Mutex<Disk>,
     /// Consumers and waiting callers go by this.
     pub(crate) confirmed: Watermark,
+    /// Where the segments that are made from now on belong.
+    home: Mutex<LogHome>,
     /// The file that will be the next segment.
     prepared: Mutex<Option<Arc<dyn File>>>,
     /// Wakes those who wait for room.
@@ -176,6 +178,17 @@ impl CommitLog {
         self.epoch_from.store(tail.appended_to.0, Ordering::Release);
         self.tenure.begin(epoch, lease, called_at);
         Ok(())
+    }
+
+    /// The store has joined its group.
+    pub(crate) fn belongs_to(&self, cluster: ClusterId, group: StoreGroupId) {
+        let mut home = self.home.lock();
+        (home.cluster, home.group) = (Some(cluster), Some(group));
+    }
+
+    /// The epoch that was written last.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.tail.lock().epoch
     }
 
     /// Waits until everything before `to` is as durable as configured. Says nothing about the tenure. If that never comes,

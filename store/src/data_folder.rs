@@ -1,17 +1,11 @@
-//! The folder a store lives in: its lock, its format, its identity. The identity keeps a disk from serving two groups or
-//! two clusters, and an epoch from being used twice.
-//!
-//! `identity`, little endian, format 2: `GNTRYSTO` 8, format 4, CRC-32C of what follows 4, last epoch 4, key of the receipt
-//! handles 32, folder id 16, bound 1 (0 or 1); if it is bound: cluster id 16, store group id 4, length of the store group's
-//! name 2, the name.
-//! Format 1 ended after the key. Such a file is replaced by one of format 2, not yet bound.
+//! The folder a store lives in: its lock and its [identity](crate::identity).
 //!
 //! What must always hold: the last epoch here is not smaller than that of any record in the log, because it is made durable
-//! before the first record of an epoch is written.
+//! before the first record of an epoch is written; and a folder is bound to its group and cluster before its first record.
 
-use crate::durable_file;
+use crate::identity::{Home, Identity, IdentityError, NAME};
+use crate::recovery::LOG_DIR;
 use crate::store::OpenError;
-use bytes::Buf;
 use gantry_proto::contract::StoreGrant;
 use gantry_proto::env::{DirectoryLock, Env};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, StoreGroupId, StoreGroupName};
@@ -26,23 +20,6 @@ pub struct StoreFolder {
     identity: Identity,
 }
 
-/// What the identity file says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Identity {
-    folder: FolderId,
-    last_epoch: Epoch,
-    receipt_key: [u8; 32],
-    home: Option<Home>,
-}
-
-/// Where a folder belongs, for ever.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Home {
-    cluster: ClusterId,
-    group: StoreGroupId,
-    name: StoreGroupName,
-}
-
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DataFolderError {
@@ -50,13 +27,18 @@ pub(crate) enum DataFolderError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("{0} is used by another gantry process. Stop it, or choose another data folder")]
     Locked(PathBuf),
+    #[error("{path}: {source}. Use that version, or choose another data folder")]
+    Newer { path: PathBuf, source: IdentityError },
     #[error(
-        "{path} was written by a newer gantry (format {found}, this one knows {FORMAT}). Use that version, or choose \
-         another data folder"
+        "the identity of the data folder {path} cannot be read: {source}. Restore the file {NAME} of this folder from a \
+         backup; the messages are where they were, nothing was changed"
     )]
-    Newer { path: PathBuf, found: u32 },
-    #[error("{0} is damaged. Restore it from a backup: without it receipt handles and epochs are lost")]
-    Damaged(PathBuf),
+    Unknown { path: PathBuf, source: IdentityError },
+    #[error(
+        "the data folder {0} holds messages, but has lost its identity: the files {NAME} and {NAME}.copy are gone. Restore \
+         one of them from a backup; nothing was changed"
+    )]
+    Lost(PathBuf),
     #[error(
         "the data folder {path} belongs to cluster {bound}, not to {asked}. Start it with the controllers of its own \
          cluster, or choose another data folder"
@@ -73,10 +55,6 @@ pub(crate) enum DataFolderError {
     )]
     OldEpoch { path: PathBuf, granted: Epoch, last: Epoch },
 }
-
-const MAGIC: &[u8; 8] = b"GNTRYSTO";
-const FORMAT: u32 = 2;
-const NAME: &str = "identity";
 
 impl StoreFolder {
     /// Creates the folder if need be, locks it and reads its identity. Blocks. Nothing else is read or written until
@@ -97,23 +75,25 @@ impl StoreFolder {
             io::ErrorKind::WouldBlock => DataFolderError::Locked(dir.to_owned()),
             _ => DataFolderError::Io { action: "locking", path: lock_path.clone(), source },
         })?;
-        let path = dir.join(NAME);
-        let found = durable_file::read(files, dir, NAME).map_err(io("reading", &path))?;
-        let found = found.map(|bytes| parse(&bytes, &path)).transpose()?;
-        let draw_folder = || {
-            let mut id = [0; 16];
-            env.random.fill(&mut id);
-            FolderId(id)
-        };
-        let (identity, changed) = match found {
-            Some(Found::Current(identity)) => (identity, false),
-            Some(Found::Format1 { last_epoch, receipt_key }) => {
-                (Identity { folder: draw_folder(), last_epoch, receipt_key, home: None }, true)
+        let unknown = |source: IdentityError| {
+            let path = dir.to_owned();
+            match source {
+                IdentityError::Newer { .. } | IdentityError::NewerField { .. } => {
+                    DataFolderError::Newer { path, source }
+                }
+                IdentityError::Io(source) => DataFolderError::Io { action: "reading the identity in", path, source },
+                IdentityError::Damaged | IdentityError::Two(..) => DataFolderError::Unknown { path, source },
             }
+        };
+        let (identity, changed) = match Identity::load(files, dir).map_err(unknown)? {
+            Some(found) => found,
+            None if holds_messages(env, dir)? => return Err(DataFolderError::Lost(dir.to_owned())),
             None => {
+                let mut id = [0; 16];
+                env.random.fill(&mut id);
                 let mut receipt_key = [0; 32];
                 env.random.fill(&mut receipt_key);
-                (Identity { folder: draw_folder(), last_epoch: Epoch(0), receipt_key, home: None }, true)
+                (Identity::new(FolderId(id), receipt_key), true)
             }
         };
         let mut folder = StoreFolder { _lock: lock, env: env.clone(), dir: dir.to_owned(), identity: identity.clone() };
@@ -148,17 +128,27 @@ impl StoreFolder {
         &self.dir
     }
 
-    /// Whether it may serve the store group of that name.
-    pub(crate) fn check_group(&self, name: &StoreGroupName) -> Result<(), DataFolderError> {
+    /// Whether it may serve the store group of that name. To be asked before anything in it is opened.
+    pub fn check_group(&self, name: &StoreGroupName) -> Result<(), OpenError> {
+        Ok(self.try_group(name)?)
+    }
+
+    fn try_group(&self, name: &StoreGroupName) -> Result<(), DataFolderError> {
         match &self.identity.home {
             Some(home) if home.name != *name => Err(self.other_group(home.name.to_string(), name.to_string())),
             _ => Ok(()),
         }
     }
 
-    /// Whether `epoch` may begin; makes it durable, and at the first time where the folder belongs. Blocks.
-    pub(crate) fn begin(&mut self, grant: &StoreGrant, name: &StoreGroupName) -> Result<(), DataFolderError> {
-        self.check_group(name)?;
+    /// Whether `epoch` may begin, when the log was last written in `log_epoch`; makes it durable, and at the first time
+    /// where the folder belongs. Blocks.
+    pub(crate) fn begin(
+        &mut self,
+        grant: &StoreGrant,
+        name: &StoreGroupName,
+        log_epoch: Epoch,
+    ) -> Result<(), DataFolderError> {
+        self.try_group(name)?;
         if let Some(home) = &self.identity.home {
             if home.cluster != grant.cluster {
                 let (path, bound) = (self.dir.clone(), home.cluster);
@@ -169,28 +159,23 @@ impl StoreFolder {
                 return Err(self.other_group(named(home.group), named(grant.group)));
             }
         }
-        if grant.epoch <= self.identity.last_epoch {
-            return Err(self.old_epoch(grant.epoch, self.identity.last_epoch));
+        let last = self.identity.last_epoch.max(log_epoch);
+        if grant.epoch <= last {
+            return Err(DataFolderError::OldEpoch { path: self.dir.clone(), granted: grant.epoch, last });
         }
         let home = Home { cluster: grant.cluster, group: grant.group, name: name.clone() };
-        self.save(Identity { last_epoch: grant.epoch, home: Some(home), ..self.identity.clone() })
-    }
-
-    /// The log was written in `found`, which is not before `granted`: the next join must know that.
-    pub(crate) fn found_epoch(&mut self, granted: Epoch, found: Epoch) -> DataFolderError {
-        match self.save(Identity { last_epoch: found.max(granted), ..self.identity.clone() }) {
-            Ok(()) => self.old_epoch(granted, found),
-            Err(error) => error,
-        }
+        let mut identity = self.identity.clone();
+        (identity.last_epoch, identity.home) = (grant.epoch, Some(home));
+        self.save(identity)
     }
 
     pub(crate) fn receipt_key(&self) -> &[u8; 32] {
         &self.identity.receipt_key
     }
 
-    fn save(&mut self, identity: Identity) -> Result<(), DataFolderError> {
+    fn save(&mut self, mut identity: Identity) -> Result<(), DataFolderError> {
         let io = |source| DataFolderError::Io { action: "writing", path: self.dir.join(NAME), source };
-        durable_file::replace(&*self.env.files, &self.dir, NAME, &encode(&identity)).map_err(io)?;
+        identity.save(&*self.env.files, &self.dir).map_err(io)?;
         self.identity = identity;
         Ok(())
     }
@@ -198,81 +183,16 @@ impl StoreFolder {
     fn other_group(&self, bound: String, asked: String) -> DataFolderError {
         DataFolderError::OtherGroup { path: self.dir.clone(), bound, asked }
     }
-
-    fn old_epoch(&self, granted: Epoch, last: Epoch) -> DataFolderError {
-        DataFolderError::OldEpoch { path: self.dir.clone(), granted, last }
-    }
 }
 
-fn encode(identity: &Identity) -> Vec<u8> {
-    let mut out = Vec::with_capacity(160);
-    out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&FORMAT.to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&identity.last_epoch.0.to_le_bytes());
-    out.extend_from_slice(&identity.receipt_key);
-    out.extend_from_slice(&identity.folder.0);
-    out.push(u8::from(identity.home.is_some()));
-    if let Some(home) = &identity.home {
-        out.extend_from_slice(&home.cluster.0);
-        out.extend_from_slice(&home.group.0.to_le_bytes());
-        out.extend_from_slice(&(home.name.as_str().len() as u16).to_le_bytes());
-        out.extend_from_slice(home.name.as_str().as_bytes());
+/// Whether there is a log in a folder without an identity. A folder gets its identity before its log.
+fn holds_messages(env: &Env, dir: &Path) -> Result<bool, DataFolderError> {
+    let log = dir.join(LOG_DIR);
+    match env.files.list(&log) {
+        Ok(names) => Ok(!names.is_empty()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(DataFolderError::Io { action: "listing", path: log, source }),
     }
-    let crc = crc32c::crc32c(&out[16..]);
-    out[12..16].copy_from_slice(&crc.to_le_bytes());
-    out
-}
-
-/// What was in the file.
-enum Found {
-    Format1 { last_epoch: Epoch, receipt_key: [u8; 32] },
-    Current(Identity),
-}
-
-fn parse(bytes: &[u8], path: &Path) -> Result<Found, DataFolderError> {
-    let damaged = || DataFolderError::Damaged(path.to_owned());
-    if bytes.len() < 16 || &bytes[..8] != MAGIC {
-        return Err(damaged());
-    }
-    let mut fields = &bytes[8..];
-    let (format, crc) = (fields.get_u32_le(), fields.get_u32_le());
-    if format > FORMAT {
-        return Err(DataFolderError::Newer { path: path.to_owned(), found: format });
-    }
-    if crc32c::crc32c(&bytes[16..]) != crc {
-        return Err(damaged());
-    }
-    parse_fields(format, fields).ok_or_else(damaged)
-}
-
-fn parse_fields(format: u32, mut fields: &[u8]) -> Option<Found> {
-    let fields = &mut fields;
-    let last_epoch = Epoch(fields.try_get_u32_le().ok()?);
-    let receipt_key = take(fields)?;
-    if format == 1 {
-        return fields.is_empty().then_some(Found::Format1 { last_epoch, receipt_key });
-    }
-    let folder = FolderId(take(fields)?);
-    let home = match fields.try_get_u8().ok()? {
-        0 => None,
-        1 => {
-            let (cluster, group) = (ClusterId(take(fields)?), StoreGroupId(fields.try_get_u32_le().ok()?));
-            let len = usize::from(fields.try_get_u16_le().ok()?);
-            let name = fields.split_off(..len)?;
-            let name = StoreGroupName::parse(std::str::from_utf8(name).ok()?).ok()?;
-            Some(Home { cluster, group, name })
-        }
-        _ => return None,
-    };
-    let whole = format == FORMAT && fields.is_empty();
-    whole.then_some(Found::Current(Identity { folder, last_epoch, receipt_key, home }))
-}
-
-fn take<const LEN: usize>(fields: &mut &[u8]) -> Option<[u8; LEN]> {
-    let (front, rest) = fields.split_first_chunk::<LEN>()?;
-    *fields = rest;
-    Some(*front)
 }
 
 #[cfg(test)]
@@ -304,61 +224,42 @@ mod tests {
     fn a_folder_keeps_its_identity_and_belongs_to_the_group_that_it_joined_first() {
         let (env, _, _) = fake::env(1);
         let mut folder = open(&env).unwrap();
-        let (id, key) = (folder.id(), *folder.receipt_key());
+        let id = folder.id();
         assert_eq!((folder.cluster(), folder.store_group(), folder.last_epoch()), (None, None, Epoch(0)));
-        folder.begin(&grant(1, 7, 3), &name("a")).unwrap();
+        folder.begin(&grant(1, 7, 3), &name("a"), Epoch(0)).unwrap();
         drop(folder);
         let mut folder = open(&env).unwrap();
-        assert_eq!((folder.id(), folder.receipt_key()), (id, &key));
+        assert_eq!(folder.id(), id);
         assert_eq!(folder.store_group(), Some((StoreGroupId(7), &name("a"))));
         assert_eq!((folder.cluster(), folder.last_epoch()), (Some(ClusterId([1; 16])), Epoch(3)));
 
-        for (other, asked, says) in [
-            (grant(2, 7, 4), "a", "belongs to cluster 01"),
-            (grant(1, 8, 4), "a", "store group a with the number 7, not of a with the number 8"),
-            (grant(1, 7, 4), "b", "store group a, not of b"),
-            (grant(1, 7, 3), "a", "epoch 3 was granted"),
-            (grant(1, 7, 2), "a", "epoch 2 was granted"),
+        for (other, asked, log_epoch, says) in [
+            (grant(2, 7, 4), "a", 0, "belongs to cluster 01"),
+            (grant(1, 8, 4), "a", 0, "store group a with the number 7, not of a with the number 8"),
+            (grant(1, 7, 4), "b", 0, "store group a, not of b"),
+            (grant(1, 7, 3), "a", 0, "epoch 3 was granted"),
+            (grant(1, 7, 2), "a", 0, "epoch 2 was granted"),
+            (grant(1, 7, 4), "a", 5, "was written in epoch 5"),
         ] {
-            let error = folder.begin(&other, &name(asked)).unwrap_err().to_string();
+            let error = folder.begin(&other, &name(asked), Epoch(log_epoch)).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
-        folder.begin(&grant(1, 7, 4), &name("a")).unwrap();
+        folder.begin(&grant(1, 7, 4), &name("a"), Epoch(3)).unwrap();
     }
 
     #[test]
-    fn a_folder_of_format_1_is_upgraded_and_keeps_its_epoch_and_its_key() {
+    fn a_folder_that_lost_its_identity_is_told_from_a_new_one() {
         let (env, _, _) = fake::env(1);
-        let mut old = Vec::new();
-        old.extend_from_slice(MAGIC);
-        old.extend_from_slice(&1u32.to_le_bytes());
-        old.extend_from_slice(&[0; 4]);
-        old.extend_from_slice(&9u32.to_le_bytes());
-        old.extend_from_slice(&[5; 32]);
-        let crc = crc32c::crc32c(&old[16..]);
-        old[12..16].copy_from_slice(&crc.to_le_bytes());
-        env.files.create_dir_all(Path::new(DIR)).unwrap();
-        durable_file::replace(&*env.files, Path::new(DIR), NAME, &old).unwrap();
-
-        let folder = open(&env).unwrap();
-        assert_eq!((folder.last_epoch(), folder.receipt_key(), folder.cluster()), (Epoch(9), &[5; 32], None));
-        let id = folder.id();
+        env.files.create_dir_all(&Path::new(DIR).join(LOG_DIR)).unwrap();
+        let folder = open(&env).expect("an empty log holds nothing");
         drop(folder);
-        assert_eq!(open(&env).unwrap().id(), id, "drawn once");
-    }
-
-    #[test]
-    fn every_changed_or_missing_byte_is_noticed() {
-        let home = Home { cluster: ClusterId([1; 16]), group: StoreGroupId(1), name: name("group") };
-        let identity =
-            Identity { folder: FolderId([2; 16]), last_epoch: Epoch(5), receipt_key: [3; 32], home: Some(home) };
-        let encoded = encode(&identity);
-        assert!(matches!(parse(&encoded, Path::new(NAME)), Ok(Found::Current(found)) if found == identity));
-        for byte in 0..encoded.len() {
-            let mut changed = encoded.clone();
-            changed[byte] ^= 0x10;
-            assert!(parse(&changed, Path::new(NAME)).is_err(), "byte {byte} changed");
-            assert!(parse(&encoded[..byte], Path::new(NAME)).is_err(), "cut to {byte}");
+        let log = Path::new(DIR).join(LOG_DIR).join("00000000000000000000.log");
+        env.files.open(&log, gantry_proto::env::OpenMode::CreateNew).unwrap();
+        open(&env).unwrap();
+        for file in ["identity", "identity.copy"] {
+            env.files.remove(&Path::new(DIR).join(file)).unwrap();
         }
+        let error = open(&env).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("has lost its identity") && error.contains("backup"), "{error}");
     }
 }

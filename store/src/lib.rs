@@ -8,9 +8,9 @@
 //! log, too → once it is confirmed, the messages go out from the segments' maps with sealed [`receipt`] handles.
 //!
 //! # A member of a cluster
-//! [`StoreFolder::open`] locks the folder and reads who it is → [`Member::join`] asks the controller for its group's
-//! leadership → [`Store::open`] recovers the log and goes on in the new epoch → [`Member::keep`] renews the lease, and joins
-//! anew when it has ended. In between the store is fenced: see [`tenure`].
+//! [`StoreFolder::open`] locks the folder and reads who it is → [`Store::open`] recovers the log → [`Member::join`] asks the
+//! controller for its group's leadership, and [`Store::lead`] begins it → [`Member::keep`] renews the lease, and joins anew
+//! when it has ended. Before, and in between, the store is fenced: see [`tenure`].
 //!
 //! # What must always hold
 //! - State is a function of the log: whatever a call changes is in a record first. Recovery applies the same records.
@@ -35,6 +35,7 @@ mod delivery;
 mod disk;
 mod draining;
 mod durable_file;
+mod identity;
 mod maintenance;
 mod membership;
 mod observe;

@@ -20,7 +20,7 @@ use crate::service::no_room;
 use crate::store::Store;
 use bytes::BytesMut;
 use gantry_proto::contract::StoreError;
-use gantry_proto::model::{LogOffset, Removal, Removed};
+use gantry_proto::model::{Epoch, LogOffset, Removal, Removed};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -79,22 +79,24 @@ pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: 
     }
 }
 
-/// Lets receives that wait find out that the tenure has ended.
-pub(crate) async fn fence(store: Arc<Store>) {
+/// Lets receives that wait find out that a tenure has ended. The next one is later than `last`.
+pub(crate) async fn fence(store: Arc<Store>, mut last: Epoch) {
     loop {
+        tokio::select! {
+            biased;
+            () = store.stopping.cancelled() => return,
+            () = store.log.tenure.begun_after(last) => {}
+        }
         let (epoch, over) = tokio::select! {
             biased;
             () = store.stopping.cancelled() => return,
             over = store.log.tenure.over() => over,
         };
-        tracing::warn!(group = %store.store_group, %epoch, reason = %over, "the store does not lead its group any more: it answers no success");
+        last = epoch;
+        let group = store.store_group().unwrap_or_default();
+        tracing::warn!(%group, %epoch, reason = %over, "the store does not lead its group any more: it answers no success");
         for shard in store.progress.list() {
             shard.wake_all();
-        }
-        tokio::select! {
-            biased;
-            () = store.stopping.cancelled() => return,
-            () = store.log.tenure.begun_after(epoch) => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A store as a member of its cluster: it joins, renews its lease, and joins anew when the lease has ended.
 //!
-//! Owned by whoever opens the store: [`Member::join`] before, [`Member::keep`] as a task beside it. What to do when is
+//! Owned by whoever opened the store: [`Member::join`] first, then [`Member::keep`] as a task beside it. What to do when is
 //! decided in [`protocol`], which is pure; here it is done: calls are made, each bounded in time, and the store's tenure is
 //! renewed, ended or begun accordingly.
 //!
@@ -9,11 +9,10 @@
 
 mod protocol;
 
-use crate::data_folder::StoreFolder;
 use crate::store::{Granted, OpenError, Store};
 use gantry_proto::contract::{JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, RenewLeaseRequest};
 use gantry_proto::env::Env;
-use gantry_proto::model::{ClusterId, Epoch, FolderId, StoreGroupName};
+use gantry_proto::model::{ClusterId, Epoch, FolderId, StoreGroupId, StoreGroupName};
 use protocol::{Note, Protocol, Step};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,19 +69,15 @@ impl Member {
         Member { service, env, config }
     }
 
-    /// Asks for the leadership of the group, for as long as it takes. Fails when it cannot help to ask again. Cancel-safe;
-    /// a leadership that was granted meanwhile ends by itself.
-    pub async fn join(&self, folder: &StoreFolder) -> Result<Granted, MemberError> {
-        folder.check_group(&self.config.group).map_err(OpenError::from)?;
+    /// Asks for the leadership of the group, for as long as it takes, and begins it. Fails when it cannot help to ask again.
+    /// Cancel-safe; a leadership that was granted meanwhile ends by itself.
+    pub async fn join(&self, store: &Arc<Store>) -> Result<Granted, MemberError> {
+        store.check_group(&self.config.group)?;
         let mut protocol = Protocol::joining(Instant::now());
         loop {
-            sleep_until(protocol.next_at()).await;
-            match self.call_join(folder.id(), folder.cluster(), folder.last_epoch()).await {
-                Ok(granted) => {
-                    self.say_joined(&granted);
-                    return Ok(granted);
-                }
-                Err(error) => self.join_failed(&mut protocol, error)?,
+            let joined = self.try_join(store, protocol.next_at()).await;
+            if let Some(granted) = self.note_join(&mut protocol, joined)? {
+                return Ok(granted);
             }
         }
     }
@@ -90,7 +85,7 @@ impl Member {
     /// Keeps the store a member until it has stopped, then gives the lease up. Fails when the store cannot stay a member;
     /// its tenure has ended then.
     pub async fn keep(&self, store: Arc<Store>, granted: Granted) -> Result<(), MemberError> {
-        check_margin(&store, granted.grant.lease)?;
+        let group = granted.grant.group;
         let mut protocol = Protocol::leading(granted.grant.epoch, granted.grant.lease, granted.called_at);
         let kept = loop {
             let taken = match protocol.step() {
@@ -101,7 +96,7 @@ impl Member {
                         protocol.tenure_over(Instant::now(), self.jitter());
                         Ok(())
                     }
-                    renewed = self.renew(&store, epoch, protocol.next_at(), protocol.call_limit()) => {
+                    renewed = self.renew(&store, (group, epoch), protocol.next_at(), protocol.call_limit()) => {
                         self.note_renewal(&store, &mut protocol, epoch, renewed)
                     }
                 },
@@ -111,7 +106,9 @@ impl Member {
                         store.stopped().await;
                         break Ok(());
                     }
-                    joined = self.rejoin(&store, protocol.next_at()) => self.note_rejoin(&mut protocol, joined),
+                    joined = self.try_join(&store, protocol.next_at()) => {
+                        self.note_join(&mut protocol, joined).map(|_| ())
+                    }
                 },
             };
             if let Err(fatal) = taken {
@@ -121,15 +118,21 @@ impl Member {
         let epoch = store.epoch();
         store.end_tenure(epoch, "the store leaves its group");
         if kept.is_ok() {
-            self.give_up(&store, epoch).await;
+            self.give_up(group, epoch).await;
         }
         kept
     }
 
-    async fn renew(&self, store: &Store, epoch: Epoch, at: Instant, limit: Duration) -> (Instant, Renewal) {
+    async fn renew(
+        &self,
+        store: &Store,
+        (group, epoch): (StoreGroupId, Epoch),
+        at: Instant,
+        limit: Duration,
+    ) -> (Instant, Renewal) {
         sleep_until(at).await;
         let called_at = Instant::now();
-        let request = RenewLeaseRequest { group: store.store_group(), epoch, positions: store.positions() };
+        let request = RenewLeaseRequest { group, epoch, positions: store.positions() };
         (called_at, bounded(limit, self.service.renew_lease(request)).await)
     }
 
@@ -160,27 +163,37 @@ impl Member {
     }
 
     /// Joins and begins the epoch that is granted.
-    async fn rejoin(self: &Member, store: &Arc<Store>, at: Instant) -> Result<Granted, Rejoin> {
+    async fn try_join(&self, store: &Arc<Store>, at: Instant) -> Result<Granted, NotJoined> {
         sleep_until(at).await;
         let (folder, cluster, last_epoch) = store.identity();
-        let granted = self.call_join(folder, cluster, last_epoch).await.map_err(Rejoin::Join)?;
-        check_margin(store, granted.grant.lease).map_err(Rejoin::Fatal)?;
-        match store.begin_epoch(&granted).await {
+        let granted = self.call_join(folder, cluster, last_epoch).await.map_err(NotJoined::Asked)?;
+        check_margin(store, granted.grant.lease).map_err(NotJoined::Fatal)?;
+        match store.lead(&granted).await {
             Ok(()) => Ok(granted),
-            Err(error) if error.may_pass() => Err(Rejoin::Join(MembershipError::Unavailable(error.to_string()))),
-            Err(error) => Err(Rejoin::Fatal(error.into())),
+            Err(error) if error.may_pass() => Err(NotJoined::Asked(MembershipError::Unavailable(error.to_string()))),
+            Err(error) => Err(NotJoined::Fatal(error.into())),
         }
     }
 
-    fn note_rejoin(&self, protocol: &mut Protocol, joined: Result<Granted, Rejoin>) -> Result<(), MemberError> {
+    /// `None`: to be tried again.
+    fn note_join(
+        &self,
+        protocol: &mut Protocol,
+        joined: Result<Granted, NotJoined>,
+    ) -> Result<Option<Granted>, MemberError> {
         match joined {
             Ok(granted) => {
-                self.say_joined(&granted);
-                protocol.joined(granted.grant.epoch, granted.grant.lease, granted.called_at);
-                Ok(())
+                let (group, epoch, lease) = (&self.config.group, granted.grant.epoch, granted.grant.lease);
+                tracing::info!(%group, %epoch, ?lease, "leads the store group");
+                protocol.joined(epoch, lease, granted.called_at);
+                Ok(Some(granted))
             }
-            Err(Rejoin::Join(error)) => self.join_failed(protocol, error),
-            Err(Rejoin::Fatal(error)) => Err(error),
+            Err(NotJoined::Asked(MembershipError::Refused(reason))) => Err(MemberError::Refused(reason)),
+            Err(NotJoined::Asked(error)) => {
+                self.say(protocol.join_failed(&error, Instant::now(), self.jitter()));
+                Ok(None)
+            }
+            Err(NotJoined::Fatal(error)) => Err(error),
         }
     }
 
@@ -197,17 +210,9 @@ impl Member {
         Ok(Granted { grant, name: self.config.group.clone(), called_at })
     }
 
-    fn join_failed(&self, protocol: &mut Protocol, error: MembershipError) -> Result<(), MemberError> {
-        if let MembershipError::Refused(reason) = error {
-            return Err(MemberError::Refused(reason));
-        }
-        self.say(protocol.join_failed(&error, Instant::now(), self.jitter()));
-        Ok(())
-    }
-
     /// Nobody has to wait for the lease to end: the last write is done.
-    async fn give_up(&self, store: &Store, epoch: Epoch) {
-        match bounded(GIVE_UP_CALL_MAX, self.service.give_up_lease(store.store_group(), epoch)).await {
+    async fn give_up(&self, group: StoreGroupId, epoch: Epoch) {
+        match bounded(GIVE_UP_CALL_MAX, self.service.give_up_lease(group, epoch)).await {
             Ok(()) => tracing::info!(group = %self.config.group, %epoch, "gave up the lease of the store group"),
             Err(error) => tracing::info!(group = %self.config.group, %epoch, %error, "the lease ends by itself"),
         }
@@ -218,11 +223,6 @@ impl Member {
         let mut bytes = [0; 4];
         self.env.random.fill(&mut bytes);
         f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
-    }
-
-    fn say_joined(&self, granted: &Granted) {
-        let (group, epoch, lease) = (&self.config.group, granted.grant.epoch, granted.grant.lease);
-        tracing::info!(%group, %epoch, ?lease, "leads the store group");
     }
 
     fn say(&self, note: Option<Note>) {
@@ -241,9 +241,9 @@ impl Member {
 type Renewal = Result<LeaseTerm, MembershipError>;
 
 /// Why a join came to nothing.
-enum Rejoin {
+enum NotJoined {
     /// To be tried again, unless it was refused.
-    Join(MembershipError),
+    Asked(MembershipError),
     Fatal(MemberError),
 }
 

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::commit_log::record::{Origin, RecordError, RecordKind, key_hash};
-use crate::commit_log::recovery::Segments;
+use crate::commit_log::recovery::{LogOpenError, Segments};
 use crate::commit_log::segment::{ScannedRecord, Segment};
 use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{CommitLog, LogConfig, LogHome};
@@ -32,9 +32,9 @@ pub(crate) struct Recovered {
 }
 
 /// Name of the log's folder in the store's.
-const LOG_DIR: &str = "commit-log";
+pub(crate) const LOG_DIR: &str = "commit-log";
 
-/// Reads the folder. The log goes on in the epoch that `tenure` holds.
+/// Reads the folder. Nothing is put into the log before `tenure` begins an epoch.
 pub(crate) fn recover(
     config: &StoreConfig,
     env: &Env,
@@ -54,7 +54,9 @@ pub(crate) fn recover(
         segment_bytes: config.segment_bytes,
         pending_bytes_max: config.pending_bytes_max,
     };
-    // Its name is durable: the epoch that has just begun was written into the same folder.
+    // A process before this one may have replaced the checkpoint, and died before its name was durable.
+    let io = |source| LogOpenError::Io { action: "making durable the names in", path: dir.to_owned(), source };
+    env.files.sync_dir(dir).map_err(io)?;
     let checkpoint = Checkpoint::read(&*env.files, dir)?.unwrap_or_default();
     let needed_from = checkpoint.needed_from();
     let segments = Segments::find(log_config.clone(), env.clone())?;
@@ -70,10 +72,6 @@ pub(crate) fn recover(
     let scanned = segments.scan(needed_from, |record| replay.apply(record))?;
     for (topic, queue, next) in &checkpoint.queues {
         replay.queues.open_queue(*topic, *queue).restore_next(*next);
-    }
-    // The folder should know every epoch that wrote; but it may have been put together from parts.
-    if tenure.epoch() <= scanned.epoch() {
-        return Err(OpenErrorKind::EpochInLog { granted: tenure.epoch(), found: scanned.epoch() });
     }
     let (log, writer) = segments.open(scanned, tenure)?;
     log.confirm_found();

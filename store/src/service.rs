@@ -149,7 +149,7 @@ impl Store {
         topic: TopicId,
         handle: &ReceiptHandle,
     ) -> Result<(Arc<Shard>, Receipt), HandleError> {
-        let receipt = self.sealer.open(handle).ok_or(HandleError::Malformed)?;
+        let receipt = self.sealer()?.open(handle).ok_or(HandleError::Malformed)?;
         if receipt.group != group || receipt.topic != topic {
             return Err(HandleError::Malformed);
         }

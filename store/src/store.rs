@@ -19,12 +19,12 @@ use futures_util::FutureExt as _;
 use gantry_proto::contract::{LeaseTerm, StoreError, StoreGrant, StorePositions};
 use gantry_proto::env::Env;
 use gantry_proto::model::{ClusterId, Epoch, FolderId, LogOffset, MetadataView, StoreGroupId, StoreGroupName, TopicId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -79,7 +79,7 @@ impl Default for StoreConfig {
     }
 }
 
-/// A leadership as the store received it: what [`crate::Member::join`] brings and [`Store::open`] wants.
+/// A leadership as the store received it: what the controller answers a join with, and [`Store::lead`] wants.
 #[derive(Clone, Debug)]
 pub struct Granted {
     /// What the controller granted.
@@ -90,20 +90,21 @@ pub struct Granted {
     pub called_at: Instant,
 }
 
-/// A store group's replica, open for business.
+/// A store group's replica. It leads, or it answers that it does not.
 pub struct Store {
     pub(crate) config: StoreConfig,
     pub(crate) env: Env,
     /// Its folder.
     pub(crate) dir: PathBuf,
-    /// The store group that it belongs to.
-    pub(crate) store_group: StoreGroupId,
+    /// The store group that it belongs to, once it has joined one.
+    home: OnceLock<StoreGroupId>,
     pub(crate) view: Arc<MetadataView>,
     pub(crate) draining: Draining,
     pub(crate) log: Arc<CommitLog>,
     pub(crate) queues: QueueTable,
     pub(crate) progress: ProgressTable,
-    pub(crate) sealer: ReceiptSealer,
+    /// Makes receipt handles; there once the store has led.
+    sealer: RwLock<Option<Arc<ReceiptSealer>>>,
     pub(crate) disk: DiskGuard,
     /// Ids of messages that were appended lately. Locked before the log's tail.
     pub(crate) dedup: Mutex<DedupWindow>,
@@ -138,8 +139,6 @@ pub(crate) enum OpenErrorKind {
     Read(#[from] StoreError),
     #[error("the setting {name} is {value}, but must be {expected}")]
     Setting { name: &'static str, value: u64, expected: String },
-    #[error("the log was written in epoch {found}, but only epoch {granted} was granted")]
-    EpochInLog { granted: Epoch, found: Epoch },
 }
 
 impl From<DataFolderError> for OpenError {
@@ -157,49 +156,45 @@ impl OpenError {
 }
 
 impl Store {
-    /// Opens the store in its folder: binds the folder to its group, recovers, starts the store's tasks. Blocks while it
-    /// reads. The epoch that was granted must be greater than any that the folder has seen.
+    /// Opens the store in its folder: recovers, and starts the store's tasks. Blocks while it reads.
     ///
-    /// If the lease ends meanwhile, the store is opened all the same, and answers no success until [`Store::begin_epoch`].
-    /// Must be called inside a tokio runtime; [`Store::shutdown`] ends what this starts.
+    /// It needs nobody's leave, and puts nothing into the log: until [`Store::lead`], everything that would change or
+    /// deliver is answered with [`StoreError::NotLeader`]. Must be called inside a tokio runtime; [`Store::shutdown`] ends
+    /// what this starts.
     pub fn open(
         config: StoreConfig,
         env: Env,
         view: Arc<MetadataView>,
         folder: StoreFolder,
-        granted: &Granted,
     ) -> Result<Arc<Store>, OpenError> {
-        Store::try_open(config, env, view, folder, granted).map_err(OpenError)
+        Store::try_open(config, env, view, folder).map_err(OpenError)
     }
 
     fn try_open(
         config: StoreConfig,
         env: Env,
         view: Arc<MetadataView>,
-        mut folder: StoreFolder,
-        granted: &Granted,
+        folder: StoreFolder,
     ) -> Result<Arc<Store>, OpenErrorKind> {
         let (min, max) = (StoreConfig::SEGMENT_BYTES_MIN, StoreConfig::SEGMENT_BYTES_MAX);
         if !(min..=max).contains(&config.segment_bytes) {
             let expected = format!("{min} to {max} bytes");
             return Err(OpenErrorKind::Setting { name: "segment_bytes", value: config.segment_bytes, expected });
         }
-        let Granted { grant, name, called_at } = granted;
-        folder.begin(grant, name)?;
-        let tenure = Arc::new(Tenure::new(grant.epoch, grant.lease, *called_at, config.lease_margin));
+        let last_epoch = folder.last_epoch();
+        let tenure = Arc::new(Tenure::new(last_epoch, config.lease_margin));
         let Recovered { log, writer, queues, progress, dedup, sealed, needed_from } =
-            match recovery::recover(&config, &env, &folder, tenure) {
-                Err(OpenErrorKind::EpochInLog { granted, found }) => {
-                    return Err(folder.found_epoch(granted, found).into());
-                }
-                recovered => recovered?,
-            };
+            recovery::recover(&config, &env, &folder, tenure)?;
+        let home = OnceLock::new();
+        if let Some((group, _)) = folder.store_group() {
+            let _ = home.set(group);
+        }
         let store = Arc::new(Store {
-            sealer: ReceiptSealer::new(grant.group, folder.receipt_key()),
+            sealer: RwLock::default(),
             config,
             env,
             dir: folder.dir().to_owned(),
-            store_group: grant.group,
+            home,
             view,
             draining: Draining::default(),
             log,
@@ -215,38 +210,56 @@ impl Store {
             folder: Mutex::new(folder),
         });
         store.spawn("writing", maintenance::write(store.log.clone(), writer, store.stopping.clone()));
-        store.spawn("fencing", maintenance::fence(store.clone()));
+        store.spawn("fencing", maintenance::fence(store.clone(), last_epoch));
         store.spawn("burying", maintenance::bury(store.clone()));
         store.spawn("forgetting", maintenance::forget(store.clone(), store.view.removals()));
         store.spawn("maintenance", maintenance::maintain(store.clone()));
         Ok(store)
     }
 
-    /// Goes on in a later epoch with the log as it is: records that were put into it before stay what they are, and so do
-    /// deliveries, leases and attempts. The epoch before is over with this call; it is an error if this one is not
-    /// greater.
+    /// Leads from now on, in the epoch that was granted, with the log as it is. Records that were put into it before stay
+    /// what they are, and so do deliveries, leases and attempts. An epoch before is over with this call; it is an error if
+    /// this one is not greater than any that the folder has seen.
+    ///
+    /// The epoch is durable in the folder before its first record can be in the log; with the first epoch of all, so is the
+    /// group that the folder belongs to.
     ///
     /// Sound while nobody else can have led the group in between, which holds for a group of one replica: its folder is
     /// locked.
-    pub async fn begin_epoch(self: &Arc<Store>, granted: &Granted) -> Result<(), OpenError> {
+    pub async fn lead(self: &Arc<Store>, granted: &Granted) -> Result<(), OpenError> {
         self.log.tenure.end(self.epoch(), "it joins its group anew");
+        let log_epoch = self.log.epoch();
         let durable = {
             let (store, granted) = (self.clone(), granted.clone());
-            // In the folder before the first record of the epoch can be in the log.
-            self.env.run_blocking(move || store.folder.lock().begin(&granted.grant, &granted.name)).await
+            let begin = move || store.folder.lock().begin(&granted.grant, &granted.name, log_epoch);
+            self.env.run_blocking(begin).await
         };
         let panicked = |panicked| StoreError::WritesStopped(format!("beginning an epoch: {panicked}"));
         durable.map_err(panicked).map_err(OpenErrorKind::Read)?.map_err(OpenErrorKind::Folder)?;
-        let StoreGrant { epoch, lease, .. } = granted.grant;
+        let StoreGrant { cluster, group, epoch, lease } = granted.grant;
+        self.log.belongs_to(cluster, group);
+        // The folder holds every later grant to the same group.
+        let _ = self.home.set(group);
+        *self.sealer.write() = Some(Arc::new(ReceiptSealer::new(group, self.folder.lock().receipt_key())));
         Ok(self.log.begin_epoch(epoch, lease, granted.called_at).map_err(OpenErrorKind::Read)?)
     }
 
-    /// The store group that it belongs to.
-    pub fn store_group(&self) -> StoreGroupId {
-        self.store_group
+    /// The store group that it belongs to, once it has joined one.
+    pub fn store_group(&self) -> Option<StoreGroupId> {
+        self.home.get().copied()
     }
 
-    /// The epoch that was granted last, be it over or not.
+    /// The store group that it belongs to. Who never joined one cannot say anything about its queues.
+    pub(crate) fn home(&self) -> Result<StoreGroupId, StoreError> {
+        self.store_group().ok_or_else(|| StoreError::NotLeader("it has not joined its group yet".into()))
+    }
+
+    /// Makes and opens receipt handles.
+    pub(crate) fn sealer(&self) -> Result<Arc<ReceiptSealer>, StoreError> {
+        self.sealer.read().clone().ok_or_else(|| StoreError::NotLeader("it has not led its group yet".into()))
+    }
+
+    /// The epoch that began last, be it over or not; before the first, the last one of the folder.
     pub fn epoch(&self) -> Epoch {
         self.log.tenure.epoch()
     }
@@ -286,7 +299,13 @@ impl Store {
     /// What a member of the cluster says of itself when it joins: its folder, its cluster, its last epoch.
     pub(crate) fn identity(&self) -> (FolderId, Option<ClusterId>, Epoch) {
         let folder = self.folder.lock();
-        (folder.id(), folder.cluster(), folder.last_epoch())
+        // The folder should know every epoch that wrote; but it may have been put together from parts.
+        (folder.id(), folder.cluster(), folder.last_epoch().max(self.log.epoch()))
+    }
+
+    /// Whether it may serve the store group of that name.
+    pub(crate) fn check_group(&self, name: &StoreGroupName) -> Result<(), OpenError> {
+        self.folder.lock().check_group(name)
     }
 
     /// Where the log begins and ends.

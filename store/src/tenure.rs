@@ -61,13 +61,16 @@ fn end_of(lease: LeaseTerm, called_at: Instant, margin: Duration) -> Option<Inst
 }
 
 impl Term {
-    pub(crate) fn new(epoch: Epoch, lease: LeaseTerm, called_at: Instant, margin: Duration) -> Term {
-        Term { epoch, called_at, until: end_of(lease, called_at, margin), over: None, heard: epoch }
+    /// Of a store that has not led yet: `epoch` is the last one of its folder.
+    pub(crate) fn none(epoch: Epoch, now: Instant) -> Term {
+        let over = Some(Over::Ended("it has not led its group since it was opened".to_owned()));
+        Term { epoch, called_at: now, until: None, over, heard: epoch }
     }
 
     /// The next leadership. It is over at once if a later one was heard of.
     pub(crate) fn next(&self, epoch: Epoch, lease: LeaseTerm, called_at: Instant, margin: Duration) -> Term {
-        let mut next = Term::new(epoch, lease, called_at, margin);
+        let until = end_of(lease, called_at, margin);
+        let mut next = Term { epoch, called_at, until, over: None, heard: epoch };
         next.hear(self.heard);
         next
     }
@@ -132,17 +135,17 @@ pub(crate) struct Tenure {
 const FOREVER: u64 = u64::MAX;
 
 impl Tenure {
-    /// The first tenure of a store. `margin`: how much earlier than granted a timed lease ends here.
-    pub(crate) fn new(epoch: Epoch, lease: LeaseTerm, called_at: Instant, margin: Duration) -> Tenure {
-        let tenure = Tenure {
-            term: Mutex::new(Term::new(epoch, lease, called_at, margin)),
+    /// Of a store that has not led yet, whose folder was last written in `last_epoch`. `margin`: how much earlier than
+    /// granted a timed lease ends here.
+    pub(crate) fn new(last_epoch: Epoch, margin: Duration) -> Tenure {
+        let origin = Instant::now();
+        Tenure {
+            term: Mutex::new(Term::none(last_epoch, origin)),
             open_for: AtomicU64::new(0),
-            origin: called_at,
+            origin,
             margin,
             changed: Notify::new(),
-        };
-        tenure.publish(&tenure.term.lock());
-        tenure
+        }
     }
 
     /// Whether the store leads now. The hot path of every call.
@@ -150,7 +153,7 @@ impl Tenure {
         if self.is_open(Instant::now) { Ok(()) } else { Err(self.refusal()) }
     }
 
-    /// The latest epoch that was granted, be it over or not.
+    /// The latest epoch that began, be it over or not.
     pub(crate) fn epoch(&self) -> Epoch {
         self.term.lock().epoch
     }
@@ -308,6 +311,26 @@ mod tests {
         ]
     }
 
+    /// In the first epoch, granted now.
+    fn leading(lease: LeaseTerm) -> Tenure {
+        let tenure = Tenure::new(Epoch(0), MARGIN);
+        tenure.begin(Epoch(1), lease, Instant::now());
+        tenure
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_was_only_opened_does_not_lead_and_cannot_be_made_to_by_a_renewal() {
+        let tenure = Tenure::new(Epoch(4), MARGIN);
+        assert!(matches!(tenure.check(), Err(StoreError::NotLeader(_))));
+        assert!(tenure.renew(Epoch(4), LeaseTerm::UntilSuperseded, Instant::now()).is_err());
+        assert!(tenure.check().is_err());
+        tenure.hear(Epoch(6));
+        tenure.begin(Epoch(5), LeaseTerm::UntilSuperseded, Instant::now());
+        assert!(tenure.check().is_err(), "a later one was heard of before");
+        tenure.begin(Epoch(6), LeaseTerm::UntilSuperseded, Instant::now());
+        assert!(tenure.check().is_ok());
+    }
+
     proptest! {
         #[test]
         fn the_store_never_leads_when_the_controller_may_have_named_another(
@@ -317,7 +340,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             runtime.block_on(async {
                 let origin = Instant::now();
-                let tenure = Tenure::new(Epoch(1), first, origin, MARGIN);
+                let tenure = leading(first);
                 // The model: all that was granted in this epoch, and whether the store was ever seen not to lead in it.
                 let mut granted = vec![(origin, first)];
                 let (mut closed, mut heard) = (false, Epoch(1));
@@ -372,8 +395,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_timed_lease_ends_a_margin_early_and_a_late_renewal_does_not_bring_it_back() {
-        let start = Instant::now();
-        let tenure = Tenure::new(Epoch(1), LeaseTerm::For(D), start, MARGIN);
+        let tenure = leading(LeaseTerm::For(D));
         tokio::time::advance(D - MARGIN - Duration::from_millis(1)).await;
         assert!(tenure.check().is_ok());
         // Asked for before the end, answered after it.
@@ -391,7 +413,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_to_an_older_call_changes_nothing() {
         let start = Instant::now();
-        let tenure = Tenure::new(Epoch(1), LeaseTerm::For(D), start, MARGIN);
+        let tenure = leading(LeaseTerm::For(D));
         tokio::time::advance(D / 2).await;
         tenure.renew(Epoch(1), LeaseTerm::For(D), Instant::now()).unwrap();
         tenure.renew(Epoch(1), LeaseTerm::For(D), start).unwrap();
@@ -401,7 +423,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_for_the_end_hears_of_it_when_it_comes() {
-        let tenure = Tenure::new(Epoch(1), LeaseTerm::For(D), Instant::now(), MARGIN);
+        let tenure = leading(LeaseTerm::For(D));
         let start = Instant::now();
         let renewing = async {
             tokio::time::sleep(D / 2).await;

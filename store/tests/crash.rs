@@ -150,7 +150,7 @@ async fn answered_messages_survive_a_power_failure_at_any_step_while_epochs_come
             }
             // Joins that come to nothing leave gaps.
             let epoch = store.epoch().0 + 1 + (seed as u32 + round as u32) % 3;
-            if store.begin_epoch(&granted(epoch, LeaseTerm::UntilSuperseded)).await.is_err() {
+            if store.lead(&granted(epoch, LeaseTerm::UntilSuperseded)).await.is_err() {
                 break;
             }
         }
@@ -405,7 +405,7 @@ async fn a_full_disk_refuses_messages_and_loses_none() {
 }
 
 #[tokio::test]
-async fn a_folder_serves_one_store_at_a_time_and_no_newer_format() {
+async fn a_folder_serves_one_store_at_a_time_and_a_flipped_bit_of_its_identity_is_mended() {
     let machine = Machine::new(1);
     let store = machine.must_open();
     let error = machine.open().map(|_| ()).unwrap_err().to_string();
@@ -413,9 +413,17 @@ async fn a_folder_serves_one_store_at_a_time_and_no_newer_format() {
     end(store).await;
     // Only dropping the store gives the lock back.
     machine.files.kill();
-    machine.files.flip_bits(&machine.dir.join("identity"), 8, 0x40).unwrap();
+    // In the format's number: it is damage and no newer version, and the copy is whole.
+    for file in ["identity", "identity.copy"] {
+        let id = machine.open_folder().unwrap().id();
+        machine.files.flip_bits(&machine.dir.join(file), 8, 0x40).unwrap();
+        assert_eq!(machine.open_folder().unwrap().id(), id, "{file}");
+    }
+    for file in ["identity", "identity.copy"] {
+        machine.files.flip_bits(&machine.dir.join(file), 8, 0x40).unwrap();
+    }
     let error = machine.open().map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("newer gantry"), "{error}");
+    assert!(error.contains("cannot be read") && error.contains("backup"), "{error}");
 }
 
 #[tokio::test]

@@ -188,9 +188,8 @@ fn member(machine: &Machine, controller: &Arc<Controller>) -> Member {
 
 async fn join(machine: &Machine, controller: &Arc<Controller>) -> Joined {
     let member = member(machine, controller);
-    let folder = machine.open_folder().unwrap();
-    let granted = member.join(&folder).await.unwrap();
-    let store = machine.open_with(folder, &granted).unwrap();
+    let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
+    let granted = member.join(&store).await.unwrap();
     let keeping = tokio::spawn({
         let store = store.clone();
         async move { member.keep(store, granted).await }
@@ -392,16 +391,18 @@ async fn a_store_that_is_refused_ends_with_the_reason() {
     store.shutdown().await.unwrap();
     drop(store);
     machine.files.kill();
-    let folder = machine.open_folder().unwrap();
-    assert!(matches!(member(&machine, &controller).join(&folder).await, Err(MemberError::Refused(_))));
+    let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
+    assert!(matches!(member(&machine, &controller).join(&store).await, Err(MemberError::Refused(_))));
+    store.shutdown().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_shorter_than_its_margins_is_an_error_that_names_both() {
     let machine = Machine::new(1);
     let controller = Controller::new(&machine, LeaseTerm::For(Duration::from_millis(900)));
-    let Joined { store, keeping } = join(&machine, &controller).await;
-    let error = keeping.await.unwrap().unwrap_err().to_string();
+    let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
+    let error = member(&machine, &controller).join(&store).await.map(|_| ()).unwrap_err().to_string();
+    assert!(store.leads().is_err());
     assert!(error.contains("900ms") && error.contains("500ms"), "{error}");
     store.shutdown().await.unwrap();
 }
@@ -411,10 +412,10 @@ async fn a_join_waits_for_a_controller_that_is_away_and_for_a_lease_that_somebod
     let machine = Machine::new(1);
     let controller = Controller::new(&machine, LEASE);
     controller.change(|state| state.link = Link::Down);
-    let folder = machine.open_folder().unwrap();
+    let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
     let member = member(&machine, &controller);
     let start = Instant::now();
-    let (granted, ()) = tokio::join!(member.join(&folder), async {
+    let (granted, ()) = tokio::join!(member.join(&store), async {
         sleep(seconds(60)).await;
         controller.change(|state| {
             state.link = Link::Up;
@@ -425,4 +426,5 @@ async fn a_join_waits_for_a_controller_that_is_away_and_for_a_lease_that_somebod
     assert!(start.elapsed() >= seconds(70) && start.elapsed() < seconds(73), "{:?}", start.elapsed());
     let seen = controller.seen();
     assert!(seen.joins > 3, "{} joins: it noticed late that it may ask", seen.joins);
+    store.shutdown().await.unwrap();
 }

@@ -36,7 +36,7 @@ async fn interrupted<T>(call: impl Future<Output = T>, store: &Arc<Store>, again
     assert!(store.positions().appended_to > before, "its record is in the log");
     end_tenure(store);
     if again {
-        store.begin_epoch(&granted(store.epoch().0 + 1, FOREVER)).await.unwrap();
+        store.lead(&granted(store.epoch().0 + 1, FOREVER)).await.unwrap();
         send(store, 1, &format!("in epoch {}", store.epoch())).await.unwrap();
     }
     call.await
@@ -143,7 +143,7 @@ async fn a_waiting_receive_is_told_when_the_tenure_ends_by_time_and_goes_on_in_t
     assert!(ended >= expected && ended < expected + SECOND / 10, "{ended:?}");
 
     assert!(store.renew_tenure(Epoch(1), FOREVER, tokio::time::Instant::now()).is_err(), "an epoch came back");
-    store.begin_epoch(&granted(2, FOREVER)).await.unwrap();
+    store.lead(&granted(2, FOREVER)).await.unwrap();
     let (popped, sent) =
         tokio::join!(store.pop(PopRequest { wait: 60 * SECOND, ..pop_request(1) }), send(&store, 0, "second"));
     sent.unwrap();
@@ -159,7 +159,7 @@ async fn deliveries_leases_and_attempts_survive_a_change_of_epoch() {
         send(&store, 0, text).await.unwrap();
     }
     let held = pop(&store, 1).await.unwrap().remove(0);
-    store.begin_epoch(&granted(9, FOREVER)).await.unwrap();
+    store.lead(&granted(9, FOREVER)).await.unwrap();
     assert_eq!(store.epoch(), Epoch(9));
     let ended = pop(&store, 4).await.unwrap();
     assert_eq!(ended.iter().map(body).collect::<Vec<_>>(), ["ended"], "a live lease was given to somebody else");
@@ -183,9 +183,9 @@ async fn a_later_epoch_that_a_peer_knows_ends_the_tenure_and_a_grant_before_it_i
     store.newer_epoch(Epoch(3));
     assert!(matches!(send(&store, 0, "lost").await, Err(AppendError::Store(error)) if not_leader(&error)));
     // Granted before the later one, received after it was heard of.
-    store.begin_epoch(&granted(2, FOREVER)).await.unwrap();
+    store.lead(&granted(2, FOREVER)).await.unwrap();
     assert!(send(&store, 0, "lost").await.is_err());
-    store.begin_epoch(&granted(4, FOREVER)).await.unwrap();
+    store.lead(&granted(4, FOREVER)).await.unwrap();
     send(&store, 0, "kept, too").await.unwrap();
     store.shutdown().await.unwrap();
 }
@@ -196,45 +196,46 @@ async fn an_epoch_that_is_not_greater_is_refused_and_changes_nothing() {
     let folder = machine.open_folder().unwrap();
     let store = machine.open_with(folder, &granted(5, FOREVER)).unwrap();
     send(&store, 0, "kept").await.unwrap();
-    assert!(store.begin_epoch(&granted(5, FOREVER)).await.is_err());
+    assert!(store.lead(&granted(5, FOREVER)).await.is_err());
     assert!(send(&store, 0, "between epochs").await.is_err());
-    store.begin_epoch(&granted(6, FOREVER)).await.unwrap();
+    store.lead(&granted(6, FOREVER)).await.unwrap();
     store.shutdown().await.unwrap();
     drop(store);
     machine.files.kill();
+    let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
     for epoch in [0, 1, 5, 6] {
-        let folder = machine.open_folder().unwrap();
-        let error = machine.open_with(folder, &granted(epoch, FOREVER)).map(|_| ()).unwrap_err().to_string();
+        let error = store.lead(&granted(epoch, FOREVER)).await.unwrap_err().to_string();
         assert!(error.contains(&format!("epoch {epoch} was granted")) && error.contains("in epoch 6"), "{error}");
+        assert!(store.leads().is_err());
     }
-    let store = machine.must_open();
+    store.lead(&granted(7, FOREVER)).await.unwrap();
     assert_eq!(pop_all(&store).await.len(), 1);
     store.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn an_older_identity_beside_a_newer_log_is_found_out_and_the_next_join_knows() {
+async fn an_older_identity_beside_a_newer_log_does_not_begin_an_epoch_of_the_log_again() {
     let machine = Machine::new(1);
     let store = machine.must_open();
-    let path = machine.dir.join("identity");
-    let read = || {
-        let file = machine.env.files.open(&path, OpenMode::Read).unwrap();
+    let old = {
+        let file = machine.env.files.open(&machine.dir.join("identity"), OpenMode::Read).unwrap();
         file.read_at(0, file.len().unwrap() as usize).unwrap()
     };
-    let old = read();
-    store.begin_epoch(&granted(7, FOREVER)).await.unwrap();
+    store.lead(&granted(7, FOREVER)).await.unwrap();
     send(&store, 0, "kept").await.unwrap();
     store.shutdown().await.unwrap();
     drop(store);
     machine.files.kill();
-    let file = machine.env.files.open(&path, OpenMode::ReadWrite).unwrap();
-    file.write_all_at(&old, 0).unwrap();
+    for name in ["identity", "identity.copy"] {
+        let file = machine.env.files.open(&machine.dir.join(name), OpenMode::ReadWrite).unwrap();
+        file.write_all_at(&old, 0).unwrap();
+    }
     let folder = machine.open_folder().unwrap();
     assert_eq!(folder.last_epoch(), Epoch(1));
-    let error = machine.open_with(folder, &granted(2, FOREVER)).map(|_| ()).unwrap_err().to_string();
+    let store = machine.open_only(folder).unwrap();
+    let error = store.lead(&granted(2, FOREVER)).await.unwrap_err().to_string();
     assert!(error.contains("epoch 2 was granted") && error.contains("in epoch 7"), "{error}");
-    assert_eq!(machine.open_folder().unwrap().last_epoch(), Epoch(7));
-    let store = machine.must_open();
+    store.lead(&granted(8, FOREVER)).await.unwrap();
     assert_eq!((pop_all(&store).await.len(), store.epoch()), (1, Epoch(8)));
     store.shutdown().await.unwrap();
 }
@@ -248,32 +249,95 @@ async fn a_folder_is_bound_before_anything_is_written_and_refuses_other_groups_a
     other_group.grant.group = StoreGroupId(3);
     let mut other_name = granted(5, FOREVER);
     other_name.name = StoreGroupName::parse("another").unwrap();
-    // The power fails as soon as possible after the identity has been bound.
-    for mutations in 0..40 {
+    // The power fails at every moment of the first opening, the first epoch and the first message.
+    let mut stored = false;
+    for mutations in 0..60 {
         machine.files.power_off_after(mutations);
-        let opened = machine.open();
         let _ = async {
-            if let Ok(store) = opened {
+            if let Ok(store) = machine.open() {
+                stored |= send(&store, 0, "first").await.is_ok();
                 let _ = store.shutdown().await;
             }
         }
         .await;
         machine.files.crash(mutations);
-        let names = machine.env.files.list(&machine.dir).unwrap_or_default();
-        if names.iter().any(|entry| entry.name == "commit-log") {
+        let folder = machine.open_folder().unwrap();
+        let bound = folder.cluster().is_some();
+        let store = machine.open_only(folder).unwrap();
+        assert!(bound || store.positions().appended_to.0 == 0, "a record in a folder that is not bound");
+        store.shutdown().await.unwrap();
+        drop(store);
+        machine.files.kill();
+        if stored {
             break;
         }
-        assert!(mutations < 39, "the log was never created");
+        assert!(mutations < 59, "nothing was ever stored");
     }
-    assert!(machine.open_folder().unwrap().cluster().is_some(), "the log was created in a folder that is not bound");
     for (other, says) in [(other_cluster, "cluster"), (other_group, "store group"), (other_name, "store group")] {
-        let folder = machine.open_folder().unwrap();
-        let error = machine.open_with(folder, &other).map(|_| ()).unwrap_err().to_string();
+        let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
+        let error = store.lead(&other).await.unwrap_err().to_string();
+        assert!(store.leads().is_err());
+        store.shutdown().await.unwrap();
+        drop(store);
+        machine.files.kill();
         assert!(error.contains(says) && error.contains("choose another data folder"), "{error}");
     }
     let store = machine.must_open();
     let mut other_cluster = granted(90, FOREVER);
     other_cluster.grant.cluster = ClusterId([2; 16]);
-    assert!(store.begin_epoch(&other_cluster).await.is_err());
+    assert!(store.lead(&other_cluster).await.is_err());
     store.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_opened_store_knows_everything_and_does_nothing_until_it_leads() {
+    let machine = Machine::new(1);
+    // Not even in a folder that was never led.
+    for messages in [0, 3] {
+        if messages > 0 {
+            let store = machine.must_open();
+            for number in 0..messages {
+                send(&store, 0, &format!("m{number}")).await.unwrap();
+            }
+            pop(&store, 1).await.unwrap();
+            store.shutdown().await.unwrap();
+            drop(store);
+            machine.files.kill();
+        }
+        let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
+        let before = store.positions();
+        assert!(not_leader(&store.leads().unwrap_err()));
+        assert!(matches!(send(&store, 0, "new").await, Err(AppendError::Store(error)) if not_leader(&error)));
+        assert!(matches!(pop(&store, 1).await, Err(PopError::Store(error)) if not_leader(&error)));
+        assert!(not_leader(&store.remains().await.unwrap_err()));
+        let renewed = store.renew(RenewRequest { owners: vec![ClientHash::of("c")], invisible: SECOND }).await;
+        assert!(not_leader(&renewed.unwrap_err()));
+        machine.clock.advance(10 * INVISIBLE);
+        tokio::time::sleep(SECOND).await;
+        let ranges = store.queues(TOPIC).await.unwrap();
+        assert_eq!(ranges.iter().map(|range| range.max_offset.0).sum::<u64>(), messages);
+        assert_eq!(store.positions(), before, "it wrote without leading");
+        store.shutdown().await.unwrap();
+        drop(store);
+        machine.files.kill();
+    }
+}
+
+#[tokio::test]
+async fn a_crash_at_any_moment_of_a_beginning_lets_no_epoch_begin_twice() {
+    let machine = Machine::new(1);
+    let mut last = 0;
+    for mutations in 0..24 {
+        let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
+        machine.files.power_off_after(mutations);
+        let epoch = last + 1;
+        let began = store.lead(&granted(epoch, FOREVER)).await.is_ok();
+        let _ = store.shutdown().await;
+        drop(store);
+        machine.files.crash(mutations);
+        let known = machine.open_folder().unwrap().last_epoch().0;
+        assert!(known >= last && known <= epoch && (!began || known == epoch), "{known} after {last}, began: {began}");
+        last = known;
+    }
+    assert!(last > 5, "it never began");
 }

@@ -46,7 +46,7 @@ impl Role for StoreRole {
         let view = view::watch(&*controller, &mut process.tasks).await?;
         let part = StorePart::start(config, dir, address, controller, view, process).await?;
         let port = BoundPort::bind(config.store.listen, FLAG, &credentials, &env).await?;
-        let identity = Arc::new(Identity(part.store.clone()));
+        let identity = Arc::new(Identity(part.store.clone(), part.group));
         let port = port.serve(PeerServices::default().store(part.store.clone(), identity), &mut process.tasks);
         Ok(StoreRole { part, port })
     }
@@ -67,11 +67,12 @@ impl Role for StoreRole {
 
 /// A store that leads its group, or tries to.
 pub(super) struct StorePart {
-    pub(super) store: Arc<Store>,
+    store: Arc<Store>,
+    group: StoreGroupId,
 }
 
 impl StorePart {
-    /// Locks the folder, joins the cluster, recovers, and goes on as a member. `address`: where proxies reach it.
+    /// Locks the folder, recovers, joins the cluster, and goes on as a member. `address`: where proxies reach it.
     pub(super) async fn start(
         config: &Config,
         dir: PathBuf,
@@ -82,29 +83,31 @@ impl StorePart {
     ) -> anyhow::Result<StorePart> {
         let env = process.env.clone();
         let folder = {
-            let env = env.clone();
-            process.env.run_blocking(move || StoreFolder::open(&env, &dir)).await?.context("cannot open the store")?
+            let (env, group) = (env.clone(), config.store.group.clone());
+            let open =
+                move || StoreFolder::open(&env, &dir).and_then(|folder| folder.check_group(&group).map(|()| folder));
+            process.env.run_blocking(open).await?.context("cannot open the store")?
+        };
+        let store = {
+            let (options, env) = (store_config(&config.store), env.clone());
+            // Not `run_blocking`: opening starts tasks, which belong to the runtime that runs this.
+            let opening = tokio::task::spawn_blocking(move || Store::open(options, env, view, folder));
+            opening.await?.context("cannot open the store")?
         };
         let member = MemberConfig {
             group: config.store.group.clone(),
             address: address.into(),
             version: env!("CARGO_PKG_VERSION").into(),
         };
-        let member = Member::new(membership, env.clone(), member);
-        let granted = member.join(&folder).await.context("cannot join the cluster")?;
-        let store = {
-            let (options, granted) = (store_config(&config.store), granted.clone());
-            // Not `run_blocking`: opening starts tasks, which belong to the runtime that runs this.
-            let opening = tokio::task::spawn_blocking(move || Store::open(options, env, view, folder, &granted));
-            opening.await?.context("cannot open the store")?
-        };
+        let member = Member::new(membership, env, member);
+        let granted = member.join(&store).await.context("cannot join the cluster")?;
         process.health.check_with({
             let store = store.clone();
             move || store.health().map_err(|error| error.to_string())
         });
-        let kept = store.clone();
+        let (kept, group) = (store.clone(), granted.grant.group);
         process.tasks.spawn(MEMBER_TASK, async move { Ok(member.keep(kept, granted).await?) });
-        Ok(StorePart { store })
+        Ok(StorePart { store, group })
     }
 
     /// Writes what the store took, and no more.
@@ -122,16 +125,16 @@ impl StorePart {
 /// The store of a server that has only one.
 impl Stores for StorePart {
     fn leader_of(&self, group: &StoreGroup) -> Option<Arc<dyn StoreService>> {
-        (group.id == self.store.store_group()).then(|| self.store.clone() as Arc<dyn StoreService>)
+        (self.store.store_group() == Some(group.id)).then(|| self.store.clone() as Arc<dyn StoreService>)
     }
 }
 
 /// What peers ask of a store before they use it.
-struct Identity(Arc<Store>);
+struct Identity(Arc<Store>, StoreGroupId);
 
 impl StoreIdentity for Identity {
     fn group(&self) -> StoreGroupId {
-        self.0.store_group()
+        self.1
     }
 
     fn epoch(&self) -> Epoch {

@@ -205,13 +205,13 @@ impl Segments {
         scanned: Scanned,
         tenure: Arc<Tenure>,
     ) -> Result<(Arc<CommitLog>, LogWriter), LogOpenError> {
-        let epoch = tenure.epoch();
-        assert!(epoch > scanned.epoch, "each opening begins a new epoch");
         let (active, found) = (self.active().clone(), self.positions.current());
         // What nothing proves may be in the page cache only; from here on it counts as durable.
         let unproven = active.position(found.flushed_to.max(active.base))..active.position(scanned.end);
         make_durable(&*active.file, unproven).map_err(io("making durable what was read back from", &active.path))?;
         active.file.allocate(active.file_len()).map_err(io("reserving space for", &active.path))?;
+        // An epoch that began and wrote nothing whole is over, too.
+        let epoch = scanned.epoch.max(found.epoch);
         cut_tail(&active, &scanned, found.answered_unflushed)?;
         let positions = self.positions.update(|held| {
             held.flushed_to = scanned.end;
@@ -220,7 +220,7 @@ impl Segments {
         });
         let path = self.config.folder.join(super::positions::POSITIONS_NAME);
         positions.and_then(|()| self.positions.settle()).map_err(io("writing", path))?;
-        let mut tail = Tail {
+        let tail = Tail {
             epoch,
             appended_to: scanned.end,
             segment_end: active.base.plus(active.capacity),
@@ -232,7 +232,6 @@ impl Segments {
             epochs: scanned.epochs,
             spare: Vec::new(),
         };
-        tail.begin_epoch(epoch);
         let log = CommitLog {
             clock: LogClock::new(self.env.clock.clone(), scanned.last_store_time),
             tenure,
@@ -245,6 +244,7 @@ impl Segments {
             confirmed: Watermark::new(found.confirmed_to),
             disk: Mutex::new(Disk { positions: self.positions, failed: false }),
             prepared: Mutex::default(),
+            home: Mutex::new(self.config.home),
             room: Notify::new(),
             wanted: Notify::new(),
             config: self.config,
@@ -256,13 +256,6 @@ impl Segments {
         let log = Arc::new(log);
         let writer = LogWriter::new(log.clone(), active);
         Ok((log, writer))
-    }
-}
-
-impl Scanned {
-    /// The newest epoch that wrote.
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.epoch
     }
 }
 
@@ -284,11 +277,11 @@ pub(crate) fn create_prepared(files: &dyn Files, config: &LogConfig) -> io::Resu
 pub(crate) fn name_prepared(
     files: &dyn Files,
     config: &LogConfig,
+    home: LogHome,
     file: Arc<dyn File>,
-    base: LogOffset,
-    epochs: Vec<EpochStart>,
+    (base, epochs): (LogOffset, Vec<EpochStart>),
 ) -> io::Result<Segment> {
-    let (capacity, home) = (config.segment_bytes, config.home);
+    let capacity = config.segment_bytes;
     let header = SegmentHeader { base, capacity, home, epochs };
     file.write_all_at(&header.encode(), 0)?;
     file.sync_data()?;
@@ -301,7 +294,7 @@ pub(crate) fn name_prepared(
 fn create_first(files: &dyn Files, config: &LogConfig, base: LogOffset) -> Result<(), LogOpenError> {
     let path = config.dir.join(segment_name(base));
     let file = create_prepared(files, config).map_err(io("reserving space for", &path))?;
-    name_prepared(files, config, file, base, Vec::new()).map_err(io("creating", &path))?;
+    name_prepared(files, config, config.home, file, (base, Vec::new())).map_err(io("creating", &path))?;
     Ok(())
 }
 
@@ -532,10 +525,8 @@ mod tests {
     use super::*;
     use crate::commit_log::Flush;
     use crate::commit_log::record::{FLAG_SKIP, RecordHeader, write_record};
-    use gantry_proto::contract::LeaseTerm;
     use gantry_proto::env::fake;
     use std::time::Duration;
-    use tokio::time::Instant;
 
     const SEGMENT_BYTES: u64 = 64 << 10;
 
@@ -628,7 +619,7 @@ mod tests {
         let env = log_with(&bytes, places[1]);
         let segments = Segments::find(config(), env.clone()).unwrap();
         let scanned = segments.scan(LogOffset(0), |_| Ok(())).unwrap();
-        let tenure = Tenure::new(Epoch(2), LeaseTerm::UntilSuperseded, Instant::now(), Duration::ZERO);
+        let tenure = Tenure::new(Epoch(1), Duration::ZERO);
         let (log, _) = segments.open(scanned, Arc::new(tenure)).unwrap();
         assert_eq!(log.appended_to(), places[1]);
         let left = file(&env).read_at(SEGMENT_HEADER_LEN + places[1].0, 1 << 20).unwrap();

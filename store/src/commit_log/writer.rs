@@ -65,7 +65,8 @@ impl LogWriter {
         })?;
         let file = log.prepared.lock().take().ok_or_else(|| io::Error::other("no segment was prepared"))?;
         let epochs = log.tail.lock().epochs_before(base);
-        let segment = recovery::name_prepared(&*log.env.files, &log.config, file, base, epochs)?;
+        let home = *log.home.lock();
+        let segment = recovery::name_prepared(&*log.env.files, &log.config, home, file, (base, epochs))?;
         self.segment = Arc::new(segment);
         log.segments.insert(self.segment.clone());
         log.wanted.notify_one();

@@ -12,8 +12,9 @@ use gantry_proto::model::LogOffset;
 impl Store {
     pub(crate) async fn ack_deliveries(&self, request: AckRequest) -> Result<Vec<Result<(), HandleError>>, StoreError> {
         let own = |receipt: &Receipt| receipt.group == request.group && receipt.topic == request.topic;
+        let sealer = self.sealer()?;
         let opened: Vec<Option<Receipt>> =
-            request.handles.iter().map(|handle| self.sealer.open(handle).filter(own)).collect();
+            request.handles.iter().map(|handle| sealer.open(handle).filter(own)).collect();
         let Some(shard) = self.progress.get(request.group, request.topic) else {
             return Ok(opened.iter().map(|_| Err(HandleError::Malformed)).collect());
         };

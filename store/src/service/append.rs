@@ -17,7 +17,7 @@ impl Store {
     pub(crate) async fn append_messages(&self, request: AppendRequest) -> Result<AppendReply, AppendError> {
         self.disk.admit()?;
         let queue = self.queue(request.topic, request.queue)?;
-        if self.draining.look(&self.view, self.store_group) {
+        if self.draining.look(&self.view, self.home()?) {
             self.check_writable(request.topic)?;
         }
         let drafts: SmallVec<[Draft<'_>; 1]> =
@@ -125,9 +125,10 @@ impl Store {
         if let Some(found) = self.queues.get(topic).and_then(|topic| topic.queue(queue)) {
             return Ok(found);
         }
+        let home = self.home()?;
         let known = self.view.topic_by_id(topic).ok_or(AppendError::UnknownQueue(topic))?;
         match known.placement.store_group(queue) {
-            Some(group) if group == self.store_group => Ok(self.queues.open_queue(topic, queue)),
+            Some(group) if group == home => Ok(self.queues.open_queue(topic, queue)),
             _ => Err(AppendError::UnknownQueue(topic)),
         }
     }

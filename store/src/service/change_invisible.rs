@@ -29,6 +29,6 @@ impl Store {
         // A waiting receive may have to wake sooner than it thought.
         shard.wake_one();
         self.log.acknowledged(end).await?;
-        Ok(self.sealer.seal(&Receipt { promised_until: visible_at, ..receipt }))
+        Ok(self.sealer()?.seal(&Receipt { promised_until: visible_at, ..receipt }))
     }
 }

@@ -58,8 +58,8 @@ impl Store {
     /// The queue of this store group in every dead-letter topic: see [`Placement::EveryGroup`].
     ///
     /// [`Placement::EveryGroup`]: gantry_proto::model::Placement::EveryGroup
-    fn dead_letter_queue(&self) -> QueueId {
-        QueueId(self.store_group.0 - 1)
+    fn dead_letter_queue(&self) -> Result<QueueId, StoreError> {
+        Ok(QueueId(self.home()?.0 - 1))
     }
 
     fn group(&self, shard: &Shard) -> Result<Arc<Group>, StoreError> {
@@ -79,7 +79,7 @@ impl Store {
         let topic = self.view.topic_by_id(shard.topic).ok_or_else(|| unreadable("its topic is gone".into()))?;
         let source = self.queue(shard.topic, queue).map_err(|error| unreadable(error.to_string()))?;
         let target = self
-            .queue(group.dead_letter_topic, self.dead_letter_queue())
+            .queue(group.dead_letter_topic, self.dead_letter_queue()?)
             .map_err(|error| unreadable(error.to_string()))?;
         let mut found = Vec::with_capacity(1);
         source.scan(queue_offset, 1, &mut found)?;

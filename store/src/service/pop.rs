@@ -56,7 +56,7 @@ impl Store {
         }
         self.view.group_by_id(request.group).ok_or(PopError::UnknownGroup(request.group))?;
         let topic = self.view.topic_by_id(request.topic).ok_or(PopError::UnknownTopic(request.topic))?;
-        let queues = self.queues.open(topic.id, topic.placement.queues_on(self.store_group));
+        let queues = self.queues.open(topic.id, topic.placement.queues_on(self.home()?));
         let (shard, created) = self.progress.open(request.group, request.topic, DeliveryState::default());
         if created {
             queues.attach(shard.clone());
@@ -167,7 +167,7 @@ impl Taken<'_> {
             queue_offset: record.header.queue_offset,
             store_time: record.header.store_time,
             attempt,
-            handle: self.store.sealer.seal(&receipt),
+            handle: self.store.sealer()?.seal(&receipt),
         })
     }
 }

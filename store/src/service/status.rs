@@ -11,8 +11,8 @@ impl Store {
     pub(crate) fn queue_ranges(&self, topic: TopicId) -> Vec<QueueStatus> {
         let held = self.queues.get(topic).map(|queues| queues.list()).unwrap_or_default();
         let mut ranges: BTreeMap<QueueId, QueueStatus> = held.iter().map(|queue| (queue.id, queue.status())).collect();
-        if let Some(known) = self.view.topic_by_id(topic) {
-            for queue in known.placement.queues_on(self.store_group) {
+        if let (Some(known), Some(home)) = (self.view.topic_by_id(topic), self.store_group()) {
+            for queue in known.placement.queues_on(home) {
                 let (min_offset, max_offset) = Default::default();
                 ranges.entry(queue).or_insert(QueueStatus { queue, min_offset, max_offset });
             }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use gantry_proto::contract::{
     AckRequest, AppendError, AppendRequest, Appended, HandleError, LeaseTerm, PopError, PopRequest, PoppedMessage,
     StoreGrant, StoreService as _,
@@ -60,7 +61,7 @@ impl Machine {
         self
     }
 
-    /// Opens the store in the next epoch.
+    /// Opens the store and lets it lead in the next epoch.
     pub fn open(&self) -> Result<Arc<Store>, OpenError> {
         let folder = self.open_folder()?;
         let epoch = folder.last_epoch().0 + 1;
@@ -72,7 +73,15 @@ impl Machine {
     }
 
     pub fn open_with(&self, folder: StoreFolder, granted: &Granted) -> Result<Arc<Store>, OpenError> {
-        Store::open(self.config.clone(), self.env.clone(), self.view.clone(), folder, granted)
+        let store = self.open_only(folder)?;
+        // A fake machine's workers are done at once.
+        store.lead(granted).now_or_never().expect("nobody has to be waited for")?;
+        Ok(store)
+    }
+
+    /// Opens the store, which then does not lead.
+    pub fn open_only(&self, folder: StoreFolder) -> Result<Arc<Store>, OpenError> {
+        Store::open(self.config.clone(), self.env.clone(), self.view.clone(), folder)
     }
 
     /// Lets the metadata say that the store groups are in these states; those that are not named are not there.

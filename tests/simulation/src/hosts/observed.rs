@@ -153,7 +153,7 @@ impl StoreService for ObservedStore {
 
 impl StoreIdentity for ObservedStore {
     fn group(&self) -> StoreGroupId {
-        self.store.store_group()
+        self.store.store_group().expect("nobody connects before it has joined its group")
     }
 
     fn epoch(&self) -> Epoch {
@@ -163,7 +163,7 @@ impl StoreIdentity for ObservedStore {
     fn newer_epoch(&self, epoch: Epoch) {
         note!(self.recorder.trace, &self.process, "hears of epoch {epoch}");
         self.store.newer_epoch(epoch);
-        superseded(&self.recorder, &self.process, self.store.store_group(), epoch);
+        superseded(&self.recorder, &self.process, self.group(), epoch);
     }
 }
 

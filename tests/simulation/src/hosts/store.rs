@@ -26,7 +26,6 @@ pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
         version: "simulation".into(),
     };
     let member = Member::new(membership, env.clone(), member);
-    let granted = member.join(&folder).await?;
     let defaults = StoreConfig::default();
     let config = StoreConfig {
         segment_bytes: SEGMENT_BYTES,
@@ -35,7 +34,8 @@ pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
         retention: RetentionPolicy { disk_used_percent: 100, ..defaults.retention },
         ..defaults
     };
-    let store = Store::open(config, env.clone(), view.clone(), folder, &granted)?;
+    let store = Store::open(config, env.clone(), view.clone(), folder)?;
+    let granted = member.join(&store).await?;
     let observed = Arc::new(ObservedStore::new(store.clone(), &process.name, &site.recorder));
     let services = PeerServices::default().store(observed.clone(), observed);
     tokio::select! {
