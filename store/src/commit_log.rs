@@ -44,6 +44,7 @@ use std::time::Duration;
 use tail::{Appender, Batch, NextSegment, NoRoom, Tail, TailLimits};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use watermark::Watermark;
 
 /// When an answer may be given.
@@ -103,6 +104,8 @@ pub(crate) struct CommitLog {
     room: Notify,
     /// Wakes maintenance: a segment must be prepared.
     pub(crate) wanted: Notify,
+    /// Cancelled when nothing is taken any more because of a failure.
+    pub(crate) failed: CancellationToken,
 }
 
 /// Held by whoever writes or flushes: after a failure nobody does any more.
@@ -337,6 +340,7 @@ impl CommitLog {
         if first {
             if !matches!(reason, StoreError::ShuttingDown) {
                 tracing::error!(%reason, "the log refuses all writes until it is reopened");
+                self.failed.cancel();
             }
             tail.refused = Some(reason);
         }

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// A locked data folder. Nobody else opens it while this value lives.
 pub struct StoreFolder {
-    _lock: DirectoryLock,
+    /// `None`: it was given back, and nothing is written any more.
+    lock: Option<DirectoryLock>,
     env: Env,
     dir: PathBuf,
     identity: Identity,
@@ -54,6 +55,13 @@ pub(crate) enum DataFolderError {
          that does not help, the controller has lost metadata: restore them from a backup"
     )]
     OldEpoch { path: PathBuf, granted: Epoch, last: Epoch },
+}
+
+impl DataFolderError {
+    /// False: it cannot help to try again.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, DataFolderError::Io { .. } | DataFolderError::Locked(_) | DataFolderError::OldEpoch { .. })
+    }
 }
 
 impl StoreFolder {
@@ -96,7 +104,8 @@ impl StoreFolder {
                 (Identity::new(FolderId(id), receipt_key), true)
             }
         };
-        let mut folder = StoreFolder { _lock: lock, env: env.clone(), dir: dir.to_owned(), identity: identity.clone() };
+        let mut folder =
+            StoreFolder { lock: Some(lock), env: env.clone(), dir: dir.to_owned(), identity: identity.clone() };
         if changed {
             folder.save(identity)?;
         }
@@ -173,7 +182,15 @@ impl StoreFolder {
         &self.identity.receipt_key
     }
 
+    /// Lets somebody else open it.
+    pub(crate) fn unlock(&mut self) {
+        self.lock = None;
+    }
+
     fn save(&mut self, mut identity: Identity) -> Result<(), DataFolderError> {
+        if self.lock.is_none() {
+            return Err(DataFolderError::Locked(self.dir.clone()));
+        }
         let io = |source| DataFolderError::Io { action: "writing", path: self.dir.join(NAME), source };
         identity.save(&*self.env.files, &self.dir).map_err(io)?;
         self.identity = identity;

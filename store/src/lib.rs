@@ -10,7 +10,8 @@
 //! # A member of a cluster
 //! [`StoreFolder::open`] locks the folder and reads who it is → [`Store::open`] recovers the log → [`Member::join`] asks the
 //! controller for its group's leadership, and [`Store::lead`] begins it → [`Member::keep`] renews the lease, and joins anew
-//! when it has ended. Before, and in between, the store is fenced: see [`tenure`].
+//! when it has ended. Before, and in between, the store is fenced: see [`tenure`]. [`StoreHost`] does all this, and opens the
+//! store again when its log has failed.
 //!
 //! # What must always hold
 //! - State is a function of the log: whatever a call changes is in a record first. Recovery applies the same records.
@@ -22,7 +23,7 @@
 //! - Locks are taken in this order: shard, dedup window, log tail, queue. None is held across an await or during a write.
 //!
 //! # Tasks
-//! See [`maintenance`]. All end with [`Store::shutdown`]. [`Member::keep`] is run by whoever opened the store, and ends after
+//! See [`maintenance`]. All end with [`Store::shutdown`]. [`StoreHost::keep`] is run by whoever runs the process, and ends after
 //! it.
 //!
 //! This crate never speaks the client protocol and touches files only through the `Files` it was given.
@@ -35,6 +36,7 @@ mod delivery;
 mod disk;
 mod draining;
 mod durable_file;
+mod host;
 mod identity;
 mod maintenance;
 mod membership;
@@ -50,5 +52,6 @@ mod tenure;
 pub use commit_log::Flush;
 pub use commit_log::retention::RetentionPolicy;
 pub use data_folder::StoreFolder;
-pub use membership::{Member, MemberConfig, MemberError};
+pub use host::{HostError, REOPENINGS_MAX, StoreHost};
+pub use membership::{Kept, Member, MemberConfig, MemberError};
 pub use store::{Granted, OpenError, Store, StoreConfig};

@@ -10,7 +10,9 @@
 mod protocol;
 
 use crate::store::{Granted, OpenError, Store};
-use gantry_proto::contract::{JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, RenewLeaseRequest};
+use gantry_proto::contract::{
+    JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, RenewLeaseRequest, StoreError,
+};
 use gantry_proto::env::Env;
 use gantry_proto::model::{ClusterId, Epoch, FolderId, StoreGroupId, StoreGroupName};
 use protocol::{Note, Protocol, Step};
@@ -45,6 +47,9 @@ pub enum MemberError {
     /// The folder belongs elsewhere.
     #[error(transparent)]
     Folder(#[from] OpenError),
+    /// Its log failed before it led.
+    #[error("{0}")]
+    LogFailed(StoreError),
     /// A lease that is over as soon as it is held.
     #[error(
         "the controller grants leases of {lease:?}, too short for the store's margin of {margin:?}: make the leases longer \
@@ -58,6 +63,16 @@ pub enum MemberError {
     },
 }
 
+/// Why a store is a member no more.
+#[derive(Debug)]
+pub enum Kept {
+    /// It has stopped, and given its lease back.
+    Stopped,
+    /// Its log has failed. It answers no success any more; its lease is given back once nothing more is written, with
+    /// [`Member::give_up`].
+    LogFailed(StoreError),
+}
+
 /// Longest wait for the answer to a join: it changes metadata.
 const JOIN_CALL_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for the answer when the lease is given up: the store goes down either way.
@@ -67,6 +82,11 @@ impl Member {
     /// A store that is to belong to the cluster of `service`.
     pub fn new(service: Arc<dyn MembershipService>, env: Env, config: MemberConfig) -> Member {
         Member { service, env, config }
+    }
+
+    /// The group that it serves.
+    pub(crate) fn group(&self) -> &StoreGroupName {
+        &self.config.group
     }
 
     /// Asks for the leadership of the group, for as long as it takes, and begins it. Fails when it cannot help to ask again.
@@ -82,16 +102,17 @@ impl Member {
         }
     }
 
-    /// Keeps the store a member until it has stopped, then gives the lease up. Fails when the store cannot stay a member;
-    /// its tenure has ended then.
-    pub async fn keep(&self, store: Arc<Store>, granted: Granted) -> Result<(), MemberError> {
+    /// Keeps the store a member until it has stopped, then gives the lease up; or until its log has failed. Fails when the
+    /// store cannot stay a member. Whatever it returns, the tenure has ended then.
+    pub async fn keep(&self, store: Arc<Store>, granted: Granted) -> Result<Kept, MemberError> {
         let group = granted.grant.group;
         let mut protocol = Protocol::leading(granted.grant.epoch, granted.grant.lease, granted.called_at);
         let kept = loop {
             let taken = match protocol.step() {
                 Step::Renew(epoch) => tokio::select! {
                     biased;
-                    () = store.stopped() => break Ok(()),
+                    () = store.stopped() => break Ok(Kept::Stopped),
+                    failure = store.log_failed() => break Ok(Kept::LogFailed(failure)),
                     () = store.tenure_over() => {
                         protocol.tenure_over(Instant::now(), self.jitter());
                         Ok(())
@@ -104,8 +125,9 @@ impl Member {
                     biased;
                     () = store.stopping.cancelled() => {
                         store.stopped().await;
-                        break Ok(());
+                        break Ok(Kept::Stopped);
                     }
+                    failure = store.log_failed() => break Ok(Kept::LogFailed(failure)),
                     joined = self.try_join(&store, protocol.next_at()) => {
                         self.note_join(&mut protocol, joined).map(|_| ())
                     }
@@ -116,8 +138,12 @@ impl Member {
             }
         };
         let epoch = store.epoch();
-        store.end_tenure(epoch, "the store leaves its group");
-        if kept.is_ok() {
+        let why = match &kept {
+            Ok(Kept::LogFailed(failure)) => format!("its log failed: {failure}"),
+            _ => "the store leaves its group".to_owned(),
+        };
+        store.end_tenure(epoch, &why);
+        if let Ok(Kept::Stopped) = kept {
             self.give_up(group, epoch).await;
         }
         kept
@@ -165,6 +191,8 @@ impl Member {
     /// Joins and begins the epoch that is granted.
     async fn try_join(&self, store: &Arc<Store>, at: Instant) -> Result<Granted, NotJoined> {
         sleep_until(at).await;
+        // It would be granted one epoch after another, and begin none.
+        store.health().map_err(MemberError::LogFailed).map_err(NotJoined::Fatal)?;
         let (folder, cluster, last_epoch) = store.identity();
         let granted = self.call_join(folder, cluster, last_epoch).await.map_err(NotJoined::Asked)?;
         check_margin(store, granted.grant.lease).map_err(NotJoined::Fatal)?;
@@ -211,7 +239,7 @@ impl Member {
     }
 
     /// Nobody has to wait for the lease to end: the last write is done.
-    async fn give_up(&self, group: StoreGroupId, epoch: Epoch) {
+    pub async fn give_up(&self, group: StoreGroupId, epoch: Epoch) {
         match bounded(GIVE_UP_CALL_MAX, self.service.give_up_lease(group, epoch)).await {
             Ok(()) => tracing::info!(group = %self.config.group, %epoch, "gave up the lease of the store group"),
             Err(error) => tracing::info!(group = %self.config.group, %epoch, %error, "the lease ends by itself"),

@@ -17,7 +17,7 @@ use crate::recovery::{self, Recovered};
 use crate::tenure::Tenure;
 use futures_util::FutureExt as _;
 use gantry_proto::contract::{LeaseTerm, StoreError, StoreGrant, StorePositions};
-use gantry_proto::env::Env;
+use gantry_proto::env::{Env, WorkPanicked};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, LogOffset, MetadataView, StoreGroupId, StoreGroupName, TopicId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
@@ -148,10 +148,19 @@ impl From<DataFolderError> for OpenError {
 }
 
 impl OpenError {
-    /// False: trying again cannot help, the folder belongs elsewhere.
+    /// False: trying again cannot help; somebody has to do something about the folder or the settings.
     pub(crate) fn may_pass(&self) -> bool {
-        use DataFolderError::{OtherCluster, OtherGroup};
-        !matches!(self.0, OpenErrorKind::Folder(OtherCluster { .. } | OtherGroup { .. }))
+        match &self.0 {
+            OpenErrorKind::Folder(error) => error.may_pass(),
+            OpenErrorKind::Checkpoint(error) => matches!(error, CheckpointError::Io { .. }),
+            OpenErrorKind::Log(error) => matches!(error, LogOpenError::Io { .. }),
+            OpenErrorKind::Index(_) | OpenErrorKind::Read(_) => true,
+            OpenErrorKind::Setting { .. } => false,
+        }
+    }
+
+    pub(crate) fn panicked(panicked: &WorkPanicked) -> OpenError {
+        OpenError(OpenErrorKind::Read(StoreError::WritesStopped(panicked.to_string())))
     }
 }
 
@@ -335,6 +344,24 @@ impl Store {
         }
     }
 
+    /// Whether it takes messages now; else why not.
+    pub fn takes_messages(&self) -> Result<(), StoreError> {
+        self.health()?;
+        self.leads()?;
+        self.disk.admit()
+    }
+
+    /// Waits until the log has failed: why the store does not write any more. Cancel-safe.
+    pub(crate) async fn log_failed(&self) -> StoreError {
+        self.log.failed.cancelled().await;
+        self.log.refusal().unwrap_or(StoreError::ShuttingDown)
+    }
+
+    /// Gives the folder's lock back, after [`Store::shutdown`]: another store may be opened there.
+    pub(crate) fn let_go(&self) {
+        self.folder.lock().unlock();
+    }
+
     /// Ends the store: waiting receives return, what was taken is written, progress is saved. Calls made afterwards fail.
     pub async fn shutdown(self: &Arc<Store>) -> Result<(), StoreError> {
         // In this order: the write task writes a last time once it is told to stop.
@@ -345,7 +372,11 @@ impl Store {
         }
         self.tasks.close();
         self.tasks.wait().await;
-        let result = maintenance::checkpoint(self).await;
+        // A failed log may not hold what the progress speaks of.
+        let result = match self.health() {
+            Ok(()) => maintenance::checkpoint(self).await,
+            Err(failed) => Err(failed),
+        };
         self.log.confirmed.close();
         self.stopped.cancel();
         result

@@ -5,13 +5,14 @@
 
 mod support;
 
+use gantry_proto::contract::StoreService as _;
 use gantry_proto::contract::{
-    AppendError, ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService,
-    MetadataError, ProxyAliveRequest, RenewLeaseRequest, StoreError, StoreGrant, StorePositions,
+    AppendError, AppendRequest, ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError,
+    MembershipService, MetadataError, ProxyAliveRequest, RenewLeaseRequest, StoreError, StoreGrant, StorePositions,
 };
-use gantry_proto::env::fake::{FakeFiles, SeededRandom};
-use gantry_proto::model::{ClusterId, Epoch, StoreGroupId, StoreGroupName, Timestamp};
-use gantry_store::{Member, MemberConfig, MemberError, Store};
+use gantry_proto::env::fake::{FakeFiles, FakeOp, SeededRandom};
+use gantry_proto::model::{ClusterId, Epoch, QueueId, StoreGroupId, StoreGroupName, Timestamp};
+use gantry_store::{HostError, Kept, Member, MemberConfig, MemberError, REOPENINGS_MAX, Store, StoreHost};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -177,7 +178,7 @@ impl MembershipService for Controller {
 /// A store that is a member.
 struct Joined {
     store: Arc<Store>,
-    keeping: JoinHandle<Result<(), MemberError>>,
+    keeping: JoinHandle<Result<Kept, MemberError>>,
 }
 
 fn member(machine: &Machine, controller: &Arc<Controller>) -> Member {
@@ -427,4 +428,133 @@ async fn a_join_waits_for_a_controller_that_is_away_and_for_a_lease_that_somebod
     let seen = controller.seen();
     assert!(seen.joins > 3, "{} joins: it noticed late that it may ask", seen.joins);
     store.shutdown().await.unwrap();
+}
+
+/// A store that is kept running.
+struct Hosted {
+    host: Arc<StoreHost>,
+    keeping: JoinHandle<Result<(), HostError>>,
+}
+
+async fn host(machine: &Machine, controller: &Arc<Controller>) -> Hosted {
+    let (config, env, view) = (machine.config.clone(), machine.env.clone(), machine.view.clone());
+    let member = member(machine, controller);
+    let (host, granted) = StoreHost::start(config, env, view, machine.dir.clone(), member).await.unwrap();
+    let keeping = tokio::spawn({
+        let host = host.clone();
+        async move { host.keep(granted).await }
+    });
+    Hosted { host, keeping }
+}
+
+impl Hosted {
+    async fn append(&self, text: &str) -> Result<(), AppendError> {
+        let request = AppendRequest { topic: TOPIC, queue: QueueId(0), messages: vec![message(text, None)] };
+        self.host.append(request).await.map(|_| ())
+    }
+
+    async fn takes_messages_within(&self, limit: Duration) {
+        let start = Instant::now();
+        while let Err(error) = self.host.takes_messages() {
+            assert!(start.elapsed() < limit, "not after {limit:?}: {error}");
+            sleep(10 * MILLI).await;
+        }
+    }
+
+    async fn end(self) {
+        self.host.shutdown().await.unwrap();
+        self.keeping.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_whose_log_failed_gives_its_lease_back_at_once_and_goes_on_by_itself() {
+    for op in [FakeOp::Sync, FakeOp::Write] {
+        let machine = Machine::new(1);
+        let controller = Controller::new(&machine, LEASE);
+        let hosted = host(&machine, &controller).await;
+        for round in 0..3u32 {
+            hosted.append(&format!("kept {round}")).await.unwrap();
+            machine.files.fail_next(op, 0, std::io::ErrorKind::Other);
+            let start = Instant::now();
+            let failed = hosted.append(&format!("in doubt {round}")).await.unwrap_err();
+            assert!(matches!(failed, AppendError::Store(StoreError::Interrupted(_))), "{failed}");
+            sleep(20 * MILLI).await;
+            let (epoch, mutations) = controller.seen().given_up.expect("it is given back");
+            assert_eq!((epoch, mutations), (Epoch(round + 1), machine.files.mutations()), "after the last write");
+            let refused = hosted.append("refused").await.unwrap_err();
+            let says = |word: &str| refused.to_string().contains(word);
+            assert!(matches!(refused, AppendError::Store(StoreError::NotLeader(_))) && says("log failed"), "{refused}");
+            assert!(hosted.host.takes_messages().is_err());
+            hosted.takes_messages_within(seconds(2)).await;
+            assert!(start.elapsed() < seconds(2), "a well disk: {:?}", start.elapsed());
+            assert_eq!(hosted.host.epoch(), Epoch(round + 2));
+        }
+        let popped = pop_all(&hosted.host.store()).await;
+        let kept = popped.iter().map(body).filter(|text| text.starts_with("kept")).count();
+        assert_eq!(kept, 3, "what was acknowledged");
+        hosted.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_stays_ill_is_tried_a_bounded_number_of_times_and_then_the_reason_is_told() {
+    let machine = Machine::new(1);
+    let controller = Controller::new(&machine, LEASE);
+    let hosted = host(&machine, &controller).await;
+    hosted.append("kept").await.unwrap();
+    for _ in 0..10_000 {
+        machine.files.fail_next(FakeOp::Sync, 0, std::io::ErrorKind::Other);
+    }
+    let start = Instant::now();
+    assert!(hosted.append("lost").await.is_err());
+    let error = hosted.keeping.await.unwrap().unwrap_err();
+    assert!(matches!(error, HostError::Failed { attempts: REOPENINGS_MAX, .. }), "{error}");
+    assert!(start.elapsed() > seconds(30) && start.elapsed() < seconds(180), "{:?}", start.elapsed());
+    assert!(error.to_string().contains("mend it, and start the store again"), "{error}");
+    assert!(controller.seen().given_up.is_some());
+    machine.files.kill();
+    drop(hosted.host);
+    let store = machine.must_open();
+    assert_eq!(pop_all(&store).await.iter().map(body).next().unwrap(), "kept");
+    store.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_opening_again_cannot_mend_ends_the_store_at_once() {
+    let machine = Machine::new(1);
+    let controller = Controller::new(&machine, LEASE);
+    let hosted = host(&machine, &controller).await;
+    for file in ["identity", "identity.copy"] {
+        machine.files.flip_bits(&machine.dir.join(file), 20, 1).unwrap();
+    }
+    machine.files.fail_next(FakeOp::Sync, 0, std::io::ErrorKind::Other);
+    let start = Instant::now();
+    assert!(hosted.append("lost").await.is_err());
+    let error = hosted.keeping.await.unwrap().unwrap_err();
+    assert!(matches!(error, HostError::Open(_)) && error.to_string().contains("backup"), "{error}");
+    assert!(start.elapsed() < seconds(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_can_be_stopped_while_it_is_being_opened_again() {
+    for millis in [0, 100, 201, 203, 205, 400, 700] {
+        let machine = Machine::new(1);
+        let controller = Controller::new(&machine, LEASE);
+        let hosted = host(&machine, &controller).await;
+        machine.files.fail_next(FakeOp::Sync, 0, std::io::ErrorKind::Other);
+        if millis > 200 {
+            // The first attempt is in vain.
+            machine.files.fail_next(FakeOp::Open, 0, std::io::ErrorKind::Other);
+        }
+        assert!(hosted.append("in doubt").await.is_err());
+        sleep(Duration::from_millis(millis)).await;
+        let _ = hosted.host.shutdown().await;
+        let start = Instant::now();
+        hosted.keeping.await.unwrap().unwrap();
+        assert!(start.elapsed() < seconds(3), "after {millis} ms: {:?}", start.elapsed());
+        drop(hosted.host);
+        sleep(MILLI).await;
+        machine.open_folder().unwrap_or_else(|error| panic!("after {millis} ms: {error}"));
+    }
 }

@@ -14,9 +14,10 @@ pub struct Health {
 struct Shared {
     phase: AtomicU8,
     work: RwLock<Vec<Box<WorkCheck>>>,
+    serves: RwLock<Vec<Box<WorkCheck>>>,
 }
 
-/// Says why the process cannot work any more, if so.
+/// Says why the process cannot work any more, or cannot serve for the time being, if so.
 type WorkCheck = dyn Fn() -> Result<(), String> + Send + Sync;
 
 /// Where in its life the process is.
@@ -42,6 +43,11 @@ impl Health {
         self.shared.work.write().push(Box::new(work));
     }
 
+    /// Says how to find out whether a part of the process serves now. One that will again by itself is alive, not ready.
+    pub fn ready_with(&self, serves: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
+        self.shared.serves.write().push(Box::new(serves));
+    }
+
     /// Whether a restart would not help: the process can work, or is still opening its state.
     pub fn live(&self) -> Result<(), String> {
         self.shared.work.read().iter().try_for_each(|work| work())
@@ -52,7 +58,10 @@ impl Health {
         match self.phase() {
             Phase::Starting => Err("starting".to_owned()),
             Phase::Draining => Err("draining".to_owned()),
-            Phase::Ready => self.live(),
+            Phase::Ready => {
+                self.live()?;
+                self.shared.serves.read().iter().try_for_each(|serves| serves())
+            }
         }
     }
 
@@ -78,6 +87,19 @@ mod tests {
         assert_eq!((health.live(), health.ready()), (Ok(()), Ok(())));
         health.enter(Phase::Draining);
         assert_eq!((health.live(), health.ready()), (Ok(()), Err("draining".to_owned())));
+    }
+
+    #[test]
+    fn who_serves_nothing_for_a_while_is_alive_but_not_ready() {
+        let full = Arc::new(AtomicBool::new(true));
+        let health = Health::default();
+        let seen = full.clone();
+        health.ready_with(move || if seen.load(Ordering::Relaxed) { Err("disk full".to_owned()) } else { Ok(()) });
+        assert_eq!((health.live(), health.ready()), (Ok(()), Err("starting".to_owned())));
+        health.enter(Phase::Ready);
+        assert_eq!((health.live(), health.ready()), (Ok(()), Err("disk full".to_owned())));
+        full.store(false, Ordering::Relaxed);
+        assert_eq!((health.live(), health.ready()), (Ok(()), Ok(())));
     }
 
     #[test]

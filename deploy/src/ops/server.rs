@@ -106,15 +106,18 @@ fn respond<B>(request: &Request<B>, state: &OpsState) -> Response<Full<Bytes>> {
         return response;
     }
     match path {
-        "/livez" => probe(state.health.live()),
-        "/readyz" => probe(state.health.ready()),
+        "/livez" => probe(state.health.live(), state.health.ready().err()),
+        "/readyz" => probe(state.health.ready(), None),
         _ => answer(StatusCode::OK, PROMETHEUS_TEXT, state.metrics.render()),
     }
 }
 
-fn probe(result: Result<(), String>) -> Response<Full<Bytes>> {
+/// `but`: what an operator should see all the same.
+fn probe(result: Result<(), String>, but: Option<String>) -> Response<Full<Bytes>> {
     match result {
-        Ok(()) => answer(StatusCode::OK, TEXT, "ok\n"),
+        Ok(()) => {
+            answer(StatusCode::OK, TEXT, but.map_or("ok\n".to_owned(), |but| format!("ok, but not ready: {but}\n")))
+        }
         Err(reason) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
     }
 }
@@ -166,6 +169,10 @@ mod tests {
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503 "));
         health.enter(Phase::Ready);
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200 "));
+        health.ready_with(|| Err("its log failed".to_owned()));
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503 "));
+        let live = get(address, "/livez").await;
+        assert!(live.starts_with("HTTP/1.1 200 ") && live.ends_with("not ready: its log failed\n"), "{live}");
         health.check_with(|| Err("the store stopped writing: I/O error".to_owned()));
         let live = get(address, "/livez").await;
         assert!(

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use gantry_link::{PeerServices, StoreIdentity};
 use gantry_proto::contract::{MembershipService, StoreService, Stores};
 use gantry_proto::model::{Epoch, MetadataView, StoreGroup, StoreGroupId};
-use gantry_store::{Flush, Member, MemberConfig, RetentionPolicy, Store, StoreConfig, StoreFolder};
+use gantry_store::{Flush, Member, MemberConfig, RetentionPolicy, StoreConfig, StoreHost};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,8 +46,8 @@ impl Role for StoreRole {
         let view = view::watch(&*controller, &mut process.tasks).await?;
         let part = StorePart::start(config, dir, address, controller, view, process).await?;
         let port = BoundPort::bind(config.store.listen, FLAG, &credentials, &env).await?;
-        let identity = Arc::new(Identity(part.store.clone(), part.group));
-        let port = port.serve(PeerServices::default().store(part.store.clone(), identity), &mut process.tasks);
+        let identity = Arc::new(Identity(part.host.clone()));
+        let port = port.serve(PeerServices::default().store(part.host.clone(), identity), &mut process.tasks);
         Ok(StoreRole { part, port })
     }
 
@@ -67,8 +67,7 @@ impl Role for StoreRole {
 
 /// A store that leads its group, or tries to.
 pub(super) struct StorePart {
-    store: Arc<Store>,
-    group: StoreGroupId,
+    host: Arc<StoreHost>,
 }
 
 impl StorePart {
@@ -82,37 +81,25 @@ impl StorePart {
         process: &mut Process,
     ) -> anyhow::Result<StorePart> {
         let env = process.env.clone();
-        let folder = {
-            let (env, group) = (env.clone(), config.store.group.clone());
-            let open =
-                move || StoreFolder::open(&env, &dir).and_then(|folder| folder.check_group(&group).map(|()| folder));
-            process.env.run_blocking(open).await?.context("cannot open the store")?
-        };
-        let store = {
-            let (options, env) = (store_config(&config.store), env.clone());
-            // Not `run_blocking`: opening starts tasks, which belong to the runtime that runs this.
-            let opening = tokio::task::spawn_blocking(move || Store::open(options, env, view, folder));
-            opening.await?.context("cannot open the store")?
-        };
         let member = MemberConfig {
             group: config.store.group.clone(),
             address: address.into(),
             version: env!("CARGO_PKG_VERSION").into(),
         };
-        let member = Member::new(membership, env, member);
-        let granted = member.join(&store).await.context("cannot join the cluster")?;
-        process.health.check_with({
-            let store = store.clone();
-            move || store.health().map_err(|error| error.to_string())
+        let member = Member::new(membership, env.clone(), member);
+        let (host, granted) = StoreHost::start(store_config(&config.store), env, view, dir, member).await?;
+        process.health.ready_with({
+            let host = host.clone();
+            move || host.takes_messages().map_err(|error| error.to_string())
         });
-        let (kept, group) = (store.clone(), granted.grant.group);
-        process.tasks.spawn(MEMBER_TASK, async move { Ok(member.keep(kept, granted).await?) });
-        Ok(StorePart { store, group })
+        let kept = host.clone();
+        process.tasks.spawn(MEMBER_TASK, async move { Ok(kept.keep(granted).await?) });
+        Ok(StorePart { host })
     }
 
     /// Writes what the store took, and no more.
     pub(super) async fn shut_down(&self) -> anyhow::Result<()> {
-        let finish = async { self.store.shutdown().await.context("the store could not finish") };
+        let finish = async { self.host.shutdown().await.context("the store could not finish") };
         within(DEADLINE, "the store", finish).await
     }
 
@@ -125,16 +112,16 @@ impl StorePart {
 /// The store of a server that has only one.
 impl Stores for StorePart {
     fn leader_of(&self, group: &StoreGroup) -> Option<Arc<dyn StoreService>> {
-        (self.store.store_group() == Some(group.id)).then(|| self.store.clone() as Arc<dyn StoreService>)
+        (group.id == self.host.store_group()).then(|| self.host.clone() as Arc<dyn StoreService>)
     }
 }
 
 /// What peers ask of a store before they use it.
-struct Identity(Arc<Store>, StoreGroupId);
+struct Identity(Arc<StoreHost>);
 
 impl StoreIdentity for Identity {
     fn group(&self) -> StoreGroupId {
-        self.1
+        self.0.store_group()
     }
 
     fn epoch(&self) -> Epoch {

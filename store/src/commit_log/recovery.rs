@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Name of the file that will be the next segment.
 pub(crate) const PREPARED_NAME: &str = "next.segment";
@@ -247,6 +248,7 @@ impl Segments {
             home: Mutex::new(self.config.home),
             room: Notify::new(),
             wanted: Notify::new(),
+            failed: CancellationToken::new(),
             config: self.config,
             env: self.env,
         };

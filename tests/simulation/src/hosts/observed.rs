@@ -12,13 +12,13 @@ use gantry_proto::contract::{
     RenewRequest, StoreError, StoreGrant, StoreService, TopicProgress,
 };
 use gantry_proto::model::{Epoch, GroupId, ReceiptHandle, StoreGroupId, TopicId};
-use gantry_store::Store;
+use gantry_store::StoreHost;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A store, as its callers see it.
 pub(super) struct ObservedStore {
-    store: Arc<Store>,
+    store: Arc<StoreHost>,
     process: Arc<str>,
     recorder: Recorder,
 }
@@ -51,7 +51,7 @@ fn superseded(recorder: &Recorder, process: &Arc<str>, store_group: StoreGroupId
 }
 
 impl ObservedStore {
-    pub(super) fn new(store: Arc<Store>, process: &Arc<str>, recorder: &Recorder) -> ObservedStore {
+    pub(super) fn new(store: Arc<StoreHost>, process: &Arc<str>, recorder: &Recorder) -> ObservedStore {
         ObservedStore { store, process: process.clone(), recorder: recorder.clone() }
     }
 }
@@ -153,7 +153,7 @@ impl StoreService for ObservedStore {
 
 impl StoreIdentity for ObservedStore {
     fn group(&self) -> StoreGroupId {
-        self.store.store_group().expect("nobody connects before it has joined its group")
+        self.store.store_group()
     }
 
     fn epoch(&self) -> Epoch {

@@ -3,22 +3,19 @@ use super::{Process, data, listen};
 use crate::site::PEER_PORT;
 use gantry_link::{PeerServer, PeerServices};
 use gantry_proto::model::StoreGroupName;
-use gantry_store::{Member, MemberConfig, RetentionPolicy, Store, StoreConfig, StoreFolder};
+use gantry_store::{Member, MemberConfig, RetentionPolicy, StoreConfig, StoreHost};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Small, so that segments are sealed in every run.
 const SEGMENT_BYTES: u64 = 256 << 10;
-/// How often somebody looks whether the store still writes.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
     let Process { site, machine, env, credentials, .. } = &process;
     let server = PeerServer::bind(env, listen(PEER_PORT), credentials).await?;
     let controller = process.controller();
     let (view, changes) = process.watch(&*controller).await?;
-    let folder = StoreFolder::open(env, data())?;
     let membership = Arc::new(ObservedMembership::new(controller, &process));
     let member = MemberConfig {
         group: StoreGroupName::parse(group)?,
@@ -34,25 +31,13 @@ pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
         retention: RetentionPolicy { disk_used_percent: 100, ..defaults.retention },
         ..defaults
     };
-    let store = Store::open(config, env.clone(), view.clone(), folder)?;
-    let granted = member.join(&store).await?;
-    let observed = Arc::new(ObservedStore::new(store.clone(), &process.name, &site.recorder));
+    let (host, granted) = StoreHost::start(config, env.clone(), view.clone(), data().to_owned(), member).await?;
+    let observed = Arc::new(ObservedStore::new(host.clone(), &process.name, &site.recorder));
     let services = PeerServices::default().store(observed.clone(), observed);
     tokio::select! {
         biased;
         () = process.follow(changes, &view) => anyhow::bail!("the watch of the metadata ended"),
         () = server.run(services, CancellationToken::new(), Duration::from_secs(1)) => anyhow::bail!("the port is closed"),
-        kept = member.keep(store.clone(), granted) => Ok(kept?),
-        error = unhealthy(&store) => Err(error),
-    }
-}
-
-/// What operators would see, and restart the process for.
-async fn unhealthy(store: &Store) -> anyhow::Error {
-    loop {
-        tokio::time::sleep(HEALTH_INTERVAL).await;
-        if let Err(error) = store.health() {
-            return error.into();
-        }
+        kept = host.keep(granted) => Ok(kept?),
     }
 }
