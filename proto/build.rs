@@ -3,12 +3,13 @@
 use prost::Message as _;
 use std::path::PathBuf;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "apache/rocketmq/v2/service.proto",
     "apache/rocketmq/v2/admin.proto",
     "gantry/admin/v1/admin.proto",
     "gantry/store/v1/store.proto",
     "gantry/controller/v1/controller.proto",
+    "gantry/controller/v1/raft.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

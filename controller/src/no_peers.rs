@@ -9,6 +9,6 @@ pub struct NoPeers;
 #[async_trait::async_trait]
 impl ConsensusNetwork for NoPeers {
     async fn call(&self, address: &str, _call: ConsensusCall, _timeout: Duration) -> Result<Bytes, ConsensusError> {
-        Err(ConsensusError::Unreachable(format!("this controller has no other members, not at {address} either")))
+        Err(ConsensusError::NotSent(format!("this controller has no other members, not at {address} either")))
     }
 }

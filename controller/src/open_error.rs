@@ -11,27 +11,25 @@ pub enum OpenError {
         /// The lock file.
         path: PathBuf,
     },
-    /// A downgrade.
+    /// A downgrade. What is whole and not understood is never called damaged.
     #[error(
-        "{}: written by a newer gantry (format {found}; this one understands up to {known}); start that version again",
+        "{}: written by a newer gantry: {what}; start the newer version again",
         .path.display()
     )]
-    NewerFormat {
+    Newer {
         /// The file that says so.
         path: PathBuf,
-        /// Its format.
-        found: u32,
-        /// The newest that this program understands.
-        known: u32,
+        /// What was not understood.
+        what: String,
     },
     /// An upgrade from before the first release.
     #[error(
-        "{}: a journal of a pre-release of gantry, which this version cannot read; move the folder away and create topics \
+        "{}: written by a pre-release of gantry, which this version cannot read; move the folder away and create topics \
          and groups again",
         .path.display()
     )]
-    OldJournal {
-        /// A file of the journal.
+    PreRelease {
+        /// The file.
         path: PathBuf,
     },
     /// Bytes that were durable once are not what was written.
@@ -85,9 +83,7 @@ impl OpenError {
     /// What an undecodable record of a file means for the whole.
     pub(crate) fn undecodable(path: &Path, error: CodecError) -> OpenError {
         match error {
-            CodecError::Newer { found, known } => {
-                OpenError::NewerFormat { path: path.to_owned(), found: found.into(), known: known.into() }
-            }
+            CodecError::Newer(what) => OpenError::Newer { path: path.to_owned(), what },
             CodecError::Damaged(what) => OpenError::damaged(path, what),
         }
     }

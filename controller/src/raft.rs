@@ -15,6 +15,6 @@ mod state_machine;
 mod tests;
 mod type_config;
 
-pub(crate) use messages::{Kind, whole};
+pub(crate) use messages::Kind;
 pub(crate) use node::{Leader, Leadership, Node, NodeError};
 pub(crate) use type_config::Batch;

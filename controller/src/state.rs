@@ -15,8 +15,6 @@ mod spread;
 mod stores;
 mod topics;
 
-pub(crate) use parts::StateParts;
-
 use gantry_proto::model::{
     ClusterId, FolderId, Group, GroupId, GroupName, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal,
     MetadataVersion, ProxyId, ProxyMember, StoreGroup, StoreGroupId, StoreGroupName, Timestamp, Topic, TopicId,

@@ -121,10 +121,12 @@ fn any_type() -> impl Strategy<Value = TopicType> {
 }
 
 pub(crate) fn any_backoff() -> impl Strategy<Value = BackoffPolicy> {
+    // As many as travel.
+    let duration = || any::<u64>().prop_map(Duration::from_nanos);
     prop_oneof![
         Just(BackoffPolicy::default()),
-        vec(any::<Duration>(), 0..5).prop_map(BackoffPolicy::Customized),
-        (any::<Duration>(), any::<Duration>(), 0.5..1001.0f64)
+        vec(duration(), 0..5).prop_map(BackoffPolicy::Customized),
+        (duration(), duration(), 0.5..1001.0f64)
             .prop_map(|(initial, max, multiplier)| { BackoffPolicy::Exponential { initial, max, multiplier } }),
     ]
 }
@@ -266,8 +268,9 @@ impl TestPeer {
 impl ConsensusNetwork for TestPeer {
     async fn call(&self, address: &str, call: ConsensusCall, timeout: Duration) -> Result<Bytes, ConsensusError> {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let unreachable = || ConsensusError::Unreachable(format!("{address} cannot be reached"));
-        let other = self.reach(address).ok_or_else(unreachable)?;
+        let unreachable = || ConsensusError::Unreachable(format!("{address} does not answer"));
+        let not_sent = || ConsensusError::NotSent(format!("{address} cannot be reached"));
+        let other = self.reach(address).ok_or_else(not_sent)?;
         let answer = tokio::time::timeout(timeout, other.answer(call)).await.map_err(|_| unreachable())?;
         // The way back may be cut meanwhile.
         self.reach(address).ok_or_else(unreachable)?;

@@ -12,7 +12,6 @@ mod consensus;
 mod link;
 pub(crate) mod server;
 mod watch;
-mod wire;
 
 pub use consensus::ConsensusLink;
 pub use link::ControllerLink;

@@ -24,7 +24,7 @@ pub mod store {
     }
 }
 
-/// To and among controllers, `gantry.controller.v1`. Only `gantry-link` uses it.
+/// To, in and among controllers, `gantry.controller.v1`: calls, and what the members keep. See [`crate::convert`].
 pub mod controller {
     /// Version 1.
     #[allow(missing_docs, unreachable_pub, clippy::all)]

@@ -1,150 +1,116 @@
-//! Entries, votes and memberships as bytes: on disk and between members.
-//!
-//! | bytes | what |
-//! |---|---|
-//! | | a leader id: |
-//! | 8 | term |
-//! | 8 | member |
-//! | | a log id: |
-//! | 16 | leader id |
-//! | 8 | index |
-//! | | a vote: |
-//! | 16 | leader id |
-//! | 1 | committed: 0 or 1 |
-//! | | a membership: |
-//! | 4 | number of configurations: 1, or 2 while it changes |
-//! | 4 + 8 × n each | the voters |
-//! | 4 | number of members |
-//! | 8 + 2 + n each | member and address |
-//! | | an entry: |
-//! | 1 | version: 1 |
-//! | 24 | log id |
-//! | 1 | kind: 0 blank, 1 commands, 2 membership |
-//! | | commands: |
-//! | 8 | time, milliseconds since the epoch |
-//! | 4 | number of commands |
-//! | 4 + n each | command |
+//! Entries, votes and memberships as messages of `raft.proto`, on disk and between members: what openraft's types look like
+//! to serde is nowhere written down.
 
 use super::type_config::{Batch, Entry, LeaderId, LogId, Membership, SnapshotMeta, StoredMembership, Vote};
-use crate::codec::{
-    CodecError, Reader, decode_command, encode_command, put_bool, put_bytes, put_list, put_option, put_text,
-};
-use gantry_proto::model::Timestamp;
+use crate::codec::CodecError;
+use gantry_proto::convert::Wire as _;
+use gantry_proto::model::{MetadataCommand, Timestamp};
+use gantry_proto::wire::controller::v1 as wire;
 use openraft::{BasicNode, EntryPayload};
 use std::collections::{BTreeMap, BTreeSet};
+use wire::controller_membership::{Member, Voters};
+use wire::log_entry::{Commands, Payload};
 
-const VERSION: u8 = 1;
+/// The newest rules by which this program carries out commands.
+const RULES_KNOWN: u32 = 1;
 
-const BLANK: u8 = 0;
-const COMMANDS: u8 = 1;
-const MEMBERSHIP: u8 = 2;
-
-pub(super) fn put_leader_id(out: &mut Vec<u8>, id: &LeaderId) {
-    out.extend(id.term.to_le_bytes());
-    out.extend(id.node_id.to_le_bytes());
+/// What must be there, though the protocol cannot say so.
+pub(super) fn need<T>(part: Option<T>, what: &'static str) -> Result<T, CodecError> {
+    part.ok_or_else(|| CodecError::Newer(format!("without {what}")))
 }
 
-pub(super) fn read_leader_id(reader: &mut Reader<'_>) -> Result<LeaderId, CodecError> {
-    Ok(LeaderId { term: reader.u64()?, node_id: reader.u64()? })
+pub(super) fn put_log_id(id: &LogId) -> wire::LogId {
+    wire::LogId { term: id.leader_id.term, member: id.leader_id.node_id, index: id.index }
 }
 
-pub(super) fn put_log_id(out: &mut Vec<u8>, id: &LogId) {
-    put_leader_id(out, &id.leader_id);
-    out.extend(id.index.to_le_bytes());
+pub(super) fn read_log_id(id: wire::LogId) -> LogId {
+    LogId { leader_id: LeaderId { term: id.term, node_id: id.member }, index: id.index }
 }
 
-pub(super) fn read_log_id(reader: &mut Reader<'_>) -> Result<LogId, CodecError> {
-    Ok(LogId { leader_id: read_leader_id(reader)?, index: reader.u64()? })
+pub(super) fn put_vote(vote: &Vote) -> wire::Vote {
+    wire::Vote { term: vote.leader_id.term, member: vote.leader_id.node_id, committed: vote.committed }
 }
 
-pub(super) fn put_vote(out: &mut Vec<u8>, vote: &Vote) {
-    put_leader_id(out, &vote.leader_id);
-    put_bool(out, vote.committed);
+pub(super) fn read_vote(vote: wire::Vote) -> Vote {
+    Vote { leader_id: LeaderId { term: vote.term, node_id: vote.member }, committed: vote.committed }
 }
 
-pub(super) fn read_vote(reader: &mut Reader<'_>) -> Result<Vote, CodecError> {
-    Ok(Vote { leader_id: read_leader_id(reader)?, committed: reader.bool()? })
+pub(super) fn put_membership(membership: &Membership) -> wire::ControllerMembership {
+    let configs = membership.get_joint_config().iter();
+    let members = membership.nodes().map(|(id, node)| Member { id: *id, address: node.addr.clone() });
+    wire::ControllerMembership {
+        configs: configs.map(|voters| Voters { ids: voters.iter().copied().collect() }).collect(),
+        members: members.collect(),
+    }
 }
 
-pub(super) fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
-    put_list(out, membership.get_joint_config().iter(), |out, voters| {
-        put_list(out, voters.iter(), |out, id| out.extend(id.to_le_bytes()));
-    });
-    let nodes: Vec<_> = membership.nodes().collect();
-    put_list(out, nodes.into_iter(), |out, (id, node)| {
-        out.extend(id.to_le_bytes());
-        put_text(out, &node.addr);
-    });
-}
-
-pub(super) fn read_membership(reader: &mut Reader<'_>) -> Result<Membership, CodecError> {
-    let configs = reader.list(|reader| Ok(reader.list(Reader::u64)?.into_iter().collect::<BTreeSet<_>>()))?;
-    let nodes = reader.list(|reader| Ok((reader.u64()?, BasicNode::new(reader.text()?))))?;
-    if configs.is_empty() && nodes.is_empty() {
+pub(super) fn read_membership(membership: wire::ControllerMembership) -> Result<Membership, CodecError> {
+    let wire::ControllerMembership { configs, members } = membership;
+    if configs.is_empty() && members.is_empty() {
         return Ok(Membership::default());
     }
-    let nodes: BTreeMap<_, _> = nodes.into_iter().collect();
-    Membership::new(configs, nodes).map_err(|_| CodecError::Damaged("a membership does not hold together"))
+    let configs: Vec<BTreeSet<u64>> = configs.into_iter().map(|voters| voters.ids.into_iter().collect()).collect();
+    let nodes: BTreeMap<_, _> = members.into_iter().map(|member| (member.id, BasicNode::new(member.address))).collect();
+    Membership::new(configs, nodes).map_err(|_| CodecError::newer("a membership that does not hold together"))
 }
 
-pub(super) fn put_snapshot_meta(out: &mut Vec<u8>, meta: &SnapshotMeta) {
-    put_option(out, meta.last_log_id.as_ref(), put_log_id);
-    put_option(out, meta.last_membership.log_id().as_ref(), put_log_id);
-    put_membership(out, meta.last_membership.membership());
+pub(super) fn put_snapshot_meta(meta: &SnapshotMeta) -> wire::SnapshotMeta {
+    wire::SnapshotMeta {
+        last: meta.last_log_id.as_ref().map(put_log_id),
+        membership_at: meta.last_membership.log_id().as_ref().map(put_log_id),
+        membership: Some(put_membership(meta.last_membership.membership())),
+    }
 }
 
-pub(super) fn read_snapshot_meta(reader: &mut Reader<'_>) -> Result<SnapshotMeta, CodecError> {
+pub(super) fn read_snapshot_meta(meta: wire::SnapshotMeta) -> Result<SnapshotMeta, CodecError> {
+    let membership = read_membership(need(meta.membership, "the membership of a snapshot")?)?;
     Ok(SnapshotMeta {
-        last_log_id: reader.option(read_log_id)?,
-        last_membership: StoredMembership::new(reader.option(read_log_id)?, read_membership(reader)?),
+        last_log_id: meta.last.map(read_log_id),
+        last_membership: StoredMembership::new(meta.membership_at.map(read_log_id), membership),
     })
 }
 
-pub(super) fn encode_entry(entry: &Entry) -> Vec<u8> {
-    let mut out = vec![VERSION];
-    put_log_id(&mut out, &entry.log_id);
-    match &entry.payload {
-        EntryPayload::Blank => out.push(BLANK),
+pub(super) fn put_entry(entry: &Entry) -> wire::LogEntry {
+    let payload = match &entry.payload {
+        EntryPayload::Blank => Payload::Blank(wire::Nothing {}),
         EntryPayload::Normal(batch) => {
-            out.push(COMMANDS);
-            out.extend(batch.at.as_millis().to_le_bytes());
-            put_list(&mut out, batch.commands.iter(), |out, command| {
-                let mut bytes = Vec::new();
-                encode_command(&mut bytes, command);
-                put_bytes(out, &bytes);
-            });
+            let commands = batch.commands.iter().map(MetadataCommand::to_wire).collect();
+            Payload::Commands(Commands { at_ms: batch.at.as_millis(), commands })
         }
-        EntryPayload::Membership(membership) => {
-            out.push(MEMBERSHIP);
-            put_membership(&mut out, membership);
-        }
-    }
-    out
+        EntryPayload::Membership(membership) => Payload::Membership(put_membership(membership)),
+    };
+    wire::LogEntry { id: Some(put_log_id(&entry.log_id)), payload: Some(payload) }
 }
 
-/// Reads one entry that fills `bytes`.
-pub(super) fn decode_entry(bytes: &[u8]) -> Result<Entry, CodecError> {
-    let mut reader = Reader::new(bytes);
-    reader.version(VERSION)?;
-    let log_id = read_log_id(&mut reader)?;
-    let payload = match reader.u8()? {
-        BLANK => EntryPayload::Blank,
-        COMMANDS => EntryPayload::Normal(Batch {
-            at: Timestamp::from_millis(reader.u64()?),
-            commands: reader.list(|reader| decode_command(reader.bytes()?))?.into(),
-        }),
-        MEMBERSHIP => EntryPayload::Membership(read_membership(&mut reader)?),
-        _ => return Err(CodecError::Damaged("an entry is of no known kind")),
+pub(super) fn read_entry(entry: wire::LogEntry) -> Result<Entry, CodecError> {
+    let log_id = read_log_id(need(entry.id, "the id of an entry")?);
+    let payload = match need(entry.payload, "an entry of a known kind")? {
+        Payload::Blank(_) => EntryPayload::Blank,
+        Payload::Commands(Commands { at_ms, commands }) => {
+            let at = Timestamp::from_millis(at_ms);
+            let commands = commands.into_iter().map(read_command).collect::<Result<Vec<_>, _>>()?;
+            EntryPayload::Normal(Batch { at, commands: commands.into() })
+        }
+        Payload::Membership(membership) => EntryPayload::Membership(read_membership(membership)?),
     };
-    reader.end()?;
     Ok(Entry { log_id, payload })
+}
+
+fn read_command(command: wire::MetadataCommand) -> Result<MetadataCommand, CodecError> {
+    if command.rules > RULES_KNOWN {
+        let rules = command.rules;
+        return Err(CodecError::Newer(format!("a command of rules {rules}, this one knows {RULES_KNOWN}")));
+    }
+    Ok(MetadataCommand::from_wire(command)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::{decode, seal, unseal};
     use crate::testing::some_commands;
     use proptest::prelude::*;
+    use prost::Message as _;
 
     fn log_id() -> impl Strategy<Value = LogId> {
         any::<(u64, u64, u64)>()
@@ -175,31 +141,50 @@ mod tests {
     proptest! {
         #[test]
         fn an_entry_reads_back_as_it_was_written(entry in entry()) {
-            prop_assert_eq!(decode_entry(&encode_entry(&entry)), Ok(entry));
+            let again = read_entry(unseal(&seal(&put_entry(&entry))).unwrap());
+            prop_assert_eq!(again, Ok(entry));
+        }
+
+        #[test]
+        fn a_vote_reads_back_as_it_was_given(id in log_id(), committed: bool) {
+            let vote = Vote { leader_id: id.leader_id, committed };
+            prop_assert_eq!(read_vote(unseal(&seal(&put_vote(&vote))).unwrap()), vote);
         }
 
         #[test]
         fn a_snapshots_description_reads_back(last in prop::option::of(log_id()), at in prop::option::of(log_id()), members in membership()) {
             let meta = SnapshotMeta { last_log_id: last, last_membership: StoredMembership::new(at, members) };
-            let mut bytes = Vec::new();
-            put_snapshot_meta(&mut bytes, &meta);
-            prop_assert_eq!(read_snapshot_meta(&mut Reader::new(&bytes)), Ok(meta));
+            prop_assert_eq!(read_snapshot_meta(unseal(&seal(&put_snapshot_meta(&meta))).unwrap()), Ok(meta));
         }
 
         #[test]
-        fn damaged_entries_decode_without_a_panic(entry in entry(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-            let mut bytes = encode_entry(&entry);
+        fn changed_entries_are_read_without_a_panic(entry in entry(), at in any::<prop::sample::Index>(), byte: u8) {
+            let mut bytes = put_entry(&entry).encode_to_vec();
             let at = at.index(bytes.len());
             bytes[at] = byte;
-            let _ = decode_entry(&bytes);
-            prop_assert!(decode_entry(&bytes[..at]).is_err());
+            let _ = decode(&bytes).and_then(read_entry);
+            let _ = decode(&bytes[..at]).and_then(read_entry);
         }
     }
 
     #[test]
     fn an_empty_membership_reads_back() {
-        let mut bytes = Vec::new();
-        put_membership(&mut bytes, &Membership::default());
-        assert_eq!(read_membership(&mut Reader::new(&bytes)), Ok(Membership::default()));
+        assert_eq!(read_membership(put_membership(&Membership::default())), Ok(Membership::default()));
+    }
+
+    #[test]
+    fn kinds_and_rules_that_are_not_known_are_newer() {
+        let id = Some(wire::LogId::default());
+        let of = |command| {
+            let commands = Commands { at_ms: 0, commands: vec![command] };
+            read_entry(wire::LogEntry { id, payload: Some(Payload::Commands(commands)) })
+        };
+        let is_newer = |read: Result<Entry, CodecError>| matches!(read, Err(CodecError::Newer(_)));
+        assert!(is_newer(read_entry(wire::LogEntry { id, payload: None })));
+        assert!(is_newer(of(wire::MetadataCommand::default())));
+        let known = wire::metadata_command::Command::DeleteTopic("a".to_owned());
+        let command = |rules| wire::MetadataCommand { command: Some(known.clone()), rules };
+        assert!(of(command(0)).is_ok() && of(command(RULES_KNOWN)).is_ok());
+        assert!(is_newer(of(command(RULES_KNOWN + 1))));
     }
 }

@@ -8,13 +8,13 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `log` | index | entry |
-//! | `facts` | `format`, `member` | number, 4 and 8 bytes |
-//! | | `vote` | vote |
-//! | | `committed`, `purged` | log id |
-//! | | `snapshot` | its description, then 4 bytes of length and the state |
+//! | `log` | index | `LogEntry` |
+//! | `facts` | `folder` | `ControllerFolder` |
+//! | | `vote` | `Vote` |
+//! | | `committed`, `purged` | `LogId` |
+//! | | `snapshot` | `StoredSnapshot` |
 //!
-//! Each value begins with the CRC-32C of the rest, so that damage is told from what was written.
+//! Each value is a message, sealed by itself (see [`crate::codec`]), so that damage is told from what is newer.
 //!
 //! What must always hold:
 //! - A change is durable when its future completes, with everything before it. What is committed is noted in memory and
@@ -25,14 +25,16 @@
 
 use super::backend::FileBackend;
 use super::codec::{
-    decode_entry, encode_entry, put_log_id, put_snapshot_meta, put_vote, read_log_id, read_snapshot_meta, read_vote,
+    need, put_entry, put_log_id, put_snapshot_meta, put_vote, read_entry, read_log_id, read_snapshot_meta, read_vote,
 };
 use super::type_config::{Entry, LogId, SnapshotMeta, Vote};
-use crate::codec::{CodecError, Reader, put_bytes};
+use crate::codec::{CodecError, seal, unseal};
 use crate::open_error::OpenError;
 use bytes::Bytes;
 use gantry_proto::env::{DirectoryLock, Env, Files, OpenMode, make_durable};
+use gantry_proto::wire::controller::v1 as wire;
 use parking_lot::{Mutex, RwLock};
+use prost::Message;
 use redb::{Database, ReadableDatabase as _, ReadableTable, Table, TableDefinition, WriteTransaction};
 use std::io;
 use std::ops::RangeBounds;
@@ -42,20 +44,17 @@ use std::sync::Arc;
 const LOCK: &str = "LOCK";
 const FILE: &str = "consensus.redb";
 const TEMPORARY: &str = "consensus.redb.tmp";
-/// Names that the metadata of pre-releases had.
-const OLD_JOURNAL: [&str; 2] = ["journal-", "snapshot-"];
 
 const LOG: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("log");
 const FACTS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("facts");
-const FORMAT: &str = "format";
-const MEMBER: &str = "member";
+const FOLDER: &str = "folder";
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
 const SNAPSHOT: &str = "snapshot";
+/// What pre-releases had instead of [`FOLDER`].
+const PRE_RELEASE: &str = "format";
 
-/// The layout of this file.
-const FORMAT_KNOWN: u32 = 1;
 /// The database's cache. The log is read where it was just written; snapshots pass once.
 const CACHE_BYTES: usize = 8 << 20;
 /// Bytes of entries that are read together. Bounds what one message to another member carries.
@@ -141,12 +140,7 @@ impl Disk {
     }
 
     pub(super) async fn save_vote(&self, vote: Vote) -> io::Result<()> {
-        self.change(move |transaction| {
-            let mut bytes = Vec::new();
-            put_vote(&mut bytes, &vote);
-            put(&mut transaction.open_table(FACTS)?, VOTE, &bytes)
-        })
-        .await?;
+        self.change(move |transaction| put(&mut transaction.open_table(FACTS)?, VOTE, &put_vote(&vote))).await?;
         *self.inner.vote.lock() = Some(vote);
         Ok(())
     }
@@ -157,7 +151,7 @@ impl Disk {
         self.change(move |transaction| {
             let mut log = transaction.open_table(LOG)?;
             for entry in &entries {
-                log.insert(entry.log_id.index, &checked(&encode_entry(entry))[..])?;
+                log.insert(entry.log_id.index, &seal(&put_entry(entry))[..])?;
             }
             Ok(())
         })
@@ -179,7 +173,7 @@ impl Disk {
     pub(super) async fn purge(&self, upto: LogId) -> io::Result<()> {
         self.change(move |transaction| {
             transaction.open_table(LOG)?.retain_in(..=upto.index, |_, _| false)?;
-            put_id(&mut transaction.open_table(FACTS)?, PURGED, &upto)
+            put(&mut transaction.open_table(FACTS)?, PURGED, &put_log_id(&upto))
         })
         .await?;
         let mut ends = self.inner.ends.lock();
@@ -222,10 +216,7 @@ impl Disk {
             if read_snapshot(&facts)?.is_some_and(|(now, _)| now.last_log_id > meta.last_log_id) {
                 return Ok(());
             }
-            let mut bytes = Vec::with_capacity(state.len() + 256);
-            put_snapshot_meta(&mut bytes, &meta);
-            put_bytes(&mut bytes, &state);
-            put(&mut facts, SNAPSHOT, &bytes)
+            put(&mut facts, SNAPSHOT, &wire::StoredSnapshot { meta: Some(put_snapshot_meta(&meta)), state })
         })
         .await
     }
@@ -267,7 +258,7 @@ fn change(
     make(&transaction)?;
     let committed = inner.ends.lock().committed;
     if let Some(committed) = committed {
-        put_id(&mut transaction.open_table(FACTS)?, COMMITTED, &committed)?;
+        put(&mut transaction.open_table(FACTS)?, COMMITTED, &put_log_id(&committed))?;
     }
     transaction.commit()?;
     Ok(())
@@ -285,9 +276,6 @@ fn open(files: &dyn Files, dir: &Path, member: u64) -> Result<Opened, OpenError>
     let names: Vec<String> = (files.list(dir).map_err(OpenError::io(dir, "list the data folder"))?.into_iter())
         .map(|entry| entry.name)
         .collect();
-    if let Some(old) = names.iter().find(|name| OLD_JOURNAL.iter().any(|old| name.starts_with(old))) {
-        return Err(OpenError::OldJournal { path: dir.join(old) });
-    }
     let path = dir.join(FILE);
     if names.iter().any(|name| name == TEMPORARY) {
         files.remove(&dir.join(TEMPORARY)).map_err(OpenError::io(dir, "remove what a crash left"))?;
@@ -317,8 +305,7 @@ fn make(files: &dyn Files, dir: &Path, member: u64) -> Result<Database, OpenErro
         let transaction = database.begin_write()?;
         transaction.open_table(LOG)?;
         let mut facts = transaction.open_table(FACTS)?;
-        put(&mut facts, FORMAT, &FORMAT_KNOWN.to_le_bytes())?;
-        put(&mut facts, MEMBER, &member.to_le_bytes())?;
+        put(&mut facts, FOLDER, &wire::ControllerFolder { member })?;
         drop(facts);
         transaction.commit()?;
         Ok(database)
@@ -338,18 +325,16 @@ fn recover(database: &Database, path: &Path, member: u64) -> Result<(Option<Vote
     let read = || -> Result<_, Failure> {
         let transaction = database.begin_read()?;
         let facts = transaction.open_table(FACTS)?;
-        let format = get(&facts, FORMAT, |reader| reader.u32())?;
-        if let Some(found) = format.filter(|format| *format > FORMAT_KNOWN) {
-            return Err(Failure::Newer(found));
-        }
-        let owner = get(&facts, MEMBER, |reader| reader.u64())?;
-        let (Some(_), Some(owner)) = (format, owner) else {
-            return Err(CodecError::Damaged("it does not say whose it is").into());
+        let Some(wire::ControllerFolder { member: owner }) = get(&facts, FOLDER)? else {
+            return match facts.get(PRE_RELEASE)? {
+                Some(_) => Err(Failure::PreRelease),
+                None => Err(CodecError::Damaged("it does not say whose it is").into()),
+            };
         };
         let mut ends = Ends {
-            purged: get(&facts, PURGED, read_log_id)?,
+            purged: get(&facts, PURGED)?.map(read_log_id),
             last: None,
-            committed: get(&facts, COMMITTED, read_log_id)?,
+            committed: get(&facts, COMMITTED)?.map(read_log_id),
         };
         ends.last = ends.purged;
         for stored in transaction.open_table(LOG)?.range::<u64>(..)? {
@@ -360,7 +345,7 @@ fn recover(database: &Database, path: &Path, member: u64) -> Result<(Option<Vote
             }
             ends.last = Some(id);
         }
-        Ok((owner, get(&facts, VOTE, read_vote)?, ends, read_snapshot(&facts)?))
+        Ok((owner, get(&facts, VOTE)?.map(read_vote), ends, read_snapshot(&facts)?))
     };
     let (owner, vote, ends, snapshot) = read().map_err(|error| error.opening(path))?;
     if owner != member {
@@ -371,55 +356,38 @@ fn recover(database: &Database, path: &Path, member: u64) -> Result<(Option<Vote
 }
 
 fn entry(value: &[u8]) -> Result<Entry, CodecError> {
-    decode_entry(unchecked(value)?)
+    unseal(value).and_then(read_entry)
 }
 
 fn read_snapshot(
     facts: &impl ReadableTable<&'static str, &'static [u8]>,
 ) -> Result<Option<(SnapshotMeta, Bytes)>, Failure> {
-    get(facts, SNAPSHOT, |reader| Ok((read_snapshot_meta(reader)?, Bytes::copy_from_slice(reader.bytes()?))))
+    let Some(wire::StoredSnapshot { meta, state }) = get(facts, SNAPSHOT)? else { return Ok(None) };
+    Ok(Some((read_snapshot_meta(need(meta, "the description of a snapshot")?)?, state)))
 }
 
-fn get<T>(
+fn get<M: Message + Default>(
     facts: &impl ReadableTable<&'static str, &'static [u8]>,
     name: &str,
-    read: impl FnOnce(&mut Reader<'_>) -> Result<T, CodecError>,
-) -> Result<Option<T>, Failure> {
-    let Some(value) = facts.get(name)? else { return Ok(None) };
-    let mut reader = Reader::new(unchecked(value.value())?);
-    let fact = read(&mut reader)?;
-    reader.end()?;
-    Ok(Some(fact))
+) -> Result<Option<M>, Failure> {
+    Ok(facts.get(name)?.map(|value| unseal(value.value())).transpose()?)
 }
 
-fn put(facts: &mut Table<'_, &'static str, &'static [u8]>, name: &'static str, bytes: &[u8]) -> Result<(), Failure> {
-    facts.insert(name, &checked(bytes)[..])?;
+fn put(
+    facts: &mut Table<'_, &'static str, &'static [u8]>,
+    name: &'static str,
+    fact: &impl Message,
+) -> Result<(), Failure> {
+    facts.insert(name, &seal(fact)[..])?;
     Ok(())
-}
-
-fn put_id(facts: &mut Table<'_, &'static str, &'static [u8]>, name: &'static str, id: &LogId) -> Result<(), Failure> {
-    let mut bytes = Vec::new();
-    put_log_id(&mut bytes, id);
-    put(facts, name, &bytes)
-}
-
-fn checked(bytes: &[u8]) -> Vec<u8> {
-    [&crc32c::crc32c(bytes).to_le_bytes()[..], bytes].concat()
-}
-
-fn unchecked(value: &[u8]) -> Result<&[u8], CodecError> {
-    match value.split_first_chunk() {
-        Some((sum, bytes)) if *sum == crc32c::crc32c(bytes).to_le_bytes() => Ok(bytes),
-        _ => Err(CodecError::Damaged("a checksum does not fit")),
-    }
 }
 
 /// What can go wrong in a transaction.
 enum Failure {
     Database(redb::Error),
     Codec(CodecError),
-    /// A layout of a newer program.
-    Newer(u32),
+    /// Written before the first release.
+    PreRelease,
 }
 
 impl<E: Into<redb::Error>> From<E> for Failure {
@@ -440,14 +408,14 @@ impl Failure {
             Failure::Database(redb::Error::Io(error)) => error,
             Failure::Database(error) => io::Error::other(error),
             Failure::Codec(error) => io::Error::new(io::ErrorKind::InvalidData, error),
-            Failure::Newer(format) => io::Error::other(format!("format {format} is newer than this program")),
+            Failure::PreRelease => io::Error::other("written by a pre-release"),
         }
     }
 
     fn opening(self, path: &Path) -> OpenError {
         let path: PathBuf = path.to_owned();
         match self {
-            Failure::Newer(found) => OpenError::NewerFormat { path, found, known: FORMAT_KNOWN },
+            Failure::PreRelease => OpenError::PreRelease { path },
             Failure::Codec(error) => OpenError::undecodable(&path, error),
             Failure::Database(redb::Error::Io(error)) if error.kind() != io::ErrorKind::InvalidData => {
                 OpenError::io(&path, "read it")(error)

@@ -1,16 +1,13 @@
-//! What members say to each other: kinds of calls, and the consensus's own calls as bytes. Calls of services are encoded
-//! beside the services.
-//!
-//! Each call begins with 8 bytes for the member that it is meant for: who listens at an address may have changed.
+//! What members say to each other: the kinds of calls, and openraft's calls as messages of `raft.proto`. Calls of services
+//! that one member passes on to another are those of the services themselves.
 
 use super::codec::{
-    decode_entry, encode_entry, put_log_id, put_snapshot_meta, put_vote, read_log_id, read_snapshot_meta, read_vote,
+    need, put_entry, put_log_id, put_snapshot_meta, put_vote, read_entry, read_log_id, read_snapshot_meta, read_vote,
 };
-use super::type_config::{
-    AppendRequest, AppendResponse, LogId, SnapshotMeta, TypeConfig, Vote, VoteRequest, VoteResponse,
-};
-use crate::codec::{CodecError, Reader, put_bool, put_bytes, put_list, put_option};
+use super::type_config::{AppendRequest, AppendResponse, SnapshotMeta, TypeConfig, Vote, VoteRequest, VoteResponse};
+use crate::codec::CodecError;
 use bytes::Bytes;
+use gantry_proto::wire::controller::v1 as wire;
 use openraft::raft::{TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse};
 
 /// Kinds of calls. Numbers never change their meaning.
@@ -24,6 +21,8 @@ pub(crate) enum Kind {
     TransferLeader = 5,
     /// How far a member must have applied to know everything that is committed now.
     ReadIndex = 6,
+    // Calls of services, passed on by a member that does not lead. The one that they reach answers or says that it cannot:
+    // none is passed on twice.
     Propose = 16,
     JoinStore = 17,
     RenewLease = 18,
@@ -55,171 +54,132 @@ impl Kind {
     }
 }
 
-/// Names the member that a call is meant for.
-pub(super) fn addressed(target: u64, message: &[u8]) -> Bytes {
-    [&target.to_le_bytes()[..], message].concat().into()
-}
-
-/// The member that a call is meant for, and what it says.
-pub(super) fn unaddressed(payload: &Bytes) -> Option<(u64, Bytes)> {
-    let target = payload.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))?;
-    Some((target, payload.slice(8..)))
-}
-
-/// Decodes a message that fills `bytes`.
-pub(crate) fn whole<T>(
-    bytes: &[u8],
-    read: impl FnOnce(&mut Reader<'_>) -> Result<T, CodecError>,
-) -> Result<T, CodecError> {
-    let mut reader = Reader::new(bytes);
-    let message = read(&mut reader)?;
-    reader.end()?;
-    Ok(message)
-}
-
-pub(super) fn encode_append(request: &AppendRequest) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_vote(&mut out, &request.vote);
-    put_option(&mut out, request.prev_log_id.as_ref(), put_log_id);
-    put_option(&mut out, request.leader_commit.as_ref(), put_log_id);
-    put_list(&mut out, request.entries.iter(), |out, entry| put_bytes(out, &encode_entry(entry)));
-    out
-}
-
-pub(super) fn read_append(reader: &mut Reader<'_>) -> Result<AppendRequest, CodecError> {
-    Ok(AppendRequest {
-        vote: read_vote(reader)?,
-        prev_log_id: reader.option(read_log_id)?,
-        leader_commit: reader.option(read_log_id)?,
-        entries: reader.list(|reader| decode_entry(reader.bytes()?))?,
-    })
-}
-
-pub(super) fn encode_appended(response: &AppendResponse) -> Vec<u8> {
-    let mut out = Vec::new();
-    match response {
-        AppendResponse::Success => out.push(1),
-        AppendResponse::PartialSuccess(matched) => {
-            out.push(2);
-            put_option(&mut out, matched.as_ref(), put_log_id);
-        }
-        AppendResponse::Conflict => out.push(3),
-        AppendResponse::HigherVote(vote) => {
-            out.push(4);
-            put_vote(&mut out, vote);
-        }
+pub(super) fn put_append(request: &AppendRequest) -> wire::AppendEntries {
+    wire::AppendEntries {
+        vote: Some(put_vote(&request.vote)),
+        prev: request.prev_log_id.as_ref().map(put_log_id),
+        committed: request.leader_commit.as_ref().map(put_log_id),
+        entries: request.entries.iter().map(put_entry).collect(),
     }
-    out
 }
 
-pub(super) fn read_appended(reader: &mut Reader<'_>) -> Result<AppendResponse, CodecError> {
-    Ok(match reader.u8()? {
-        1 => AppendResponse::Success,
-        2 => AppendResponse::PartialSuccess(reader.option(read_log_id)?),
-        3 => AppendResponse::Conflict,
-        4 => AppendResponse::HigherVote(read_vote(reader)?),
-        _ => return Err(CodecError::Damaged("an answer to entries is of no known kind")),
+pub(super) fn read_append(message: wire::AppendEntries) -> Result<AppendRequest, CodecError> {
+    Ok(AppendRequest {
+        vote: read_vote(need(message.vote, "the vote of a leader")?),
+        prev_log_id: message.prev.map(read_log_id),
+        leader_commit: message.committed.map(read_log_id),
+        entries: message.entries.into_iter().map(read_entry).collect::<Result<_, _>>()?,
     })
 }
 
-pub(super) fn encode_vote_request(request: &VoteRequest) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_vote(&mut out, &request.vote);
-    put_option(&mut out, request.last_log_id.as_ref(), put_log_id);
-    put_bool(&mut out, request.leadership_transfer);
-    out
+pub(super) fn put_appended(response: &AppendResponse) -> wire::AppendEntriesReply {
+    use wire::append_entries_reply::{Matched, Result as Reply};
+    let result = match response {
+        AppendResponse::Success => Reply::Success(wire::Nothing {}),
+        AppendResponse::PartialSuccess(id) => Reply::Partial(Matched { id: id.as_ref().map(put_log_id) }),
+        AppendResponse::Conflict => Reply::Conflict(wire::Nothing {}),
+        AppendResponse::HigherVote(vote) => Reply::HigherVote(put_vote(vote)),
+    };
+    wire::AppendEntriesReply { result: Some(result) }
 }
 
-pub(super) fn read_vote_request(reader: &mut Reader<'_>) -> Result<VoteRequest, CodecError> {
-    let mut request = VoteRequest::new(read_vote(reader)?, reader.option(read_log_id)?);
-    request.leadership_transfer = reader.bool()?;
+pub(super) fn read_appended(message: wire::AppendEntriesReply) -> Result<AppendResponse, CodecError> {
+    use wire::append_entries_reply::Result as Reply;
+    Ok(match need(message.result, "a known answer to entries")? {
+        Reply::Success(_) => AppendResponse::Success,
+        Reply::Partial(matched) => AppendResponse::PartialSuccess(matched.id.map(read_log_id)),
+        Reply::Conflict(_) => AppendResponse::Conflict,
+        Reply::HigherVote(vote) => AppendResponse::HigherVote(read_vote(vote)),
+    })
+}
+
+pub(super) fn put_vote_request(request: &VoteRequest) -> wire::VoteFor {
+    wire::VoteFor {
+        vote: Some(put_vote(&request.vote)),
+        last: request.last_log_id.as_ref().map(put_log_id),
+        leadership_transfer: request.leadership_transfer,
+    }
+}
+
+pub(super) fn read_vote_request(message: wire::VoteFor) -> Result<VoteRequest, CodecError> {
+    let vote = read_vote(need(message.vote, "the vote of a candidate")?);
+    let mut request = VoteRequest::new(vote, message.last.map(read_log_id));
+    request.leadership_transfer = message.leadership_transfer;
     Ok(request)
 }
 
-pub(super) fn encode_vote_response(response: &VoteResponse) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_vote(&mut out, &response.vote);
-    put_option(&mut out, response.last_log_id.as_ref(), put_log_id);
-    put_bool(&mut out, response.vote_granted);
-    out
-}
-
-pub(super) fn read_vote_response(reader: &mut Reader<'_>) -> Result<VoteResponse, CodecError> {
-    let (vote, last) = (read_vote(reader)?, reader.option(read_log_id)?);
-    Ok(VoteResponse::new(vote, last, reader.bool()?))
-}
-
-pub(super) fn encode_snapshot(vote: &Vote, meta: &SnapshotMeta, state: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(state.len() + 256);
-    put_vote(&mut out, vote);
-    put_snapshot_meta(&mut out, meta);
-    put_bytes(&mut out, state);
-    out
-}
-
-pub(super) fn read_snapshot(reader: &mut Reader<'_>) -> Result<(Vote, SnapshotMeta, Bytes), CodecError> {
-    Ok((read_vote(reader)?, read_snapshot_meta(reader)?, Bytes::copy_from_slice(reader.bytes()?)))
-}
-
-pub(super) fn encode_own_vote(vote: &Vote) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_vote(&mut out, vote);
-    out
-}
-
-pub(super) fn read_own_vote(reader: &mut Reader<'_>) -> Result<Vote, CodecError> {
-    read_vote(reader)
-}
-
-pub(super) fn encode_transfer(request: &TransferLeaderRequest<TypeConfig>) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_vote(&mut out, request.from_leader());
-    out.extend(request.to_node_id().to_le_bytes());
-    put_option(&mut out, request.last_log_id(), put_log_id);
-    out
-}
-
-pub(super) fn read_transfer(reader: &mut Reader<'_>) -> Result<TransferLeaderRequest<TypeConfig>, CodecError> {
-    Ok(TransferLeaderRequest::new(read_vote(reader)?, reader.u64()?, reader.option(read_log_id)?))
-}
-
-pub(super) fn encode_transferred(response: &TransferLeaderResponse<TypeConfig>) -> Vec<u8> {
-    let mut out = Vec::new();
-    match response {
-        Ok(()) => out.push(1),
-        Err(TransferLeaderError::VoteChanged { expected, actual }) => {
-            out.push(2);
-            put_vote(&mut out, expected);
-            put_vote(&mut out, actual);
-        }
-        Err(TransferLeaderError::LogNotFlushed { expected, actual }) => {
-            out.push(3);
-            put_option(&mut out, expected.as_ref(), put_log_id);
-            put_option(&mut out, actual.as_ref(), put_log_id);
-        }
+pub(super) fn put_vote_response(response: &VoteResponse) -> wire::VoteForReply {
+    wire::VoteForReply {
+        vote: Some(put_vote(&response.vote)),
+        last: response.last_log_id.as_ref().map(put_log_id),
+        granted: response.vote_granted,
     }
-    out
 }
 
-pub(super) fn read_transferred(reader: &mut Reader<'_>) -> Result<TransferLeaderResponse<TypeConfig>, CodecError> {
-    Ok(match reader.u8()? {
-        1 => Ok(()),
-        2 => Err(TransferLeaderError::VoteChanged { expected: read_vote(reader)?, actual: read_vote(reader)? }),
-        3 => Err(TransferLeaderError::LogNotFlushed {
-            expected: reader.option(read_log_id)?,
-            actual: reader.option(read_log_id)?,
+pub(super) fn read_vote_response(message: wire::VoteForReply) -> Result<VoteResponse, CodecError> {
+    let vote = read_vote(need(message.vote, "the vote of a member")?);
+    Ok(VoteResponse::new(vote, message.last.map(read_log_id), message.granted))
+}
+
+pub(super) fn put_snapshot(vote: &Vote, meta: &SnapshotMeta, state: Bytes) -> wire::InstallSnapshot {
+    wire::InstallSnapshot { vote: Some(put_vote(vote)), meta: Some(put_snapshot_meta(meta)), state }
+}
+
+pub(super) fn read_snapshot(message: wire::InstallSnapshot) -> Result<(Vote, SnapshotMeta, Bytes), CodecError> {
+    let vote = read_vote(need(message.vote, "the vote of a leader")?);
+    let meta = read_snapshot_meta(need(message.meta, "the description of a snapshot")?)?;
+    Ok((vote, meta, message.state))
+}
+
+pub(super) fn put_installed(vote: &Vote) -> wire::InstallSnapshotReply {
+    wire::InstallSnapshotReply { vote: Some(put_vote(vote)) }
+}
+
+pub(super) fn read_installed(message: wire::InstallSnapshotReply) -> Result<Vote, CodecError> {
+    need(message.vote, "the vote of a member").map(read_vote)
+}
+
+pub(super) fn put_transfer(request: &TransferLeaderRequest<TypeConfig>) -> wire::TransferLeader {
+    wire::TransferLeader {
+        from: Some(put_vote(request.from_leader())),
+        to: *request.to_node_id(),
+        last: request.last_log_id().map(put_log_id),
+    }
+}
+
+pub(super) fn read_transfer(message: wire::TransferLeader) -> Result<TransferLeaderRequest<TypeConfig>, CodecError> {
+    let from = read_vote(need(message.from, "the vote of a leader")?);
+    Ok(TransferLeaderRequest::new(from, message.to, message.last.map(read_log_id)))
+}
+
+pub(super) fn put_transferred(response: &TransferLeaderResponse<TypeConfig>) -> wire::TransferLeaderReply {
+    use wire::transfer_leader_reply::{LogNotFlushed, Result as Reply, VoteChanged};
+    let result = match response {
+        Ok(()) => Reply::Done(wire::Nothing {}),
+        Err(TransferLeaderError::VoteChanged { expected, actual }) => {
+            Reply::VoteChanged(VoteChanged { expected: Some(put_vote(expected)), actual: Some(put_vote(actual)) })
+        }
+        Err(TransferLeaderError::LogNotFlushed { expected, actual }) => Reply::LogNotFlushed(LogNotFlushed {
+            expected: expected.as_ref().map(put_log_id),
+            actual: actual.as_ref().map(put_log_id),
         }),
-        _ => return Err(CodecError::Damaged("an answer to a transfer is of no known kind")),
+    };
+    wire::TransferLeaderReply { result: Some(result) }
+}
+
+pub(super) fn read_transferred(
+    message: wire::TransferLeaderReply,
+) -> Result<TransferLeaderResponse<TypeConfig>, CodecError> {
+    use wire::transfer_leader_reply::Result as Reply;
+    Ok(match need(message.result, "a known answer to a transfer")? {
+        Reply::Done(_) => Ok(()),
+        Reply::VoteChanged(changed) => Err(TransferLeaderError::VoteChanged {
+            expected: read_vote(need(changed.expected, "the expected vote")?),
+            actual: read_vote(need(changed.actual, "the actual vote")?),
+        }),
+        Reply::LogNotFlushed(behind) => Err(TransferLeaderError::LogNotFlushed {
+            expected: behind.expected.map(read_log_id),
+            actual: behind.actual.map(read_log_id),
+        }),
     })
-}
-
-/// The answer to [`Kind::ReadIndex`]. None: the one that was asked does not lead.
-pub(super) fn encode_read_index(index: Option<&LogId>) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_option(&mut out, index, put_log_id);
-    out
-}
-
-pub(super) fn read_read_index(reader: &mut Reader<'_>) -> Result<Option<LogId>, CodecError> {
-    reader.option(read_log_id)
 }

@@ -1,19 +1,20 @@
 //! Carries openraft's calls over the [`ConsensusNetwork`] that the controller was given, and answers those of others.
 
 use super::messages::{
-    Kind, addressed, encode_append, encode_appended, encode_own_vote, encode_snapshot, encode_transfer,
-    encode_transferred, encode_vote_request, encode_vote_response, read_append, read_appended, read_own_vote,
-    read_snapshot, read_transfer, read_transferred, read_vote_request, read_vote_response, whole,
+    Kind, put_append, put_appended, put_installed, put_snapshot, put_transfer, put_transferred, put_vote_request,
+    put_vote_response, read_append, read_appended, read_installed, read_snapshot, read_transfer, read_transferred,
+    read_vote_request, read_vote_response,
 };
 use super::state_machine::StateMachine;
 use super::type_config::{AppendRequest, AppendResponse, SnapshotOf, TypeConfig, Vote, VoteRequest, VoteResponse};
-use crate::codec::{CodecError, Reader};
+use crate::codec::{CodecError, decode};
 use bytes::Bytes;
 use gantry_proto::contract::{ConsensusCall, ConsensusError, ConsensusNetwork};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
 use openraft::raft::{SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse};
 use openraft::{BasicNode, OptionalSend, Raft, RaftNetworkFactory, RaftNetworkV2, Snapshot};
+use prost::Message;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,16 +43,16 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
 }
 
 impl Peer {
-    async fn call<T>(
+    async fn call<M: Message + Default, T>(
         &self,
         kind: Kind,
-        message: Vec<u8>,
+        message: impl Message,
         timeout: Duration,
-        read: impl FnOnce(&mut Reader<'_>) -> Result<T, CodecError>,
+        read: impl FnOnce(M) -> Result<T, CodecError>,
     ) -> Result<T, RPCError<TypeConfig>> {
-        let call = ConsensusCall { kind: kind as u32, payload: addressed(self.id, &message) };
+        let call = ConsensusCall { kind: kind as u32, target: self.id, payload: message.encode_to_vec().into() };
         match self.network.call(&self.address, call, timeout).await {
-            Ok(answer) => whole(&answer, read).map_err(|error| NetworkError::from_string(error).into()),
+            Ok(answer) => decode(&answer).and_then(read).map_err(|error| NetworkError::from_string(error).into()),
             Err(error) => Err(Unreachable::from_string(error).into()),
         }
     }
@@ -65,15 +66,15 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendRequest,
         option: RPCOption,
     ) -> Result<AppendResponse, RPCError<TypeConfig>> {
-        self.call(Kind::Append, encode_append(&rpc), option.hard_ttl(), read_appended).await
+        self.call(Kind::Append, put_append(&rpc), option.hard_ttl(), read_appended).await
     }
 
     async fn vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RPCError<TypeConfig>> {
-        self.call(Kind::Vote, encode_vote_request(&rpc), option.hard_ttl(), read_vote_response).await
+        self.call(Kind::Vote, put_vote_request(&rpc), option.hard_ttl(), read_vote_response).await
     }
 
     async fn pre_vote(&mut self, rpc: VoteRequest, option: RPCOption) -> Result<VoteResponse, RPCError<TypeConfig>> {
-        self.call(Kind::PreVote, encode_vote_request(&rpc), option.hard_ttl(), read_vote_response).await
+        self.call(Kind::PreVote, put_vote_request(&rpc), option.hard_ttl(), read_vote_response).await
     }
 
     async fn full_snapshot(
@@ -88,8 +89,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             tracing::error!(reason, member = self.id, "the member cannot catch up");
             return Err(Unreachable::from_string(reason).into());
         }
-        let message = encode_snapshot(&vote, &snapshot.meta, &snapshot.snapshot);
-        let sent = self.call(Kind::Snapshot, message, option.hard_ttl(), read_own_vote);
+        let message = put_snapshot(&vote, &snapshot.meta, snapshot.snapshot);
+        let sent = self.call(Kind::Snapshot, message, option.hard_ttl(), read_installed);
         tokio::select! {
             biased;
             closed = cancel => Err(closed.into()),
@@ -102,7 +103,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         req: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.call(Kind::TransferLeader, encode_transfer(&req), option.hard_ttl(), read_transferred).await
+        self.call(Kind::TransferLeader, put_transfer(&req), option.hard_ttl(), read_transferred).await
     }
 }
 
@@ -112,29 +113,32 @@ pub(super) async fn answer(
     kind: Kind,
     message: &[u8],
 ) -> Result<Vec<u8>, ConsensusError> {
-    let damaged = |error: CodecError| ConsensusError::Refused(error.to_string());
+    let newer = |error: CodecError| ConsensusError::Refused(error.to_string());
     // openraft's errors here all mean that this member has stopped.
     match kind {
         Kind::Append => {
-            let request = whole(message, read_append).map_err(damaged)?;
-            raft.append_entries(request).await.map(|response| encode_appended(&response)).map_err(stopped)
+            let request = decode(message).and_then(read_append).map_err(newer)?;
+            raft.append_entries(request).await.map(|response| put_appended(&response).encode_to_vec()).map_err(stopped)
         }
         Kind::Vote => {
-            let request = whole(message, read_vote_request).map_err(damaged)?;
-            raft.vote(request).await.map(|response| encode_vote_response(&response)).map_err(stopped)
+            let request = decode(message).and_then(read_vote_request).map_err(newer)?;
+            raft.vote(request).await.map(|response| put_vote_response(&response).encode_to_vec()).map_err(stopped)
         }
         Kind::PreVote => {
-            let request = whole(message, read_vote_request).map_err(damaged)?;
-            raft.pre_vote(request).await.map(|response| encode_vote_response(&response)).map_err(stopped)
+            let request = decode(message).and_then(read_vote_request).map_err(newer)?;
+            raft.pre_vote(request).await.map(|response| put_vote_response(&response).encode_to_vec()).map_err(stopped)
         }
         Kind::Snapshot => {
-            let (vote, meta, snapshot) = whole(message, read_snapshot).map_err(damaged)?;
+            let (vote, meta, snapshot) = decode(message).and_then(read_snapshot).map_err(newer)?;
             let installed = raft.install_full_snapshot(vote, Snapshot { meta, snapshot }).await;
-            installed.map(|response| encode_own_vote(&response.vote)).map_err(stopped)
+            installed.map(|response| put_installed(&response.vote).encode_to_vec()).map_err(stopped)
         }
         Kind::TransferLeader => {
-            let request = whole(message, read_transfer).map_err(damaged)?;
-            raft.handle_transfer_leader(request).await.map(|answer| encode_transferred(&answer)).map_err(stopped)
+            let request = decode(message).and_then(read_transfer).map_err(newer)?;
+            raft.handle_transfer_leader(request)
+                .await
+                .map(|answer| put_transferred(&answer).encode_to_vec())
+                .map_err(stopped)
         }
         _ => Err(ConsensusError::Refused(format!("{kind:?} is no call of the consensus"))),
     }

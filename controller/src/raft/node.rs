@@ -1,12 +1,13 @@
 //! One member: openraft with its storage, its peers, and the questions that the rest of the crate asks of it.
 
+use super::codec::{put_log_id, read_log_id};
 use super::disk::{Disk, Recovered};
 use super::log_store::LogStore;
-use super::messages::{Kind, addressed, encode_read_index, read_read_index, unaddressed, whole};
+use super::messages::Kind;
 use super::network::{self, Peers};
 use super::state_machine::{SnapshotPace, StateMachine};
 use super::type_config::{Batch, LeaderId, LogId, Runtime, TypeConfig};
-use crate::codec::decode_state;
+use crate::codec::decode;
 use crate::config::ControllerConfig;
 use crate::feed::{Applied, Feed};
 use crate::open_error::OpenError;
@@ -14,10 +15,12 @@ use crate::state::MetadataState;
 use bytes::Bytes;
 use gantry_proto::contract::{ConsensusCall, ConsensusError, ConsensusNetwork, ControllerChange, ControllerStatus};
 use gantry_proto::env::Env;
+use gantry_proto::wire::controller::v1 as wire;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::{BasicNode, ChangeMembers, Config, Raft, ReadPolicy, SnapshotPolicy};
+use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,7 +111,7 @@ impl Node {
     ) -> Result<(Node, Arc<Feed>), OpenError> {
         let (meta, state) = match recovered.snapshot {
             Some((meta, bytes)) => {
-                let decoded = env.run_blocking(move || decode_state(&bytes)).await;
+                let decoded = env.run_blocking(move || MetadataState::unsealed(&bytes)).await;
                 let decoded = decoded.map_err(|error| OpenError::damaged(&config.dir, error))?;
                 (Some(meta), decoded.map_err(|error| OpenError::undecodable(&config.dir, error))?)
             }
@@ -246,8 +249,9 @@ impl Node {
         let index = match self.find_leader().await? {
             Leader::Here => return self.read_index().await.map(|_| ()),
             Leader::Other { id, address } => {
-                let answer = self.call(id, &address, Kind::ReadIndex, &[]).await.map_err(unavailable)?;
-                whole(&answer, read_read_index).map_err(unavailable)?
+                let asked = self.call(id, &address, Kind::ReadIndex, &wire::ReadIndex {}).await.map_err(unavailable)?;
+                let answer: wire::ReadIndexReply = decode(&asked).map_err(unavailable)?;
+                answer.index.map(read_log_id)
             }
             Leader::Unknown => None,
         };
@@ -279,39 +283,41 @@ impl Node {
         }
     }
 
-    /// Asks another member. An error leaves open whether it was heard, unless it was refused.
-    pub(crate) async fn call(&self, id: u64, address: &str, kind: Kind, message: &[u8]) -> Result<Bytes, NodeError> {
-        let call = ConsensusCall { kind: kind as u32, payload: addressed(id, message) };
+    /// Asks another member.
+    pub(crate) async fn call(
+        &self,
+        id: u64,
+        address: &str,
+        kind: Kind,
+        message: &impl Message,
+    ) -> Result<Bytes, ConsensusError> {
+        let call = ConsensusCall { kind: kind as u32, target: id, payload: message.encode_to_vec().into() };
         // Longer than the other one waits for others, so that its answer is heard.
         let timeout = match kind {
             Kind::ChangeControllers => CHANGE_TIMEOUT + self.request_timeout * 2,
             _ => self.request_timeout * 2,
         };
-        let answer = self.network.call(address, call, timeout).await;
-        answer.map_err(|error| match error {
-            ConsensusError::Unreachable(reason) => NodeError::Unknown(reason),
-            ConsensusError::Refused(reason) => NodeError::Unavailable(reason),
-        })
+        self.network.call(address, call, timeout).await
     }
 
     /// What a call is about, if it is meant for this member.
-    pub(crate) fn accept(&self, call: &ConsensusCall) -> Result<(Kind, Bytes), ConsensusError> {
-        let kind = Kind::of(call.kind)
-            .ok_or_else(|| ConsensusError::Refused(format!("calls of kind {} are not known here", call.kind)))?;
-        match unaddressed(&call.payload) {
-            Some((target, message)) if target == self.id => Ok((kind, message)),
-            Some((target, _)) => {
-                let reason = format!("this is member {} of the controller, not {target}; check the addresses", self.id);
-                Err(ConsensusError::Refused(reason))
-            }
-            None => Err(ConsensusError::Refused("the call does not say whom it is meant for".to_owned())),
+    pub(crate) fn accept(&self, call: &ConsensusCall) -> Result<Kind, ConsensusError> {
+        if call.target != self.id {
+            let (id, target) = (self.id, call.target);
+            let reason = format!("this is member {id} of the controller, not {target}; check the addresses");
+            return Err(ConsensusError::Refused(reason));
         }
+        Kind::of(call.kind)
+            .ok_or_else(|| ConsensusError::Refused(format!("calls of kind {} are not known here", call.kind)))
     }
 
     /// Answers a call of another member's consensus.
     pub(crate) async fn answer(&self, kind: Kind, message: &[u8]) -> Result<Vec<u8>, ConsensusError> {
         match kind {
-            Kind::ReadIndex => Ok(encode_read_index(self.read_index().await.ok().as_ref())),
+            Kind::ReadIndex => {
+                let index = self.read_index().await.ok().as_ref().map(put_log_id);
+                Ok(wire::ReadIndexReply { index }.encode_to_vec())
+            }
             _ => network::answer(&self.raft, kind, message).await,
         }
     }

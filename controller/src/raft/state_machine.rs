@@ -4,7 +4,6 @@
 
 use super::disk::Disk;
 use super::type_config::{LogId, SnapshotMeta, SnapshotOf, StoredMembership, TypeConfig};
-use crate::codec::{decode_state, encode_state};
 use crate::feed::Feed;
 use crate::state::MetadataState;
 use bytes::Bytes;
@@ -116,7 +115,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<()> {
         let bytes = snapshot.clone();
-        let decoded = self.env.run_blocking(move || decode_state(&bytes)).await.map_err(io::Error::other)?;
+        let decoded = self.env.run_blocking(move || MetadataState::unsealed(&bytes)).await.map_err(io::Error::other)?;
         let state = decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         self.disk.save_snapshot(meta.clone(), snapshot).await?;
         self.feed.replace(state);
@@ -143,7 +142,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf> {
         let state = self.state.clone();
-        let encoded = self.env.run_blocking(move || Bytes::from(encode_state(&state))).await;
+        let encoded = self.env.run_blocking(move || Bytes::from(state.sealed())).await;
         let snapshot = encoded.map_err(io::Error::other)?;
         self.disk.save_snapshot(self.meta.clone(), snapshot.clone()).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot })

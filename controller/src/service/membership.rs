@@ -1,100 +1,69 @@
 //! Stores, proxies and members: what the leading member grants and knows.
 
-use super::answers::{
-    put_changed, put_done, put_granted, put_heard_again, put_renewed, put_seen, read_changed, read_done, read_granted,
-    read_heard_again, read_renewed, read_seen,
-};
-use super::requests::{
-    put_change, put_give_up, put_join, put_proxy_alive, put_renew, read_change, read_give_up, read_join,
-    read_proxy_alive, read_renew,
-};
-use super::{Route, decoded};
 use crate::controller::Controller;
-use crate::raft::{Kind, Leadership, NodeError, whole};
+use crate::raft::{Kind, Leadership, NodeError};
 use gantry_proto::contract::{
-    ClusterStatus, ConsensusError, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService,
-    MetadataError, ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StoreStatus,
+    ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, MetadataError,
+    ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StoreStatus,
 };
+use gantry_proto::convert::Wire as _;
 use gantry_proto::model::{Epoch, MetadataCommand, MetadataOutcome, StoreGroup, StoreGroupId};
+use gantry_proto::wire::controller::v1 as wire;
 use std::sync::Arc;
 use std::time::Duration;
 
 #[async_trait::async_trait]
 impl MembershipService for Controller {
     async fn join_store(&self, request: JoinStoreRequest) -> Result<StoreGrant, MembershipError> {
-        match self.route(Kind::JoinStore, || put_join(&request)).await? {
-            Route::Here => self.join_here(&request).await,
-            Route::Answered(answer) => decoded(&answer, read_granted)?,
+        match self.passed_on(Kind::JoinStore, &request.to_wire()).await? {
+            None => self.join_here(&request).await,
+            Some(answer) => answer,
         }
     }
 
     async fn renew_lease(&self, request: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
-        match self.route(Kind::RenewLease, || put_renew(&request)).await? {
-            Route::Here => self.renew_here(&request).await,
-            Route::Answered(answer) => decoded(&answer, read_renewed)?,
+        match self.passed_on(Kind::RenewLease, &request.to_wire()).await? {
+            None => self.renew_here(&request).await,
+            Some(answer) => answer,
         }
     }
 
     async fn give_up_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
-        match self.route(Kind::GiveUpLease, || put_give_up(group, epoch)).await? {
-            Route::Here => self.give_up_here(group, epoch).await,
-            Route::Answered(answer) => decoded(&answer, read_done)?,
+        let request = wire::GiveUpLeaseRequest { group: group.0, epoch: epoch.0 };
+        match self.passed_on(Kind::GiveUpLease, &request).await? {
+            None => self.give_up_here(group, epoch).await,
+            Some(answer) => answer,
         }
     }
 
     async fn proxy_alive(&self, request: ProxyAliveRequest) -> Result<Duration, MembershipError> {
-        match self.route(Kind::ProxyAlive, || put_proxy_alive(&request)).await? {
-            Route::Here => self.proxy_alive_here(&request).await,
-            Route::Answered(answer) => decoded(&answer, read_heard_again)?,
+        match self.passed_on(Kind::ProxyAlive, &request.to_wire()).await? {
+            None => self.proxy_alive_here(&request).await,
+            Some(answer) => answer,
         }
     }
 
     async fn cluster_status(&self) -> Result<ClusterStatus, MetadataError> {
-        match self.route(Kind::ClusterStatus, Vec::new).await? {
-            Route::Here => Ok(self.status_here().await?),
-            Route::Answered(answer) => decoded(&answer, read_seen)?,
+        match self.passed_on(Kind::ClusterStatus, &wire::ClusterStatusRequest {}).await? {
+            None => self.status_here().await,
+            Some(answer) => answer,
         }
     }
 
     async fn change_controllers(&self, change: ControllerChange) -> Result<(), MetadataError> {
-        match self.route(Kind::ChangeControllers, || put_change(&change)).await? {
-            Route::Here => Ok(self.core.node.change(&change).await?),
-            Route::Answered(answer) => decoded(&answer, read_changed)?,
+        match self.passed_on(Kind::ChangeControllers, &change.to_wire()).await? {
+            None => self.change_here(&change).await,
+            Some(answer) => answer,
         }
     }
 }
 
 impl Controller {
-    /// A call that another member passed on.
-    pub(super) async fn answer_membership(&self, kind: Kind, message: &[u8]) -> Result<Vec<u8>, ConsensusError> {
-        let damaged = |error: crate::codec::CodecError| ConsensusError::Refused(error.to_string());
-        Ok(match kind {
-            Kind::JoinStore => {
-                let request = whole(message, read_join).map_err(damaged)?;
-                put_granted(&self.join_here(&request).await)
-            }
-            Kind::RenewLease => {
-                let request = whole(message, read_renew).map_err(damaged)?;
-                put_renewed(&self.renew_here(&request).await)
-            }
-            Kind::GiveUpLease => {
-                let (group, epoch) = whole(message, read_give_up).map_err(damaged)?;
-                put_done(&self.give_up_here(group, epoch).await)
-            }
-            Kind::ProxyAlive => {
-                let request = whole(message, read_proxy_alive).map_err(damaged)?;
-                put_heard_again(&self.proxy_alive_here(&request).await)
-            }
-            Kind::ClusterStatus => put_seen(&self.status_here().await.map_err(MetadataError::from)),
-            Kind::ChangeControllers => {
-                let change = whole(message, read_change).map_err(damaged)?;
-                put_changed(&self.core.node.change(&change).await.map_err(MetadataError::from))
-            }
-            kind => return Err(ConsensusError::Refused(format!("{kind:?} is no call of a service"))),
-        })
+    pub(super) async fn change_here(&self, change: &ControllerChange) -> Result<(), MetadataError> {
+        Ok(self.core.node.change(change).await?)
     }
 
-    async fn join_here(&self, request: &JoinStoreRequest) -> Result<StoreGrant, MembershipError> {
+    pub(super) async fn join_here(&self, request: &JoinStoreRequest) -> Result<StoreGrant, MembershipError> {
         let core = &self.core;
         let _one = core.joining.lock().await;
         let leading = core.node.lead().await?;
@@ -142,7 +111,7 @@ impl Controller {
         admitted.map_err(|remaining| MembershipError::Held { group: group.name.clone(), epoch: group.epoch, remaining })
     }
 
-    async fn renew_here(&self, request: &RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
+    pub(super) async fn renew_here(&self, request: &RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
         let RenewLeaseRequest { group: id, epoch, positions } = *request;
         let leading = self.core.node.lead().await?;
         let group = self.core.feed.read(|state| state.store_group(id).cloned());
@@ -153,7 +122,7 @@ impl Controller {
         renewed.ok_or(MembershipError::Superseded { group: id, epoch })
     }
 
-    async fn give_up_here(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
+    pub(super) async fn give_up_here(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
         let leading = self.core.node.lead().await?;
         // At once: whatever becomes of the command, its holder writes no more.
         self.core.with_table(leading, |table, _| table.give_up(group, epoch))?;
@@ -161,7 +130,7 @@ impl Controller {
         Ok(())
     }
 
-    async fn proxy_alive_here(&self, request: &ProxyAliveRequest) -> Result<Duration, MembershipError> {
+    pub(super) async fn proxy_alive_here(&self, request: &ProxyAliveRequest) -> Result<Duration, MembershipError> {
         let ProxyAliveRequest { id, address, version, sessions } = request.clone();
         let leading = self.core.node.lead().await?;
         self.core.with_table(leading, |table, now| table.proxy_alive(id, sessions, now))?;
@@ -175,10 +144,10 @@ impl Controller {
         Ok(self.core.config.leases.heartbeat_interval)
     }
 
-    async fn status_here(&self) -> Result<ClusterStatus, NodeError> {
+    pub(super) async fn status_here(&self) -> Result<ClusterStatus, MetadataError> {
         let leading = self.core.node.lead().await?;
         let controllers = self.core.node.members();
-        self.core.with_table(leading, |table, now| {
+        let status = self.core.with_table(leading, |table, now| {
             self.core.feed.read(|state| ClusterStatus {
                 cluster: state.cluster(),
                 version: state.version(),
@@ -208,7 +177,8 @@ impl Controller {
                     })
                     .collect(),
             })
-        })
+        })?;
+        Ok(status)
     }
 }
 

@@ -1,25 +1,20 @@
 //! Commands and the watch.
 
-use super::answers::{put_applied, read_applied};
-use super::{Route, decoded};
-use crate::codec::{decode_command, encode_command};
 use crate::controller::Controller;
 use crate::raft::{Kind, NodeError};
-use gantry_proto::contract::{ConsensusError, MetadataError, MetadataService, MetadataStream};
+use gantry_proto::contract::{MetadataError, MetadataService, MetadataStream};
+use gantry_proto::convert::Wire as _;
 use gantry_proto::model::{MetadataCommand, MetadataOutcome, MetadataVersion};
+use gantry_proto::wire::controller::v1 as wire;
 
 #[async_trait::async_trait]
 impl MetadataService for Controller {
     /// Not cancel-safe: once it has been polled, the command may be carried out although nobody waits any more.
     async fn propose(&self, command: MetadataCommand) -> Result<(MetadataVersion, MetadataOutcome), MetadataError> {
-        let route = self.route(Kind::Propose, || {
-            let mut message = Vec::new();
-            encode_command(&mut message, &command);
-            message
-        });
-        match route.await? {
-            Route::Here => Ok(self.propose_here(command).await??),
-            Route::Answered(answer) => decoded(&answer, read_applied)?,
+        let request = wire::ProposeRequest { command: Some(command.to_wire()) };
+        match self.passed_on(Kind::Propose, &request).await? {
+            None => self.propose_answered(command).await,
+            Some(answer) => answer,
         }
     }
 
@@ -38,15 +33,12 @@ impl MetadataService for Controller {
 }
 
 impl Controller {
-    /// A command that another member passed on.
-    pub(super) async fn answer_propose(&self, message: &[u8]) -> Result<Vec<u8>, ConsensusError> {
-        let command = decode_command(message).map_err(|error| ConsensusError::Refused(error.to_string()))?;
-        let applied = match self.propose_here(command).await {
-            Ok(Ok(applied)) => Ok(applied),
-            Ok(Err(refusal)) => Err(refusal.into()),
-            Err(error) => Err(error.into()),
-        };
-        Ok(put_applied(&applied))
+    /// Carries a command out here, or says that another one leads.
+    pub(super) async fn propose_answered(
+        &self,
+        command: MetadataCommand,
+    ) -> Result<(MetadataVersion, MetadataOutcome), MetadataError> {
+        Ok(self.propose_here(command).await??)
     }
 }
 

@@ -1,9 +1,13 @@
 //! A state in parts, as a snapshot keeps it.
 
 use super::{Counters, MetadataState};
+use crate::codec::{CodecError, seal, unseal};
+use gantry_proto::convert::{Malformed, Wire};
 use gantry_proto::model::{
-    ClusterId, Group, MetadataChange, MetadataVersion, Placement, ProxyMember, StoreGroup, Topic,
+    ClusterId, Group, GroupId, MetadataChange, MetadataVersion, Placement, ProxyMember, StoreGroup, StoreGroupId,
+    Topic, TopicId,
 };
+use gantry_proto::wire::controller::v1 as wire;
 use std::sync::Arc;
 
 /// Everything that a state is made of; the rest is derived.
@@ -19,6 +23,18 @@ pub(crate) struct StateParts {
 }
 
 impl MetadataState {
+    /// The state as bytes, with a checksum of their own. Equal states give equal bytes.
+    pub(crate) fn sealed(&self) -> Vec<u8> {
+        seal(&self.to_parts().to_wire())
+    }
+
+    /// The state that was sealed.
+    pub(crate) fn unsealed(bytes: &[u8]) -> Result<MetadataState, CodecError> {
+        let parts = StateParts::from_wire(unseal(bytes)?)?;
+        // The checksum fits: whoever wrote this meant it.
+        MetadataState::from_parts(parts).map_err(CodecError::newer)
+    }
+
     /// The parts, each in order of identity.
     pub(crate) fn to_parts(&self) -> StateParts {
         StateParts {
@@ -95,5 +111,105 @@ impl MetadataState {
             }
         }
         Ok(())
+    }
+}
+
+impl Wire for StateParts {
+    type Message = wire::MetadataState;
+
+    fn to_wire(&self) -> wire::MetadataState {
+        wire::MetadataState {
+            version: self.version.0,
+            last_topic: self.counters.last_topic.0,
+            last_group: self.counters.last_group.0,
+            last_store_group: self.counters.last_store_group.0,
+            cluster: self.cluster.as_ref().map(Wire::to_wire),
+            store_groups: self.store_groups.iter().map(Wire::to_wire).collect(),
+            topics: self.topics.iter().map(Wire::to_wire).collect(),
+            groups: self.groups.iter().map(Wire::to_wire).collect(),
+            proxies: self.proxies.iter().map(Wire::to_wire).collect(),
+        }
+    }
+
+    fn from_wire(message: wire::MetadataState) -> Result<StateParts, Malformed> {
+        Ok(StateParts {
+            version: MetadataVersion(message.version),
+            counters: Counters {
+                last_topic: TopicId(message.last_topic),
+                last_group: GroupId(message.last_group),
+                last_store_group: StoreGroupId(message.last_store_group),
+            },
+            cluster: message.cluster.map(ClusterId::from_wire).transpose()?,
+            store_groups: all(message.store_groups)?,
+            topics: all(message.topics)?,
+            groups: all(message.groups)?,
+            proxies: all(message.proxies)?,
+        })
+    }
+}
+
+fn all<T: Wire>(messages: Vec<T::Message>) -> Result<Vec<T>, Malformed> {
+    messages.into_iter().map(T::from_wire).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{create_group, create_topic, join_store, some_commands};
+    use gantry_proto::model::{MetadataCommand, Timestamp};
+    use proptest::prelude::*;
+
+    fn applied<'a>(commands: impl IntoIterator<Item = &'a MetadataCommand>) -> MetadataState {
+        let mut state = MetadataState::default();
+        for (second, command) in commands.into_iter().enumerate() {
+            let _ = state.apply(command, Timestamp::from_millis(second as u64 * 1000));
+        }
+        state
+    }
+
+    #[test]
+    fn parts_that_cannot_belong_together_are_refused_but_not_called_damaged() {
+        let state = applied(&[join_store("s", 1), create_topic("a", 1), create_group("g")]);
+        let whole = || state.to_parts();
+        assert_eq!(MetadataState::from_parts(whole()), Ok(state.clone()));
+        let broken = [
+            StateParts { counters: Counters::default(), ..whole() },
+            StateParts { topics: [whole().topics, whole().topics].concat(), ..whole() },
+            StateParts { topics: whole().topics[..1].to_vec(), ..whole() },
+            StateParts { store_groups: [whole().store_groups, whole().store_groups].concat(), ..whole() },
+        ];
+        for parts in broken {
+            let sealed = seal(&parts.to_wire());
+            assert!(matches!(MetadataState::unsealed(&sealed), Err(CodecError::Newer(_))));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_state_reads_back_as_it_was_written(commands in some_commands(0..60)) {
+            let state = applied(&commands);
+            prop_assert_eq!(MetadataState::unsealed(&state.sealed()), Ok(state));
+        }
+
+        #[test]
+        fn changed_states_are_damaged(commands in some_commands(0..30), at in any::<prop::sample::Index>(), bit in 0..8u8) {
+            let mut bytes = applied(&commands).sealed();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(matches!(MetadataState::unsealed(&bytes), Err(CodecError::Damaged(_))));
+            prop_assert!(matches!(MetadataState::unsealed(&bytes[..at]), Err(CodecError::Damaged(_))));
+        }
+
+        /// Behind a checksum that fits, too.
+        #[test]
+        fn any_parts_are_read_without_a_panic(commands in some_commands(0..30), at in any::<prop::sample::Index>(), byte: u8) {
+            use prost::Message as _;
+            let mut bytes = applied(&commands).to_parts().to_wire().encode_to_vec();
+            if !bytes.is_empty() {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let _ = crate::codec::decode(&bytes).map(StateParts::from_wire).map(|parts| parts.map(MetadataState::from_parts));
+        }
     }
 }

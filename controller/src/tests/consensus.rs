@@ -161,12 +161,28 @@ async fn a_watcher_that_moves_to_a_member_that_lags_never_goes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_did_not_reach_a_leader_that_died_is_asked_of_the_next_one() {
+    fn patient(config: &mut ControllerConfig) {
+        config.request_timeout = Duration::from_secs(10);
+    }
+    let mut cluster = TestCluster::started(3, patient).await;
+    let first = cluster.leader().await;
+    cluster.settled().await;
+    let other = cluster.ids().into_iter().find(|id| *id != first).unwrap();
+    cluster.stop(first).await;
+    // The other one still thinks that it leads.
+    let (version, _) = cluster.get(other).propose(create_group("a")).await.unwrap();
+    // Carried out once.
+    assert_eq!(cluster.settled().await, version);
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_for_another_member_are_refused() {
     let cluster = TestCluster::started(1, quick).await;
     let node = &cluster.get(1).core.node;
-    let wrong = gantry_proto::contract::ConsensusCall { kind: 2, payload: 7u64.to_le_bytes().to_vec().into() };
+    let wrong = gantry_proto::contract::ConsensusCall { kind: 2, target: 7, payload: bytes::Bytes::new() };
     assert!(node.accept(&wrong).is_err());
-    let unknown = gantry_proto::contract::ConsensusCall { kind: 99, payload: 1u64.to_le_bytes().to_vec().into() };
+    let unknown = gantry_proto::contract::ConsensusCall { kind: 99, target: 1, payload: bytes::Bytes::new() };
     assert!(node.accept(&unknown).is_err());
 }
 

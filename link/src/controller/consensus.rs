@@ -1,5 +1,5 @@
 use crate::security::PeerCredentials;
-use crate::transport::{CONSENSUS_BYTES_MAX, Dialer, Peer};
+use crate::transport::{CONSENSUS_BYTES_MAX, CallFailure, Dialer, Peer};
 use bytes::Bytes;
 use gantry_proto::contract::{ConsensusCall, ConsensusError, ConsensusNetwork};
 use gantry_proto::env::Env;
@@ -43,7 +43,7 @@ impl ConsensusLink {
 #[async_trait::async_trait]
 impl ConsensusNetwork for ConsensusLink {
     async fn call(&self, address: &str, call: ConsensusCall, timeout: Duration) -> Result<Bytes, ConsensusError> {
-        let request = ConsensusRequest { kind: call.kind, payload: call.payload };
+        let request = ConsensusRequest { kind: call.kind, payload: call.payload, target: call.target };
         let answered: Result<ConsensusReply, _> = (self.peer(address))
             .call(timeout, |channel| async move {
                 ConsensusClient::with_origin(channel.clone(), channel.origin())
@@ -52,7 +52,11 @@ impl ConsensusNetwork for ConsensusLink {
                     .await
             })
             .await;
-        match answered.map_err(|failure| ConsensusError::Unreachable(failure.into_text()))?.result {
+        let answered = answered.map_err(|failure| match failure {
+            CallFailure::NotSent(why) => ConsensusError::NotSent(why),
+            CallFailure::Unknown(why) => ConsensusError::Unreachable(why),
+        });
+        match answered?.result {
             Some(Answer::Payload(payload)) => Ok(payload),
             Some(Answer::Refused(why)) => Err(ConsensusError::Refused(why)),
             Some(Answer::Unreachable(why)) => Err(ConsensusError::Unreachable(why)),

@@ -1,12 +1,12 @@
 use super::REPLY_BYTES_MAX;
 use super::watch::watch;
-use super::wire::{Malformed, Wire, required};
 use crate::security::PeerCredentials;
 use crate::transport::{CallFailure, Channel, Dialer, Peer, Retry};
 use gantry_proto::contract::{
     ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, MetadataError,
     MetadataService, MetadataStream, ProxyAliveRequest, RenewLeaseRequest, StoreGrant,
 };
+use gantry_proto::convert::Wire;
 use gantry_proto::env::Env;
 use gantry_proto::model::{Epoch, MetadataCommand, MetadataOutcome, MetadataVersion, StoreGroupId};
 use gantry_proto::wire::controller::v1 as wire;
@@ -128,9 +128,9 @@ impl ControllerLink {
         patience: Patience,
         repeatable: bool,
         call: impl Fn(Channel) -> F,
-        read: impl Fn(R) -> Result<Result<T, E>, Malformed>,
     ) -> Result<T, E>
     where
+        Result<T, E>: Wire<Message = R>,
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let deadline = Instant::now() + patience.all;
@@ -142,7 +142,7 @@ impl ControllerLink {
             }
             let (used, member) = self.members.current();
             let (failed, nothing_happened) = match member.call(patience.one.min(left), &call).await {
-                Ok(reply) => match read(reply) {
+                Ok(reply) => match <Result<T, E>>::from_wire(reply) {
                     Ok(Ok(answer)) => return Ok(answer),
                     Ok(Err(failed)) => match failed.undecided() {
                         None => return Err(failed),
@@ -176,20 +176,12 @@ fn membership(channel: Channel) -> MembershipClient<Channel> {
 #[async_trait::async_trait]
 impl MetadataService for ControllerLink {
     async fn propose(&self, command: MetadataCommand) -> Result<(MetadataVersion, MetadataOutcome), MetadataError> {
-        use wire::propose_reply::Result as Reply;
         let request = wire::ProposeRequest { command: Some(command.to_wire()) };
         let call = |channel| {
             let request = request.clone();
             async move { metadata(channel).propose(request).await }
         };
-        let read = |reply: wire::ProposeReply| match reply.result.ok_or(Malformed("answer to a proposal"))? {
-            Reply::Done(done) => {
-                let outcome = required(done.outcome, "outcome of a metadata command")?;
-                Ok(Ok((MetadataVersion(done.version), outcome)))
-            }
-            Reply::Failure(failure) => MetadataError::from_wire(failure).map(Err),
-        };
-        self.ask(DECISION, false, call, read).await
+        self.ask(DECISION, false, call).await
     }
 
     /// Never fails: while no member answers, the stream yields nothing.
@@ -201,62 +193,38 @@ impl MetadataService for ControllerLink {
 #[async_trait::async_trait]
 impl MembershipService for ControllerLink {
     async fn join_store(&self, request: JoinStoreRequest) -> Result<StoreGrant, MembershipError> {
-        use wire::join_store_reply::Result as Reply;
         let request = request.to_wire();
         let call = |channel| {
             let request = request.clone();
             async move { membership(channel).join_store(request).await }
         };
-        let read = |reply: wire::JoinStoreReply| match reply.result.ok_or(Malformed("answer to a store"))? {
-            Reply::Grant(grant) => StoreGrant::from_wire(grant).map(Ok),
-            Reply::Failure(failure) => MembershipError::from_wire(failure).map(Err),
-        };
-        self.ask(DECISION, false, call, read).await
+        self.ask(DECISION, false, call).await
     }
 
     async fn renew_lease(&self, request: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
-        use wire::renew_lease_reply::Result as Reply;
         let request = request.to_wire();
         let call = |channel| async move { membership(channel).renew_lease(request).await };
-        let read = |reply: wire::RenewLeaseReply| match reply.result.ok_or(Malformed("answer to a lease"))? {
-            Reply::Lease(lease) => LeaseTerm::from_wire(lease).map(Ok),
-            Reply::Failure(failure) => MembershipError::from_wire(failure).map(Err),
-        };
-        self.ask(QUICK, true, call, read).await
+        self.ask(QUICK, true, call).await
     }
 
     async fn give_up_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
         let request = wire::GiveUpLeaseRequest { group: group.0, epoch: epoch.0 };
         let call = |channel| async move { membership(channel).give_up_lease(request).await };
-        let read = |reply: wire::GiveUpLeaseReply| match reply.failure {
-            None => Ok(Ok(())),
-            Some(failure) => MembershipError::from_wire(failure).map(Err),
-        };
-        self.ask(QUICK, true, call, read).await
+        self.ask(QUICK, true, call).await
     }
 
     async fn proxy_alive(&self, request: ProxyAliveRequest) -> Result<Duration, MembershipError> {
-        use wire::proxy_alive_reply::Result as Reply;
         let request = request.to_wire();
         let call = |channel| {
             let request = request.clone();
             async move { membership(channel).proxy_alive(request).await }
         };
-        let read = |reply: wire::ProxyAliveReply| match reply.result.ok_or(Malformed("answer to a proxy"))? {
-            Reply::AgainWithinNs(within) => Ok(Ok(Duration::from_nanos(within))),
-            Reply::Failure(failure) => MembershipError::from_wire(failure).map(Err),
-        };
-        self.ask(QUICK, true, call, read).await
+        self.ask(QUICK, true, call).await
     }
 
     async fn cluster_status(&self) -> Result<ClusterStatus, MetadataError> {
-        use wire::cluster_status_reply::Result as Reply;
         let call = |channel| async move { membership(channel).cluster_status(wire::ClusterStatusRequest {}).await };
-        let read = |reply: wire::ClusterStatusReply| match reply.result.ok_or(Malformed("status of a cluster"))? {
-            Reply::Status(status) => ClusterStatus::from_wire(status).map(Ok),
-            Reply::Failure(failure) => MetadataError::from_wire(failure).map(Err),
-        };
-        self.ask(DECISION, true, call, read).await
+        self.ask(DECISION, true, call).await
     }
 
     async fn change_controllers(&self, change: ControllerChange) -> Result<(), MetadataError> {
@@ -265,10 +233,6 @@ impl MembershipService for ControllerLink {
             let request = request.clone();
             async move { membership(channel).change_controllers(request).await }
         };
-        let read = |reply: wire::ChangeControllersReply| match reply.failure {
-            None => Ok(Ok(())),
-            Some(failure) => MetadataError::from_wire(failure).map(Err),
-        };
-        self.ask(MEMBER_CHANGE, false, call, read).await
+        self.ask(MEMBER_CHANGE, false, call).await
     }
 }

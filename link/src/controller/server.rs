@@ -1,7 +1,6 @@
 //! A member of the controller, served.
 
 use super::PAGE_BYTES;
-use super::wire::{Malformed, Wire, nanos};
 use crate::transport::Draining;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -9,6 +8,7 @@ use gantry_proto::contract::{
     ConsensusCall, ConsensusError, ConsensusPeer, ControllerChange, JoinStoreRequest, MembershipService, MetadataError,
     MetadataService, MetadataStream, ProxyAliveRequest, RenewLeaseRequest,
 };
+use gantry_proto::convert::{Malformed, Wire};
 use gantry_proto::model::{Epoch, MetadataChange, MetadataCommand, MetadataVersion, StoreGroupId};
 use gantry_proto::wire::controller::v1 as wire;
 use prost::Message as _;
@@ -27,14 +27,9 @@ fn invalid(malformed: Malformed) -> Status {
 #[tonic::async_trait]
 impl wire::metadata_server::Metadata for MetadataServer {
     async fn propose(&self, request: Request<wire::ProposeRequest>) -> Result<Response<wire::ProposeReply>, Status> {
-        use wire::propose_reply::{Done, Result as Reply};
         let command = request.into_inner().command.ok_or(Malformed("command")).map_err(invalid)?;
         let command = MetadataCommand::from_wire(command).map_err(invalid)?;
-        let result = match self.0.propose(command).await {
-            Ok((version, outcome)) => Reply::Done(Done { version: version.0, outcome: Some(outcome.to_wire()) }),
-            Err(error) => Reply::Failure(error.to_wire()),
-        };
-        Ok(Response::new(wire::ProposeReply { result: Some(result) }))
+        Ok(Response::new(self.0.propose(command).await.to_wire()))
     }
 
     type WatchStream = BoxStream<'static, Result<wire::WatchPage, Status>>;
@@ -91,26 +86,16 @@ impl wire::membership_server::Membership for MembershipServer {
         &self,
         request: Request<wire::JoinStoreRequest>,
     ) -> Result<Response<wire::JoinStoreReply>, Status> {
-        use wire::join_store_reply::Result as Reply;
         let request = JoinStoreRequest::from_wire(request.into_inner()).map_err(invalid)?;
-        let result = match self.0.join_store(request).await {
-            Ok(grant) => Reply::Grant(grant.to_wire()),
-            Err(error) => Reply::Failure(error.to_wire()),
-        };
-        Ok(Response::new(wire::JoinStoreReply { result: Some(result) }))
+        Ok(Response::new(self.0.join_store(request).await.to_wire()))
     }
 
     async fn renew_lease(
         &self,
         request: Request<wire::RenewLeaseRequest>,
     ) -> Result<Response<wire::RenewLeaseReply>, Status> {
-        use wire::renew_lease_reply::Result as Reply;
         let request = RenewLeaseRequest::from_wire(request.into_inner()).map_err(invalid)?;
-        let result = match self.0.renew_lease(request).await {
-            Ok(lease) => Reply::Lease(lease.to_wire()),
-            Err(error) => Reply::Failure(error.to_wire()),
-        };
-        Ok(Response::new(wire::RenewLeaseReply { result: Some(result) }))
+        Ok(Response::new(self.0.renew_lease(request).await.to_wire()))
     }
 
     async fn give_up_lease(
@@ -118,33 +103,22 @@ impl wire::membership_server::Membership for MembershipServer {
         request: Request<wire::GiveUpLeaseRequest>,
     ) -> Result<Response<wire::GiveUpLeaseReply>, Status> {
         let wire::GiveUpLeaseRequest { group, epoch } = request.into_inner();
-        let failure = self.0.give_up_lease(StoreGroupId(group), Epoch(epoch)).await.err();
-        Ok(Response::new(wire::GiveUpLeaseReply { failure: failure.map(|error| error.to_wire()) }))
+        Ok(Response::new(self.0.give_up_lease(StoreGroupId(group), Epoch(epoch)).await.to_wire()))
     }
 
     async fn proxy_alive(
         &self,
         request: Request<wire::ProxyAliveRequest>,
     ) -> Result<Response<wire::ProxyAliveReply>, Status> {
-        use wire::proxy_alive_reply::Result as Reply;
         let request = ProxyAliveRequest::from_wire(request.into_inner()).map_err(invalid)?;
-        let result = match self.0.proxy_alive(request).await {
-            Ok(within) => Reply::AgainWithinNs(nanos(within)),
-            Err(error) => Reply::Failure(error.to_wire()),
-        };
-        Ok(Response::new(wire::ProxyAliveReply { result: Some(result) }))
+        Ok(Response::new(self.0.proxy_alive(request).await.to_wire()))
     }
 
     async fn cluster_status(
         &self,
         _request: Request<wire::ClusterStatusRequest>,
     ) -> Result<Response<wire::ClusterStatusReply>, Status> {
-        use wire::cluster_status_reply::Result as Reply;
-        let result = match self.0.cluster_status().await {
-            Ok(status) => Reply::Status(status.to_wire()),
-            Err(error) => Reply::Failure(error.to_wire()),
-        };
-        Ok(Response::new(wire::ClusterStatusReply { result: Some(result) }))
+        Ok(Response::new(self.0.cluster_status().await.to_wire()))
     }
 
     async fn change_controllers(
@@ -152,8 +126,7 @@ impl wire::membership_server::Membership for MembershipServer {
         request: Request<wire::ChangeControllersRequest>,
     ) -> Result<Response<wire::ChangeControllersReply>, Status> {
         let change = ControllerChange::from_wire(request.into_inner()).map_err(invalid)?;
-        let failure = self.0.change_controllers(change).await.err();
-        Ok(Response::new(wire::ChangeControllersReply { failure: failure.map(|error| error.to_wire()) }))
+        Ok(Response::new(self.0.change_controllers(change).await.to_wire()))
     }
 }
 
@@ -161,11 +134,11 @@ impl wire::membership_server::Membership for MembershipServer {
 impl wire::consensus_server::Consensus for ConsensusServer {
     async fn call(&self, request: Request<wire::ConsensusRequest>) -> Result<Response<wire::ConsensusReply>, Status> {
         use wire::consensus_reply::Result as Reply;
-        let wire::ConsensusRequest { kind, payload } = request.into_inner();
-        let result = match self.0.answer(ConsensusCall { kind, payload }).await {
+        let wire::ConsensusRequest { kind, payload, target } = request.into_inner();
+        let result = match self.0.answer(ConsensusCall { kind, target, payload }).await {
             Ok(payload) => Reply::Payload(payload),
             Err(ConsensusError::Refused(why)) => Reply::Refused(why),
-            Err(ConsensusError::Unreachable(why)) => Reply::Unreachable(why),
+            Err(ConsensusError::NotSent(why) | ConsensusError::Unreachable(why)) => Reply::Unreachable(why),
         };
         Ok(Response::new(wire::ConsensusReply { result: Some(result) }))
     }

@@ -2,10 +2,10 @@
 
 use super::REPLY_BYTES_MAX;
 use super::link::Members;
-use super::wire::{Malformed, Wire as _};
 use crate::transport::{Channel, Retry};
 use futures_util::stream::{self, StreamExt as _};
 use gantry_proto::contract::{MetadataEvent, MetadataStream};
+use gantry_proto::convert::{Malformed, Wire as _};
 use gantry_proto::model::{MetadataChange, MetadataVersion};
 use gantry_proto::wire::controller::v1 as wire;
 use std::sync::Arc;

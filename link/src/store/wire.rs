@@ -13,14 +13,5 @@ pub(crate) use replies::{
     read_remains, remains,
 };
 
-use std::time::Duration;
-
-/// A message that this version does not understand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the {0} is not one that this version understands")]
-pub struct Malformed(pub(crate) &'static str);
-
-/// Nanoseconds, at most as many as fit: more than 500 years.
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
+pub use gantry_proto::convert::Malformed;
+pub(crate) use gantry_proto::convert::nanos;

@@ -28,14 +28,6 @@ pub(crate) enum CallFailure {
     Unknown(String),
 }
 
-impl CallFailure {
-    pub(crate) fn into_text(self) -> String {
-        match self {
-            CallFailure::NotSent(text) | CallFailure::Unknown(text) => text,
-        }
-    }
-}
-
 impl Peer {
     pub(crate) fn new(address: &str, dialer: Dialer) -> Arc<Peer> {
         let (channel, failed) = (AsyncMutex::new(None), Mutex::new(None));

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Carries calls to other members.
 #[async_trait::async_trait]
 pub trait ConsensusNetwork: Send + Sync + 'static {
-    /// Asks the member at `address` (`host:port`), for at most `timeout`. An error leaves open whether it was heard.
+    /// Asks the member at `address` (`host:port`), for at most `timeout`.
     async fn call(&self, address: &str, call: ConsensusCall, timeout: Duration) -> Result<Bytes, ConsensusError>;
 }
 
@@ -22,6 +22,8 @@ pub trait ConsensusPeer: Send + Sync + 'static {
 pub struct ConsensusCall {
     /// Which of the members' calls it is.
     pub kind: u32,
+    /// The member that it is meant for: who listens at an address may have changed.
+    pub target: u64,
     /// What it says.
     pub payload: Bytes,
 }
@@ -29,10 +31,13 @@ pub struct ConsensusCall {
 /// Why a call brought no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ConsensusError {
-    /// The member cannot be reached or does not answer.
+    /// It was not sent: the member cannot be reached.
+    #[error("{0}")]
+    NotSent(String),
+    /// The member does not answer. It may have heard the call.
     #[error("{0}")]
     Unreachable(String),
-    /// The member does not understand the call.
+    /// The member did nothing: the call is not meant for it, or it does not understand it.
     #[error("{0}")]
     Refused(String),
 }

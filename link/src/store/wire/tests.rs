@@ -8,6 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::strategy::LazyJust;
 use prost::Message as _;
+use std::time::Duration;
 use wire::call::Call;
 use wire::reply::Outcome;
 

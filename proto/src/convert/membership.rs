@@ -1,12 +1,14 @@
+//! Calls of stores, proxies and operators, and what they are answered.
+
 use super::{Malformed, Wire, nanos, required};
-use gantry_proto::contract::{
+use crate::contract::{
     ClusterStatus, ControllerChange, ControllerStatus, JoinStoreRequest, LeaseTerm, MembershipError, ProxyAliveRequest,
     ProxyStatus, RenewLeaseRequest, StoreGrant, StorePositions, StoreStatus,
 };
-use gantry_proto::model::{
+use crate::model::{
     ClusterId, Epoch, FolderId, LogOffset, MetadataVersion, ProxyId, StoreGroupId, StoreGroupName, Timestamp,
 };
-use gantry_proto::wire::controller::v1 as wire;
+use crate::wire::controller::v1 as wire;
 use std::time::Duration;
 
 impl Wire for JoinStoreRequest {

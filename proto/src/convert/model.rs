@@ -1,11 +1,13 @@
+//! What there is: topics, groups, stores, proxies.
+
 use super::{Malformed, Wire, nanos, required};
-use bytes::Bytes;
-use gantry_proto::model::{
+use crate::model::{
     BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, Placement, ProxyId, ProxyMember, QueueId,
     Replica, StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, Timestamp, Topic, TopicId, TopicName,
     TopicType,
 };
-use gantry_proto::wire::controller::v1 as wire;
+use crate::wire::controller::v1 as wire;
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 

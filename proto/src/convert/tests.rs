@@ -1,7 +1,7 @@
 use super::*;
+use crate::contract::*;
+use crate::model::*;
 use bytes::Bytes;
-use gantry_proto::contract::*;
-use gantry_proto::model::*;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -26,6 +26,23 @@ where
     let (expected, found) = (format!("{value:?}"), format!("{:?}", arrived(value)));
     prop_assert_eq!(found, expected);
     Ok(())
+}
+
+/// As everything that arrives from outside.
+fn read_anything(bytes: &[u8]) {
+    fn read<T: Wire>(bytes: &[u8])
+    where
+        T::Message: Message + Default,
+    {
+        let _ = T::Message::decode(bytes).map(T::from_wire);
+    }
+    read::<MetadataCommand>(bytes);
+    read::<MetadataChange>(bytes);
+    read::<Result<(MetadataVersion, MetadataOutcome), MetadataError>>(bytes);
+    read::<JoinStoreRequest>(bytes);
+    read::<RenewLeaseRequest>(bytes);
+    read::<Result<ClusterStatus, MetadataError>>(bytes);
+    read::<ControllerChange>(bytes);
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -373,15 +390,62 @@ proptest! {
         lease in lease(),
         status in status(),
     ) {
+        let grant = StoreGrant { cluster, group: StoreGroupId(group), epoch: Epoch(epoch), lease };
         arrives(&lease)?;
-        arrives(&StoreGrant { cluster, group: StoreGroupId(group), epoch: Epoch(epoch), lease })?;
+        arrives(&grant)?;
         arrives(&status)?;
+        arrives(&Ok::<_, MembershipError>(lease))?;
+        arrives(&Ok::<_, MembershipError>(grant))?;
+        arrives(&Ok::<_, MembershipError>(Duration::from_millis(epoch.into())))?;
+        arrives(&Ok::<_, MetadataError>(status))?;
+    }
+
+    #[test]
+    fn answers_of_every_call_arrive_as_they_were_given(
+        outcome in outcome(),
+        version: u64,
+        metadata in metadata_error(),
+        membership in membership_error(),
+    ) {
+        arrives(&Ok::<_, MetadataError>((MetadataVersion(version), outcome)))?;
+        arrives(&Ok::<(), MetadataError>(()))?;
+        arrives(&Ok::<(), MembershipError>(()))?;
+        // Errors cannot be copied; what arrives is shown the same.
+        let metadata = || arrived(&metadata);
+        arrives(&Err::<(MetadataVersion, MetadataOutcome), _>(metadata()))?;
+        arrives(&Err::<ClusterStatus, _>(metadata()))?;
+        arrives(&Err::<(), _>(metadata()))?;
+        arrives(&Err::<StoreGrant, _>(membership.clone()))?;
+        arrives(&Err::<LeaseTerm, _>(membership.clone()))?;
+        arrives(&Err::<Duration, _>(membership.clone()))?;
+        arrives(&Err::<(), _>(membership))?;
+    }
+
+    /// Neither a panic nor, but by rare chance, a value.
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..200)) {
+        read_anything(&bytes);
+    }
+
+    #[test]
+    fn bytes_that_were_changed_are_read_without_a_panic(
+        command in command(),
+        change in change(),
+        at in any::<prop::sample::Index>(),
+        byte: u8,
+    ) {
+        for mut bytes in [command.to_wire().encode_to_vec(), change.to_wire().encode_to_vec()] {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            read_anything(&bytes);
+            read_anything(&bytes[..at]);
+        }
     }
 }
 
 #[test]
 fn what_is_missing_or_unknown_is_malformed() {
-    use gantry_proto::wire::controller::v1 as wire;
+    use crate::wire::controller::v1 as wire;
     assert!(MetadataCommand::from_wire(wire::MetadataCommand::default()).is_err());
     assert!(MetadataChange::from_wire(wire::MetadataChange::default()).is_err());
     assert!(Topic::from_wire(wire::Topic { name: "a".to_owned(), r#type: 1, ..wire::Topic::default() }).is_err());

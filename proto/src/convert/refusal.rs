@@ -1,6 +1,8 @@
+//! Why a command changed nothing.
+
 use super::{Malformed, Wire};
-use gantry_proto::model::{FolderId, GroupName, InvalidBackoff, MetadataRefusal, StoreGroupName, TopicName};
-use gantry_proto::wire::controller::v1 as wire;
+use crate::model::{FolderId, GroupName, InvalidBackoff, MetadataRefusal, StoreGroupName, TopicName};
+use crate::wire::controller::v1 as wire;
 use wire::metadata_refusal::backoff::Reason as BackoffReason;
 use wire::metadata_refusal::{Backoff, Bound, FolderOfOtherGroup, OtherFolder, QueuesShrink, Reason};
 

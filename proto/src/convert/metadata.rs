@@ -1,11 +1,13 @@
+//! Commands, what they do and why they do not, and the changes that watchers see.
+
 use super::{Malformed, Wire, required};
-use gantry_proto::contract::MetadataError;
-use gantry_proto::model::{
+use crate::contract::MetadataError;
+use crate::model::{
     BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, MetadataChange, MetadataCommand,
     MetadataOutcome, MetadataRefusal, ProxyId, ProxyMember, StoreGroup, StoreGroupId, StoreGroupName, Topic, TopicId,
     TopicName, TopicType,
 };
-use gantry_proto::wire::controller::v1 as wire;
+use crate::wire::controller::v1 as wire;
 use std::sync::Arc;
 
 impl Wire for MetadataCommand {
@@ -63,7 +65,7 @@ impl Wire for MetadataCommand {
             }),
             MetadataCommand::RemoveProxy { id } => Command::RemoveProxy(id.to_wire()),
         };
-        wire::MetadataCommand { command: Some(command) }
+        wire::MetadataCommand { command: Some(command), rules: 0 }
     }
 
     fn from_wire(message: wire::MetadataCommand) -> Result<MetadataCommand, Malformed> {
