@@ -315,7 +315,7 @@ async fn a_hundred_thousand_topics_are_created_and_found_again() {
     let opened = started.elapsed();
     let started = Instant::now();
     let everything = controller.watch(NONE).await.unwrap().next().await.unwrap();
-    assert_eq!(everything.changes.len(), COUNT + 3);
+    assert_eq!(everything.changes.len(), COUNT + 4);
     eprintln!(
         "created in {created:?}, opened in {opened:?} ({bytes} bytes), snapshot for a watcher in {:?}",
         started.elapsed()
