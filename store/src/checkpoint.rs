@@ -8,6 +8,7 @@
 //! number of shards 4, each: group 4, topic 4, `good_for` 8, length 4, delivery state.
 
 use crate::durable_file;
+use crate::queue_index::QueueRow;
 use bytes::{Buf, Bytes};
 use gantry_proto::env::Files;
 use gantry_proto::model::{GroupId, LogOffset, QueueId, QueueOffset, TopicId};
@@ -20,7 +21,7 @@ pub(crate) struct Checkpoint {
     /// Records before this are counted in `queues`.
     pub queues_at: LogOffset,
     /// Where every queue goes on, for queues whose messages may all have expired.
-    pub queues: Vec<(TopicId, QueueId, QueueOffset)>,
+    pub queues: Vec<QueueRow>,
     pub shards: Vec<ShardCheckpoint>,
 }
 
@@ -76,10 +77,11 @@ impl Checkpoint {
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.queues_at.0.to_le_bytes());
         out.extend_from_slice(&(self.queues.len() as u32).to_le_bytes());
-        for (topic, queue, next) in &self.queues {
-            out.extend_from_slice(&topic.0.to_le_bytes());
-            out.extend_from_slice(&queue.0.to_le_bytes());
-            out.extend_from_slice(&next.0.to_le_bytes());
+        for row in &self.queues {
+            out.extend_from_slice(&row.topic.0.to_le_bytes());
+            out.extend_from_slice(&row.queue.0.to_le_bytes());
+            out.extend_from_slice(&row.min.0.to_le_bytes());
+            out.extend_from_slice(&row.next.0.to_le_bytes());
         }
         out.extend_from_slice(&(self.shards.len() as u32).to_le_bytes());
         for shard in &self.shards {
@@ -116,7 +118,9 @@ fn parse_body(mut bytes: Bytes) -> Option<Checkpoint> {
     let mut queues = Vec::new();
     for _ in 0..bytes.try_get_u32_le().ok()? {
         let (topic, queue) = (bytes.try_get_u32_le().ok()?, bytes.try_get_u32_le().ok()?);
-        queues.push((TopicId(topic), QueueId(queue), QueueOffset(bytes.try_get_u64_le().ok()?)));
+        let (min, next) = (bytes.try_get_u64_le().ok()?, bytes.try_get_u64_le().ok()?);
+        let (topic, queue) = (TopicId(topic), QueueId(queue));
+        queues.push(QueueRow { topic, queue, min: QueueOffset(min), next: QueueOffset(next) });
     }
     let mut shards = Vec::new();
     for _ in 0..bytes.try_get_u32_le().ok()? {
@@ -148,7 +152,10 @@ mod tests {
         ) {
             let checkpoint = Checkpoint {
                 queues_at: LogOffset(queues_at),
-                queues: queues.into_iter().map(|(t, q, o)| (TopicId(t), QueueId(q), QueueOffset(o))).collect(),
+                queues: queues
+                    .into_iter()
+                    .map(|(t, q, o)| QueueRow { topic: TopicId(t), queue: QueueId(q), min: QueueOffset(o), next: QueueOffset(o) })
+                    .collect(),
                 shards: shards
                     .into_iter()
                     .map(|(g, t, at, state)| ShardCheckpoint {

@@ -6,16 +6,18 @@
 //! | [`bury`] | moves exhausted messages to dead-letter topics | each [`BURY_INTERVAL`] |
 //! | [`fence`] | tells waiting receives that the store does not lead any more | when its tenure ends |
 //! | [`forget`] | drops the state of deleted topics and groups | when one is deleted |
-//! | [`maintain`] | prepares and seals segments, saves checkpoints, drops what expired, watches the disk, measures | each [`TICK`] |
+//! | [`index`] | writes the indexes of full segments, builds those that are missing or damaged | when a segment was begun, or an index is missing |
+//! | [`maintain`] | prepares segments, saves checkpoints, drops what expired, watches the disk, measures | each [`TICK`] |
 //!
 //! What blocks is sent to a worker; one at a time for each task.
 
 use crate::checkpoint::{Checkpoint, ShardCheckpoint};
 use crate::commit_log::retention::{SealedSegment, expired};
+use crate::commit_log::segment::index_name;
 use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{CommitLog, Flush};
 use crate::observe::observe;
-use crate::queue_index::SealedIndex;
+use crate::queue_index::SealedIndexError;
 use crate::service::no_room;
 use crate::store::Store;
 use bytes::BytesMut;
@@ -195,9 +197,6 @@ fn run(store: &Store, retention_due: bool) {
         // A failure has stopped the log and was reported there.
         let _ = store.log.flush();
     }
-    if let Err(error) = seal(store) {
-        tracing::error!(%error, "a full segment cannot be sealed; its index stays in memory");
-    }
     if retention_due {
         observe(store);
     }
@@ -210,22 +209,50 @@ fn run(store: &Store, retention_due: bool) {
     }
 }
 
-/// Writes the indexes of segments that the log has left, and lets the queues use them.
-fn seal(store: &Store) -> Result<(), StoreError> {
-    let sealed_to = store.sealed.lock().back().map(|index| index.end);
-    for (segment, end) in store.log.segments.list() {
-        let Some(end) = end else { break };
-        // Consumers may only be led to what is confirmed; and the batch that ends the segment may be under way.
-        if sealed_to.is_some_and(|sealed_to| segment.base < sealed_to) || end > store.log.confirmed.get() {
-            continue;
+/// Writes the indexes of segments that are full, and builds those that are missing or damaged, one after the other. Nothing
+/// waits for it: until a segment has its index, its entries are in memory.
+pub(crate) async fn index(store: Arc<Store>) {
+    let stopping = store.stopping.clone();
+    loop {
+        let ran = {
+            let store = store.clone();
+            store.env.clone().run_blocking(move || index_one(&store)).await
+        };
+        match ran {
+            Ok(Ok(true)) if !stopping.is_cancelled() => {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the index of a segment cannot be written for now; its entries stay in memory, or are not found");
+            }
+            Err(panicked) => return store.log.fail(StoreError::WritesStopped(format!("indexing: {panicked}"))),
         }
-        let files = &*store.env.files;
-        let built = SealedIndex::build(files, &store.log.config.dir, &segment, end);
-        let index = Arc::new(built.map_err(|error| StoreError::Unreadable(error.to_string()))?);
-        store.queues.add_sealed(&index)?;
-        store.sealed.lock().push_back(index);
+        tokio::select! {
+            biased;
+            () = stopping.cancelled() => return,
+            () = store.queues.sealed.missing.notified() => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
     }
-    Ok(())
+}
+
+/// Writes or builds one index. False: there is nothing to do.
+fn index_one(store: &Store) -> Result<bool, SealedIndexError> {
+    let (files, dir) = (&*store.env.files, &store.log.config.dir);
+    let sealed_to = store.queues.sealed.end();
+    let segments = store.log.segments.list();
+    let full = segments.iter().find(|(segment, _)| sealed_to.is_none_or(|sealed_to| segment.base >= sealed_to));
+    // Consumers may only be led to what is confirmed; and the batch that ends the segment may be under way.
+    if let Some((segment, Some(end))) = full
+        && *end <= store.log.confirmed.get()
+    {
+        store.queues.seal(files, dir, segment.base, *end)?;
+        return Ok(true);
+    }
+    let segment = |base| segments.iter().find(|(segment, _)| segment.base == base).map(|(segment, _)| segment.clone());
+    store.queues.build_missing(files, dir, segment)
 }
 
 /// Saves where everything is.
@@ -244,11 +271,12 @@ pub(crate) async fn checkpoint(store: &Arc<Store>) -> Result<(), StoreError> {
 fn capture(store: &Store) -> Checkpoint {
     let queues_at = store.log.appended_to();
     let mut checkpoint = Checkpoint { queues_at, ..Checkpoint::default() };
+    store.queues.take_changed();
     for topic in store.queues.list() {
         for queue in topic.list() {
-            let next = queue.next();
-            if next.0 > 0 {
-                checkpoint.queues.push((topic.id, queue.id, next));
+            let row = queue.capture();
+            if row.next.0 > 0 {
+                checkpoint.queues.push(row);
             }
         }
     }
@@ -291,31 +319,34 @@ fn retain(store: &Store) -> Result<(), StoreError> {
     let files = &*store.env.files;
     let failed = |what: &str, error: std::io::Error| StoreError::Unreadable(format!("{what}: {error}"));
     let space = files.space(&store.dir).map_err(|error| failed("measuring the disk", error))?;
-    let sealed: Vec<SealedSegment> = (store.sealed.lock().iter())
-        .map(|index| SealedSegment { end: index.end, bytes: index.end.0 - index.base.0, newest: index.newest })
+    // How old a segment is its index tells: what has none yet stays, and what is behind it.
+    let sealed = store.queues.sealed.list();
+    let sealed: Vec<SealedSegment> = (sealed.iter())
+        .map_while(|segment| {
+            let (end, bytes) = (segment.end, segment.end.0 - segment.base.0);
+            Some(SealedSegment { base: segment.base, end, bytes, newest: segment.newest()? })
+        })
         .collect();
     let needed_from = LogOffset(store.needed_from.load(Ordering::Relaxed));
     let active_bytes = store.log.config.segment_bytes;
     let (policy, now) = (&store.config.retention, store.log.now());
     let count = expired(policy, &sealed, active_bytes, space, needed_from, now);
-    for _ in 0..count {
-        let Some(index) = store.sealed.lock().pop_front() else {
-            break;
-        };
-        store.queues.drop_sealed(&index)?;
-        if let Some(segment) = store.log.segments.remove(index.base) {
+    for expired in &sealed[..count] {
+        store.queues.drop_oldest();
+        if let Some(segment) = store.log.segments.remove(expired.base) {
             let path = segment.path.display();
-            if now.since(index.newest) > policy.age {
+            if now.since(expired.newest) > policy.age {
                 tracing::info!(segment = %path, "removing an expired segment");
             } else {
                 tracing::warn!(
-                    segment = %path, newest = %index.newest,
+                    segment = %path, newest = %expired.newest,
                     "removing a segment before its time: the log or its disk is larger or fuller than retention allows. \
                      Messages in it that were not consumed are gone"
                 );
             }
+            let index = store.log.config.dir.join(index_name(expired.base));
             files.remove(&segment.path).map_err(|error| failed("removing a segment", error))?;
-            files.remove(index.path()).map_err(|error| failed("removing an index", error))?;
+            files.remove(&index).map_err(|error| failed("removing an index", error))?;
         }
     }
     if count > 0 {

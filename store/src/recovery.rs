@@ -1,22 +1,22 @@
 //! From a folder to a store's state: the checkpoint, the indexes of sealed segments, and every record after them.
 
 use crate::checkpoint::Checkpoint;
-use crate::commit_log::record::{Origin, RecordError, RecordKind, key_hash};
+use crate::commit_log::record::{Origin, RecordError, RecordKind};
 use crate::commit_log::recovery::{LogOpenError, Segments};
-use crate::commit_log::segment::{ScannedRecord, Segment};
+use crate::commit_log::segment::ScannedRecord;
 use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{CommitLog, LogConfig, LogHome};
 use crate::data_folder::StoreFolder;
 use crate::dedup::{DedupWindow, GENERATION_MAX};
 use crate::delivery::{DeliveryRecord, DeliveryState};
 use crate::progress::{ProgressTable, Shard};
-use crate::queue_index::{IndexEntry, QueueTable, SealedIndex, SealedIndexError};
+use crate::queue_index::{IndexEntry, Indexed, IndexedSegment, QueueTable, SealedIndex, SealedSet};
 use crate::store::{OpenErrorKind, StoreConfig};
 use crate::tenure::Tenure;
 use gantry_proto::contract::StoreError;
 use gantry_proto::env::Env;
-use gantry_proto::model::{GroupId, LogOffset, MessageHead, TopicId, tag_hash};
-use std::collections::{HashMap, VecDeque};
+use gantry_proto::model::{GroupId, LogOffset, MessageHead, TopicId};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,6 @@ pub(crate) struct Recovered {
     pub queues: QueueTable,
     pub progress: ProgressTable,
     pub dedup: DedupWindow,
-    pub sealed: VecDeque<Arc<SealedIndex>>,
     pub needed_from: LogOffset,
 }
 
@@ -61,18 +60,23 @@ pub(crate) fn recover(
     let needed_from = checkpoint.needed_from();
     let segments = Segments::find(log_config.clone(), env.clone())?;
 
-    let mut replay = Replay::start(&checkpoint, segments.active().base, config.dedup_window)?;
-    let mut sealed = VecDeque::new();
-    for (segment, end) in segments.sealed() {
-        let index = Arc::new(open_or_build_index(env, &log_config, segment, end)?);
-        replay.queues.add_sealed(&index)?;
-        sealed.push_back(index);
+    let mut replay = Replay::start(&checkpoint, config.dedup_window)?;
+    let begins = segments.begins();
+    if begins > LogOffset(0) {
+        // Segments may have expired after the checkpoint was written.
+        replay.queues.sealed.forget_begins();
     }
-    remember_sealed_ids(&mut replay.dedup, &sealed, config.dedup_window)?;
-    let scanned = segments.scan(needed_from, |record| replay.apply(record))?;
-    for (topic, queue, next) in &checkpoint.queues {
-        replay.queues.open_queue(*topic, *queue).restore_next(*next);
+    let indexed = open_indexes(env, &log_config, &segments, config.dedup_window)?;
+    for segment in indexed {
+        replay.queues.sealed.push(segment);
     }
+    replay.unsealed = segments.bases_from(replay.queues.sealed.end().unwrap_or(begins));
+    remember_sealed_ids(&mut replay.dedup, &replay.queues.sealed, config.dedup_window)?;
+    let from = needed_from.min(replay.unsealed.first().copied().unwrap_or(needed_from));
+    if needed_from < begins {
+        return Err(LogOpenError::TooShort { begins, needed: needed_from }.into());
+    }
+    let scanned = segments.scan(from, |record| replay.apply(record))?;
     let (log, writer) = segments.open(scanned, tenure)?;
     log.confirm_found();
     let Replay { queues, progress, dedup, .. } = replay;
@@ -82,7 +86,7 @@ pub(crate) fn recover(
     for shard in progress.list() {
         queues.open(shard.topic, []).attach(shard);
     }
-    Ok(Recovered { log, writer, queues, progress, dedup, sealed, needed_from })
+    Ok(Recovered { log, writer, queues, progress, dedup, needed_from })
 }
 
 /// The state being rebuilt.
@@ -92,12 +96,12 @@ struct Replay {
     dedup: DedupWindow,
     /// Records before this are in the shard's state already.
     good_for: HashMap<(GroupId, TopicId), LogOffset>,
-    /// Messages before this are in sealed indexes.
-    active_base: LogOffset,
+    /// Where the segments begin that have no index and get their entries now. What is before them is in sealed indexes.
+    unsealed: Vec<LogOffset>,
 }
 
 impl Replay {
-    fn start(checkpoint: &Checkpoint, active_base: LogOffset, dedup_window: Duration) -> Result<Replay, OpenErrorKind> {
+    fn start(checkpoint: &Checkpoint, dedup_window: Duration) -> Result<Replay, OpenErrorKind> {
         let progress = ProgressTable::default();
         let mut good_for = HashMap::new();
         for shard in &checkpoint.shards {
@@ -107,7 +111,8 @@ impl Replay {
             good_for.insert((shard.group, shard.topic), shard.good_for);
         }
         let (queues, dedup) = (QueueTable::default(), DedupWindow::new(dedup_window));
-        Ok(Replay { queues, progress, dedup, good_for, active_base })
+        checkpoint.queues.iter().for_each(|row| queues.restore(row));
+        Ok(Replay { queues, progress, dedup, good_for, unsealed: Vec::new() })
     }
 
     fn apply(&mut self, record: &ScannedRecord<'_>) -> Result<(), RecordError> {
@@ -135,23 +140,27 @@ impl Replay {
 
     fn apply_message(&mut self, record: &ScannedRecord<'_>) -> Result<(), RecordError> {
         let header = &record.header;
-        if header.log_offset < self.active_base {
+        let queue = self.queues.open_queue(header.topic, header.queue);
+        let after = self.unsealed.partition_point(|base| *base <= header.log_offset);
+        let Some(segment) = after.checked_sub(1).map(|place| self.unsealed[place]) else {
+            self.queues.recover_sealed(&queue, header.queue_offset);
             return Ok(());
-        }
+        };
         let span = record.message_span()?;
         let head = MessageHead::parse(span.head(record.bytes))?;
+        let Indexed { tag_hash, message_group_hash, hashes } = Indexed::of(header.topic, &head);
         let entry = IndexEntry {
             queue_offset: header.queue_offset,
             log_offset: header.log_offset,
             len: header.len,
-            tag_hash: tag_hash(head.tag),
+            tag_hash,
+            message_group_hash,
             store_time: header.store_time,
         };
         if header.kind == RecordKind::Message {
-            self.dedup.insert(key_hash(header.topic, head.message_id), header.log_offset, header.store_time);
+            self.dedup.insert(hashes[0], header.log_offset, header.store_time);
         }
-        let queue = self.queues.open_queue(header.topic, header.queue);
-        let follows = queue.recover(entry);
+        let follows = self.queues.recover(&queue, segment, entry, &hashes, false);
         if follows { Ok(()) } else { Err(RecordError::Malformed("its queue offset does not follow the one before it")) }
     }
 
@@ -164,17 +173,23 @@ impl Replay {
     }
 }
 
-/// Fills the window from the newest sealed segments; the ids of the active one come with its records.
-fn remember_sealed_ids(
-    dedup: &mut DedupWindow,
-    sealed: &VecDeque<Arc<SealedIndex>>,
-    window: Duration,
-) -> Result<(), StoreError> {
-    let Some(newest) = sealed.back().map(|index| index.newest) else { return Ok(()) };
+/// Fills the window from the newest sealed segments; the ids of those without an index come with their records.
+fn remember_sealed_ids(dedup: &mut DedupWindow, sealed: &SealedSet, window: Duration) -> Result<(), StoreError> {
+    let segments = sealed.list();
+    let indexes: Vec<_> = segments.iter().rev().map_while(|segment| segment.index.clone()).collect();
+    let Some(newest) = indexes.first().map(|index| index.newest) else { return Ok(()) };
     let mut left = GENERATION_MAX;
     let mut batches = Vec::new();
-    for index in sealed.iter().rev().take_while(|index| newest.since(index.newest) <= window) {
-        let hashes = index.newest_hashes(left)?;
+    for index in indexes.iter().take_while(|index| newest.since(index.newest) <= window) {
+        let hashes = match index.newest_hashes(left) {
+            Ok(hashes) => hashes,
+            Err(error) if error.is_damage() => {
+                // It is built again; what it would have said is not known until then.
+                let _ = sealed.unusable(index, &error);
+                break;
+            }
+            Err(error) => return Err(StoreError::Unreadable(error.to_string())),
+        };
         left = left.saturating_sub(hashes.len());
         batches.push((index.newest, hashes));
         if left == 0 {
@@ -187,17 +202,42 @@ fn remember_sealed_ids(
     Ok(())
 }
 
-fn open_or_build_index(
+/// Full segments at the end that get their entries from their records when they have no index, because the process ended
+/// before their turn came: at most so many, or so many bytes of them.
+const UNSEALED_MAX: usize = 2;
+const UNSEALED_BYTES_MAX: u64 = 256 << 20;
+
+/// The indexes of the full segments, but for the last few that have none. Any other that cannot be used is built in the
+/// background; at once if ids in it must be remembered.
+fn open_indexes(
     env: &Env,
     config: &LogConfig,
-    segment: &Segment,
-    end: LogOffset,
-) -> Result<SealedIndex, SealedIndexError> {
-    match SealedIndex::open(&*env.files, &config.dir, segment.base, end) {
-        Ok(index) => Ok(index),
-        Err(error) => {
-            tracing::info!(segment = %segment.path.display(), %error, "building the index of a sealed segment");
-            SealedIndex::build(&*env.files, &config.dir, segment, end)
+    segments: &Segments,
+    window: Duration,
+) -> Result<Vec<IndexedSegment>, OpenErrorKind> {
+    let mut indexed: Vec<IndexedSegment> = (segments.sealed())
+        .map(|(segment, end)| {
+            let opened = SealedIndex::open(&*env.files, &config.dir, segment.base, end);
+            let index = opened.inspect_err(|error| {
+                tracing::info!(segment = %segment.path.display(), %error, "the index of a segment cannot be used and is made again");
+            });
+            IndexedSegment { base: segment.base, end, index: index.ok().map(Arc::new) }
+        })
+        .collect();
+    let missing = indexed.iter().rev().take_while(|segment| segment.index.is_none()).count();
+    let unsealed_max = UNSEALED_MAX.max((UNSEALED_BYTES_MAX / config.segment_bytes) as usize);
+    indexed.truncate(indexed.len() - missing.min(unsealed_max));
+    let newest = segments.begins_at_time(segments.active().base);
+    for segment in indexed.iter_mut().rev() {
+        if let (Some(newest), Some(ended)) = (newest, segments.begins_at_time(segment.end))
+            && newest.since(ended) > window
+        {
+            break;
+        }
+        if segment.index.is_none() && !window.is_zero() {
+            let index = segments.rebuild_index(&*env.files, &config.dir, segment.base, segment.end);
+            segment.index = Some(Arc::new(index.map_err(|error| StoreError::Unreadable(error.to_string()))?));
         }
     }
+    Ok(indexed)
 }

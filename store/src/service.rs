@@ -113,6 +113,11 @@ impl Store {
             tracing::error!(%error, "a message cannot be read back");
             StoreError::Unreadable(error.to_string())
         };
+        if entry.is_damaged() {
+            let why =
+                format!("the record of queue offset {} is damaged, near {}", entry.queue_offset, entry.log_offset);
+            return Err(StoreError::Unreadable(why));
+        }
         let record = self.log.read(entry.log_offset, entry.len).map_err(unreadable)?;
         if record.header.queue_offset != entry.queue_offset {
             let found = record.header.queue_offset;

@@ -11,7 +11,7 @@ use crate::disk::DiskGuard;
 use crate::draining::Draining;
 use crate::maintenance;
 use crate::progress::{ProgressTable, Shard};
-use crate::queue_index::{QueueTable, SealedIndex, SealedIndexError};
+use crate::queue_index::QueueTable;
 use crate::receipt::ReceiptSealer;
 use crate::recovery::{self, Recovered};
 use crate::tenure::Tenure;
@@ -20,7 +20,6 @@ use gantry_proto::contract::{LeaseTerm, StoreError, StoreGrant, StorePositions};
 use gantry_proto::env::{Env, WorkPanicked};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, LogOffset, MetadataView, StoreGroupId, StoreGroupName, TopicId};
 use parking_lot::{Mutex, RwLock};
-use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -108,8 +107,6 @@ pub struct Store {
     pub(crate) disk: DiskGuard,
     /// Ids of messages that were appended lately. Locked before the log's tail.
     pub(crate) dedup: Mutex<DedupWindow>,
-    /// Indexes of the sealed segments, oldest first.
-    pub(crate) sealed: Mutex<VecDeque<Arc<SealedIndex>>>,
     /// The last checkpoint needs the log from here on.
     pub(crate) needed_from: AtomicU64,
     /// Cancelled when the store goes down: receives stop waiting, tasks end.
@@ -134,8 +131,6 @@ pub(crate) enum OpenErrorKind {
     #[error(transparent)]
     Log(#[from] LogOpenError),
     #[error(transparent)]
-    Index(#[from] SealedIndexError),
-    #[error(transparent)]
     Read(#[from] StoreError),
     #[error("the setting {name} is {value}, but must be {expected}")]
     Setting { name: &'static str, value: u64, expected: String },
@@ -154,7 +149,7 @@ impl OpenError {
             OpenErrorKind::Folder(error) => error.may_pass(),
             OpenErrorKind::Checkpoint(error) => matches!(error, CheckpointError::Io { .. }),
             OpenErrorKind::Log(error) => matches!(error, LogOpenError::Io { .. }),
-            OpenErrorKind::Index(_) | OpenErrorKind::Read(_) => true,
+            OpenErrorKind::Read(_) => true,
             OpenErrorKind::Setting { .. } => false,
         }
     }
@@ -192,7 +187,7 @@ impl Store {
         }
         let last_epoch = folder.last_epoch();
         let tenure = Arc::new(Tenure::new(last_epoch, config.lease_margin));
-        let Recovered { log, writer, queues, progress, dedup, sealed, needed_from } =
+        let Recovered { log, writer, queues, progress, dedup, needed_from } =
             recovery::recover(&config, &env, &folder, tenure)?;
         let home = OnceLock::new();
         if let Some((group, _)) = folder.store_group() {
@@ -211,7 +206,6 @@ impl Store {
             progress,
             disk: DiskGuard::default(),
             dedup: Mutex::new(dedup),
-            sealed: Mutex::new(sealed),
             needed_from: AtomicU64::new(needed_from.0),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
@@ -222,6 +216,7 @@ impl Store {
         store.spawn("fencing", maintenance::fence(store.clone(), last_epoch));
         store.spawn("burying", maintenance::bury(store.clone()));
         store.spawn("forgetting", maintenance::forget(store.clone(), store.view.removals()));
+        store.spawn("indexing", maintenance::index(store.clone()));
         store.spawn("maintenance", maintenance::maintain(store.clone()));
         Ok(store)
     }

@@ -190,6 +190,11 @@ pub(crate) fn claimed_len(bytes: &[u8]) -> Result<u32, RecordError> {
     }
 }
 
+/// Whether a header says that it lies at `at`. Nothing of it was checked.
+pub(crate) fn claims_place(header: &[u8], at: LogOffset) -> bool {
+    header.get(16..24).is_some_and(|place| place == at.0.to_le_bytes())
+}
+
 /// Reads the record at the front of `bytes`, which lie at `at` in the log. The checksum is looked at first.
 pub(crate) fn parse_record(bytes: &[u8], at: LogOffset) -> Result<(RecordHeader, &[u8]), RecordError> {
     let len = claimed_len(bytes)?;

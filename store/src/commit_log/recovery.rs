@@ -15,13 +15,14 @@ use super::tail::{NextSegment, Tail};
 use super::watermark::Watermark;
 use super::writer::LogWriter;
 use super::{CommitLog, Disk, LogConfig, LogHome};
+use crate::queue_index::{SealedIndex, SealedIndexError};
 use crate::tenure::Tenure;
 use gantry_proto::env::{Env, File, Files, OpenMode, make_durable};
 use gantry_proto::model::{Epoch, LogOffset, Timestamp};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tokio::sync::Notify;
@@ -151,6 +152,35 @@ impl Segments {
         self.list.iter().zip(self.list.iter().skip(1).map(|next| next.base))
     }
 
+    /// Where the retained log begins.
+    pub(crate) fn begins(&self) -> LogOffset {
+        self.list.first().map_or(LogOffset(0), |segment| segment.base)
+    }
+
+    /// Where the segments begin, from `from` on.
+    pub(crate) fn bases_from(&self, from: LogOffset) -> Vec<LogOffset> {
+        self.list.iter().map(|segment| segment.base).filter(|base| *base >= from).collect()
+    }
+
+    /// Store time of the first record of the segment that begins at `base`, if it can be read.
+    pub(crate) fn begins_at_time(&self, base: LogOffset) -> Option<Timestamp> {
+        let segment = self.list.iter().find(|segment| segment.base == base)?;
+        let first = SegmentReader::new(segment).read(base, segment.capacity).ok()?.ok()?.header.store_time;
+        Some(first)
+    }
+
+    /// Makes the index of the segment `[base, end)` anew.
+    pub(crate) fn rebuild_index(
+        &self,
+        files: &dyn Files,
+        dir: &Path,
+        base: LogOffset,
+        end: LogOffset,
+    ) -> Result<SealedIndex, SealedIndexError> {
+        let segment = self.list.iter().find(|segment| segment.base == base);
+        SealedIndex::rebuild(files, dir, segment.unwrap_or_else(|| self.active()), end)
+    }
+
     /// The one that is written.
     pub(crate) fn active(&self) -> &Arc<Segment> {
         self.list.last().expect("a log has at least one segment")
@@ -224,6 +254,7 @@ impl Segments {
         let tail = Tail {
             epoch,
             appended_to: scanned.end,
+            segment_base: active.base,
             segment_end: active.base.plus(active.capacity),
             batches: VecDeque::new(),
             pending_bytes: 0,

@@ -17,6 +17,7 @@ pub struct RetentionPolicy {
 /// A sealed segment, oldest first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SealedSegment {
+    pub base: LogOffset,
     pub end: LogOffset,
     pub bytes: u64,
     pub newest: Timestamp,
@@ -74,7 +75,12 @@ mod tests {
     fn segments(ages: &[u32], now: Timestamp) -> Vec<SealedSegment> {
         let newest = |age: u32| Timestamp::from_millis(now.as_millis() - (age * HOUR).as_millis() as u64);
         (ages.iter().zip(1..))
-            .map(|(age, n)| SealedSegment { end: LogOffset(n * GIB), bytes: GIB, newest: newest(*age) })
+            .map(|(age, n)| SealedSegment {
+                base: LogOffset((n - 1) * GIB),
+                end: LogOffset(n * GIB),
+                bytes: GIB,
+                newest: newest(*age),
+            })
             .collect()
     }
 

@@ -2,7 +2,7 @@
 //! bytes that it reserved behind that stay zero.
 
 use super::LogHome;
-use super::record::{HEADER_LEN, MessageSpan, RecordError, RecordHeader, claimed_len, parse_record};
+use super::record::{HEADER_LEN, MessageSpan, RecordError, RecordHeader, claimed_len, claims_place, parse_record};
 use super::segment_header::{EpochStart, SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderError};
 use bytes::Bytes;
 use gantry_proto::env::{File, Files, OpenMode};
@@ -167,6 +167,24 @@ impl<'a> SegmentReader<'a> {
         }
         let bytes = self.bytes(position, len as usize)?;
         Ok(parse_record(bytes, at).map(|(header, _)| ScannedRecord { header, bytes }))
+    }
+
+    /// Where the next record is from `from` on that names its own place and whose checksum is right; `end` if there is none
+    /// before that. Bytes of a message never pass for a record: they do not know where they lie.
+    pub(crate) fn next_whole(&mut self, from: LogOffset, end: LogOffset) -> io::Result<LogOffset> {
+        let mut at = from;
+        while at.plus(HEADER_LEN as u64) <= end {
+            let header = self.bytes(self.segment.position(at), HEADER_LEN)?;
+            if claims_place(header, at) {
+                match self.read(at, end.0 - at.0)? {
+                    Ok(_) => return Ok(at),
+                    Err(cause) if cause.is_whole() => return Ok(at),
+                    Err(_) => {}
+                }
+            }
+            at = at.plus(1);
+        }
+        Ok(end)
     }
 
     /// The bytes at `position`, fewer at the end of the file.

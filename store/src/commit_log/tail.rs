@@ -39,6 +39,8 @@ pub(crate) struct Tail {
     pub epoch: Epoch,
     /// Next byte to be given away.
     pub appended_to: LogOffset,
+    /// Where the current segment begins.
+    pub segment_base: LogOffset,
     /// First byte that does not fit into the current segment.
     pub segment_end: LogOffset,
     /// Waiting for the writer, oldest first. Only the last one grows.
@@ -188,6 +190,11 @@ impl Appender<'_> {
         }
     }
 
+    /// Where the segment begins that the records pushed last are in.
+    pub(crate) fn segment_base(&self) -> LogOffset {
+        self.tail.segment_base
+    }
+
     /// Where the next record would begin: wait for this to be confirmed.
     pub(crate) fn end(&self) -> LogOffset {
         self.tail.appended_to
@@ -195,6 +202,7 @@ impl Appender<'_> {
 
     fn roll(&mut self) {
         self.tail.next_segment = NextSegment::Missing;
+        self.tail.segment_base = self.tail.appended_to;
         self.tail.segment_end = self.tail.appended_to.plus(self.limits.segment_bytes);
         self.open_batch(true);
     }

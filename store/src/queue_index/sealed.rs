@@ -1,47 +1,61 @@
-//! The immutable index of a sealed segment.
+//! The immutable index of a sealed segment: which queues have messages in it, where each message is, and the hashes of
+//! message ids and keys. Derived from the segment: it can always be built again ([`super::build`]).
 //!
-//! Layout, little endian, format 1:
+//! The container is that of [`super::blocks`]. Sections of format 1, rows little endian:
 //!
-//! | at | bytes | what |
+//! | kind | what | row |
 //! |---|---|---|
-//! | 0 | 8 | `GNTRYIDX` |
-//! | 8 | 4 | format |
-//! | 12 | 4 | CRC-32C of everything from byte 16 to the end of the queue table |
-//! | 16 | 8 | first log offset of the segment |
-//! | 24 | 8 | its end |
-//! | 32 | 8 | store time of its newest record |
-//! | 40 | 4 | number of queues |
-//! | 44 | 4 | number of hashes |
-//! | 48 | 32 each | queue table, sorted: topic 4, queue 4, first queue offset 8, number of entries 8, position of the first entry 8 |
-//! | | 20 each | entries: log offset relative to the segment 4, record length 4, tag hash 4, store time 8 |
-//! | | 12 each | sorted hashes of message ids and keys: hash 8, log offset relative to the segment 4 |
+//! | 1 | entries, by queue and queue offset | place 4, record length 4 (0: the record is damaged), tag hash 4, message-group hash 4 (0: none), store time 8, due time 8 (0: none) |
+//! | 2 | queues, sorted by topic and queue | topic 4, queue 4, first queue offset 8, number of entries 4, row of the first entry 4 |
+//! | 3 | fence: the first queue of each block of section 2 | topic 4, queue 4 |
+//! | 4 | hashes, sorted | hash 8, place 4 |
+//! | 5 | filter of the hashes | see [`super::filter`] |
+//! | 6 | damaged ranges of the segment, sorted | place 8, end 8 |
 //!
-//! Entries are not under the checksum: whoever follows one reads a record that names its topic, queue and offset and
-//! has a checksum of its own.
+//! A place is a log offset relative to the segment's first one. The queue offsets of a queue's entries are consecutive: one
+//! whose record was damaged has an entry that says so.
+//!
+//! What must always hold: nothing of a block is used whose checksum does not match, and an index is only used for the log
+//! range that it names.
 
 use super::IndexEntry;
-use crate::commit_log::record::{RecordError, key_hash};
-use crate::commit_log::segment::{ScannedRecord, Segment, SegmentReader, index_name};
-use crate::durable_file;
+use super::blocks::{BlockError, BlockReader, Section};
+use super::filter::{FILTER_ROW_LEN, Filter};
+use crate::commit_log::record::RecordError;
+use crate::commit_log::segment::index_name;
 use bytes::Buf;
-use gantry_proto::contract::StoreError;
-use gantry_proto::env::{File, Files, OpenMode};
-use gantry_proto::model::{LogOffset, MessageHead, QueueId, QueueOffset, Timestamp, TopicId, tag_hash};
-use std::collections::BTreeMap;
+use gantry_proto::env::{Files, OpenMode};
+use gantry_proto::model::{LogOffset, QueueId, QueueOffset, Timestamp, TopicId};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::OnceLock;
 
-/// An open index file.
+pub(super) const ENTRIES: u16 = 1;
+pub(super) const QUEUES: u16 = 2;
+pub(super) const FENCE: u16 = 3;
+pub(super) const HASHES: u16 = 4;
+pub(super) const FILTER: u16 = 5;
+pub(super) const DAMAGE: u16 = 6;
+pub(super) const ENTRY_LEN: usize = 32;
+pub(super) const QUEUE_LEN: usize = 24;
+pub(super) const FENCE_LEN: usize = 8;
+pub(super) const HASH_LEN: usize = 12;
+pub(super) const DAMAGE_LEN: usize = 16;
+
+/// An open index file. Takes little memory: what is looked up is read from the file.
 pub(crate) struct SealedIndex {
     pub base: LogOffset,
     pub end: LogOffset,
-    /// Store time of the segment's newest record.
+    /// Store time of the segment's newest message.
     pub newest: Timestamp,
     path: PathBuf,
-    file: Arc<dyn File>,
-    queue_count: u32,
-    hash_count: u32,
+    blocks: BlockReader,
+    entries: Section,
+    queues: Section,
+    hashes: Section,
+    /// First queue of each block of the queue table. Read when first needed.
+    fence: OnceLock<Vec<(TopicId, QueueId)>>,
 }
 
 /// Consecutive messages of one queue in one segment.
@@ -50,203 +64,239 @@ pub(crate) struct QueueRun {
     pub topic: TopicId,
     pub queue: QueueId,
     pub first: QueueOffset,
-    pub count: u64,
-    /// Where its first entry is in the file.
-    pub position: u64,
+    pub count: u32,
+    /// Row of its first entry.
+    pub row: u32,
 }
 
-/// Why an index file cannot be used. It can always be built again from its segment.
+/// Why an index file cannot be used, or could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SealedIndexError {
     #[error("{action} {path}: {source}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("{0} is damaged or of another format")]
-    Damaged(PathBuf),
-    #[error("{path} is damaged at byte {at} ({cause})")]
-    Segment { path: PathBuf, at: u64, cause: RecordError },
+    #[error("{path}: {cause}")]
+    Unusable { path: PathBuf, cause: BlockError },
+    #[error("{path} holds at log offset {at} a whole record that this gantry does not understand: {cause}")]
+    NotUnderstood { path: PathBuf, at: LogOffset, cause: RecordError },
 }
 
-const MAGIC: &[u8; 8] = b"GNTRYIDX";
-const FORMAT: u32 = 1;
-const HEADER_LEN: usize = 48;
-const QUEUE_LEN: usize = 32;
-const ENTRY_LEN: usize = 20;
-const HASH_LEN: usize = 12;
+impl QueueRun {
+    /// The offset behind its last.
+    pub(crate) fn end(&self) -> QueueOffset {
+        QueueOffset(self.first.0 + u64::from(self.count))
+    }
+
+    fn parse(mut row: &[u8]) -> QueueRun {
+        QueueRun {
+            topic: TopicId(row.get_u32_le()),
+            queue: QueueId(row.get_u32_le()),
+            first: QueueOffset(row.get_u64_le()),
+            count: row.get_u32_le(),
+            row: row.get_u32_le(),
+        }
+    }
+
+    pub(super) fn encode(&self) -> [u8; QUEUE_LEN] {
+        let mut out = [0; QUEUE_LEN];
+        out[..4].copy_from_slice(&self.topic.0.to_le_bytes());
+        out[4..8].copy_from_slice(&self.queue.0.to_le_bytes());
+        out[8..16].copy_from_slice(&self.first.0.to_le_bytes());
+        out[16..20].copy_from_slice(&self.count.to_le_bytes());
+        out[20..].copy_from_slice(&self.row.to_le_bytes());
+        out
+    }
+}
 
 impl SealedIndex {
-    /// Opens the index of the segment `[base, end)`.
+    /// Opens the index of the segment `[base, end)`. Reads one block.
     pub(crate) fn open(
         files: &dyn Files,
         dir: &Path,
         base: LogOffset,
         end: LogOffset,
     ) -> Result<SealedIndex, SealedIndexError> {
-        let path = dir.join(index_name(base));
-        let io = |source| SealedIndexError::Io { action: "opening", path: path.clone(), source };
-        let damaged = || SealedIndexError::Damaged(path.clone());
-        let file = files.open(&path, OpenMode::Read).map_err(io)?;
-        let header = file.read_at(0, HEADER_LEN).map_err(io)?;
-        if header.len() < HEADER_LEN || &header[..8] != MAGIC {
-            return Err(damaged());
+        let index = SealedIndex::open_file(files, &dir.join(index_name(base)))?;
+        if index.base != base || index.end != end {
+            return Err(SealedIndexError::Unusable { path: index.path, cause: BlockError::Other });
         }
-        let mut fields = &header[8..];
-        let (format, crc) = (fields.get_u32_le(), fields.get_u32_le());
-        let (own_base, own_end) = (LogOffset(fields.get_u64_le()), LogOffset(fields.get_u64_le()));
-        let newest = Timestamp::from_millis(fields.get_u64_le());
-        let (queue_count, hash_count) = (fields.get_u32_le(), fields.get_u32_le());
-        if format != FORMAT || own_base != base || own_end != end {
-            return Err(damaged());
-        }
-        let checked_len = HEADER_LEN - 16 + queue_count as usize * QUEUE_LEN;
-        let checked = file.read_at(16, checked_len).map_err(io)?;
-        if checked.len() != checked_len || crc32c::crc32c(&checked) != crc {
-            return Err(damaged());
-        }
-        Ok(SealedIndex { base, end, newest, path, file, queue_count, hash_count })
+        Ok(index)
     }
 
-    /// Reads a sealed segment, writes its index and opens it.
-    pub(crate) fn build(
-        files: &dyn Files,
-        dir: &Path,
-        segment: &Segment,
-        end: LogOffset,
-    ) -> Result<SealedIndex, SealedIndexError> {
-        let mut builder = Builder::default();
-        let mut reader = SegmentReader::new(segment);
-        let mut position = 0;
-        while segment.base.0 + position < end.0 {
-            let at = segment.base.plus(position);
-            let damaged = |cause| SealedIndexError::Segment { path: segment.path.clone(), at: position, cause };
-            let io = |source| SealedIndexError::Io { action: "reading", path: segment.path.clone(), source };
-            let record = reader.read(at, end.0 - at.0).map_err(io)?.map_err(damaged)?;
-            builder.add(&record, segment.base).map_err(damaged)?;
-            position += u64::from(record.header.len);
-        }
-        let name = index_name(segment.base);
-        durable_file::replace(files, dir, &name, &builder.encode(segment.base, end))
-            .map_err(|source| SealedIndexError::Io { action: "writing", path: dir.join(&name), source })?;
-        SealedIndex::open(files, dir, segment.base, end)
+    /// Opens an index file by itself, whatever segment it is of.
+    pub(crate) fn open_file(files: &dyn Files, path: &Path) -> Result<SealedIndex, SealedIndexError> {
+        let file = files.open(path, OpenMode::Read);
+        let file = file.map_err(|source| SealedIndexError::Io { action: "opening", path: path.to_owned(), source })?;
+        let blocks =
+            BlockReader::open(file).map_err(|cause| SealedIndexError::Unusable { path: path.to_owned(), cause })?;
+        Ok(SealedIndex {
+            base: blocks.header.base,
+            end: blocks.header.end,
+            newest: blocks.header.newest,
+            path: path.to_owned(),
+            entries: blocks.section(ENTRIES, ENTRY_LEN),
+            queues: blocks.section(QUEUES, QUEUE_LEN),
+            hashes: blocks.section(HASHES, HASH_LEN),
+            fence: OnceLock::new(),
+            blocks,
+        })
     }
 
-    /// Its file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Shows `visit` the queues in it, sorted.
+    pub(crate) fn runs(&self, mut visit: impl FnMut(QueueRun)) -> Result<(), SealedIndexError> {
+        self.read(self.blocks.rows(&self.queues, (0, self.queues.rows), |row| visit(QueueRun::parse(row))))
     }
 
-    /// The queues in it, sorted.
-    pub(crate) fn runs(&self) -> Result<Vec<QueueRun>, StoreError> {
-        let table = self.read(HEADER_LEN as u64, self.queue_count as usize * QUEUE_LEN)?;
-        let run = |mut row: &[u8]| QueueRun {
-            topic: TopicId(row.get_u32_le()),
-            queue: QueueId(row.get_u32_le()),
-            first: QueueOffset(row.get_u64_le()),
-            count: row.get_u64_le(),
-            position: row.get_u64_le(),
-        };
-        Ok(table.chunks_exact(QUEUE_LEN).map(run).collect())
+    /// The queue's messages in it. Reads at most one block, once the fence is there.
+    pub(crate) fn run(&self, topic: TopicId, queue: QueueId) -> Result<Option<QueueRun>, SealedIndexError> {
+        let key = (topic, queue);
+        let after = self.fence()?.partition_point(|first| *first <= key);
+        let Some(block) = after.checked_sub(1) else { return Ok(None) };
+        let (rows, _) = self.read(self.blocks.block_rows(&self.queues, block as u64))?;
+        let runs: Vec<QueueRun> = rows.chunks_exact(self.queues.row_len as usize).map(QueueRun::parse).collect();
+        let found = runs.binary_search_by_key(&key, |run| (run.topic, run.queue));
+        Ok(found.ok().map(|place| runs[place]))
+    }
+
+    /// Adds at most `max` entries of a run, from the offset `from` on, which is in it.
+    pub(crate) fn read_entries(
+        &self,
+        run: &QueueRun,
+        from: QueueOffset,
+        max: usize,
+        out: &mut Vec<IndexEntry>,
+    ) -> Result<(), SealedIndexError> {
+        let skip = from.0 - run.first.0;
+        let count = (u64::from(run.count) - skip).min(max as u64);
+        let row = u64::from(run.row) + skip;
+        let mut queue_offset = from;
+        self.read(self.blocks.rows(&self.entries, (row, row + count), |mut row| {
+            out.push(IndexEntry {
+                queue_offset,
+                log_offset: self.base.plus(u64::from(row.get_u32_le())),
+                len: row.get_u32_le(),
+                tag_hash: row.get_u32_le(),
+                message_group_hash: row.get_u32_le(),
+                store_time: Timestamp::from_millis(row.get_u64_le()),
+            });
+            queue_offset = queue_offset.next();
+        }))
+    }
+
+    /// Number of hashes in it.
+    pub(crate) fn hash_count(&self) -> u64 {
+        self.hashes.rows
     }
 
     /// Hashes of message ids and keys with the places of their messages, of the last `max` or so messages.
-    pub(crate) fn newest_hashes(&self, max: usize) -> Result<Vec<(u64, LogOffset)>, StoreError> {
-        let end = self.file.len().map_err(|error| StoreError::Unreadable(error.to_string()))?;
-        let count = self.hash_count as usize;
-        let bytes = self.read(end - (count * HASH_LEN) as u64, count * HASH_LEN)?;
-        let segment_len = self.end.0 - self.base.0;
-        let from = segment_len - (segment_len as u128 * max.min(count) as u128 / count.max(1) as u128) as u64;
-        let hash = |mut row: &[u8]| (row.get_u64_le(), u64::from(row.get_u32_le()));
-        let newest = bytes.chunks_exact(HASH_LEN).map(hash).filter(|(_, place)| *place >= from);
-        Ok(newest.map(|(hash, place)| (hash, self.base.plus(place))).collect())
-    }
-
-    /// Adds `count` entries of a run, from its `skip`-th on, which is `first`.
-    pub(super) fn read_entries(
-        &self,
-        position: u64,
-        skip: u64,
-        count: u64,
-        first: QueueOffset,
-        out: &mut Vec<IndexEntry>,
-    ) -> Result<(), StoreError> {
-        let rows = self.read(position + skip * ENTRY_LEN as u64, count as usize * ENTRY_LEN)?;
-        let entry = |(place, mut row): (usize, &[u8])| IndexEntry {
-            queue_offset: QueueOffset(first.0 + place as u64),
-            log_offset: self.base.plus(u64::from(row.get_u32_le())),
-            len: row.get_u32_le(),
-            tag_hash: row.get_u32_le(),
-            store_time: Timestamp::from_millis(row.get_u64_le()),
-        };
-        out.extend(rows.chunks_exact(ENTRY_LEN).enumerate().map(entry));
-        Ok(())
-    }
-
-    fn read(&self, position: u64, len: usize) -> Result<bytes::Bytes, StoreError> {
-        let unreadable = |why: String| StoreError::Unreadable(format!("{}: {why}", self.path.display()));
-        let bytes = self.file.read_at(position, len).map_err(|error| unreadable(error.to_string()))?;
-        if bytes.len() != len { Err(unreadable("the file is too short".into())) } else { Ok(bytes) }
-    }
-}
-
-/// Gathers a segment's messages.
-#[derive(Default)]
-struct Builder {
-    queues: BTreeMap<(TopicId, QueueId), (QueueOffset, Vec<u8>)>,
-    hashes: Vec<(u64, u32)>,
-    newest: Timestamp,
-}
-
-impl Builder {
-    fn add(&mut self, record: &ScannedRecord<'_>, base: LogOffset) -> Result<(), RecordError> {
-        let header = &record.header;
-        self.newest = self.newest.max(header.store_time);
-        if !header.kind.is_message() {
-            return Ok(());
-        }
-        let span = record.message_span()?;
-        let head = MessageHead::parse(span.head(record.bytes))?;
-        let relative = (header.log_offset.0 - base.0) as u32;
-        let (_, rows) =
-            self.queues.entry((header.topic, header.queue)).or_insert_with(|| (header.queue_offset, Vec::new()));
-        rows.extend_from_slice(&relative.to_le_bytes());
-        rows.extend_from_slice(&header.len.to_le_bytes());
-        rows.extend_from_slice(&tag_hash(head.tag).to_le_bytes());
-        rows.extend_from_slice(&header.store_time.as_millis().to_le_bytes());
-        self.hashes.push((key_hash(header.topic, head.message_id), relative));
-        self.hashes.extend(head.keys.iter().map(|key| (key_hash(header.topic, key), relative)));
-        Ok(())
-    }
-
-    fn encode(mut self, base: LogOffset, end: LogOffset) -> Vec<u8> {
-        self.hashes.sort_unstable();
-        let table_len = self.queues.len() * QUEUE_LEN;
-        let rows_len: usize = self.queues.values().map(|(_, rows)| rows.len()).sum();
-        let mut out = Vec::with_capacity(HEADER_LEN + table_len + rows_len + self.hashes.len() * HASH_LEN);
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&FORMAT.to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
-        for number in [base.0, end.0, self.newest.as_millis()] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-        out.extend_from_slice(&(self.queues.len() as u32).to_le_bytes());
-        out.extend_from_slice(&(self.hashes.len() as u32).to_le_bytes());
-        let mut position = (HEADER_LEN + table_len) as u64;
-        for ((topic, queue), (first, rows)) in &self.queues {
-            out.extend_from_slice(&topic.0.to_le_bytes());
-            out.extend_from_slice(&queue.0.to_le_bytes());
-            for number in [first.0, (rows.len() / ENTRY_LEN) as u64, position] {
-                out.extend_from_slice(&number.to_le_bytes());
+    pub(crate) fn newest_hashes(&self, max: usize) -> Result<Vec<(u64, LogOffset)>, SealedIndexError> {
+        let (count, segment_len) = (self.hashes.rows, self.end.0 - self.base.0);
+        let wanted = (max as u64).min(count);
+        let from = segment_len - (u128::from(segment_len) * u128::from(wanted) / u128::from(count.max(1))) as u64;
+        let mut newest = Vec::with_capacity(wanted as usize);
+        self.read(self.blocks.rows(&self.hashes, (0, count), |mut row| {
+            let (hash, place) = (row.get_u64_le(), u64::from(row.get_u32_le()));
+            if place >= from {
+                newest.push((hash, self.base.plus(place)));
             }
-            position += rows.len() as u64;
+        }))?;
+        Ok(newest)
+    }
+
+    /// Adds the places of messages with that hash of an id or a key. Hashes are spread evenly, so that it takes two or
+    /// three blocks to find one; but whoever chooses ids must not be able to make it more than halving takes.
+    pub(crate) fn find(&self, hash: u64, out: &mut Vec<LogOffset>) -> Result<(), SealedIndexError> {
+        let per_block = self.hashes.rows_per_block();
+        let (mut low, mut high) = (0, self.hashes.rows.div_ceil(per_block));
+        let mut guess = ((u128::from(hash) * u128::from(high)) >> 64) as u64;
+        // The first block whose last hash is not below the wanted one.
+        let mut steps = 0;
+        while low < high {
+            let (first, last) = self.hash_bounds(guess)?;
+            if last < hash {
+                low = guess + 1;
+                guess = low;
+            } else if first < hash {
+                low = guess;
+                break;
+            } else {
+                high = guess;
+                guess = guess.saturating_sub(1);
+            }
+            steps += 1;
+            if steps >= 3 {
+                guess = low + (high - low) / 2;
+            }
         }
-        let crc = crc32c::crc32c(&out[16..]);
-        out[12..16].copy_from_slice(&crc.to_le_bytes());
-        for (_, rows) in self.queues.values() {
-            out.extend_from_slice(rows);
+        let mut row = low * per_block;
+        while row < self.hashes.rows {
+            let end = (row + per_block).min(self.hashes.rows);
+            let mut beyond = false;
+            self.read(self.blocks.rows(&self.hashes, (row, end), |mut row| {
+                let (found, place) = (row.get_u64_le(), u64::from(row.get_u32_le()));
+                if found == hash {
+                    out.push(self.base.plus(place));
+                }
+                beyond |= found > hash;
+            }))?;
+            if beyond {
+                break;
+            }
+            row = end;
         }
-        for (hash, relative) in &self.hashes {
-            out.extend_from_slice(&hash.to_le_bytes());
-            out.extend_from_slice(&relative.to_le_bytes());
+        Ok(())
+    }
+
+    /// Ranges of its segment that were damaged when it was built.
+    pub(crate) fn damaged_ranges(&self) -> Result<Vec<Range<LogOffset>>, SealedIndexError> {
+        let section = self.blocks.section(DAMAGE, DAMAGE_LEN);
+        let mut ranges = Vec::new();
+        self.read(self.blocks.rows(&section, (0, section.rows), |mut row| {
+            let from = self.base.plus(row.get_u64_le());
+            ranges.push(from..self.base.plus(row.get_u64_le()));
+        }))?;
+        Ok(ranges)
+    }
+
+    /// The filter of its hashes, read from the file.
+    pub(super) fn filter(&self) -> Result<Filter, SealedIndexError> {
+        let section = self.blocks.section(FILTER, FILTER_ROW_LEN);
+        let mut filter = Filter::with_capacity(section.rows);
+        self.read(self.blocks.rows(&section, (0, section.rows), |row| filter.push_row(row)))?;
+        Ok(filter)
+    }
+
+    /// The container, for who looks at all of it.
+    pub(crate) fn blocks(&self) -> &BlockReader {
+        &self.blocks
+    }
+
+    fn fence(&self) -> Result<&[(TopicId, QueueId)], SealedIndexError> {
+        if self.fence.get().is_none() {
+            let section = self.blocks.section(FENCE, FENCE_LEN);
+            let mut fence = Vec::with_capacity(section.rows as usize);
+            self.read(self.blocks.rows(&section, (0, section.rows), |mut row| {
+                fence.push((TopicId(row.get_u32_le()), QueueId(row.get_u32_le())));
+            }))?;
+            let _ = self.fence.set(fence);
         }
-        out
+        Ok(self.fence.get().map_or(&[], Vec::as_slice))
+    }
+
+    fn hash_bounds(&self, block: u64) -> Result<(u64, u64), SealedIndexError> {
+        let (rows, count) = self.read(self.blocks.block_rows(&self.hashes, block))?;
+        let row_len = self.hashes.row_len as usize;
+        let hash = |row: usize| rows.get(row * row_len..).map_or(0, |mut row| row.get_u64_le());
+        Ok((hash(0), hash(count.saturating_sub(1) as usize)))
+    }
+
+    fn read<T>(&self, result: Result<T, BlockError>) -> Result<T, SealedIndexError> {
+        result.map_err(|cause| SealedIndexError::Unusable { path: self.path.clone(), cause })
+    }
+}
+
+impl SealedIndexError {
+    /// The file itself is at fault, not the disk's answer of a moment.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, SealedIndexError::Unusable { cause, .. } if !matches!(cause, BlockError::Io(_)))
     }
 }

@@ -6,10 +6,10 @@
 use crate::commit_log::record::{BatchFrame, RecordHeader, RecordKind, message_record_len, write_message};
 use crate::commit_log::segment::ReadError;
 use crate::commit_log::tail::NoRoom;
-use crate::queue_index::{IndexEntry, Queue};
+use crate::queue_index::{IndexEntry, Indexed, Queue};
 use crate::store::Store;
 use gantry_proto::contract::{AppendError, AppendReply, AppendRequest, Appended, StoreError};
-use gantry_proto::model::{LogOffset, MessageHead, QueueId, StoredMessage, TopicId, tag_hash};
+use gantry_proto::model::{LogOffset, MessageHead, QueueId, StoredMessage, TopicId};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -43,8 +43,9 @@ impl Store {
     fn draft<'a>(&self, queue: &Queue, message: &'a StoredMessage) -> Result<Draft<'a>, AppendError> {
         let head = MessageHead::parse(&message.head)
             .map_err(|error| StoreError::Unreadable(format!("a message was handed over damaged: {error}")))?;
+        let indexed = Indexed::of(queue.topic, &head);
         let key = self.dedup_key(queue.topic, head.message_id);
-        Ok(Draft { message, message_id: head.message_id, tag_hash: tag_hash(head.tag), key })
+        Ok(Draft { message, message_id: head.message_id, indexed, key })
     }
 
     /// Puts messages into the log, but for those that are there. Returns where each is, and what to wait for.
@@ -81,7 +82,10 @@ impl Store {
             }
             let place = (queue.topic, queue.id, queue_offset);
             let (log_offset, len) = appender.push(RecordKind::Message, place, |out| write_message(out, draft.message));
-            queue.push(IndexEntry { queue_offset, log_offset, len, tag_hash: draft.tag_hash, store_time });
+            let Indexed { tag_hash, message_group_hash, hashes } = &draft.indexed;
+            let (tag_hash, message_group_hash) = (*tag_hash, *message_group_hash);
+            let entry = IndexEntry { queue_offset, log_offset, len, tag_hash, message_group_hash, store_time };
+            self.queues.push(queue, appender.segment_base(), entry, hashes);
             if let Some(key) = draft.key {
                 dedup.insert(key, log_offset, store_time);
             }
@@ -148,7 +152,7 @@ impl Store {
 struct Draft<'a> {
     message: &'a StoredMessage,
     message_id: &'a str,
-    tag_hash: u32,
+    indexed: Indexed,
     /// Under which it is remembered.
     key: Option<u64>,
 }

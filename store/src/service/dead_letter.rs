@@ -5,7 +5,7 @@ use super::{Standing, no_room, standing};
 use crate::commit_log::record::{Origin, RecordKind, dead_letter_record_len, write_message};
 use crate::delivery::DeliveryState;
 use crate::progress::Shard;
-use crate::queue_index::IndexEntry;
+use crate::queue_index::{IndexEntry, Indexed};
 use crate::store::Store;
 use gantry_proto::contract::{DeadLetterRequest, HandleError, StoreError};
 use gantry_proto::model::{Group, LogOffset, QueueId, QueueOffset, Timestamp};
@@ -88,7 +88,8 @@ impl Store {
         let span = record.message_span().map_err(|error| unreadable(error.to_string()))?;
         let letter = span.message(&record.bytes).into_dead_letter(topic.name.as_str());
         let letter = letter.map_err(|error| unreadable(error.to_string()))?;
-        let tag_hash = entry.tag_hash;
+        let head = letter.parse_head().map_err(|error| unreadable(error.to_string()))?;
+        let Indexed { tag_hash, message_group_hash, hashes } = Indexed::of(target.topic, &head);
 
         let origin = Origin { group: shard.group, topic: shard.topic, queue, queue_offset };
         let _whole = self.log.whole();
@@ -100,7 +101,8 @@ impl Store {
             origin.write(out);
             write_message(out, &letter);
         });
-        target.push(IndexEntry { queue_offset: place.2, log_offset, len, tag_hash, store_time });
+        let entry = IndexEntry { queue_offset: place.2, log_offset, len, tag_hash, message_group_hash, store_time };
+        self.queues.push(&target, appender.segment_base(), entry, &hashes);
         appender.arrival(&target, place.2.next());
         let end = appender.end();
         drop(appender);

@@ -57,6 +57,7 @@ impl Topic {
             log_offset: LogOffset(u64::from(queue.0) << 32 | offset),
             len: 1,
             tag_hash: tag_hash(self.colliding.or(tag)),
+            message_group_hash: 0,
             store_time: Timestamp::ZERO,
         }
     }

@@ -1,0 +1,189 @@
+//! The queues of all topics, and the indexes of all segments.
+
+use super::unsealed::{Unsealed, UnsealedSegment};
+use super::{IndexEntry, IndexedSegment, Queue, QueueRow, SealedIndex, SealedIndexError, SealedSet, TopicQueues};
+use crate::commit_log::segment::Segment;
+use gantry_proto::contract::StoreError;
+use gantry_proto::env::Files;
+use gantry_proto::model::{LogOffset, QueueId, QueueOffset, TopicId};
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// All queues of this store.
+#[derive(Default)]
+pub(crate) struct QueueTable {
+    topics: RwLock<HashMap<TopicId, Arc<TopicQueues>>>,
+    pub sealed: Arc<SealedSet>,
+    unsealed: Unsealed,
+    /// Queues that differ from what the last checkpoint says, each once.
+    changed: Mutex<Vec<Arc<Queue>>>,
+}
+
+impl QueueTable {
+    /// The topic's queues, if something was written to it or it was opened.
+    pub(crate) fn get(&self, topic: TopicId) -> Option<Arc<TopicQueues>> {
+        self.topics.read().get(&topic).cloned()
+    }
+
+    /// The topic's queues, with these among them. They must be on this store group.
+    pub(crate) fn open(&self, topic: TopicId, queues: impl IntoIterator<Item = QueueId>) -> Arc<TopicQueues> {
+        let found = self.get(topic);
+        let topic = found.unwrap_or_else(|| {
+            let fresh = || Arc::new(TopicQueues::new(topic, self.sealed.clone()));
+            self.topics.write().entry(topic).or_insert_with(fresh).clone()
+        });
+        for queue in queues {
+            topic.open(queue);
+        }
+        topic
+    }
+
+    /// One queue, which must be on this store group.
+    pub(crate) fn open_queue(&self, topic: TopicId, queue: QueueId) -> Arc<Queue> {
+        self.open(topic, []).open(queue)
+    }
+
+    /// Forgets a topic that was deleted.
+    pub(crate) fn remove(&self, topic: TopicId) -> Option<Arc<TopicQueues>> {
+        self.topics.write().remove(&topic)
+    }
+
+    /// All topics, by id.
+    pub(crate) fn list(&self) -> Vec<Arc<TopicQueues>> {
+        let mut topics: Vec<_> = self.topics.read().values().cloned().collect();
+        topics.sort_unstable_by_key(|topic| topic.id);
+        topics
+    }
+
+    /// Adds a message that was just put into the log, in the segment that begins at `segment`, with the hashes of its id and
+    /// its keys. The log's tail is locked.
+    pub(crate) fn push(&self, queue: &Arc<Queue>, segment: LogOffset, entry: IndexEntry, hashes: &[u64]) {
+        let pushed = queue.push(entry, segment);
+        self.pushed(queue, segment, &entry, hashes, pushed);
+    }
+
+    /// During recovery: adds a message that was read back. False: it does not follow what its queue holds. `gaps`: records
+    /// before it may have been damaged.
+    #[must_use]
+    pub(crate) fn recover(
+        &self,
+        queue: &Arc<Queue>,
+        segment: LogOffset,
+        entry: IndexEntry,
+        hashes: &[u64],
+        gaps: bool,
+    ) -> bool {
+        let Some(pushed) = queue.recover(entry, segment, gaps) else { return false };
+        self.pushed(queue, segment, &entry, hashes, pushed);
+        true
+    }
+
+    /// During recovery: a message that a sealed index has was read back.
+    pub(crate) fn recover_sealed(&self, queue: &Arc<Queue>, offset: QueueOffset) {
+        if queue.recover_sealed(offset) {
+            self.changed.lock().push(queue.clone());
+        }
+    }
+
+    /// During recovery: what the checkpoint says of a queue.
+    pub(crate) fn restore(&self, row: &QueueRow) {
+        self.open_queue(row.topic, row.queue).restore(row.min, row.next);
+    }
+
+    /// Writes the index of a segment that is full from what is in memory, and lets the queues use it. Segments are sealed in
+    /// order.
+    pub(crate) fn seal(
+        &self,
+        files: &dyn Files,
+        dir: &Path,
+        base: LogOffset,
+        end: LogOffset,
+    ) -> Result<(), SealedIndexError> {
+        let segment = self.unsealed.get(base).unwrap_or_else(|| Arc::new(UnsealedSegment::new(base)));
+        let index = Arc::new(SealedIndex::seal(files, dir, &segment, end)?);
+        // In this order, so that an entry is always in one of the two.
+        self.sealed.push(IndexedSegment { base, end, index: Some(index) });
+        for queue in segment.queues() {
+            queue.sealed_before(end);
+        }
+        self.unsealed.forget_before(end);
+        Ok(())
+    }
+
+    /// Builds one index that is missing. False: none is.
+    pub(crate) fn build_missing(
+        &self,
+        files: &dyn Files,
+        dir: &Path,
+        segment: impl FnOnce(LogOffset) -> Option<Arc<Segment>>,
+    ) -> Result<bool, SealedIndexError> {
+        let Some(missing) = self.sealed.first_missing() else { return Ok(false) };
+        if let Some(segment) = segment(missing.base) {
+            tracing::info!(segment = %segment.path.display(), "building the index of a sealed segment");
+            let index = SealedIndex::rebuild(files, dir, &segment, missing.end)?;
+            self.sealed.replace(Arc::new(index));
+        }
+        Ok(true)
+    }
+
+    /// Forgets the oldest sealed segment: it is gone, and the queues begin behind it.
+    pub(crate) fn drop_oldest(&self) {
+        let segments = self.sealed.list();
+        let Some(oldest) = segments.front() else { return };
+        let raised = oldest.index.as_ref().map(|index| {
+            index.runs(|run| {
+                let queue = self.get(run.topic).and_then(|topic| topic.queue(run.queue));
+                if let Some(queue) = queue
+                    && queue.raise_min(run.end())
+                {
+                    self.changed.lock().push(queue);
+                }
+            })
+        });
+        if !matches!(raised, Some(Ok(()))) {
+            // Found out queue by queue when somebody reads there.
+            self.sealed.forget_begins();
+        }
+        self.sealed.pop_front();
+    }
+
+    /// Places of messages with that hash of an id or a key. Another text may have the same hash.
+    pub(crate) fn find(&self, hash: u64) -> Result<Vec<LogOffset>, StoreError> {
+        let mut found = Vec::new();
+        // In this order: a segment that is sealed meanwhile is looked at twice.
+        self.unsealed.find(hash, &mut found);
+        self.sealed.find_hash(hash, &mut found)?;
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Queues that changed since they were taken last.
+    pub(crate) fn take_changed(&self) -> Vec<QueueRow> {
+        let changed = std::mem::take(&mut *self.changed.lock());
+        let is_here = |queue: &&Arc<Queue>| self.get(queue.topic).is_some_and(|topic| topic.holds(queue));
+        changed.iter().filter(is_here).map(|queue| queue.capture()).collect()
+    }
+
+    fn pushed(
+        &self,
+        queue: &Arc<Queue>,
+        segment: LogOffset,
+        entry: &IndexEntry,
+        hashes: &[u64],
+        pushed: super::queue::Pushed,
+    ) {
+        let unsealed = self.unsealed.segment(segment);
+        if pushed.enters_segment {
+            unsealed.add_queue(queue);
+        }
+        if pushed.changed {
+            self.changed.lock().push(queue.clone());
+        }
+        let place = (entry.log_offset.0 - segment.0) as u32;
+        let mut rows = unsealed.hashes();
+        hashes.iter().for_each(|hash| rows.push(*hash, place));
+    }
+}
