@@ -7,7 +7,7 @@
 //! since the last time every 500 µs, as a store does that syncs its log.
 
 use futures_util::future::BoxFuture;
-use gantry_link::{PeerCredentials, PeerServer, PeerServices, StoreIdentity, StoreLink};
+use gantry_link::{LocalPeer, PeerCredentials, PeerServer, PeerServices, StoreIdentity, StoreLink};
 use gantry_proto::contract::*;
 use gantry_proto::env::{Connection, Env, Listener, Network, fake};
 use gantry_proto::model::*;
@@ -52,7 +52,8 @@ async fn drive(run: Duration) -> Result<(), AnyError> {
     let link_address = lines.next().ok_or("no address")??;
     let unary_address = lines.next().ok_or("no address")??;
 
-    let link = StoreLink::open(&env(), PeerCredentials::None, link_address.into(), StoreGroupId(1), Epoch(1));
+    let replica = Replica { folder: FOLDER, address: link_address.into() };
+    let link = StoreLink::open(&env(), &local()?, replica, StoreGroupId(1), Epoch(1));
     let unary = Unary::connect(&unary_address).await?;
     let shapes: [(&str, Arc<dyn StoreService>); 3] =
         [("direct", SyncingStore::start().service()), ("unary", unary.service()), ("stream", Arc::new(link))];
@@ -106,7 +107,7 @@ fn cpu(process: &str) -> Result<f64, AnyError> {
 #[expect(clippy::print_stdout, reason = "tells the driver where it is")]
 async fn serve() -> Result<(), AnyError> {
     let store = SyncingStore::start();
-    let server = PeerServer::bind(&env(), ([127, 0, 0, 1], 0).into(), &PeerCredentials::None).await?;
+    let server = PeerServer::bind(&env(), ([127, 0, 0, 1], 0).into(), &local()?).await?;
     println!("{}", server.local_addr()?);
     let unary = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", unary.local_addr()?);
@@ -116,11 +117,24 @@ async fn serve() -> Result<(), AnyError> {
     Ok(())
 }
 
+const FOLDER: FolderId = FolderId([1; 16]);
+
+/// Either process.
+fn local() -> Result<LocalPeer, AnyError> {
+    let local = LocalPeer::new(PeerCredentials::None);
+    local.belongs_to(ClusterId([1; 16]))?;
+    Ok(local)
+}
+
 struct GroupOne;
 
 impl StoreIdentity for GroupOne {
     fn group(&self) -> StoreGroupId {
         StoreGroupId(1)
+    }
+
+    fn folder(&self) -> FolderId {
+        FOLDER
     }
 
     fn epoch(&self) -> Epoch {

@@ -16,6 +16,7 @@
 
 mod calls;
 mod exchange;
+mod handshake;
 mod lane;
 mod link;
 mod linked_stores;
@@ -26,11 +27,9 @@ pub use link::StoreLink;
 pub use linked_stores::LinkedStores;
 
 use gantry_proto::model::limits::GRPC_MESSAGE_BYTES_MAX;
-use gantry_proto::model::{Epoch, StoreGroupId};
+use gantry_proto::model::{Epoch, FolderId, StoreGroupId};
 use std::time::Duration;
 
-/// What both sides of the stream must agree upon.
-const PROTOCOL_VERSION: u32 = 1;
 /// A frame takes no more calls or replies once it has this many bytes. One that is larger goes alone.
 const FRAME_BYTES: usize = 256 << 10;
 /// Largest frame: the largest call that a client can make, with what surrounds it.
@@ -54,6 +53,9 @@ const MOMENT: Duration = Duration::from_millis(500);
 pub trait StoreIdentity: Send + Sync + 'static {
     /// The group that it serves.
     fn group(&self) -> StoreGroupId;
+
+    /// Its data folder.
+    fn folder(&self) -> FolderId;
 
     /// The epoch in which it leads, or led last.
     fn epoch(&self) -> Epoch;

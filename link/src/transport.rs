@@ -5,6 +5,7 @@
 
 mod channel;
 mod dialer;
+mod introduction;
 mod peer;
 mod retry;
 mod server;

@@ -5,7 +5,7 @@ mod support;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use gantry_link::{ConsensusLink, ControllerLink, PeerCredentials, PeerServices};
+use gantry_link::{ConsensusLink, ControllerLink, LocalPeer, PeerCredentials, PeerServices};
 use gantry_proto::contract::*;
 use gantry_proto::env::Env;
 use gantry_proto::model::*;
@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::controller::*;
 use support::network::{Loopback, Wires};
-use support::{Served, env, eventually};
+use support::{CLUSTER, Served, env, eventually, local, local_of};
 use tokio::time::Instant;
 
 fn services(controller: &Arc<MemoryController>) -> PeerServices {
@@ -23,13 +23,13 @@ fn services(controller: &Arc<MemoryController>) -> PeerServices {
 
 async fn serve(env: &Env, port: u16) -> (Arc<MemoryController>, Served) {
     let controller = Arc::new(MemoryController::default());
-    let served = Served::start(env, port, &PeerCredentials::None, services(&controller)).await;
+    let served = Served::start(env, port, &local(), services(&controller)).await;
     (controller, served)
 }
 
 fn link_to(env: &Env, ports: &[u16]) -> ControllerLink {
     let addresses: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-    ControllerLink::new(env, PeerCredentials::None, &addresses)
+    ControllerLink::new(env, &local(), &addresses)
 }
 
 // ---- the contract, with and without a link ----
@@ -166,7 +166,7 @@ async fn a_watch_goes_on_where_it_was_at_whichever_member_answers() {
     let wires = Wires::default();
     let env = env(wires.clone());
     let controller = Arc::new(MemoryController::default());
-    let first = Served::start(&env, 1, &PeerCredentials::None, services(&controller)).await;
+    let first = Served::start(&env, 1, &local(), services(&controller)).await;
     let link = link_to(&env, &[1, 2]);
     let mut events = link.watch(MetadataVersion(0)).await.unwrap();
     controller.add_topics([topic("a", 1)]);
@@ -175,7 +175,7 @@ async fn a_watch_goes_on_where_it_was_at_whichever_member_answers() {
     first.kill().await;
     controller.add_topics([topic("b", 1)]);
     controller.add_topics([topic("c", 1)]);
-    let _second = Served::start(&env, 2, &PeerCredentials::None, services(&controller)).await;
+    let _second = Served::start(&env, 2, &local(), services(&controller)).await;
     let versions: Vec<_> = events.by_ref().take(2).map(|event| event.version.0).collect().await;
     assert_eq!(versions, [2, 3]);
 
@@ -281,7 +281,7 @@ async fn a_watcher_that_does_not_read_holds_up_nothing_but_itself() {
 async fn members_call_one_another() {
     let env = env(Loopback);
     let (_controller, served) = serve(&env, 0).await;
-    let link = ConsensusLink::new(&env, PeerCredentials::None);
+    let link = ConsensusLink::new(&env, &local());
     let address = served.address.to_string();
     let snapshot = Bytes::from(vec![7; 40 << 20]);
     let call = ConsensusCall { kind: 3, target: 1, payload: snapshot.clone() };
@@ -295,7 +295,7 @@ async fn members_call_one_another() {
 async fn a_member_that_does_not_answer_is_unreachable_in_time() {
     let wires = Wires::default();
     let env = env(wires.clone());
-    let link = ConsensusLink::new(&env, PeerCredentials::None);
+    let link = ConsensusLink::new(&env, &local());
     let call = || ConsensusCall { kind: 1, target: 1, payload: Bytes::from_static(b"x") };
     let patience = Duration::from_millis(250);
     let error = link.call("127.0.0.1:1", call(), patience).await.unwrap_err();
@@ -320,4 +320,107 @@ async fn a_member_that_does_not_answer_is_unreachable_in_time() {
         }
         assert!(attempt < 3, "a broken connection is made again");
     }
+}
+
+// ---- who is who ----
+
+const OTHER: ClusterId = ClusterId([8; 16]);
+
+/// A member of this cluster, which itself learns it from its metadata.
+async fn serve_member(env: &Env, port: u16, cluster: Option<ClusterId>) -> (Arc<MemoryController>, Served) {
+    let controller = Arc::new(MemoryController::default());
+    *controller.cluster.lock() = cluster;
+    let unknown = LocalPeer::new(PeerCredentials::None);
+    let served = Served::start(env, port, &unknown, services(&controller)).await;
+    (controller, served)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_of_another_cluster_carries_nothing_out_and_is_named() {
+    let env = env(Wires::default());
+    let (controller, _served) = serve_member(&env, 1, Some(OTHER)).await;
+    controller.add_topics([topic("theirs", 1)]);
+    let (link, members) = (link_to(&env, &[1]), ConsensusLink::new(&env, &local()));
+    let error = link.propose(create("orders")).await.unwrap_err();
+    let MetadataError::Unavailable(why) = &error else { panic!("{error:?}: it is certain that nothing happened") };
+    assert!(why.contains(&CLUSTER.to_string()) && why.contains(&OTHER.to_string()), "{why}");
+    assert!(matches!(link.join_store(join()).await, Err(MembershipError::Unavailable(_))));
+    assert!(matches!(link.renew_lease(renew()).await, Err(MembershipError::Unavailable(_))));
+    let mut events = link.watch(MetadataVersion(0)).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_secs(20), events.next()).await.is_err(), "its metadata are not seen");
+    let call = ConsensusCall { kind: 1, target: 1, payload: Bytes::new() };
+    let error = members.call("127.0.0.1:1", call, Duration::from_secs(5)).await.unwrap_err();
+    assert!(matches!(&error, ConsensusError::NotSent(why) if why.contains(&OTHER.to_string())), "{error:?}");
+    assert_eq!(controller.begun.load(Ordering::SeqCst), 0, "no handler saw a call");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recycled_address_is_left_for_the_next_member() {
+    let env = env(Wires::default());
+    let (theirs, _theirs) = serve_member(&env, 1, Some(OTHER)).await;
+    let (ours, _ours) = serve_member(&env, 2, Some(CLUSTER)).await;
+    link_to(&env, &[1, 2]).propose(create("orders")).await.unwrap();
+    let counts = [&theirs, &ours].map(|controller| controller.begun.load(Ordering::SeqCst));
+    assert_eq!(counts, [0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_learns_its_cluster_once_and_insists_on_it() {
+    let env = env(Wires::default());
+    let (_ours, _served) = serve_member(&env, 1, Some(CLUSTER)).await;
+    let (_theirs, _served) = serve_member(&env, 2, Some(OTHER)).await;
+    let fresh = LocalPeer::new(PeerCredentials::None);
+    let link = |port: u16| ControllerLink::new(&env, &fresh, &[format!("127.0.0.1:{port}")]);
+    link(1).cluster_status().await.unwrap();
+    assert_eq!(fresh.cluster(), Some(CLUSTER));
+    assert!(link(2).cluster_status().await.is_err());
+    assert_eq!(fresh.cluster(), Some(CLUSTER));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_tells_when_the_cluster_is_founded_and_brings_no_other_one() {
+    let env = env(Wires::default());
+    let (controller, _served) = serve_member(&env, 1, None).await;
+    let fresh = LocalPeer::new(PeerCredentials::None);
+    let link = ControllerLink::new(&env, &fresh, &["127.0.0.1:1".to_owned()]);
+    let mut events = link.watch(MetadataVersion(0)).await.unwrap();
+    controller.add_topics([topic("early", 1)]);
+    events.next().await.unwrap();
+    assert_eq!(fresh.cluster(), None, "it was not founded yet");
+    controller.change(vec![MetadataChange::Founded(CLUSTER)]);
+    events.next().await.unwrap();
+    assert_eq!(fresh.cluster(), Some(CLUSTER));
+    // A member that tells of another cluster than the one that it names.
+    *controller.cluster.lock() = Some(CLUSTER);
+    controller.change(vec![MetadataChange::Reset, MetadataChange::Founded(OTHER)]);
+    assert!(tokio::time::timeout(Duration::from_secs(20), events.next()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_lost_its_metadata_is_not_taken_for_an_empty_cluster() {
+    let env = env(Wires::default());
+    let (controller, _served) = serve_member(&env, 1, None).await;
+    controller.change(vec![MetadataChange::Reset]);
+    let link = link_to(&env, &[1]);
+    let mut events = link.watch(MetadataVersion(0)).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_secs(20), events.next()).await.is_err());
+    assert_eq!(controller.begun.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_member_belongs_to_the_cluster_whose_member_calls_it_first() {
+    let env = env(Wires::default());
+    let (controller, _served) = serve_member(&env, 1, None).await;
+    let call = |local: LocalPeer| {
+        let link = ConsensusLink::new(&env, &local);
+        async move {
+            let call = ConsensusCall { kind: 1, target: 1, payload: Bytes::new() };
+            link.call("127.0.0.1:1", call, Duration::from_secs(5)).await
+        }
+    };
+    call(LocalPeer::new(PeerCredentials::None)).await.expect("while the first cluster is founded");
+    call(local()).await.unwrap();
+    call(local_of(OTHER, &PeerCredentials::None)).await.unwrap_err();
+    call(LocalPeer::new(PeerCredentials::None)).await.expect_err("a member that is nobody's");
+    assert_eq!(controller.begun.load(Ordering::SeqCst), 2);
 }

@@ -18,8 +18,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::controller::*;
 use support::network::{Loopback, Wires};
-use support::store::{MemoryStore, STORE_GROUP, TOPIC};
-use support::{Served, env};
+use support::store::{MemoryStore, STORE_GROUP, TOPIC, replica};
+use support::{CLUSTER, Served, env, local, local_of};
 
 const OURS: [&str; 2] = ["gantry.store.v1", "gantry.controller.v1"];
 const UNAUTHENTICATED: i32 = 16;
@@ -43,7 +43,7 @@ impl Everything {
             controller.clone(),
             controller.clone(),
         );
-        let served = Served::start(&env, 0, credentials, services).await;
+        let served = Served::start(&env, 0, &local_of(CLUSTER, credentials), services).await;
         Everything { env, store, controller, served }
     }
 
@@ -54,9 +54,10 @@ impl Everything {
     /// What each link gets with these credentials: whether it could do anything at all.
     async fn is_served(&self, credentials: &PeerCredentials) -> [bool; 5] {
         let address = format!("localhost:{}", self.served.address.port());
-        let store = StoreLink::open(&self.env, credentials.clone(), (*address).into(), STORE_GROUP, Epoch(1));
-        let controller = ControllerLink::new(&self.env, credentials.clone(), std::slice::from_ref(&address));
-        let consensus = ConsensusLink::new(&self.env, credentials.clone());
+        let local = local_of(CLUSTER, credentials);
+        let store = StoreLink::open(&self.env, &local, replica(&address), STORE_GROUP, Epoch(1));
+        let controller = ControllerLink::new(&self.env, &local, std::slice::from_ref(&address));
+        let consensus = ConsensusLink::new(&self.env, &local);
         let call = ConsensusCall { kind: 1, target: 1, payload: "x".into() };
         let mut watch = controller.watch(MetadataVersion(0)).await.unwrap();
         [
@@ -200,7 +201,7 @@ async fn a_client_does_not_speak_to_a_server_that_another_authority_certified() 
 async fn a_connection_that_never_makes_a_call_is_closed() {
     use tokio::io::AsyncReadExt as _;
     let env = env(Wires::default());
-    let _served = Served::start(&env, 1, &PeerCredentials::None, PeerServices::default()).await;
+    let _served = Served::start(&env, 1, &local(), PeerServices::default()).await;
     let mut silent = env.network.connect("peer:1").await.unwrap();
     let mut heard = Vec::new();
     let ended = tokio::time::timeout(Duration::from_secs(11), silent.read_to_end(&mut heard)).await;

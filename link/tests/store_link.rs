@@ -4,7 +4,7 @@
 mod support;
 
 use futures_util::FutureExt as _;
-use gantry_link::{LinkedStores, PeerCredentials, PeerServices, StoreLink};
+use gantry_link::{LinkedStores, LocalPeer, PeerCredentials, PeerServices, StoreLink};
 use gantry_proto::contract::*;
 use gantry_proto::env::Env;
 use gantry_proto::model::*;
@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::network::{Loopback, Wires};
 use support::store::*;
-use support::{Served, env, eventually};
+use support::{CLUSTER, Served, env, eventually, local, local_of};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -24,15 +24,15 @@ fn services(store: &Arc<MemoryStore>) -> PeerServices {
 }
 
 fn link_to(env: &Env, port: u16) -> Arc<StoreLink> {
-    let address = format!("127.0.0.1:{port}").into();
-    Arc::new(StoreLink::open(env, PeerCredentials::None, address, STORE_GROUP, Epoch(1)))
+    let replica = replica(&format!("127.0.0.1:{port}"));
+    Arc::new(StoreLink::open(env, &local(), replica, STORE_GROUP, Epoch(1)))
 }
 
 /// A store behind wires, and a link to it.
 async fn wired() -> (Wires, Arc<MemoryStore>, Served, Arc<StoreLink>) {
     let wires = Wires::default();
     let (env, store) = (env(wires.clone()), Arc::new(MemoryStore::default()));
-    let served = Served::start(&env, 1, &PeerCredentials::None, services(&store)).await;
+    let served = Served::start(&env, 1, &local(), services(&store)).await;
     let link = link_to(&env, 1);
     link.queues(TOPIC).await.unwrap();
     link.append(append(vec![message("first", b"")])).await.unwrap();
@@ -178,19 +178,19 @@ async fn a_store_fulfils_the_contract_without_a_link() {
 #[tokio::test]
 async fn a_store_fulfils_the_contract_through_a_link() {
     let (env, store) = (env(Loopback), Arc::new(MemoryStore::default()));
-    let served = Served::start(&env, 0, &PeerCredentials::None, services(&store)).await;
+    let served = Served::start(&env, 0, &local(), services(&store)).await;
     let link = link_to(&env, served.address.port());
     does_what_a_store_does(link.clone(), &store).await;
     fails_as_a_store_fails(link.clone(), &store).await;
     let store = Arc::new(MemoryStore::default());
-    let served = Served::start(&env, 0, &PeerCredentials::None, services(&store)).await;
+    let served = Served::start(&env, 0, &local(), services(&store)).await;
     lets_pops_wait(link_to(&env, served.address.port()), &store).await;
 }
 
 #[tokio::test]
 async fn many_calls_and_large_messages_go_through_one_link() {
     let (env, store) = (env(Loopback), Arc::new(MemoryStore::default()));
-    let served = Served::start(&env, 0, &PeerCredentials::None, services(&store)).await;
+    let served = Served::start(&env, 0, &local(), services(&store)).await;
     let link = link_to(&env, served.address.port());
     let large = message("large", &vec![5; 4 << 20]);
     link.append(append(vec![large.clone(); 8])).await.unwrap();
@@ -216,7 +216,7 @@ async fn a_link_comes_up_by_itself_and_calls_before_that_did_not_happen() {
     let error = link.append(append(vec![message("x", b"")])).await.unwrap_err();
     assert!(matches!(error, AppendError::Store(StoreError::NoLeader(_))), "{error:?}");
     assert!(!link.is_up());
-    let _served = Served::start(&env, 1, &PeerCredentials::None, services(&store)).await;
+    let _served = Served::start(&env, 1, &local(), services(&store)).await;
     eventually("the link is up", || link.is_up()).await;
     link.append(append(vec![message("x", b"")])).await.unwrap();
     assert_eq!(store.appended(), 1);
@@ -321,7 +321,7 @@ async fn a_reply_whose_caller_is_gone_is_given_back() {
 #[tokio::test]
 async fn pops_that_are_dropped_at_any_moment_hide_nothing() {
     let (env, store) = (env(Loopback), Arc::new(MemoryStore::default()));
-    let served = Served::start(&env, 0, &PeerCredentials::None, services(&store)).await;
+    let served = Served::start(&env, 0, &local(), services(&store)).await;
     let link = link_to(&env, served.address.port());
     link.append(append((0..20).map(|n| message(&n.to_string(), b"")).collect())).await.unwrap();
     for micros in 0..300 {
@@ -338,16 +338,52 @@ async fn pops_that_are_dropped_at_any_moment_hide_nothing() {
 
 // ---- who is who ----
 
-#[tokio::test(start_paused = true)]
-async fn another_store_group_is_not_served() {
+/// The error of a link that means this store, where another one answers.
+async fn refused(mean: impl Fn(&Env) -> StoreLink, named: &str) {
     let wires = Wires::default();
     let (env, store) = (env(wires.clone()), Arc::new(MemoryStore::default()));
-    let _served = Served::start(&env, 1, &PeerCredentials::None, services(&store)).await;
-    let link = StoreLink::open(&env, PeerCredentials::None, "127.0.0.1:1".into(), StoreGroupId(8), Epoch(1));
+    let _served = Served::start(&env, 1, &local(), services(&store)).await;
+    let link = mean(&env);
     eventually("the link is down", || !link.is_up()).await;
     let error = link.queues(TOPIC).await.unwrap_err();
-    assert!(matches!(&error, StoreError::NoLeader(why) if why.contains("group 3 is served here, not 8")), "{error}");
+    assert!(matches!(&error, StoreError::NoLeader(why) if why.contains(named)), "{error}");
+    tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(store.begun.load(Ordering::SeqCst), 0);
+    assert_eq!(store.newer_epoch.load(Ordering::SeqCst), 0, "the epoch of somebody else is no news");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_store_than_the_one_that_is_meant_is_refused_by_name_and_hears_of_no_epoch() {
+    let (at, epoch) = (|| replica("127.0.0.1:1"), Epoch(1000));
+    let group = |env: &Env| StoreLink::open(env, &local(), at(), StoreGroupId(8), epoch);
+    refused(group, "group 3 is served here, not 8").await;
+    let other = FolderId([8; 16]);
+    let folder = |env: &Env| StoreLink::open(env, &local(), Replica { folder: other, ..at() }, STORE_GROUP, epoch);
+    refused(folder, &format!("the data folder {FOLDER} is served here, not {other}")).await;
+    let other = ClusterId([8; 16]);
+    let cluster = |env: &Env| StoreLink::open(env, &local_of(other, &PeerCredentials::None), at(), STORE_GROUP, epoch);
+    refused(cluster, &format!("belongs to cluster {CLUSTER}, the proxy asks for one of cluster {other}")).await;
+    let nobody = |env: &Env| StoreLink::open(env, &LocalPeer::new(PeerCredentials::None), at(), STORE_GROUP, epoch);
+    refused(nobody, "not known yet which cluster").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_follows_another_one_at_the_same_address_is_linked_anew() {
+    let (env, store) = (env(Wires::default()), Arc::new(MemoryStore::default()));
+    let _served = Served::start(&env, 1, &local(), services(&store)).await;
+    let view = Arc::new(MetadataView::default());
+    let stores = LinkedStores::new(&env, &local(), view.clone());
+    let tell = |version, group: &StoreGroup| {
+        view.apply(MetadataVersion(version), &[MetadataChange::StoreGroupUpsert(Arc::new(group.clone()))]);
+    };
+    let mut first = group(3, 1, 1);
+    (first.replicas[0].folder, first.leader) = (FolderId([9; 16]), Some(FolderId([9; 16])));
+    tell(1, &first);
+    stores.leader_of(&first);
+    eventually("the store is not the one that led", || stores.leader_of(&first).is_none()).await;
+    let second = group(3, 1, 2);
+    tell(2, &second);
+    stores.leader_of(&second).expect("it is tried at once").queues(TOPIC).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -355,13 +391,13 @@ async fn a_store_hears_of_a_newer_epoch_with_the_first_frame_and_with_later_ones
     let wires = Wires::default();
     let (env, store) = (env(wires.clone()), Arc::new(MemoryStore::default()));
     store.epoch.store(4, Ordering::SeqCst);
-    let _served = Served::start(&env, 1, &PeerCredentials::None, services(&store)).await;
-    let link = StoreLink::open(&env, PeerCredentials::None, "127.0.0.1:1".into(), STORE_GROUP, Epoch(4));
+    let _served = Served::start(&env, 1, &local(), services(&store)).await;
+    let link = StoreLink::open(&env, &local(), replica("127.0.0.1:1"), STORE_GROUP, Epoch(4));
     link.queues(TOPIC).await.unwrap();
     assert_eq!(store.newer_epoch.load(Ordering::SeqCst), 0, "its own epoch is no news");
     link.set_epoch(Epoch(5));
     eventually("it is told though nobody calls", || store.newer_epoch.load(Ordering::SeqCst) == 5).await;
-    let _other = StoreLink::open(&env, PeerCredentials::None, "127.0.0.1:1".into(), STORE_GROUP, Epoch(6));
+    let _other = StoreLink::open(&env, &local(), replica("127.0.0.1:1"), STORE_GROUP, Epoch(6));
     eventually("it is told at once", || store.newer_epoch.load(Ordering::SeqCst) == 6).await;
 }
 
@@ -409,20 +445,20 @@ async fn stores_are_linked_while_their_groups_have_a_leader_that_answers() {
     let tell = |version, group: &StoreGroup| {
         view.apply(MetadataVersion(version), &[MetadataChange::StoreGroupUpsert(Arc::new(group.clone()))]);
     };
-    let stores = LinkedStores::new(&env, PeerCredentials::None, view.clone());
+    let stores = LinkedStores::new(&env, &local(), view.clone());
     assert!(stores.leader_of(&group(3, 1, 0)).is_none(), "a group without a leader");
 
     let first = group(3, 1, 1);
     tell(1, &first);
     assert!(stores.leader_of(&first).is_some(), "it has not failed yet");
     eventually("its failure is known", || stores.leader_of(&first).is_none()).await;
-    let served = Served::start(&env, 1, &PeerCredentials::None, services(&store)).await;
+    let served = Served::start(&env, 1, &local(), services(&store)).await;
     eventually("it is tried in the background", || stores.leader_of(&first).is_some()).await;
     stores.leader_of(&first).unwrap().queues(TOPIC).await.unwrap();
 
     let moved = group(3, 2, 2);
     tell(2, &moved);
-    let elsewhere = Served::start(&env, 2, &PeerCredentials::None, services(&store)).await;
+    let elsewhere = Served::start(&env, 2, &local(), services(&store)).await;
     stores.leader_of(&first).unwrap().queues(TOPIC).await.unwrap();
     stores.leader_of(&moved).unwrap().queues(TOPIC).await.unwrap();
     assert_eq!(store.newer_epoch.load(Ordering::SeqCst), 2);
@@ -441,10 +477,10 @@ async fn stores_are_linked_while_their_groups_have_a_leader_that_answers() {
 async fn a_leader_of_yesterday_is_told_so_while_calls_are_under_way_there() {
     let (env, before, after) =
         (env(Wires::default()), Arc::new(MemoryStore::default()), Arc::new(MemoryStore::default()));
-    let _before = Served::start(&env, 1, &PeerCredentials::None, services(&before)).await;
-    let _after = Served::start(&env, 2, &PeerCredentials::None, services(&after)).await;
+    let _before = Served::start(&env, 1, &local(), services(&before)).await;
+    let _after = Served::start(&env, 2, &local(), services(&after)).await;
     let view = Arc::new(MetadataView::default());
-    let stores = LinkedStores::new(&env, PeerCredentials::None, view.clone());
+    let stores = LinkedStores::new(&env, &local(), view.clone());
     let first = group(3, 1, 1);
     view.apply(MetadataVersion(1), &[MetadataChange::StoreGroupUpsert(Arc::new(first.clone()))]);
     let gate = Arc::new(Semaphore::new(0));

@@ -138,8 +138,10 @@ fn passes(error: &StoreError) -> bool {
         | StoreError::Interrupted(_)
         | StoreError::Unreachable(_)
         | StoreError::ShuttingDown => true,
-        StoreError::Busy(_) | StoreError::DiskFull(_) | StoreError::WritesStopped(_) | StoreError::Unreadable(_) => {
-            false
-        }
+        StoreError::Busy(_)
+        | StoreError::DiskFull(_)
+        | StoreError::WritesStopped(_)
+        | StoreError::Unreadable(_)
+        | StoreError::Unsupported(_) => false,
     }
 }

@@ -18,7 +18,7 @@ use gantry_proto::contract::{
     TopicProgress,
 };
 use gantry_proto::env::Env;
-use gantry_proto::model::{Epoch, GroupId, MetadataView, ReceiptHandle, StoreGroupId, TopicId};
+use gantry_proto::model::{Epoch, FolderId, GroupId, MetadataView, ReceiptHandle, StoreGroupId, TopicId};
 use parking_lot::RwLock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +34,7 @@ pub struct StoreHost {
     dir: PathBuf,
     member: Member,
     group: StoreGroupId,
+    folder: FolderId,
     now: RwLock<Now>,
     /// Cancelled when the process goes down.
     stopping: CancellationToken,
@@ -91,9 +92,9 @@ impl StoreHost {
         let store = open(&config, &env, &view, &dir, &member).await?;
         let granted = member.join(&store).await?;
         let stopping = CancellationToken::new();
-        let group = granted.grant.group;
+        let (group, folder) = (granted.grant.group, store.identity().0);
         let now = RwLock::new(Now { store, reopening: None });
-        Ok((Arc::new(StoreHost { config, env, view, dir, member, group, now, stopping }), granted))
+        Ok((Arc::new(StoreHost { config, env, view, dir, member, group, folder, now, stopping }), granted))
     }
 
     /// Keeps the store a member, and opens it anew when its log has failed. Ends after [`StoreHost::shutdown`], or when the
@@ -131,6 +132,11 @@ impl StoreHost {
     /// The store group that it belongs to.
     pub fn store_group(&self) -> StoreGroupId {
         self.group
+    }
+
+    /// Its data folder.
+    pub fn folder(&self) -> FolderId {
+        self.folder
     }
 
     /// See [`Store::epoch`].

@@ -9,7 +9,7 @@ use gantry_proto::contract::{
     RenewLeaseRequest,
 };
 use gantry_proto::convert::{Wire, required};
-use gantry_proto::model::{Epoch, MetadataCommand, StoreGroupId};
+use gantry_proto::model::{ClusterId, Epoch, MetadataCommand, StoreGroupId};
 use gantry_proto::wire::controller::v1 as wire;
 use prost::Message;
 
@@ -38,6 +38,10 @@ impl ConsensusPeer for Controller {
             Kind::ChangeControllers => answered(self.change_here(&asked::<ControllerChange>(message)?).await),
         };
         Ok(answer.into())
+    }
+
+    fn cluster(&self) -> Option<ClusterId> {
+        self.core.feed.read(|state| state.cluster())
     }
 }
 

@@ -30,11 +30,11 @@ impl Role for ControllerRole {
 
     async fn start(config: &Config, process: &mut Process) -> anyhow::Result<ControllerRole> {
         let env = process.env.clone();
-        let credentials = peers::credentials(&config.cluster, &env)?;
-        let port = BoundPort::bind(config.controller.listen, "--controller-listen", &credentials, &env).await?;
+        let local = peers::local(&config.cluster, &env)?;
+        let port = BoundPort::bind(config.controller.listen, "--controller-listen", &local, &env).await?;
         warn_of_another_port(config, port.address());
         let dir = DataDir::new(&config.data.dir).prepare_controller()?;
-        let network = Arc::new(ConsensusLink::new(&env, credentials));
+        let network = Arc::new(ConsensusLink::new(&env, &local));
         let part = ControllerPart::start(member_config(config, dir)?, network, process).await?;
         let controller = part.controller.clone();
         let services = PeerServices::default().controller(controller.clone(), controller.clone(), controller);

@@ -6,7 +6,7 @@ use crate::process::within;
 use crate::tasks::Tasks;
 use anyhow::{Context as _, bail};
 use futures_util::FutureExt as _;
-use gantry_link::{ControllerLink, MutualTls, PeerCredentials, PeerServer, PeerServices, SharedToken};
+use gantry_link::{ControllerLink, LocalPeer, MutualTls, PeerCredentials, PeerServer, PeerServices, SharedToken};
 use gantry_proto::env::Env;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,8 +18,12 @@ use tokio_util::sync::CancellationToken;
 const GRACE: Duration = Duration::from_secs(5);
 const TASK: &str = "the port for peers";
 
-/// How this process proves that it belongs to the cluster, and makes others prove it.
-pub(super) fn credentials(cluster: &Cluster, env: &Env) -> anyhow::Result<PeerCredentials> {
+/// This process, as its peers see it: how it proves that it belongs to the cluster, and makes others prove it.
+pub(super) fn local(cluster: &Cluster, env: &Env) -> anyhow::Result<LocalPeer> {
+    Ok(LocalPeer::new(credentials(cluster, env)?))
+}
+
+fn credentials(cluster: &Cluster, env: &Env) -> anyhow::Result<PeerCredentials> {
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     match (&cluster.tls_ca, &cluster.tls_certificate, &cluster.tls_key, &cluster.token_file) {
         (Some(ca), Some(certificate), Some(key), _) => {
@@ -37,14 +41,10 @@ pub(super) fn credentials(cluster: &Cluster, env: &Env) -> anyhow::Result<PeerCr
 }
 
 /// The controller of the cluster, whichever of its members answers.
-pub(super) fn controller(
-    config: &Config,
-    credentials: &PeerCredentials,
-    env: &Env,
-) -> anyhow::Result<Arc<ControllerLink>> {
+pub(super) fn controller(config: &Config, local: &LocalPeer, env: &Env) -> anyhow::Result<Arc<ControllerLink>> {
     let members = config.cluster.controllers.as_ref().context("cluster.controllers is not set")?;
     let addresses: Vec<String> = members.iter().map(|(_, address)| address.to_string()).collect();
-    Ok(Arc::new(ControllerLink::new(env, credentials.clone(), &addresses)))
+    Ok(Arc::new(ControllerLink::new(env, local, &addresses)))
 }
 
 /// What others are told to connect to.
@@ -70,10 +70,10 @@ impl BoundPort {
     pub(super) async fn bind(
         address: SocketAddr,
         flag: &str,
-        credentials: &PeerCredentials,
+        local: &LocalPeer,
         env: &Env,
     ) -> anyhow::Result<BoundPort> {
-        let server = PeerServer::bind(env, address, credentials).await;
+        let server = PeerServer::bind(env, address, local).await;
         let server = server.map_err(|error| port::explain(address, flag, &error))?;
         let address = server.local_addr()?;
         Ok(BoundPort { server, address })

@@ -36,11 +36,11 @@ impl Role for ProxyRole {
         let env = process.env.clone();
         // A taken port is found now, not after a wait for the controller.
         port::probe(config.listen.address, "--listen")?;
-        let credentials = peers::credentials(&config.cluster, &env)?;
+        let local = peers::local(&config.cluster, &env)?;
         let tls_dir = DataDir::new(&config.data.dir).prepare_tls()?;
-        let controller = peers::controller(config, &credentials, &env)?;
+        let controller = peers::controller(config, &local, &env)?;
         let view = view::watch(&*controller, &mut process.tasks).await?;
-        let stores = Arc::new(LinkedStores::new(&env, credentials, view.clone()));
+        let stores = Arc::new(LinkedStores::new(&env, &local, view.clone()));
         let below = Below { metadata: controller.clone(), membership: controller, view, stores };
         Ok(ProxyRole { part: ProxyPart::start(config, &tls_dir, below, process).await? })
     }

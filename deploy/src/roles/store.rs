@@ -10,7 +10,7 @@ use crate::tasks::Tasks;
 use anyhow::Context as _;
 use gantry_link::{PeerServices, StoreIdentity};
 use gantry_proto::contract::{MembershipService, StoreService, Stores};
-use gantry_proto::model::{Epoch, MetadataView, StoreGroup, StoreGroupId};
+use gantry_proto::model::{Epoch, FolderId, MetadataView, StoreGroup, StoreGroupId};
 use gantry_store::{Flush, Member, MemberConfig, RetentionPolicy, StoreConfig, StoreHost};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,16 +36,16 @@ impl Role for StoreRole {
 
     async fn start(config: &Config, process: &mut Process) -> anyhow::Result<StoreRole> {
         let env = process.env.clone();
-        let credentials = peers::credentials(&config.cluster, &env)?;
+        let local = peers::local(&config.cluster, &env)?;
         // A taken port is found now, not after a long recovery. But nobody may connect before somebody answers there.
         port::probe(config.store.listen, FLAG)?;
         let address = peers::advertised(config.store.advertised.as_ref(), config.store.listen);
         let dir = DataDir::new(&config.data.dir).prepare_store()?;
 
-        let controller = peers::controller(config, &credentials, &env)?;
+        let controller = peers::controller(config, &local, &env)?;
         let view = view::watch(&*controller, &mut process.tasks).await?;
         let part = StorePart::start(config, dir, address, controller, view, process).await?;
-        let port = BoundPort::bind(config.store.listen, FLAG, &credentials, &env).await?;
+        let port = BoundPort::bind(config.store.listen, FLAG, &local, &env).await?;
         let identity = Arc::new(Identity(part.host.clone()));
         let port = port.serve(PeerServices::default().store(part.host.clone(), identity), &mut process.tasks);
         Ok(StoreRole { part, port })
@@ -122,6 +122,10 @@ struct Identity(Arc<StoreHost>);
 impl StoreIdentity for Identity {
     fn group(&self) -> StoreGroupId {
         self.0.store_group()
+    }
+
+    fn folder(&self) -> FolderId {
+        self.0.folder()
     }
 
     fn epoch(&self) -> Epoch {

@@ -1,4 +1,4 @@
-use crate::security::PeerCredentials;
+use crate::local_peer::LocalPeer;
 use crate::transport::{CONSENSUS_BYTES_MAX, CallFailure, Dialer, Peer};
 use bytes::Bytes;
 use gantry_proto::contract::{ConsensusCall, ConsensusError, ConsensusNetwork};
@@ -22,8 +22,8 @@ pub struct ConsensusLink {
 
 impl ConsensusLink {
     /// No connections yet: each is made by the first call to its address.
-    pub fn new(env: &Env, credentials: PeerCredentials) -> ConsensusLink {
-        ConsensusLink { dialer: Dialer::new(env, credentials), peers: Mutex::default() }
+    pub fn new(env: &Env, local: &LocalPeer) -> ConsensusLink {
+        ConsensusLink { dialer: Dialer::new(env, local), peers: Mutex::default() }
     }
 
     fn peer(&self, address: &str) -> Arc<Peer> {

@@ -1,6 +1,6 @@
 use super::REPLY_BYTES_MAX;
 use super::watch::watch;
-use crate::security::PeerCredentials;
+use crate::local_peer::LocalPeer;
 use crate::transport::{CallFailure, Channel, Dialer, Peer, Retry};
 use gantry_proto::contract::{
     ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, MetadataError,
@@ -46,6 +46,8 @@ pub struct ControllerLink {
 /// Its members, of which one is used until it fails.
 pub(super) struct Members {
     peers: Vec<Arc<Peer>>,
+    /// Who asks them.
+    pub(super) local: LocalPeer,
     /// Grows with each change to the next one.
     used: AtomicUsize,
 }
@@ -108,13 +110,13 @@ impl Failure for MembershipError {
 impl ControllerLink {
     /// A link to the members at `addresses` (`host:port`), of which there is at least one. Connects when it is used. Needs a
     /// tokio runtime around its calls.
-    pub fn new(env: &Env, credentials: PeerCredentials, addresses: &[String]) -> ControllerLink {
+    pub fn new(env: &Env, local: &LocalPeer, addresses: &[String]) -> ControllerLink {
         assert!(!addresses.is_empty(), "the configuration names a controller");
-        let dialer = Dialer::new(env, credentials);
+        let dialer = Dialer::new(env, local);
         let peers = addresses.iter().map(|address| Peer::new(address, dialer.clone())).collect();
         let closed = CancellationToken::new();
         ControllerLink {
-            members: Arc::new(Members { peers, used: AtomicUsize::new(0) }),
+            members: Arc::new(Members { peers, used: AtomicUsize::new(0), local: local.clone() }),
             env: env.clone(),
             _close_on_drop: closed.clone().drop_guard(),
             closed,

@@ -66,7 +66,7 @@ impl Watch {
                     }
                 },
             };
-            match whole(&mut open.pages).await {
+            match whole(&mut open.pages).await.and_then(|event| self.ours(event)) {
                 Ok(event) => {
                     self.after = event.version;
                     (self.open, self.logged) = (Some(open), false);
@@ -81,6 +81,17 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// An event of this process's cluster. One that founds a cluster tells it which it is, if it did not know.
+    fn ours(&self, event: MetadataEvent) -> Result<MetadataEvent, String> {
+        for change in &event.changes {
+            if let MetadataChange::Founded(cluster) = change {
+                let told = self.members.local.belongs_to(*cluster);
+                told.map_err(|other| format!("its metadata are not taken: {other}"))?;
+            }
+        }
+        Ok(event)
     }
 
     fn log(&mut self, why: &str) {
@@ -117,8 +128,17 @@ async fn whole(pages: &mut Streaming<wire::WatchPage>) -> Result<MetadataEvent, 
             Ok(None) => return Err("the controller ended the watch".to_owned()),
             Err(status) => return Err(status.message().to_owned()),
         };
-        let more: Result<Vec<_>, Malformed> = page.changes.into_iter().map(MetadataChange::from_wire).collect();
-        changes.extend(more.map_err(|malformed| malformed.to_string())?);
+        changes.extend(page.changes.into_iter().filter_map(|change| match MetadataChange::from_wire(change) {
+            Ok(change) => Some(change),
+            Err(Malformed(what)) => {
+                // What it is about stays as it was. To wait for somebody who says it otherwise would stop everything else.
+                tracing::warn!(
+                    version = page.version,
+                    "a change of the metadata is skipped: this version does not understand its {what}"
+                );
+                None
+            }
+        }));
         if page.last {
             return Ok(MetadataEvent { version: MetadataVersion(page.version), changes });
         }

@@ -98,6 +98,7 @@ impl Calls {
             id: 0,
             remaining_ms: u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX),
             call: Some(call),
+            must_understand: Vec::new(),
         };
         let bytes = call.encoded_len();
         if bytes > CALL_BYTES_MAX {
@@ -236,7 +237,7 @@ impl Calls {
         let mut table = self.table.lock();
         for message in popped.messages {
             let call = Some(give_back(consumer.group, consumer.topic, message.handle));
-            let call = wire::Call { id: 0, remaining_ms: 0, call };
+            let call = wire::Call { call, ..wire::Call::default() };
             let bytes = call.encoded_len();
             table.push(call, bytes, Waiter::Gone(None));
         }

@@ -29,7 +29,8 @@ pub(crate) struct Exchange {
     service: Arc<dyn StoreService>,
     identity: Arc<dyn StoreIdentity>,
     requests: Streaming<wire::Requests>,
-    welcomed: bool,
+    /// Until it was sent.
+    welcome: Option<wire::Welcome>,
     running: FuturesUnordered<BoxFuture<'static, wire::Reply>>,
     /// One entry for each of `running`.
     held: BTreeMap<u64, Held>,
@@ -55,13 +56,14 @@ impl Exchange {
         service: Arc<dyn StoreService>,
         identity: Arc<dyn StoreIdentity>,
         requests: Streaming<wire::Requests>,
+        welcome: wire::Welcome,
         draining: CancellationToken,
     ) -> Exchange {
         Exchange {
             service,
             identity,
             requests,
-            welcomed: false,
+            welcome: Some(welcome),
             running: FuturesUnordered::new(),
             held: BTreeMap::new(),
             held_bytes: 0,
@@ -89,8 +91,9 @@ impl Exchange {
             if self.held.contains_key(&id) {
                 return Err(Malformed("number of a call"));
             }
-            let request = codec::read(call.call.ok_or(Malformed("call"))?)?;
-            if let Err(error) = self.start(id, bytes, remaining_ms, request) {
+            // What is not understood ends nothing but itself.
+            let started = codec::understand(call).and_then(|request| self.start(id, bytes, remaining_ms, request));
+            if let Err(error) = started {
                 self.ready.push(wire::Reply { id, outcome: Some(Outcome::Failure(WireFailure::from(error).0)) });
             }
         }
@@ -153,7 +156,7 @@ impl Exchange {
             return None;
         }
         (self.yielded, self.ready_bytes) = (false, 0);
-        Some(wire::Replies { welcome: None, replies: std::mem::take(&mut self.ready) })
+        Some(wire::Replies { replies: std::mem::take(&mut self.ready), ..wire::Replies::default() })
     }
 
     /// Ends calls that are out of time.
@@ -183,11 +186,8 @@ impl Stream for Exchange {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let exchange = &mut *self;
-        if !exchange.welcomed {
-            exchange.welcomed = true;
-            let (group, epoch) = (exchange.identity.group().0, exchange.identity.epoch().0);
-            let welcome = Some(wire::Welcome { group, epoch });
-            return Poll::Ready(Some(Ok(wire::Replies { welcome, replies: Vec::new() })));
+        if let Some(welcome) = exchange.welcome.take() {
+            return Poll::Ready(Some(Ok(wire::Replies { welcome: Some(welcome), ..wire::Replies::default() })));
         }
         if !exchange.is_draining {
             exchange.is_draining = exchange.draining.poll_unpin(cx).is_ready();

@@ -1,11 +1,12 @@
 //! One connection to a store, made again whenever it breaks.
 
 use super::calls::Calls;
-use super::{FRAME_BYTES_LIMIT, HELLO_TIMEOUT, PROTOCOL_VERSION};
+use super::handshake::{self, Target};
+use super::{FRAME_BYTES_LIMIT, HELLO_TIMEOUT};
 use crate::transport::{Channel, Dialer, Retry};
 use futures_util::Stream;
 use gantry_proto::env::Env;
-use gantry_proto::model::{Epoch, StoreGroupId};
+use gantry_proto::model::{Epoch, Replica, StoreGroupId};
 use gantry_proto::wire::store::v1 as wire;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,15 +26,15 @@ pub(super) struct Lane {
 struct Carrier {
     calls: Arc<Calls>,
     dialer: Dialer,
-    address: Arc<str>,
+    replica: Replica,
     group: StoreGroupId,
     retry: Retry,
 }
 
 impl Lane {
-    pub(super) fn open(env: &Env, dialer: Dialer, address: Arc<str>, group: StoreGroupId, epoch: Epoch) -> Lane {
+    pub(super) fn open(env: &Env, dialer: Dialer, replica: Replica, group: StoreGroupId, epoch: Epoch) -> Lane {
         let calls = Calls::new(epoch);
-        let carrier = Carrier { calls: calls.clone(), dialer, address, group, retry: Retry::new(env) };
+        let carrier = Carrier { calls: calls.clone(), dialer, replica, group, retry: Retry::new(env) };
         let task: JoinHandle<()> = tokio::spawn(carrier.run());
         Lane { calls, _task: AbortOnDropHandle::new(task) }
     }
@@ -51,14 +52,14 @@ impl Carrier {
                     let since = Instant::now();
                     let why = self.carry(replies).await;
                     drop(channel);
-                    tracing::info!(address = %self.address, group = %self.group, "the connection to a store is lost: {why}");
+                    tracing::info!(address = %self.replica.address, group = %self.group, "the connection to a store is lost: {why}");
                     // Calls wait for the next attempt only if that one comes soon.
                     self.calls.broken(&why, Retry::has_lasted(since));
                     self.retry.wait(Some(since)).await;
                 }
                 Err(why) => {
                     if !logged {
-                        tracing::warn!(address = %self.address, group = %self.group, "a store cannot be reached: {why}");
+                        tracing::warn!(address = %self.replica.address, group = %self.group, "a store cannot be reached: {why}");
                         logged = true;
                     }
                     self.calls.broken(&why, false);
@@ -70,31 +71,31 @@ impl Carrier {
 
     /// Dials and shakes hands.
     async fn connect(&self, connection: u64) -> Result<(Channel, Streaming<wire::Replies>), String> {
-        let address = &self.address;
+        let address = &self.replica.address;
+        let cluster = self.dialer.local().cluster();
+        // Known since the first metadata came, from which it is known that there is this store.
+        let cluster = cluster.ok_or("it is not known yet which cluster this process belongs to")?;
         let channel = self.dialer.dial(address).await.map_err(|error| format!("{address}: {error}"))?;
         let epoch = self.calls.epoch();
-        let hello = wire::Hello { protocol: PROTOCOL_VERSION, group: self.group.0, epoch: epoch.0 };
+        let target = Target { cluster, group: self.group, folder: self.replica.folder };
+        let hello = handshake::hello(&target, epoch);
         let frames = Frames { calls: self.calls.clone(), connection, hello: Some(hello), yielded: false };
         let mut client = StoreExchangeClient::with_origin(channel.clone(), channel.origin())
             .max_decoding_message_size(FRAME_BYTES_LIMIT);
         let handshake = async {
             let mut replies = client.exchange(frames).await?.into_inner();
             let first = replies.message().await?;
-            Ok::<_, tonic::Status>((replies, first.and_then(|first| first.welcome)))
+            Ok::<_, tonic::Status>((replies, first))
         };
         let shaken = tokio::time::timeout(HELLO_TIMEOUT, handshake).await;
-        let (replies, welcome) = shaken
+        let (replies, first) = shaken
             .map_err(|_| format!("{address}: no welcome within {HELLO_TIMEOUT:?}"))?
             .map_err(|status| format!("{address}: {}", status.message()))?;
-        match welcome {
-            Some(welcome) if welcome.group == self.group.0 => {
-                tracing::debug!(%address, group = %self.group, epoch = welcome.epoch, "connected to a store");
-                self.calls.opened(epoch);
-                Ok((channel, replies))
-            }
-            Some(welcome) => Err(format!("{address} serves store group {}, not {}", welcome.group, self.group)),
-            None => Err(format!("{address} does not speak this protocol")),
-        }
+        let first = first.ok_or_else(|| format!("{address} ended the connection instead of a welcome"))?;
+        let version = handshake::read_welcome(first, &target).map_err(|why| format!("{address}: {why}"))?;
+        tracing::debug!(%address, group = %self.group, version, "connected to a store");
+        self.calls.opened(epoch);
+        Ok((channel, replies))
     }
 
     /// Hands replies out until the connection breaks, and says why it did.
@@ -102,8 +103,8 @@ impl Carrier {
         loop {
             match replies.message().await {
                 Ok(Some(frame)) => self.calls.deliver(frame.replies),
-                Ok(None) => return format!("{} ended the connection", self.address),
-                Err(status) => return format!("{}: {}", self.address, status.message()),
+                Ok(None) => return format!("{} ended the connection", self.replica.address),
+                Err(status) => return format!("{}: {}", self.replica.address, status.message()),
             }
         }
     }

@@ -2,7 +2,7 @@ use super::CALL_TIMEOUT;
 use super::calls::{Calls, Consumer};
 use super::lane::Lane;
 use super::wire::{self as codec, Failed, Malformed};
-use crate::security::PeerCredentials;
+use crate::local_peer::LocalPeer;
 use crate::transport::Dialer;
 use gantry_proto::contract::{
     AckRequest, AppendError, AppendReply, AppendRequest, ChangeInvisibleRequest, DeadLetterRequest, HandleError,
@@ -10,7 +10,7 @@ use gantry_proto::contract::{
     TopicProgress,
 };
 use gantry_proto::env::Env;
-use gantry_proto::model::{Epoch, GroupId, ReceiptHandle, StoreGroupId, TopicId};
+use gantry_proto::model::{Epoch, GroupId, ReceiptHandle, Replica, StoreGroupId, TopicId};
 use gantry_proto::wire::store::v1 as wire;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,29 +20,23 @@ use wire::reply::Outcome;
 /// The store at one address. Connects by itself, again and again, until it is dropped. Calls fail at once while it is
 /// down; each is answered within 10 s, beyond what it asks the store to wait.
 pub struct StoreLink {
-    address: Arc<str>,
+    replica: Replica,
     appends: Lane,
     deliveries: Lane,
 }
 
 impl StoreLink {
-    /// Begins to connect to `host:port`, where `group` is served. `epoch`: the newest that is known. Needs a tokio runtime
-    /// around it.
-    pub fn open(
-        env: &Env,
-        credentials: PeerCredentials,
-        address: Arc<str>,
-        group: StoreGroupId,
-        epoch: Epoch,
-    ) -> StoreLink {
-        let dialer = Dialer::new(env, credentials);
-        let lane = || Lane::open(env, dialer.clone(), address.clone(), group, epoch);
-        StoreLink { appends: lane(), deliveries: lane(), address }
+    /// Begins to connect to the replica that leads `group`. Another group, folder or cluster that answers at its address is
+    /// not spoken to. `epoch`: the newest that is known. Needs a tokio runtime around it.
+    pub fn open(env: &Env, local: &LocalPeer, replica: Replica, group: StoreGroupId, epoch: Epoch) -> StoreLink {
+        let dialer = Dialer::new(env, local);
+        let lane = || Lane::open(env, dialer.clone(), replica.clone(), group, epoch);
+        StoreLink { appends: lane(), deliveries: lane(), replica }
     }
 
-    /// Where the store is.
-    pub fn address(&self) -> &str {
-        &self.address
+    /// Which store it is, and where.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
     }
 
     /// Whether calls have a chance: false once an attempt to connect has failed, or takes longer than half a second.

@@ -1,5 +1,5 @@
 use super::link::StoreLink;
-use crate::security::PeerCredentials;
+use crate::local_peer::LocalPeer;
 use gantry_proto::contract::{StoreService, Stores};
 use gantry_proto::env::Env;
 use gantry_proto::model::{Epoch, MetadataView, StoreGroup, StoreGroupId};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// epoch, so that receives do not wait on at a leader of yesterday that nobody else can reach.
 pub struct LinkedStores {
     env: Env,
-    credentials: PeerCredentials,
+    local: LocalPeer,
     view: Arc<MetadataView>,
     links: Mutex<Links>,
 }
@@ -32,8 +32,8 @@ struct Linked {
 
 impl LinkedStores {
     /// No links yet. `view` says which groups there are.
-    pub fn new(env: &Env, credentials: PeerCredentials, view: Arc<MetadataView>) -> LinkedStores {
-        LinkedStores { env: env.clone(), credentials, view, links: Mutex::default() }
+    pub fn new(env: &Env, local: &LocalPeer, view: Arc<MetadataView>) -> LinkedStores {
+        LinkedStores { env: env.clone(), local: local.clone(), view, links: Mutex::default() }
     }
 
     /// Drops the links of groups that are gone or led from elsewhere, if something changed.
@@ -46,7 +46,7 @@ impl LinkedStores {
         links.by_group.retain(|id, linked| {
             let group = self.view.store_group(*id);
             let replica = group.as_deref().and_then(StoreGroup::leading_replica);
-            let stays = replica.is_some_and(|replica| *replica.address == *linked.link.address());
+            let stays = replica == Some(linked.link.replica());
             if let Some(group) = group.filter(|_| !stays) {
                 linked.learn(group.epoch);
             }
@@ -70,13 +70,12 @@ impl Stores for LinkedStores {
         self.tidy(&mut links);
         let replica = group.leading_replica()?;
         let open = || {
-            let (credentials, address) = (self.credentials.clone(), replica.address.clone());
-            let link = Arc::new(StoreLink::open(&self.env, credentials, address, group.id, group.epoch));
-            Linked { link, epoch: group.epoch }
+            let link = StoreLink::open(&self.env, &self.local, replica.clone(), group.id, group.epoch);
+            Linked { link: Arc::new(link), epoch: group.epoch }
         };
         let linked = links.by_group.entry(group.id).or_insert_with(open);
         // A caller may still hold an older picture of the group: the newer leader is asked nevertheless.
-        if group.epoch >= linked.epoch && linked.link.address() != &*replica.address {
+        if group.epoch >= linked.epoch && linked.link.replica() != replica {
             linked.learn(group.epoch);
             *linked = open();
         }

@@ -1,10 +1,15 @@
 use super::exchange::Exchange;
-use super::{HELLO_TIMEOUT, PROTOCOL_VERSION, StoreIdentity};
+use super::handshake::{self, Target};
+use super::{HELLO_TIMEOUT, StoreIdentity};
+use crate::local_peer::LocalPeer;
 use crate::transport::{Connected, Draining};
+use futures_util::future::Either;
+use futures_util::stream::{self, Once};
 use gantry_proto::contract::StoreService;
 use gantry_proto::model::Epoch;
 use gantry_proto::wire::store::v1::store_exchange_server::StoreExchange;
-use gantry_proto::wire::store::v1::{Hello, Requests};
+use gantry_proto::wire::store::v1::{Replies, Requests};
+use std::future::Ready;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -12,34 +17,35 @@ use tonic::{Request, Response, Status, Streaming};
 pub(crate) struct ExchangeServer {
     service: Arc<dyn StoreService>,
     identity: Arc<dyn StoreIdentity>,
+    local: LocalPeer,
 }
 
 impl ExchangeServer {
-    pub(crate) fn new(service: Arc<dyn StoreService>, identity: Arc<dyn StoreIdentity>) -> ExchangeServer {
-        ExchangeServer { service, identity }
+    pub(crate) fn new(
+        service: Arc<dyn StoreService>,
+        identity: Arc<dyn StoreIdentity>,
+        local: LocalPeer,
+    ) -> ExchangeServer {
+        ExchangeServer { service, identity, local }
     }
 
-    fn check(&self, hello: &Hello) -> Result<(), Status> {
-        if hello.protocol != PROTOCOL_VERSION {
-            let spoken = hello.protocol;
-            return Err(Status::failed_precondition(format!(
-                "the store speaks version {PROTOCOL_VERSION} of the protocol, not {spoken}: update the older side"
-            )));
-        }
-        let served = self.identity.group();
-        if hello.group != served.0 {
-            let asked = hello.group;
-            return Err(Status::failed_precondition(format!("store group {served} is served here, not {asked}")));
-        }
-        Ok(())
+    fn target(&self) -> Result<Target, Status> {
+        let cluster = self.local.cluster();
+        let cluster = cluster.ok_or_else(|| Status::unavailable("the store does not know its cluster yet"))?;
+        Ok(Target { cluster, group: self.identity.group(), folder: self.identity.folder() })
     }
 }
 
+type Refusal = Once<Ready<Result<Replies, Status>>>;
+
 #[tonic::async_trait]
 impl StoreExchange for ExchangeServer {
-    type ExchangeStream = Exchange;
+    type ExchangeStream = Either<Exchange, Refusal>;
 
-    async fn exchange(&self, request: Request<Streaming<Requests>>) -> Result<Response<Exchange>, Status> {
+    async fn exchange(
+        &self,
+        request: Request<Streaming<Requests>>,
+    ) -> Result<Response<Either<Exchange, Refusal>>, Status> {
         let draining = request.extensions().get::<Draining>().map(|draining| draining.0.clone()).unwrap_or_default();
         let peer = request.extensions().get::<Connected>().map(|connected| connected.0);
         if draining.is_cancelled() {
@@ -51,12 +57,19 @@ impl StoreExchange for ExchangeServer {
         let Some(hello) = first.and_then(|frame| frame.hello) else {
             return Err(Status::failed_precondition("the first frame is not a hello"));
         };
-        if let Err(refusal) = self.check(&hello) {
-            tracing::warn!(?peer, "a proxy was refused: {}", refusal.message());
-            return Err(refusal);
-        }
-        let exchange = Exchange::new(self.service.clone(), self.identity.clone(), requests, draining);
+        let target = self.target()?;
+        let version = match handshake::answer(&hello, &target) {
+            Ok(version) => version,
+            Err(refused) => {
+                tracing::warn!(?peer, "a proxy was refused: {}", refused.text);
+                let refused = Replies { refused: Some(refused), ..Replies::default() };
+                return Ok(Response::new(Either::Right(stream::once(std::future::ready(Ok(refused))))));
+            }
+        };
+        let welcome = handshake::welcome(version, &target, self.identity.epoch());
+        let exchange = Exchange::new(self.service.clone(), self.identity.clone(), requests, welcome, draining);
+        // Not before it is certain whom the proxy means: the epochs of others are no news.
         exchange.heard_epoch(Epoch(hello.epoch));
-        Ok(Response::new(exchange))
+        Ok(Response::new(Either::Left(exchange)))
     }
 }

@@ -6,7 +6,9 @@ mod replies;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use calls::{Request, ack, append, change_invisible, dead_letter, give_back, pop, read, release, renew};
+pub(crate) use calls::{
+    Request, ack, append, change_invisible, dead_letter, give_back, pop, release, renew, understand,
+};
 pub(crate) use failures::{Failed, WireFailure};
 pub(crate) use replies::{
     acked, appended, popped, progress, queues, read_acked, read_appended, read_popped, read_progress, read_queues,

@@ -1,4 +1,6 @@
+use super::introduction::{Introduced, accept, introduce};
 use super::tasks::TasksGuard;
+use crate::local_peer::LocalPeer;
 use futures_util::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response, Uri};
@@ -6,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tonic::Status;
 use tonic::body::Body;
 
 /// An open connection, on which generated clients call. The connection ends when the last clone is dropped: whoever
@@ -16,6 +19,7 @@ pub(crate) struct Channel {
     /// Scheme and authority.
     pub(super) origin: Uri,
     pub(super) authorization: Option<HeaderValue>,
+    pub(super) local: LocalPeer,
     pub(super) _tasks: Arc<TasksGuard>,
 }
 
@@ -33,17 +37,33 @@ impl Channel {
 
 impl tower::Service<Request<Body>> for Channel {
     type Response = Response<Incoming>;
-    type Error = hyper::Error;
-    type Future = BoxFuture<'static, Result<Response<Incoming>, hyper::Error>>;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<Response<Incoming>, Status>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        self.requests.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.requests.poll_ready(cx).map_err(failed)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
-        Box::pin(self.requests.send_request(request))
+        let introduced = Introduced::of(request.uri().path());
+        let Some(introduced) = introduced else {
+            let answered = self.requests.send_request(request);
+            return Box::pin(async move { answered.await.map_err(failed) });
+        };
+        introduce(self.local.cluster(), request.headers_mut());
+        let (answered, local) = (self.requests.send_request(request), self.local.clone());
+        Box::pin(async move {
+            let response = answered.await.map_err(failed)?;
+            accept(response.headers(), introduced, &local)
+                .map_err(|stranger| Status::failed_precondition(format!("its answer is not taken: {stranger}")))?;
+            Ok(response)
+        })
     }
+}
+
+fn failed(error: hyper::Error) -> Status {
+    Status::from_error(Box::new(error))
 }

@@ -4,6 +4,7 @@ use super::{
     CONNECTION_WINDOW, DIAL_TIMEOUT, HTTP2_FRAME_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, RESET_STREAMS_REMEMBERED,
     SEND_BUFFER_BYTES_MAX, STREAM_WINDOW,
 };
+use crate::local_peer::LocalPeer;
 use crate::security::PeerCredentials;
 use gantry_proto::env::{Env, Network};
 use http::Uri;
@@ -19,12 +20,17 @@ use tokio_rustls::TlsConnector;
 #[derive(Clone)]
 pub(crate) struct Dialer {
     network: Arc<dyn Network>,
-    credentials: PeerCredentials,
+    local: LocalPeer,
 }
 
 impl Dialer {
-    pub(crate) fn new(env: &Env, credentials: PeerCredentials) -> Dialer {
-        Dialer { network: env.network.clone(), credentials }
+    pub(crate) fn new(env: &Env, local: &LocalPeer) -> Dialer {
+        Dialer { network: env.network.clone(), local: local.clone() }
+    }
+
+    /// Who dials.
+    pub(crate) fn local(&self) -> &LocalPeer {
+        &self.local
     }
 
     /// Connects to `host:port`, within [`DIAL_TIMEOUT`]. The peer has not said anything yet, except for TLS.
@@ -35,7 +41,7 @@ impl Dialer {
 
     async fn open(&self, address: &str) -> io::Result<Channel> {
         let connection = self.network.connect(address).await?;
-        let PeerCredentials::MutualTls(tls) = &self.credentials else {
+        let PeerCredentials::MutualTls(tls) = &self.local.credentials else {
             return self.start(connection, "http", address).await;
         };
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
@@ -65,11 +71,12 @@ impl Dialer {
             .await
             .map_err(io::Error::other)?;
         hyper::rt::Executor::execute(&executor, driver);
-        let authorization = match &self.credentials {
+        let authorization = match &self.local.credentials {
             PeerCredentials::Token(token) => Some(token.header().clone()),
             PeerCredentials::None | PeerCredentials::MutualTls(_) => None,
         };
-        Ok(Channel { requests, origin, authorization, _tasks: Arc::new(guard) })
+        let (local, _tasks) = (self.local.clone(), Arc::new(guard));
+        Ok(Channel { requests, origin, authorization, local, _tasks })
     }
 }
 

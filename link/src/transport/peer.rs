@@ -1,5 +1,6 @@
 use super::channel::Channel;
 use super::dialer::Dialer;
+use super::introduction::is_refusal;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +81,7 @@ impl Peer {
     fn failure(&self, status: &Status) -> CallFailure {
         let text = format!("{}: {}", self.address, status.message());
         match status.code() {
+            _ if is_refusal(status) => CallFailure::NotSent(text),
             // Refused before any handler saw it.
             Code::Unauthenticated | Code::Unimplemented => CallFailure::NotSent(text),
             _ => CallFailure::Unknown(text),

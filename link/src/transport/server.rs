@@ -1,13 +1,16 @@
 //! Takes connections of peers, up to a number, and serves each in a task of its own until it ends or the server drains.
 
+use super::introduction::{Introduced, admit, introduce, refusal};
 use super::services::PeerServices;
 use super::tasks::tasks;
 use super::{
     CONNECTION_WINDOW, DIAL_TIMEOUT, HTTP2_FRAME_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER_BYTES_MAX,
     STREAM_WINDOW,
 };
+use crate::local_peer::LocalPeer;
 use crate::security::{Gate, PeerCredentials};
 use futures_util::future::BoxFuture;
+use gantry_proto::contract::ConsensusPeer;
 use gantry_proto::env::{Connection, Env, Listener};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -45,10 +48,19 @@ pub struct PeerServer {
 }
 
 struct Shared {
+    local: LocalPeer,
     gate: Gate,
     tls: Option<TlsAcceptor>,
     draining: CancellationToken,
     cut: CancellationToken,
+}
+
+/// What is served on each connection.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) routes: Routes,
+    /// The member of the controller, if there is one.
+    pub(super) member: Option<Arc<dyn ConsensusPeer>>,
 }
 
 /// In the extensions of each request: cancelled when long streams should come to an end by themselves.
@@ -61,14 +73,15 @@ pub(crate) struct Connected(pub(crate) SocketAddr);
 
 impl PeerServer {
     /// Takes the address. Nobody is served before [`PeerServer::run`].
-    pub async fn bind(env: &Env, address: SocketAddr, credentials: &PeerCredentials) -> io::Result<PeerServer> {
+    pub async fn bind(env: &Env, address: SocketAddr, local: &LocalPeer) -> io::Result<PeerServer> {
         let listener = env.network.listen(address).await?;
-        let tls = match credentials {
+        let tls = match &local.credentials {
             PeerCredentials::MutualTls(tls) => Some(TlsAcceptor::from(tls.server.clone())),
             PeerCredentials::None | PeerCredentials::Token(_) => None,
         };
         let (draining, cut) = (CancellationToken::new(), CancellationToken::new());
-        Ok(PeerServer { listener, shared: Arc::new(Shared { gate: Gate::new(credentials), tls, draining, cut }) })
+        let gate = Gate::new(&local.credentials);
+        Ok(PeerServer { listener, shared: Arc::new(Shared { local: local.clone(), gate, tls, draining, cut }) })
     }
 
     /// The address, with the port that was given for 0.
@@ -79,14 +92,14 @@ impl PeerServer {
     /// Serves until `stop` is cancelled. Then takes no more connections and calls, and returns once those under way have
     /// been answered, after `grace` at the latest. Dropping the future ends everything at once.
     pub async fn run(mut self, services: PeerServices, stop: CancellationToken, grace: Duration) {
-        let routes = services.into_routes();
+        let served = services.into_served(&self.shared.local);
         let connections = TaskTracker::new();
         let cut = self.shared.cut.clone();
         let _cut_on_drop = cut.clone().drop_guard();
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = self.accept(routes, &connections) => {}
+            () = self.accept(served, &connections) => {}
         }
         drop(self.listener);
         self.shared.draining.cancel();
@@ -97,7 +110,7 @@ impl PeerServer {
         }
     }
 
-    async fn accept(&mut self, routes: Routes, connections: &TaskTracker) {
+    async fn accept(&mut self, served: Served, connections: &TaskTracker) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let (connection, peer) = match self.listener.accept().await {
@@ -112,13 +125,13 @@ impl PeerServer {
                 tracing::warn!(%peer, CONNECTIONS_MAX, "too many peers, one more is turned away");
                 continue;
             };
-            let (shared, routes) = (self.shared.clone(), routes.clone());
+            let (shared, served) = (self.shared.clone(), served.clone());
             connections.spawn(async move {
                 let cut = shared.cut.clone();
                 tokio::select! {
                     biased;
                     () = cut.cancelled() => {}
-                    ended = shared.serve(connection, peer, routes) => if let Err(error) = ended {
+                    ended = shared.serve(connection, peer, served) => if let Err(error) = ended {
                         tracing::debug!(%peer, %error, "a peer's connection ended");
                     }
                 }
@@ -133,13 +146,13 @@ impl Shared {
         self: Arc<Shared>,
         connection: Box<dyn Connection>,
         peer: SocketAddr,
-        routes: Routes,
+        served: Served,
     ) -> io::Result<()> {
         let Some(tls) = &self.tls else {
-            return self.serve_http2(connection, peer, routes).await;
+            return self.serve_http2(connection, peer, served).await;
         };
         match tokio::time::timeout(DIAL_TIMEOUT, tls.accept(connection)).await {
-            Ok(Ok(secured)) => self.serve_http2(secured, peer, routes).await,
+            Ok(Ok(secured)) => self.serve_http2(secured, peer, served).await,
             Ok(Err(error)) => {
                 self.gate.refuse(peer, "no certificate of the cluster");
                 Err(error)
@@ -148,13 +161,13 @@ impl Shared {
         }
     }
 
-    async fn serve_http2<C>(self: &Arc<Shared>, connection: C, peer: SocketAddr, routes: Routes) -> io::Result<()>
+    async fn serve_http2<C>(self: &Arc<Shared>, connection: C, peer: SocketAddr, served: Served) -> io::Result<()>
     where
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (executor, _calls_end_with_the_connection) = tasks();
         let admitted = CancellationToken::new();
-        let calls = Calls { shared: self.clone(), peer, routes, admitted: admitted.clone() };
+        let calls = Calls { shared: self.clone(), peer, served, admitted: admitted.clone() };
         let mut http2 = http2::Builder::new(executor);
         http2
             .timer(TokioTimer::new())
@@ -189,7 +202,7 @@ impl Shared {
 struct Calls {
     shared: Arc<Shared>,
     peer: SocketAddr,
-    routes: Routes,
+    served: Served,
     /// Cancelled by the first call that is let in.
     admitted: CancellationToken,
 }
@@ -204,10 +217,25 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
             let refusal = Status::unauthenticated("this cluster's token is needed").into_http();
             return Box::pin(std::future::ready(Ok(refusal)));
         }
+        let introduced = Introduced::of(request.uri().path()).zip(self.served.member.clone());
+        if let Some((call, member)) = &introduced
+            && let Err(stranger) = admit(request.headers(), *call, &self.shared.local, member)
+        {
+            self.shared.gate.refuse(self.peer, &stranger.to_string());
+            let mut refusal = refusal(&stranger).into_http();
+            introduce(member.cluster(), refusal.headers_mut());
+            return Box::pin(std::future::ready(Ok(refusal)));
+        }
         self.admitted.cancel();
         request.extensions_mut().insert(Draining(self.shared.draining.clone()));
         request.extensions_mut().insert(Connected(self.peer));
-        let answer = self.routes.clone().call(request);
-        Box::pin(answer)
+        let answer = self.served.routes.clone().call(request);
+        Box::pin(async move {
+            let mut answer = answer.await?;
+            if let Some((_, member)) = introduced {
+                introduce(member.cluster(), answer.headers_mut());
+            }
+            Ok(answer)
+        })
     }
 }

@@ -21,6 +21,8 @@ pub struct MemoryController {
     /// The next calls of the kind fail so.
     pub metadata_error: Mutex<Option<MetadataError>>,
     pub membership_error: Mutex<Option<MembershipError>>,
+    /// Whose member it is.
+    pub cluster: Mutex<Option<ClusterId>>,
     /// Calls never return.
     pub stuck: std::sync::atomic::AtomicBool,
 }
@@ -43,6 +45,7 @@ impl Default for MemoryController {
             watched: Arc::default(),
             metadata_error: Mutex::default(),
             membership_error: Mutex::default(),
+            cluster: Mutex::new(Some(super::CLUSTER)),
             stuck: false.into(),
         }
     }
@@ -185,6 +188,10 @@ impl ConsensusPeer for MemoryController {
             0 => Err(ConsensusError::Refused("not that".to_owned())),
             _ => Ok(call.payload),
         }
+    }
+
+    fn cluster(&self) -> Option<ClusterId> {
+        *self.cluster.lock()
     }
 }
 

@@ -5,13 +5,29 @@ pub mod controller;
 pub mod network;
 pub mod store;
 
-use gantry_link::{PeerCredentials, PeerServer, PeerServices};
+use gantry_link::{LocalPeer, PeerCredentials, PeerServer, PeerServices};
 use gantry_proto::env::{Env, Network, fake};
+use gantry_proto::model::ClusterId;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// The cluster of everybody, unless a test says something else.
+pub const CLUSTER: ClusterId = ClusterId([7; 16]);
+
+/// A process that knows its cluster.
+pub fn local_of(cluster: ClusterId, credentials: &PeerCredentials) -> LocalPeer {
+    let local = LocalPeer::new(credentials.clone());
+    local.belongs_to(cluster).expect("it belongs to none yet");
+    local
+}
+
+/// A process of the tests' cluster that proves nothing.
+pub fn local() -> LocalPeer {
+    local_of(CLUSTER, &PeerCredentials::None)
+}
 
 /// A machine with this network.
 pub fn env(network: impl Network) -> Env {
@@ -27,9 +43,9 @@ pub struct Served {
 }
 
 impl Served {
-    pub async fn start(env: &Env, port: u16, credentials: &PeerCredentials, services: PeerServices) -> Served {
+    pub async fn start(env: &Env, port: u16, local: &LocalPeer, services: PeerServices) -> Served {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let server = PeerServer::bind(env, address, credentials).await.expect("the address is free");
+        let server = PeerServer::bind(env, address, local).await.expect("the address is free");
         let (address, stop) = (server.local_addr().expect("it has one"), CancellationToken::new());
         let task = tokio::spawn(server.run(services, stop.clone(), Duration::from_secs(5)));
         Served { address, stop, task }

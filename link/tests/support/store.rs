@@ -12,6 +12,12 @@ use tokio::time::Instant;
 pub const TOPIC: TopicId = TopicId(7);
 pub const GROUP: GroupId = GroupId(9);
 pub const STORE_GROUP: StoreGroupId = StoreGroupId(3);
+pub const FOLDER: FolderId = FolderId([3; 16]);
+
+/// The store, as the metadata name it.
+pub fn replica(address: &str) -> Replica {
+    Replica { folder: FOLDER, address: address.into() }
+}
 
 #[derive(Default)]
 pub struct MemoryStore {
@@ -29,6 +35,8 @@ pub struct MemoryStore {
     /// Appends wait for this many permits first.
     pub append_gate: Mutex<Option<std::sync::Arc<tokio::sync::Semaphore>>>,
     pub epoch: AtomicU32,
+    /// Another one than [`FOLDER`].
+    pub folder: Mutex<Option<FolderId>>,
     /// The newest epoch that a proxy told of.
     pub newer_epoch: AtomicU32,
 }
@@ -224,6 +232,10 @@ impl StoreService for MemoryStore {
 impl StoreIdentity for MemoryStore {
     fn group(&self) -> StoreGroupId {
         STORE_GROUP
+    }
+
+    fn folder(&self) -> FolderId {
+        self.folder.lock().unwrap_or(FOLDER)
     }
 
     fn epoch(&self) -> Epoch {

@@ -1,5 +1,6 @@
 //! What the controller's members say to each other. The bytes are theirs; whoever carries them does not look inside.
 
+use crate::model::ClusterId;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ pub trait ConsensusNetwork: Send + Sync + 'static {
 pub trait ConsensusPeer: Send + Sync + 'static {
     /// Answers a call.
     async fn answer(&self, call: ConsensusCall) -> Result<Bytes, ConsensusError>;
+
+    /// The cluster whose member this is, as far as its metadata say. `None`: they do not say yet.
+    fn cluster(&self) -> Option<ClusterId>;
 }
 
 /// One call.

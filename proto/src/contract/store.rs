@@ -268,6 +268,9 @@ pub enum StoreError {
     /// The store cannot be reached. The call may have taken effect.
     #[error("the store does not answer: {0}")]
     Unreachable(String),
+    /// The store and whoever asks it are of different versions, and one does not understand the other. Nothing happened.
+    #[error("the store is of another version: {0}")]
+    Unsupported(String),
     /// Nobody could be asked: the store group has no leader that is known to be alive. Nothing happened.
     #[error("no store can be asked: {0}")]
     NoLeader(String),

@@ -42,6 +42,7 @@ pub(super) fn store_failed(error: StoreError) -> Status {
         | StoreError::Unreachable(_)
         | StoreError::NoLeader(_) => Status::unavailable(text),
         StoreError::DiskFull(_) | StoreError::WritesStopped(_) | StoreError::Unreadable(_) => Status::internal(text),
+        StoreError::Unsupported(_) => Status::unimplemented(text),
     }
 }
 

@@ -185,7 +185,10 @@ fn fate(error: &AppendError) -> Fate {
         AppendError::UnknownQueue(_) | AppendError::Draining => Fate::NotNow,
         AppendError::Store(error) => match error {
             // Some of it until somebody looks after the store.
-            StoreError::Busy(_) | StoreError::DiskFull(_) | StoreError::WritesStopped(_) => Fate::RefusedHere,
+            StoreError::Busy(_)
+            | StoreError::DiskFull(_)
+            | StoreError::WritesStopped(_)
+            | StoreError::Unsupported(_) => Fate::RefusedHere,
             StoreError::ShuttingDown | StoreError::NoLeader(_) | StoreError::NotLeader(_) => Fate::NotNow,
             StoreError::Interrupted(_) | StoreError::Unreachable(_) => Fate::Unknown,
             // Whether the messages are there cannot be read.
@@ -236,7 +239,8 @@ mod tests {
     use super::super::stable_hash;
     use super::*;
     use gantry_proto::contract::StoreError::{
-        Busy, DiskFull, Interrupted, NoLeader, NotLeader, ShuttingDown, Unreachable, Unreadable, WritesStopped,
+        Busy, DiskFull, Interrupted, NoLeader, NotLeader, ShuttingDown, Unreachable, Unreadable, Unsupported,
+        WritesStopped,
     };
     use gantry_proto::contract::Stores;
     use gantry_proto::model::{MetadataView, TopicId};
@@ -280,7 +284,8 @@ mod tests {
     #[test]
     fn only_errors_that_say_that_nothing_happened_send_messages_elsewhere() {
         let elsewhere = |error: AppendError| matches!(fate(&error), Fate::RefusedHere | Fate::NotNow);
-        for error in [Busy, DiskFull, WritesStopped, NotLeader, NoLeader].map(|error| error(String::new())) {
+        for error in [Busy, DiskFull, WritesStopped, NotLeader, NoLeader, Unsupported].map(|error| error(String::new()))
+        {
             assert!(elsewhere(error.into()));
         }
         assert!(elsewhere(ShuttingDown.into()));

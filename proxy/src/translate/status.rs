@@ -80,6 +80,7 @@ impl From<StoreError> for Refusal {
             StoreError::DiskFull(_) | StoreError::WritesStopped(_) | StoreError::Unreadable(_) => {
                 Code::InternalServerError
             }
+            StoreError::Unsupported(_) => Code::Unsupported,
         };
         Refusal::new(code, told(&error))
     }
@@ -193,6 +194,7 @@ mod tests {
             (StoreError::DiskFull(String::new()).into(), Code::InternalServerError),
             (StoreError::WritesStopped(String::new()).into(), Code::InternalServerError),
             (StoreError::Unreadable(String::new()).into(), Code::InternalServerError),
+            (StoreError::Unsupported(String::new()).into(), Code::Unsupported),
             (AppendError::UnknownQueue(TopicId(1)).into(), Code::TooManyRequests),
             (AppendError::TooLarge { bytes: 2, max: 1 }.into(), Code::MessageBodyTooLarge),
             (AppendError::IdReused { message_id: String::new() }.into(), Code::IllegalMessageId),

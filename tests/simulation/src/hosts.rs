@@ -14,7 +14,7 @@ use crate::history::ViewSeen;
 use crate::note;
 use crate::site::Site;
 use futures_util::StreamExt as _;
-use gantry_link::{ControllerLink, PeerCredentials, SharedToken};
+use gantry_link::{ControllerLink, LocalPeer, PeerCredentials, SharedToken};
 use gantry_proto::contract::{MetadataService, MetadataStream};
 use gantry_proto::env::Env;
 use gantry_proto::model::{MetadataVersion, MetadataView};
@@ -41,7 +41,7 @@ pub(crate) struct Process {
     /// Machine and start: no two processes have the same.
     pub(crate) name: Arc<str>,
     pub(crate) env: Env,
-    pub(crate) credentials: PeerCredentials,
+    pub(crate) local: LocalPeer,
 }
 
 /// Where data are on every machine.
@@ -59,7 +59,8 @@ pub async fn run(site: Arc<Site>, machine: Arc<Machine>, tier: Tier, start: u64,
         Err(_) => PeerCredentials::None,
     };
     let env = machine.env();
-    let process = Process { site, machine, name: name.clone(), env, credentials };
+    let local = LocalPeer::new(credentials);
+    let process = Process { site, machine, name: name.clone(), env, local };
     let ended = match tier {
         Tier::Controller(number) => controller::run(process, number).await,
         Tier::Store => store::run(process, &group).await,
@@ -73,7 +74,7 @@ pub async fn run(site: Arc<Site>, machine: Arc<Machine>, tier: Tier, start: u64,
 
 impl Process {
     fn controller(&self) -> Arc<ControllerLink> {
-        Arc::new(ControllerLink::new(&self.env, self.credentials.clone(), &self.site.controller_addresses()))
+        Arc::new(ControllerLink::new(&self.env, &self.local, &self.site.controller_addresses()))
     }
 
     /// Waits for all metadata once. The stream brings what changes.

@@ -1,6 +1,7 @@
 use super::{Malformed, nanos};
 use gantry_proto::contract::{
     AckRequest, AppendRequest, ChangeInvisibleRequest, DeadLetterRequest, PopRequest, ReleaseRequest, RenewRequest,
+    StoreError,
 };
 use gantry_proto::model::{
     ClientHash, FilterExpression, GroupId, QueueId, ReceiptHandle, StoredMessage, TagFilter, TopicId,
@@ -79,8 +80,21 @@ pub(crate) fn release(request: &ReleaseRequest) -> Call {
     Call::Release(wire::ReleaseCall { owner: request.owner.0, invisible_ns: nanos(request.invisible) })
 }
 
-/// What a call asks.
-pub(crate) fn read(call: Call) -> Result<Request, Malformed> {
+/// Numbers in `Call.must_understand` that this version knows.
+const UNDERSTOOD: &[u32] = &[];
+
+/// What a call asks, unless this version cannot know that.
+pub(crate) fn understand(call: wire::Call) -> Result<Request, StoreError> {
+    if let Some(number) = call.must_understand.iter().find(|number| !UNDERSTOOD.contains(number)) {
+        let why = format!("a call must not be carried out without understanding {number}, which the store does not");
+        return Err(StoreError::Unsupported(why));
+    }
+    let call =
+        call.call.ok_or_else(|| StoreError::Unsupported("the store does not know this kind of call".to_owned()))?;
+    read(call).map_err(|malformed| StoreError::Unsupported(malformed.to_string()))
+}
+
+fn read(call: Call) -> Result<Request, Malformed> {
     Ok(match call {
         Call::Append(call) => {
             let messages = call.messages.into_iter();

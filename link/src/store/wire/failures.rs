@@ -14,15 +14,16 @@ pub(crate) struct WireFailure(pub(crate) wire::Failure);
 
 impl WireFailure {
     fn new(kind: Kind) -> WireFailure {
-        WireFailure(wire::Failure { kind: kind.into(), ..wire::Failure::default() })
+        let nothing_happened = !matches!(kind, Kind::Unreadable | Kind::Interrupted | Kind::Unreachable);
+        WireFailure(wire::Failure { kind: kind.into(), nothing_happened, ..wire::Failure::default() })
     }
 
     fn text(kind: Kind, text: String) -> WireFailure {
-        WireFailure(wire::Failure { kind: kind.into(), text, ..wire::Failure::default() })
+        WireFailure(wire::Failure { text, ..WireFailure::new(kind).0 })
     }
 
     fn number(kind: Kind, number: u64) -> WireFailure {
-        WireFailure(wire::Failure { kind: kind.into(), number, ..wire::Failure::default() })
+        WireFailure(wire::Failure { number, ..WireFailure::new(kind).0 })
     }
 }
 
@@ -38,6 +39,7 @@ impl From<StoreError> for WireFailure {
             StoreError::Interrupted(text) => WireFailure::text(Kind::Interrupted, text),
             StoreError::Unreachable(text) => WireFailure::text(Kind::Unreachable, text),
             StoreError::NoLeader(text) => WireFailure::text(Kind::NoLeader, text),
+            StoreError::Unsupported(text) => WireFailure::text(Kind::Unsupported, text),
         }
     }
 }
@@ -55,8 +57,15 @@ impl Failed for StoreError {
             Kind::Interrupted => StoreError::Interrupted(failure.text),
             Kind::Unreachable => StoreError::Unreachable(failure.text),
             Kind::NoLeader => StoreError::NoLeader(failure.text),
-            // Of a newer version, or of another call. Whether something happened is not known.
-            _ => StoreError::Unreachable(format!("it failed in a way that is not known here: {failure:?}")),
+            Kind::Unsupported => StoreError::Unsupported(failure.text),
+            // Of a newer version, or of another call.
+            _ => {
+                let why = format!("it failed in a way that is not known here: kind {}, {}", failure.kind, failure.text);
+                match failure.nothing_happened {
+                    true => StoreError::Unsupported(why),
+                    false => StoreError::Unreachable(why),
+                }
+            }
         }
     }
 }
@@ -68,7 +77,7 @@ impl From<AppendError> for WireFailure {
             AppendError::Draining => WireFailure::new(Kind::Draining),
             AppendError::TooLarge { bytes, max } => {
                 let (number, bound) = (bytes as u64, max as u64);
-                WireFailure(wire::Failure { kind: Kind::TooLarge.into(), number, bound, ..wire::Failure::default() })
+                WireFailure(wire::Failure { number, bound, ..WireFailure::new(Kind::TooLarge).0 })
             }
             AppendError::IdReused { message_id } => WireFailure::text(Kind::IdReused, message_id),
             AppendError::Store(error) => error.into(),

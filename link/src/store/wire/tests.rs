@@ -41,7 +41,7 @@ fn handle() -> impl Strategy<Value = ReceiptHandle> {
 fn sent(call: Call) -> String {
     let frame = wire::Requests {
         hello: None,
-        calls: vec![wire::Call { id: 5, remaining_ms: 6, call: Some(call) }],
+        calls: vec![wire::Call { id: 5, remaining_ms: 6, call: Some(call), must_understand: Vec::new() }],
         cancelled: vec![7],
         epoch: 8,
     };
@@ -49,11 +49,12 @@ fn sent(call: Call) -> String {
     assert_eq!((frame.epoch, &frame.cancelled[..]), (8, &[7][..]));
     let call = frame.calls.pop().unwrap();
     assert_eq!((call.id, call.remaining_ms), (5, 6));
-    format!("{:?}", read(call.call.unwrap()).unwrap())
+    format!("{:?}", understand(call).unwrap())
 }
 
 fn answered(outcome: Outcome) -> Outcome {
-    let frame = wire::Replies { welcome: None, replies: vec![wire::Reply { id: 5, outcome: Some(outcome) }] };
+    let frame =
+        wire::Replies { replies: vec![wire::Reply { id: 5, outcome: Some(outcome) }], ..wire::Replies::default() };
     let mut frame = wire::Replies::decode(Bytes::from(frame.encode_to_vec())).unwrap();
     frame.replies.pop().unwrap().outcome.unwrap()
 }
@@ -69,6 +70,7 @@ fn store_error() -> impl Strategy<Value = StoreError> {
         ".{0,20}".prop_map(StoreError::Interrupted),
         ".{0,20}".prop_map(StoreError::Unreachable),
         ".{0,20}".prop_map(StoreError::NoLeader),
+        ".{0,20}".prop_map(StoreError::Unsupported),
     ]
 }
 
@@ -222,16 +224,47 @@ proptest! {
     #[test]
     fn bytes_that_are_no_frame_are_errors_and_never_panics(bytes in vec(any::<u8>(), 0..200)) {
         if let Ok(frame) = wire::Requests::decode(&bytes[..]) {
-            for call in frame.calls.into_iter().filter_map(|call| call.call) {
-                let _ = read(call);
+            for call in frame.calls {
+                let _ = understand(call);
             }
         }
     }
 }
 
 #[test]
-fn calls_that_cannot_be_meant_are_malformed() {
-    assert!(read(Call::Append(wire::AppendCall::default())).is_err(), "an append without a message");
+fn what_is_not_understood_is_unsupported() {
+    let unsupported = |call| matches!(understand(call), Err(StoreError::Unsupported(_)));
+    let call = |call| wire::Call { call: Some(call), ..wire::Call::default() };
+    assert!(unsupported(call(Call::Append(wire::AppendCall::default()))), "an append without a message");
     let filter = "|| ||".to_owned();
-    assert!(read(Call::Pop(wire::PopCall { filter, ..wire::PopCall::default() })).is_err(), "a filter without a tag");
+    assert!(
+        unsupported(call(Call::Pop(wire::PopCall { filter, ..wire::PopCall::default() }))),
+        "a filter without a tag"
+    );
+    assert!(unsupported(wire::Call::default()), "a kind of call that was not there yet");
+    let remains = call(Call::Remains(wire::RemainsCall {}));
+    assert!(!unsupported(remains.clone()));
+    assert!(unsupported(wire::Call { must_understand: vec![1], ..remains }));
+}
+
+#[test]
+fn a_failure_of_an_unknown_kind_says_whether_something_may_have_happened() {
+    let newer = |nothing_happened| {
+        let failure =
+            wire::Failure { kind: 1000, text: "quota".to_owned(), nothing_happened, ..wire::Failure::default() };
+        (AppendError::read(failure.clone()), PopError::read(failure.clone()), HandleError::read(failure))
+    };
+    let (append, pop, handle) = newer(true);
+    assert!(matches!(append, AppendError::Store(StoreError::Unsupported(why)) if why.contains("quota")));
+    assert!(matches!(pop, PopError::Store(StoreError::Unsupported(_))));
+    assert!(matches!(handle, HandleError::Store(StoreError::Unsupported(_))));
+    let (append, pop, handle) = newer(false);
+    assert!(matches!(append, AppendError::Store(StoreError::Unreachable(_))));
+    assert!(matches!(pop, PopError::Store(StoreError::Unreachable(_))));
+    assert!(matches!(handle, HandleError::Store(StoreError::Unreachable(_))));
+    // Of one that is known, too: for those who are older than this version.
+    let told = |error: StoreError| WireFailure::from(error).0.nothing_happened;
+    assert!(told(StoreError::Busy(String::new())) && told(StoreError::Unsupported(String::new())));
+    let doubts = [StoreError::Unreadable, StoreError::Interrupted, StoreError::Unreachable];
+    assert!(doubts.into_iter().all(|error| !told(error(String::new()))));
 }

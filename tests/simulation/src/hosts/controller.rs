@@ -14,9 +14,9 @@ const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 const SNAPSHOT_COMMANDS: usize = 20;
 
 pub(super) async fn run(process: Process, number: u64) -> anyhow::Result<()> {
-    let Process { site, env, credentials, .. } = &process;
-    let server = PeerServer::bind(env, listen(PEER_PORT), credentials).await?;
-    let network = Arc::new(ConsensusLink::new(env, credentials.clone()));
+    let Process { site, env, local, .. } = &process;
+    let server = PeerServer::bind(env, listen(PEER_PORT), local).await?;
+    let network = Arc::new(ConsensusLink::new(env, local));
     // Whoever is added to a controller at work must not found another one.
     let founders = site.first_members();
     let members = if founders.contains_key(&number) { founders } else { BTreeMap::new() };

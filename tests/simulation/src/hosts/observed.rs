@@ -11,7 +11,7 @@ use gantry_proto::contract::{
     PopError, PopReply, PopRequest, ProxyAliveRequest, QueueStatus, ReleaseRequest, Remains, RenewLeaseRequest,
     RenewRequest, StoreError, StoreGrant, StoreService, TopicProgress,
 };
-use gantry_proto::model::{Epoch, GroupId, ReceiptHandle, StoreGroupId, TopicId};
+use gantry_proto::model::{Epoch, FolderId, GroupId, ReceiptHandle, StoreGroupId, TopicId};
 use gantry_store::StoreHost;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,6 +154,10 @@ impl StoreService for ObservedStore {
 impl StoreIdentity for ObservedStore {
     fn group(&self) -> StoreGroupId {
         self.store.store_group()
+    }
+
+    fn folder(&self) -> FolderId {
+        self.store.folder()
     }
 
     fn epoch(&self) -> Epoch {

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(super) async fn run(process: Process) -> anyhow::Result<()> {
     let controller = process.controller();
     let (view, changes) = process.watch(&*controller).await?;
-    let stores = Arc::new(LinkedStores::new(&process.env, process.credentials.clone(), view.clone()));
+    let stores = Arc::new(LinkedStores::new(&process.env, &process.local, view.clone()));
     let deps = ProxyDeps {
         env: process.env.clone(),
         metadata: controller.clone(),

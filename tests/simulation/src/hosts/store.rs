@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 const SEGMENT_BYTES: u64 = 256 << 10;
 
 pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
-    let Process { site, machine, env, credentials, .. } = &process;
-    let server = PeerServer::bind(env, listen(PEER_PORT), credentials).await?;
+    let Process { site, machine, env, local, .. } = &process;
+    let server = PeerServer::bind(env, listen(PEER_PORT), local).await?;
     let controller = process.controller();
     let (view, changes) = process.watch(&*controller).await?;
     let membership = Arc::new(ObservedMembership::new(controller, &process));
