@@ -19,6 +19,8 @@
 //! tokio's and randomness is the passed one.
 
 pub mod controller;
+#[cfg(test)]
+mod golden;
 mod local_peer;
 pub mod security;
 pub mod store;

@@ -16,6 +16,8 @@
 
 mod calls;
 mod exchange;
+#[cfg(test)]
+pub(crate) mod golden;
 mod handshake;
 mod lane;
 mod link;

@@ -20,8 +20,9 @@ pub(crate) struct MetadataServer(pub(crate) Arc<dyn MetadataService>);
 pub(crate) struct MembershipServer(pub(crate) Arc<dyn MembershipService>);
 pub(crate) struct ConsensusServer(pub(crate) Arc<dyn ConsensusPeer>);
 
+/// Nothing was carried out. Another member may be of a version that understands it.
 fn invalid(malformed: Malformed) -> Status {
-    Status::invalid_argument(malformed.to_string())
+    Status::unimplemented(malformed.to_string())
 }
 
 #[tonic::async_trait]

@@ -3,6 +3,7 @@
 
 pub mod controller;
 pub mod network;
+pub mod raw;
 pub mod store;
 
 use gantry_link::{LocalPeer, PeerCredentials, PeerServer, PeerServices};
