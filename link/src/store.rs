@@ -5,6 +5,9 @@
 //! so do the replies that are ready: what a frame costs is shared by all that it carries. (`examples/hop.rs` measures it
 //! against a gRPC call each.)
 //!
+//! What ends a delivery or keeps it (acknowledgements, changed durations, renewals, releases) is answered before deliveries
+//! that wait to be sent, and never in a frame with a large one.
+//!
 //! What must always hold: a call that was never put into a frame fails with [`StoreError::NoLeader`] or
 //! [`StoreError::Busy`], one that was with [`StoreError::Unreachable`] unless it was answered; no delivery stays hidden
 //! because its caller went away: a caller that stops waiting cancels its pop, and a reply that comes nevertheless is
@@ -14,6 +17,7 @@
 //! [`StoreError::Busy`]: gantry_proto::contract::StoreError::Busy
 //! [`StoreError::Unreachable`]: gantry_proto::contract::StoreError::Unreachable
 
+mod budget;
 mod calls;
 mod exchange;
 #[cfg(test)]
@@ -40,10 +44,16 @@ pub(crate) const FRAME_BYTES_LIMIT: usize = GRPC_MESSAGE_BYTES_MAX + (8 << 20);
 const CALL_BYTES_MAX: usize = FRAME_BYTES_LIMIT - (1 << 20);
 /// Calls under way on one stream. Parked receives are most of them.
 const CALLS_MAX: usize = 65_536;
-/// Bytes of calls that wait for the connection.
+/// Bytes of calls that wait for one connection.
 const QUEUED_BYTES_MAX: usize = 64 << 20;
+/// Bytes of calls that wait for any connection to a store, in one process.
+const QUEUED_BYTES_OF_ALL_MAX: usize = 256 << 20;
 /// Bytes of the calls under way that a store holds for one stream.
 const HELD_BYTES_MAX: usize = 256 << 20;
+/// Bytes of the calls under way that a store holds for all streams together.
+const HELD_BYTES_OF_ALL_MAX: usize = 512 << 20;
+/// Beyond these bounds, for what ends deliveries or keeps them: large messages must not let leases run out.
+const CONTROL_BYTES_MAX: usize = 32 << 20;
 /// The first frame of each side is there within this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a caller waits for an answer, beyond what it told the store to wait.

@@ -3,7 +3,7 @@
 
 mod support;
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use gantry_link::{LinkedStores, LocalPeer, PeerCredentials, PeerServices, StoreLink};
 use gantry_proto::contract::*;
 use gantry_proto::env::Env;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::network::{Loopback, Wires};
+use support::raw::dial;
 use support::store::*;
 use support::{CLUSTER, Served, env, eventually, local, local_of};
 use tokio::sync::Semaphore;
@@ -204,6 +205,48 @@ async fn many_calls_and_large_messages_go_through_one_link() {
         call.await.unwrap().unwrap();
     }
     assert_eq!(store.appended(), 3008);
+}
+
+#[tokio::test]
+async fn what_ends_deliveries_does_not_wait_behind_large_ones() {
+    use gantry_proto::wire::store::v1::{self as wire, call::Call, reply::Outcome};
+    let (env, store) = (env(Loopback), Arc::new(MemoryStore::default()));
+    let served = Served::start(&env, 0, &local(), services(&store)).await;
+    let large = || message("large", &vec![5; 1 << 20]);
+    store.append(append(vec![large(), large(), large()])).await.unwrap();
+    let acked = store.pop(pop(1, Duration::ZERO)).await.unwrap().messages.remove(0).handle.0;
+
+    let hello = wire::Hello {
+        versions: Some(wire::VersionRange { min: 1, max: 1 }),
+        cluster: CLUSTER.0.to_vec().into(),
+        group: STORE_GROUP.0,
+        folder: FOLDER.0.to_vec().into(),
+        epoch: 1,
+    };
+    let call = |id, call| wire::Call { id, remaining_ms: 10_000, call: Some(call), must_understand: Vec::new() };
+    let (group, topic) = (GROUP.0, TOPIC.0);
+    let pop =
+        || Call::Pop(wire::PopCall { group, topic, filter: "*".to_owned(), batch_max: 1, ..wire::PopCall::default() });
+    let ack = Call::Ack(wire::AckCall { group, topic, handles: vec![acked] });
+    let calls = vec![call(1, pop()), call(2, pop()), call(3, ack)];
+    let frames = [
+        wire::Requests { hello: Some(hello), ..wire::Requests::default() },
+        wire::Requests { calls, ..wire::Requests::default() },
+    ];
+    let frames = futures_util::stream::iter(frames).chain(futures_util::stream::pending());
+    let codec = tonic_prost::ProstCodec::<wire::Requests, wire::Replies>::default();
+    let path = http::uri::PathAndQuery::from_static("/gantry.store.v1.StoreExchange/Exchange");
+    let mut client = dial(served.address).await.max_decoding_message_size(64 << 20);
+    let mut replies = client.streaming(tonic::Request::new(frames), path, codec).await.unwrap().into_inner();
+    let mut order = Vec::new();
+    while order.iter().map(Vec::len).sum::<usize>() < 3 {
+        let frame: wire::Replies = replies.message().await.unwrap().unwrap();
+        order.push(frame.replies.iter().map(|reply| reply.id).collect());
+        let failed = frame.replies.iter().any(|reply| matches!(reply.outcome, Some(Outcome::Failure(_))));
+        assert!(!failed, "{:?}", frame.replies);
+    }
+    order.retain(|frame: &Vec<u64>| !frame.is_empty());
+    assert_eq!(order, [[3], [1], [2]], "the frames and what they carried");
 }
 
 // ---- the link breaks ----

@@ -1,8 +1,9 @@
 //! The calls of one lane: those that wait for the connection and those that wait for their answers. Callers put calls in,
 //! the connection's writer takes them in frames, its reader hands the answers out.
 
-use super::wire::give_back;
-use super::{CALL_BYTES_MAX, CALLS_MAX, FRAME_BYTES, MOMENT, QUEUED_BYTES_MAX};
+use super::budget::{Budget, Share};
+use super::wire::{give_back, is_control};
+use super::{CALL_BYTES_MAX, CALLS_MAX, CONTROL_BYTES_MAX, FRAME_BYTES, MOMENT, QUEUED_BYTES_MAX};
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::Epoch;
 use gantry_proto::wire::store::v1 as wire;
@@ -27,6 +28,7 @@ pub(super) struct Consumer {
 /// Shared by callers, writer and reader.
 pub(super) struct Calls {
     table: Mutex<Table>,
+    budget: Arc<Budget>,
 }
 
 struct Table {
@@ -49,6 +51,7 @@ struct Table {
 struct Queued {
     call: wire::Call,
     bytes: usize,
+    _share: Option<Share>,
 }
 
 enum Line {
@@ -69,8 +72,9 @@ enum Waiter {
 }
 
 impl Calls {
-    pub(super) fn new(epoch: Epoch) -> Arc<Calls> {
+    pub(super) fn new(epoch: Epoch, budget: Arc<Budget>) -> Arc<Calls> {
         Arc::new(Calls {
+            budget,
             table: Mutex::new(Table {
                 line: Line::Opening { since: Instant::now() },
                 connection: 0,
@@ -115,8 +119,12 @@ impl Calls {
         if table.queued_bytes >= QUEUED_BYTES_MAX {
             return Err(StoreError::Busy(format!("{} bytes wait to be sent to it", table.queued_bytes)));
         }
+        let beyond = if is_control(&call) { CONTROL_BYTES_MAX } else { 0 };
+        let Some(share) = self.budget.take(bytes, beyond) else {
+            return Err(StoreError::Busy("too many bytes wait to be sent to stores".to_owned()));
+        };
         let (sender, answer) = oneshot::channel();
-        let id = table.push(call, bytes, Waiter::Caller(sender, consumer));
+        let id = table.push(call, bytes, Some(share), Waiter::Caller(sender, consumer));
         let writer = table.writer.take();
         drop(table);
         wake(writer);
@@ -239,7 +247,8 @@ impl Calls {
             let call = Some(give_back(consumer.group, consumer.topic, message.handle));
             let call = wire::Call { call, ..wire::Call::default() };
             let bytes = call.encoded_len();
-            table.push(call, bytes, Waiter::Gone(None));
+            // Not refused for want of room: it makes room.
+            table.push(call, bytes, None, Waiter::Gone(None));
         }
         let writer = table.writer.take();
         drop(table);
@@ -256,11 +265,11 @@ impl Calls {
 }
 
 impl Table {
-    fn push(&mut self, mut call: wire::Call, bytes: usize, waiter: Waiter) -> u64 {
+    fn push(&mut self, mut call: wire::Call, bytes: usize, _share: Option<Share>, waiter: Waiter) -> u64 {
         self.last_id += 1;
         call.id = self.last_id;
         self.queued_bytes += bytes;
-        self.queue.push_back(Queued { call, bytes });
+        self.queue.push_back(Queued { call, bytes, _share });
         self.waiting.insert(self.last_id, waiter);
         self.last_id
     }
@@ -378,7 +387,11 @@ mod tests {
     }
 
     fn up() -> Arc<Calls> {
-        let calls = Calls::new(Epoch(1));
+        up_within(&Budget::new(1 << 30))
+    }
+
+    fn up_within(budget: &Arc<Budget>) -> Arc<Calls> {
+        let calls = Calls::new(Epoch(1), budget.clone());
         calls.opened(Epoch(1));
         calls
     }
@@ -415,6 +428,26 @@ mod tests {
         assert!(matches!(calls.submit(pop(), PATIENCE, None), Err(StoreError::Busy(_))));
         drop(pending);
         assert!(calls.submit(pop(), PATIENCE, None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn links_share_what_may_wait_and_control_goes_beyond() {
+        let budget = Budget::new(1 << 20);
+        let (one, other) = (up_within(&budget), up_within(&budget));
+        let waiting = one.submit(append(900_000), PATIENCE, None).unwrap();
+        assert!(matches!(other.submit(append(900_000), PATIENCE, None), Err(StoreError::Busy(_))));
+        let owners = vec![1; 50_000];
+        let renewal = || Call::Renew(wire::RenewCall { owners: owners.clone(), invisible_ns: 1 });
+        assert!(other.submit(renewal(), PATIENCE, None).is_ok(), "leases must not run out");
+        drop(waiting);
+        let sent = other.submit(append(900_000), PATIENCE, None).unwrap();
+        frame(&other).unwrap();
+        assert!(one.submit(append(900_000), PATIENCE, None).is_ok(), "what was sent does not wait any more");
+        drop(sent);
+        let broken = one.submit(append(900_000), PATIENCE, None).unwrap();
+        one.broken("gone", true);
+        assert!(other.submit(append(900_000), PATIENCE, None).is_ok(), "nor what was given up");
+        drop(broken);
     }
 
     #[tokio::test]

@@ -1,7 +1,8 @@
 //! The store's end of one stream. All its calls are polled by the one task that writes the replies.
 
+use super::budget::{Budget, Share};
 use super::wire::{self as codec, Malformed, Request, WireFailure};
-use super::{CALLS_MAX, FRAME_BYTES, HELD_BYTES_MAX, StoreIdentity};
+use super::{CALLS_MAX, CONTROL_BYTES_MAX, FRAME_BYTES, HELD_BYTES_MAX, StoreIdentity};
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
@@ -31,13 +32,20 @@ pub(crate) struct Exchange {
     requests: Streaming<wire::Requests>,
     /// Until it was sent.
     welcome: Option<wire::Welcome>,
-    running: FuturesUnordered<BoxFuture<'static, wire::Reply>>,
-    /// One entry for each of `running`.
+    /// What ends deliveries or keeps them: replies to it go first.
+    control: Running,
+    /// Everything else.
+    running: Running,
+    /// One entry for each of both.
     held: BTreeMap<u64, Held>,
     held_bytes: usize,
+    /// Of all streams.
+    budget: Arc<Budget>,
     /// Replies for the next frame.
     ready: Vec<wire::Reply>,
     ready_bytes: usize,
+    /// A reply that makes a frame of its own, after the next one.
+    large: Option<wire::Reply>,
     /// Whether others were let go first, since the last frame.
     yielded: bool,
     sweep: Option<Pin<Box<Sleep>>>,
@@ -45,9 +53,12 @@ pub(crate) struct Exchange {
     is_draining: bool,
 }
 
+type Running = FuturesUnordered<BoxFuture<'static, wire::Reply>>;
+
 struct Held {
     abort: AbortHandle,
     bytes: usize,
+    _share: Share,
     deadline: Option<Instant>,
 }
 
@@ -57,6 +68,7 @@ impl Exchange {
         identity: Arc<dyn StoreIdentity>,
         requests: Streaming<wire::Requests>,
         welcome: wire::Welcome,
+        budget: Arc<Budget>,
         draining: CancellationToken,
     ) -> Exchange {
         Exchange {
@@ -64,11 +76,14 @@ impl Exchange {
             identity,
             requests,
             welcome: Some(welcome),
+            control: FuturesUnordered::new(),
             running: FuturesUnordered::new(),
             held: BTreeMap::new(),
             held_bytes: 0,
+            budget,
             ready: Vec::new(),
             ready_bytes: 0,
+            large: None,
             yielded: false,
             sweep: None,
             draining: Box::pin(draining.cancelled_owned()),
@@ -88,11 +103,13 @@ impl Exchange {
         self.heard_epoch(Epoch(frame.epoch));
         for call in frame.calls {
             let (id, bytes, remaining_ms) = (call.id, call.encoded_len(), call.remaining_ms);
+            let is_control = codec::is_control(&call);
             if self.held.contains_key(&id) {
                 return Err(Malformed("number of a call"));
             }
             // What is not understood ends nothing but itself.
-            let started = codec::understand(call).and_then(|request| self.start(id, bytes, remaining_ms, request));
+            let started =
+                codec::understand(call).and_then(|request| self.start(id, bytes, remaining_ms, is_control, request));
             if let Err(error) = started {
                 self.ready.push(wire::Reply { id, outcome: Some(Outcome::Failure(WireFailure::from(error).0)) });
             }
@@ -105,19 +122,32 @@ impl Exchange {
         Ok(())
     }
 
-    fn start(&mut self, id: u64, bytes: usize, remaining_ms: u32, request: Request) -> Result<(), StoreError> {
+    fn start(
+        &mut self,
+        id: u64,
+        bytes: usize,
+        remaining_ms: u32,
+        is_control: bool,
+        request: Request,
+    ) -> Result<(), StoreError> {
         if self.is_draining {
             return Err(StoreError::ShuttingDown);
         }
-        if self.held.len() >= CALLS_MAX || (self.held_bytes > 0 && self.held_bytes + bytes > HELD_BYTES_MAX) {
+        let beyond = if is_control { CONTROL_BYTES_MAX } else { 0 };
+        let bytes_max = HELD_BYTES_MAX + beyond;
+        if self.held.len() >= CALLS_MAX || (self.held_bytes > 0 && self.held_bytes + bytes > bytes_max) {
             return Err(StoreError::Busy(format!("{} calls of this proxy are under way", self.held.len())));
         }
+        let Some(_share) = self.budget.take(bytes, beyond) else {
+            return Err(StoreError::Busy("the calls of all proxies that are under way hold too many bytes".to_owned()));
+        };
         let remaining = (remaining_ms > 0).then(|| Duration::from_millis(remaining_ms.into()));
         let deadline = remaining.map(|remaining| Instant::now() + remaining);
         let (abort, registration) = AbortHandle::new_pair();
-        self.held.insert(id, Held { abort, bytes, deadline });
+        self.held.insert(id, Held { abort, bytes, _share, deadline });
         self.held_bytes += bytes;
-        self.running.push(answer(self.service.clone(), id, request, registration).boxed());
+        let calls = if is_control { &mut self.control } else { &mut self.running };
+        calls.push(answer(self.service.clone(), id, request, registration).boxed());
         Ok(())
     }
 
@@ -139,24 +169,49 @@ impl Exchange {
     /// The next frame, of the replies that are ready. Once some are, others may go first: calls that the store finishes
     /// together are finished one after the other, and their replies fit into one frame.
     fn collect(&mut self, cx: &mut Context<'_>) -> Option<wire::Replies> {
-        while self.ready_bytes < FRAME_BYTES {
-            let Poll::Ready(Some(reply)) = self.running.poll_next_unpin(cx) else { break };
+        if let Some(large) = self.large.take() {
+            return Some(wire::Replies { replies: vec![large], ..wire::Replies::default() });
+        }
+        while self.large.is_none() && self.ready_bytes < FRAME_BYTES {
+            let Some(reply) = self.poll_reply(cx) else { break };
             if let Some(held) = self.held.remove(&reply.id) {
                 self.held_bytes -= held.bytes;
             }
-            self.ready_bytes += reply.encoded_len();
-            self.ready.push(reply);
+            let bytes = reply.encoded_len();
+            if bytes > FRAME_BYTES && !self.ready.is_empty() {
+                // What is ready would have to wait for all of it to arrive.
+                self.large = Some(reply);
+            } else {
+                self.ready_bytes += bytes;
+                self.ready.push(reply);
+            }
         }
         if self.ready.is_empty() {
             return None;
         }
-        if !self.yielded && self.ready_bytes < FRAME_BYTES && !self.running.is_empty() {
+        let is_full = self.large.is_some() || self.ready_bytes >= FRAME_BYTES;
+        if !self.yielded && !is_full && !self.is_idle() {
             self.yielded = true;
             cx.waker().wake_by_ref();
             return None;
         }
         (self.yielded, self.ready_bytes) = (false, 0);
         Some(wire::Replies { replies: std::mem::take(&mut self.ready), ..wire::Replies::default() })
+    }
+
+    /// A reply that is ready, of those that go first if there is one.
+    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Option<wire::Reply> {
+        for calls in [&mut self.control, &mut self.running] {
+            if let Poll::Ready(Some(reply)) = calls.poll_next_unpin(cx) {
+                return Some(reply);
+            }
+        }
+        None
+    }
+
+    /// Whether no call is under way.
+    fn is_idle(&self) -> bool {
+        self.control.is_empty() && self.running.is_empty()
     }
 
     /// Ends calls that are out of time.
@@ -199,7 +254,7 @@ impl Stream for Exchange {
         exchange.sweep(cx);
         if let Some(frame) = frame {
             Poll::Ready(Some(Ok(frame)))
-        } else if exchange.is_draining && exchange.running.is_empty() {
+        } else if exchange.is_draining && exchange.is_idle() {
             Poll::Ready(None)
         } else {
             Poll::Pending

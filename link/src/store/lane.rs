@@ -1,5 +1,6 @@
 //! One connection to a store, made again whenever it breaks.
 
+use super::budget::Budget;
 use super::calls::Calls;
 use super::handshake::{self, Target};
 use super::{FRAME_BYTES_LIMIT, HELLO_TIMEOUT};
@@ -32,8 +33,14 @@ struct Carrier {
 }
 
 impl Lane {
-    pub(super) fn open(env: &Env, dialer: Dialer, replica: Replica, group: StoreGroupId, epoch: Epoch) -> Lane {
-        let calls = Calls::new(epoch);
+    pub(super) fn open(
+        env: &Env,
+        dialer: Dialer,
+        (replica, group): (Replica, StoreGroupId),
+        epoch: Epoch,
+        budget: Arc<Budget>,
+    ) -> Lane {
+        let calls = Calls::new(epoch, budget);
         let carrier = Carrier { calls: calls.clone(), dialer, replica, group, retry: Retry::new(env) };
         let task: JoinHandle<()> = tokio::spawn(carrier.run());
         Lane { calls, _task: AbortOnDropHandle::new(task) }

@@ -1,7 +1,8 @@
-use super::CALL_TIMEOUT;
+use super::budget::Budget;
 use super::calls::{Calls, Consumer};
 use super::lane::Lane;
 use super::wire::{self as codec, Failed, Malformed};
+use super::{CALL_TIMEOUT, QUEUED_BYTES_OF_ALL_MAX};
 use crate::local_peer::LocalPeer;
 use crate::transport::Dialer;
 use gantry_proto::contract::{
@@ -29,8 +30,21 @@ impl StoreLink {
     /// Begins to connect to the replica that leads `group`. Another group, folder or cluster that answers at its address is
     /// not spoken to. `epoch`: the newest that is known. Needs a tokio runtime around it.
     pub fn open(env: &Env, local: &LocalPeer, replica: Replica, group: StoreGroupId, epoch: Epoch) -> StoreLink {
+        let budget = Budget::new(QUEUED_BYTES_OF_ALL_MAX);
+        StoreLink::open_within(env, local, replica, group, epoch, &budget)
+    }
+
+    /// Likewise, as one of several links that share a budget.
+    pub(super) fn open_within(
+        env: &Env,
+        local: &LocalPeer,
+        replica: Replica,
+        group: StoreGroupId,
+        epoch: Epoch,
+        budget: &Arc<Budget>,
+    ) -> StoreLink {
         let dialer = Dialer::new(env, local);
-        let lane = || Lane::open(env, dialer.clone(), replica.clone(), group, epoch);
+        let lane = || Lane::open(env, dialer.clone(), (replica.clone(), group), epoch, budget.clone());
         StoreLink { appends: lane(), deliveries: lane(), replica }
     }
 

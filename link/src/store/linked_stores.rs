@@ -1,3 +1,5 @@
+use super::QUEUED_BYTES_OF_ALL_MAX;
+use super::budget::Budget;
 use super::link::StoreLink;
 use crate::local_peer::LocalPeer;
 use gantry_proto::contract::{StoreService, Stores};
@@ -15,6 +17,7 @@ pub struct LinkedStores {
     local: LocalPeer,
     view: Arc<MetadataView>,
     links: Mutex<Links>,
+    budget: Arc<Budget>,
 }
 
 #[derive(Default)]
@@ -33,7 +36,8 @@ struct Linked {
 impl LinkedStores {
     /// No links yet. `view` says which groups there are.
     pub fn new(env: &Env, local: &LocalPeer, view: Arc<MetadataView>) -> LinkedStores {
-        LinkedStores { env: env.clone(), local: local.clone(), view, links: Mutex::default() }
+        let budget = Budget::new(QUEUED_BYTES_OF_ALL_MAX);
+        LinkedStores { env: env.clone(), local: local.clone(), view, links: Mutex::default(), budget }
     }
 
     /// Drops the links of groups that are gone or led from elsewhere, if something changed.
@@ -70,7 +74,8 @@ impl Stores for LinkedStores {
         self.tidy(&mut links);
         let replica = group.leading_replica()?;
         let open = || {
-            let link = StoreLink::open(&self.env, &self.local, replica.clone(), group.id, group.epoch);
+            let link =
+                StoreLink::open_within(&self.env, &self.local, replica.clone(), group.id, group.epoch, &self.budget);
             Linked { link: Arc::new(link), epoch: group.epoch }
         };
         let linked = links.by_group.entry(group.id).or_insert_with(open);

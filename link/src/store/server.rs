@@ -1,6 +1,7 @@
+use super::budget::Budget;
 use super::exchange::Exchange;
 use super::handshake::{self, Target};
-use super::{HELLO_TIMEOUT, StoreIdentity};
+use super::{HELD_BYTES_OF_ALL_MAX, HELLO_TIMEOUT, StoreIdentity};
 use crate::local_peer::LocalPeer;
 use crate::transport::{Connected, Draining};
 use futures_util::future::Either;
@@ -18,6 +19,8 @@ pub(crate) struct ExchangeServer {
     service: Arc<dyn StoreService>,
     identity: Arc<dyn StoreIdentity>,
     local: LocalPeer,
+    /// Of all streams.
+    budget: Arc<Budget>,
 }
 
 impl ExchangeServer {
@@ -26,7 +29,7 @@ impl ExchangeServer {
         identity: Arc<dyn StoreIdentity>,
         local: LocalPeer,
     ) -> ExchangeServer {
-        ExchangeServer { service, identity, local }
+        ExchangeServer { service, identity, local, budget: Budget::new(HELD_BYTES_OF_ALL_MAX) }
     }
 
     fn target(&self) -> Result<Target, Status> {
@@ -67,7 +70,8 @@ impl StoreExchange for ExchangeServer {
             }
         };
         let welcome = handshake::welcome(version, &target, self.identity.epoch());
-        let exchange = Exchange::new(self.service.clone(), self.identity.clone(), requests, welcome, draining);
+        let (service, identity, budget) = (self.service.clone(), self.identity.clone(), self.budget.clone());
+        let exchange = Exchange::new(service, identity, requests, welcome, budget, draining);
         // Not before it is certain whom the proxy means: the epochs of others are no news.
         exchange.heard_epoch(Epoch(hello.epoch));
         Ok(Response::new(Either::Left(exchange)))

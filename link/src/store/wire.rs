@@ -7,7 +7,7 @@ mod replies;
 mod tests;
 
 pub(crate) use calls::{
-    Request, ack, append, change_invisible, dead_letter, give_back, pop, release, renew, understand,
+    Request, ack, append, change_invisible, dead_letter, give_back, is_control, pop, release, renew, understand,
 };
 pub(crate) use failures::{Failed, WireFailure};
 pub(crate) use replies::{

@@ -80,6 +80,15 @@ pub(crate) fn release(request: &ReleaseRequest) -> Call {
     Call::Release(wire::ReleaseCall { owner: request.owner.0, invisible_ns: nanos(request.invisible) })
 }
 
+/// Whether a call ends deliveries or keeps them.
+pub(crate) fn is_control(call: &wire::Call) -> bool {
+    let control = |call: &Call| match call {
+        Call::Ack(_) | Call::ChangeInvisible(_) | Call::DeadLetter(_) | Call::Renew(_) | Call::Release(_) => true,
+        Call::Append(_) | Call::Pop(_) | Call::Queues(_) | Call::Progress(_) | Call::Remains(_) => false,
+    };
+    call.call.as_ref().is_some_and(control)
+}
+
 /// Numbers in `Call.must_understand` that this version knows.
 const UNDERSTOOD: &[u32] = &[];
 

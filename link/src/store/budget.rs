@@ -1,0 +1,61 @@
+//! Bytes of calls that one process holds at once: those that wait for connections in a proxy, those under way in a store.
+//! Shared by all links, or all streams, so that their number does not multiply what each may hold.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A number of bytes that may be held.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    bytes_max: usize,
+    used: AtomicUsize,
+}
+
+/// Bytes that are held until this is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes_max: usize) -> Arc<Budget> {
+        Arc::new(Budget { bytes_max, used: AtomicUsize::new(0) })
+    }
+
+    /// Takes bytes, and `beyond` the bound if need be. `None`: that many are not left. Who holds nothing yet may take
+    /// anything: a call that is larger than the budget goes alone.
+    pub(super) fn take(self: &Arc<Budget>, bytes: usize, beyond: usize) -> Option<Share> {
+        let bound = self.bytes_max.saturating_add(beyond);
+        let add = |used: usize| used.checked_add(bytes).filter(|sum| used == 0 || *sum <= bound);
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        taken.ok().map(|_| Share { budget: self.clone(), bytes })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_bounded_and_given_back() {
+        let budget = Budget::new(100);
+        let first = budget.take(60, 0).unwrap();
+        assert!(budget.take(41, 0).is_none());
+        let second = budget.take(40, 0).unwrap();
+        assert!(budget.take(1, 0).is_none());
+        let reserve = budget.take(10, 10).unwrap();
+        assert!(budget.take(1, 10).is_none());
+        drop((second, reserve));
+        assert!(budget.take(40, 0).is_some());
+        drop(first);
+        assert!(budget.take(1000, 0).is_some(), "one that is larger goes alone");
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+    }
+}
