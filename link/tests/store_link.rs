@@ -423,10 +423,14 @@ async fn a_folder_that_follows_another_one_at_the_same_address_is_linked_anew() 
     (first.replicas[0].folder, first.leader) = (FolderId([9; 16]), Some(FolderId([9; 16])));
     tell(1, &first);
     stores.leader_of(&first);
+    assert_eq!(stores.trouble_with(&first), None, "it has not failed yet");
     eventually("the store is not the one that led", || stores.leader_of(&first).is_none()).await;
+    let trouble = stores.trouble_with(&first).unwrap();
+    assert!(trouble.contains(&format!("the data folder {FOLDER} is served here")), "{trouble}");
     let second = group(3, 1, 2);
     tell(2, &second);
     stores.leader_of(&second).expect("it is tried at once").queues(TOPIC).await.unwrap();
+    assert_eq!(stores.trouble_with(&second), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -99,6 +99,11 @@ impl StoreGroups {
         self.rotations.lock().retain(|place, _| known(place));
     }
 
+    /// Why the leader of a group cannot be talked to, for operators.
+    pub(crate) fn trouble_with(&self, group: &StoreGroup) -> Option<String> {
+        self.stores.trouble_with(group)
+    }
+
     /// The store that leads a group.
     fn leader(&self, group: &StoreGroup) -> Result<Arc<dyn StoreService>, StoreError> {
         self.stores.leader_of(group).ok_or_else(|| no_leader(group))

@@ -124,6 +124,8 @@ struct StoreGroup {
     unfinished: Option<u64>,
     unclaimed: Option<u64>,
     version: Option<String>,
+    /// Why the proxy cannot talk to its leader.
+    trouble: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -196,6 +198,10 @@ impl Render for Status {
                 proxy.version.clone(),
             ]
         });
+        let troubles = self.store_groups.iter().filter_map(|group| Some((&group.name, group.trouble.as_ref()?)));
+        let troubles: String = troubles
+            .map(|(name, why)| format!("store group {name} cannot be talked to by this proxy: {why}\n"))
+            .collect();
         // Who controls is known to the controller only.
         let controllers = match &self.controller_away {
             None => table(["CONTROLLER", "ADDRESS", "ROLE", "LOG"], controllers),
@@ -204,7 +210,7 @@ impl Render for Status {
             ),
         };
         format!(
-            "cluster {}, metadata version {}\n\n{controllers}\n{}\n{}",
+            "cluster {}, metadata version {}\n\n{controllers}\n{}{troubles}\n{}",
             self.cluster.as_deref().unwrap_or("not founded yet"),
             self.metadata_version,
             table(
@@ -298,6 +304,7 @@ impl StoreGroup {
             unfinished: status.remains.map(|remains| remains.unfinished),
             unclaimed: status.remains.map(|remains| remains.unclaimed),
             version: Some(status.version).filter(|version| !version.is_empty()),
+            trouble: Some(status.trouble).filter(|why| !why.is_empty()),
         }
     }
 }
@@ -354,5 +361,23 @@ mod tests {
             away.lines().find(|line| line.starts_with("store-1")).unwrap().split_whitespace().collect();
         assert_eq!(row, ["store-1", "unknown", "3", "nobody", "unknown", "unknown", "unknown", "-"]);
         assert!(status("").to_table().contains("CONTROLLER"));
+    }
+
+    #[test]
+    fn a_store_that_the_proxy_cannot_talk_to_is_named_with_the_reason() {
+        let group = v1::StoreGroup { name: "store-1".to_owned(), ..v1::StoreGroup::default() };
+        let status = |trouble: &str| {
+            let store = v1::StoreGroupStatus {
+                group: Some(group.clone()),
+                trouble: trouble.to_owned(),
+                ..v1::StoreGroupStatus::default()
+            };
+            let status = v1::GetClusterStatusResponse { stores: vec![store], ..Default::default() };
+            Status::from_wire(status).to_table()
+        };
+        let troubled = status("store:9200: upgrade the store");
+        let line = "store group store-1 cannot be talked to by this proxy: store:9200: upgrade the store\n";
+        assert!(troubled.contains(line), "{troubled}");
+        assert!(!status("").contains("cannot be talked to"));
     }
 }

@@ -114,6 +114,10 @@ impl Stores for StorePart {
     fn leader_of(&self, group: &StoreGroup) -> Option<Arc<dyn StoreService>> {
         (group.id == self.host.store_group()).then(|| self.host.clone() as Arc<dyn StoreService>)
     }
+
+    fn trouble_with(&self, _group: &StoreGroup) -> Option<String> {
+        None
+    }
 }
 
 /// What peers ask of a store before they use it.

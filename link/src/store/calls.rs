@@ -155,6 +155,14 @@ impl Calls {
         }
     }
 
+    /// Why the connection is down, while it is.
+    pub(super) fn trouble(&self) -> Option<String> {
+        match &self.table.lock().line {
+            Line::Down { why } => Some(why.clone()),
+            Line::Opening { .. } | Line::Up => None,
+        }
+    }
+
     /// The number of the connection that is made now.
     pub(super) fn connection(&self) -> u64 {
         self.table.lock().connection

@@ -58,6 +58,11 @@ impl StoreLink {
         self.appends.calls.is_up() && self.deliveries.calls.is_up()
     }
 
+    /// Why it is not up, once an attempt to connect has failed.
+    pub fn trouble(&self) -> Option<String> {
+        self.appends.calls.trouble().or_else(|| self.deliveries.calls.trouble())
+    }
+
     /// Notes that the group is in `epoch`, and tells the store.
     pub fn set_epoch(&self, epoch: Epoch) {
         self.appends.calls.set_epoch(epoch);

@@ -89,4 +89,7 @@ impl Stores for LinkedStores {
         drop(links);
         link.is_up().then_some(link as Arc<dyn StoreService>)
     }
+    fn trouble_with(&self, group: &StoreGroup) -> Option<String> {
+        self.links.lock().by_group.get(&group.id)?.link.trouble()
+    }
 }

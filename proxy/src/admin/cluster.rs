@@ -132,7 +132,13 @@ impl ClusterService for Cluster {
             cluster: cluster.map(|cluster| cluster.to_string()).unwrap_or_default(),
             metadata_version: version.0,
             controllers: controllers.into_iter().map(controller_to_wire).collect(),
-            stores: stores.iter().map(|store| store_to_wire(store, remains.get(&store.group.id))).collect(),
+            stores: stores
+                .iter()
+                .map(|store| wire::StoreGroupStatus {
+                    trouble: self.messaging.stores.trouble_with(&store.group).unwrap_or_default(),
+                    ..store_to_wire(store, remains.get(&store.group.id))
+                })
+                .collect(),
             proxies: proxies.iter().map(proxy_to_wire).collect(),
             controller_away,
         }))
@@ -253,6 +259,7 @@ fn store_to_wire(store: &StoreStatus, remains: Option<&Remains>) -> wire::StoreG
         version: store.version.to_string(),
         remains: remains
             .map(|remains| wire::StoreRemains { unfinished: remains.unfinished, unclaimed: remains.unclaimed }),
+        trouble: String::new(),
     }
 }
 

@@ -256,6 +256,10 @@ mod tests {
             self.0.lock().push(group.id);
             None
         }
+
+        fn trouble_with(&self, _group: &StoreGroup) -> Option<String> {
+            None
+        }
     }
 
     #[tokio::test(start_paused = true)]

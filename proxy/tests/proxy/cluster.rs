@@ -47,7 +47,12 @@ async fn the_status_tells_who_leads_and_who_is_alive() {
     assert_eq!((first.remains, first.version.as_str()), (None, "1.2.3"));
     assert_eq!(draining.remains, Some(v1::StoreRemains { unfinished: 7, unclaimed: 2 }));
 
-    assert_eq!(status.controller_away, "");
+    assert_eq!((status.controller_away.as_str(), first.trouble.as_str()), ("", ""));
+    server.stores.set_up(FIRST, false);
+    let troubled = cluster.get_cluster_status(v1::GetClusterStatusRequest {}).await.unwrap().into_inner();
+    let troubles: Vec<_> = troubled.stores.iter().map(|store| store.trouble.as_str()).collect();
+    assert_eq!(troubles, ["store-1 speaks another version", ""]);
+    server.stores.set_up(FIRST, true);
 
     server.membership.unavailable.store(true, Ordering::Relaxed);
     let seen = cluster.get_cluster_status(v1::GetClusterStatusRequest {}).await.unwrap().into_inner();

@@ -30,6 +30,11 @@ impl Stores for FakeStores {
         let (store, up) = groups.get(&group.id)?;
         up.then(|| store.clone() as Arc<dyn StoreService>)
     }
+
+    fn trouble_with(&self, group: &StoreGroup) -> Option<String> {
+        let up = self.groups.lock().unwrap().get(&group.id).is_some_and(|(_, up)| *up);
+        (!up).then(|| format!("{} speaks another version", group.name))
+    }
 }
 
 /// An active group with one replica.
