@@ -9,6 +9,8 @@
 //! and what it yields are whole versions.
 
 mod consensus;
+#[cfg(test)]
+pub(crate) mod golden;
 mod link;
 pub(crate) mod server;
 mod watch;
