@@ -41,9 +41,9 @@ const EXCHANGE: &str = "/gantry.store.v1.StoreExchange/Exchange";
 /// What a newer version may add to any message: a field, and another kind of whatever stands in a oneof.
 #[derive(Clone, PartialEq, Message)]
 struct Added {
-    #[prost(bytes = "vec", optional, tag = "1000")]
+    #[prost(bytes = "vec", optional, tag = "20000")]
     kind: Option<Vec<u8>>,
-    #[prost(string, tag = "1001")]
+    #[prost(string, tag = "20001")]
     field: String,
 }
 
@@ -68,7 +68,7 @@ struct Frame {
     list: Vec<Vec<u8>>,
     #[prost(bytes = "vec", optional, tag = "3")]
     refused: Option<Vec<u8>>,
-    #[prost(string, tag = "1001")]
+    #[prost(string, tag = "20001")]
     added: String,
 }
 
@@ -81,7 +81,7 @@ struct Page {
     changes: Vec<Vec<u8>>,
     #[prost(bool, tag = "3")]
     last: bool,
-    #[prost(string, tag = "1001")]
+    #[prost(string, tag = "20001")]
     added: String,
 }
 
@@ -92,14 +92,14 @@ fn frame(handshake: Option<Vec<u8>>, list: Vec<Vec<u8>>) -> Frame {
 // ---- a newer proxy ----
 
 struct NewerProxy {
-    frames: mpsc::UnboundedSender<Frame>,
+    frames: mpsc::Sender<Frame>,
     replies: Streaming<store::Replies>,
 }
 
 impl NewerProxy {
     /// Says hello, and returns what the store says to that.
     async fn connect(address: SocketAddr, min: u32, max: u32) -> (NewerProxy, store::Replies) {
-        let (frames, queue) = mpsc::unbounded_channel();
+        let (frames, queue) = mpsc::channel(16);
         let hello = store::Hello {
             versions: Some(store::VersionRange { min, max }),
             cluster: Bytes::copy_from_slice(&CLUSTER.0),
@@ -107,7 +107,7 @@ impl NewerProxy {
             folder: Bytes::copy_from_slice(&FOLDER.0),
             epoch: 1,
         };
-        frames.send(frame(Some(with_field(&hello)), Vec::new())).unwrap();
+        frames.send(frame(Some(with_field(&hello)), Vec::new())).await.unwrap();
         let queue = stream::unfold(queue, |mut queue| async move { Some((queue.recv().await?, queue)) });
         let (codec, path) = (ProstCodec::<Frame, store::Replies>::default(), PathAndQuery::from_static(EXCHANGE));
         let answer = dial(address).await.streaming(Request::new(queue), path, codec).await;
@@ -119,7 +119,7 @@ impl NewerProxy {
     /// What the store answers to calls, by their numbers.
     async fn answers(&mut self, calls: Vec<Vec<u8>>) -> BTreeMap<u64, Outcome> {
         let (count, mut answers) = (calls.len(), BTreeMap::new());
-        self.frames.send(frame(None, calls)).unwrap();
+        self.frames.send(frame(None, calls)).await.unwrap();
         while answers.len() < count {
             let frame = self.replies.message().await.unwrap().expect("the stream goes on");
             answers.extend(frame.replies.into_iter().map(|reply| (reply.id, reply.outcome.unwrap())));

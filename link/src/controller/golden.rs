@@ -1,5 +1,6 @@
 //! What is asked of the controller and what it answers, as version 1 says it. The metadata among it is the same on the
 //! controller's disks.
+#![allow(clippy::needless_update, reason = "every message may get more fields")]
 
 use crate::golden::{Golden, recorded};
 use bytes::Bytes;
@@ -30,7 +31,7 @@ const PROCESS: Bytes = Bytes::from_static(&[0x55; 16]);
 fn value<T>(name: &str, message: T::Message) -> Golden
 where
     T: Wire + Debug + 'static,
-    T::Message: Message + Default + Clone,
+    T::Message: Message + Default + Clone + Debug,
 {
     let read = |message: T::Message| match T::from_wire(message.clone()) {
         Ok(value) => {
@@ -176,6 +177,7 @@ fn join_store_command() -> wire::metadata_command::JoinStore {
         folder: FOLDER,
         address: "store-1:9200".to_owned(),
         last_epoch: 6,
+        ..Default::default()
     }
 }
 
