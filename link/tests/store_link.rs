@@ -72,7 +72,7 @@ async fn does_what_a_store_does(service: Arc<dyn StoreService>, store: &MemorySt
 
     let queue = QueueStatus { queue: QueueId(1), min_offset: QueueOffset(0), max_offset: QueueOffset(5) };
     assert_eq!(service.queues(TOPIC).await.unwrap(), [queue]);
-    let progress = TopicProgress { topic: TOPIC, ready: 1, inflight: 1 };
+    let progress = TopicProgress { topic: TOPIC, ready: 1, inflight: 1, damaged: 0 };
     assert_eq!(service.progress(GROUP).await.unwrap(), [progress]);
     assert_eq!(service.remains().await.unwrap(), Remains { unfinished: 2, unclaimed: 1 << 40 });
 }

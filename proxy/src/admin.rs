@@ -238,6 +238,7 @@ impl AdminService for Admin {
                     .or_insert_with(|| wire::GroupProgress { topic: name, ..wire::GroupProgress::default() });
                 sum.ready += part.ready;
                 sum.inflight += part.inflight;
+                sum.damaged += part.damaged;
             }
         }
         if failures.len() == asked

@@ -5,9 +5,15 @@
 //! [`DeliveryRecord`] into the log and then [`DeliveryState::apply`] it. Recovery and followers only apply.
 //!
 //! # The model
-//! Per queue there are `next` and the outstanding messages. What is at or above `next` was never delivered. What is below is
-//! outstanding, or it is finished: acknowledged, skipped, moved to the dead letters, or removed by retention. So an
-//! acknowledgement above a hole costs nothing, and holes are as cheap as no holes.
+//! Per queue there are `next`, the outstanding messages and the damaged ones. What is at or above `next` was never delivered.
+//! What is below is outstanding, or damaged, or it is finished: acknowledged, skipped, moved to the dead letters, or removed
+//! by retention. So an acknowledgement above a hole costs nothing, and holes are as cheap as no holes.
+//!
+//! A message that cannot be read back is *set aside*: it is not delivered any more and holds nothing up, but it does not
+//! count as consumed. It stays until retention removes it.
+//!
+//! Messages are not read while a receive is planned, so that nobody waits for a disk under the lock. What reading them
+//! brings to light is a record of its own: [`DeliveryRecord::SetAside`], [`DeliveryRecord::Dropped`].
 //!
 //! # What must always hold
 //! - The state is a function of the records applied. A plan changes nothing but derived data, which is never saved.
@@ -25,10 +31,12 @@
 //! | `pop` | which messages a receive gets |
 //! | `lease` | whether a delivery still holds, what renews or ends it, which messages used up their attempts |
 //! | `schedule` | derived: what becomes visible when |
+//! | `offsets` | the damaged messages of a queue |
 //! | `snapshot` | the truth in a checkpoint |
 //! | `reader` | what is asked of queues |
 
 mod lease;
+mod offsets;
 mod pop;
 mod reader;
 mod record;

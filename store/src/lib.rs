@@ -50,6 +50,7 @@ mod recovery;
 mod service;
 mod store;
 mod tenure;
+mod upkeep;
 
 pub use commit_log::Flush;
 pub use commit_log::retention::RetentionPolicy;

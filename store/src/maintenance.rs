@@ -3,7 +3,7 @@
 //! | task | why | wakes |
 //! |---|---|---|
 //! | [`write`] | writes the log, tells callers and receivers what was written | when something was appended |
-//! | [`bury`] | moves exhausted messages to dead-letter topics | each [`BURY_INTERVAL`] |
+//! | [`bury`] | moves exhausted messages to dead-letter topics | when a delivery has ended |
 //! | [`fence`] | tells waiting receives that the store does not lead any more | when its tenure ends |
 //! | [`forget`] | drops the state of deleted topics and groups | when one is deleted |
 //! | [`index`] | writes the indexes of full segments, builds those that are missing or damaged | when a segment was begun, or an index is missing |
@@ -34,7 +34,10 @@ use tokio_util::sync::CancellationToken;
 const TICK: Duration = Duration::from_millis(500);
 const SETTLE_AFTER: Duration = Duration::from_millis(50);
 const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
-const BURY_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two looks for exhausted messages.
+const BURY_PAUSE: Duration = Duration::from_millis(200);
+/// Whoever waits for a time of the wall clock looks again after this: it may be set.
+const CLOCK_LOOK: Duration = Duration::from_secs(1);
 /// A checkpoint is not worth writing for less log than this part of a segment.
 const CHECKPOINT_SEGMENT_PART: u64 = 1024;
 const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
@@ -103,20 +106,40 @@ pub(crate) async fn fence(store: Arc<Store>, mut last: Epoch) {
     }
 }
 
-/// Moves messages whose last delivery ended to their dead-letter topics.
+/// Moves messages whose last delivery ended to their dead-letter topics. Looks only at shards in which deliveries have
+/// ended.
 pub(crate) async fn bury(store: Arc<Store>) {
     let stopping = store.stopping.clone();
-    while stopping.run_until_cancelled(tokio::time::sleep(BURY_INTERVAL)).await.is_some() {
-        // Who does not lead changes nothing.
+    stopping.run_until_cancelled(bury_what_is_due(&store)).await;
+}
+
+async fn bury_what_is_due(store: &Store) {
+    let upkeep = store.progress.upkeep();
+    loop {
+        let epoch = store.log.tenure.epoch();
         if store.log.tenure.check().is_err() {
+            // Who does not lead changes nothing.
+            store.log.tenure.begun_after(epoch).await;
             continue;
         }
-        let now = store.log.now();
-        for shard in store.progress.list() {
-            let any_due = shard.state.lock().any_due(now);
-            if any_due && let Err(error) = store.bury_exhausted(&shard, now) {
-                tracing::warn!(group = %shard.group, topic = %shard.topic, %error, "dead letters have to wait");
+        let (_, due) = upkeep.due_by(store.log.now());
+        for (group, topic) in due {
+            if let Some(shard) = store.progress.get(group, topic) {
+                store.bury_exhausted(&shard).await;
+                tokio::task::yield_now().await;
             }
+        }
+        // What ends about the same time is dealt with in one go.
+        tokio::time::sleep(BURY_PAUSE).await;
+        let now = store.log.now();
+        let next_in = match upkeep.due_by(now) {
+            (Some(next), due) if due.is_empty() => next.since(now).min(CLOCK_LOOK),
+            (_, due) if !due.is_empty() => continue,
+            _ => Duration::MAX,
+        };
+        tokio::select! {
+            () = upkeep.earlier() => {}
+            () = tokio::time::sleep(next_in) => {}
         }
     }
 }
@@ -281,7 +304,7 @@ fn capture(store: &Store) -> Checkpoint {
         }
     }
     for shard in store.progress.list() {
-        let state = shard.state.lock();
+        let state = shard.lock();
         let mut bytes = BytesMut::new();
         state.encode(&mut bytes);
         // Under the shard's lock: every record of it before this is in its state.
@@ -306,7 +329,7 @@ fn save(store: &Store, checkpoint: &Checkpoint) -> Result<(), StoreError> {
 fn trim(store: &Store) -> Result<(), StoreError> {
     for shard in store.progress.list() {
         let Some(reader) = store.reader(shard.topic) else { continue };
-        let mut state = shard.state.lock();
+        let mut state = shard.lock();
         if let Some(change) = state.plan_trim(&reader) {
             store.record(&shard, &mut state, &change).map_err(no_room)?;
         }

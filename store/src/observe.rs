@@ -26,13 +26,15 @@ pub(crate) fn observe(store: &Store) {
         let Some(reader) = store.reader(shard.topic) else {
             continue;
         };
-        let state = shard.state.lock();
+        let state = shard.lock();
         let (ready, inflight) = (state.ready(&reader) as f64, state.inflight() as f64);
+        let damaged = state.damaged() as f64;
         drop(state);
         let labels =
             vec![Label::new("consumer_group", group.name.to_string()), Label::new("topic", topic.name.to_string())];
         gauge!("rocketmq_consumer_ready_messages", labels.clone()).set(ready);
         gauge!("rocketmq_consumer_inflight_messages", labels.clone()).set(inflight);
+        gauge!("gantry_consumer_damaged_messages", labels.clone()).set(damaged);
         gauge!("rocketmq_consumer_lag_messages", labels).set(ready + inflight);
     }
 }

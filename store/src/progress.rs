@@ -2,9 +2,11 @@
 //! for it.
 
 use crate::delivery::DeliveryState;
-use gantry_proto::model::{GroupId, TopicId};
-use parking_lot::{Mutex, RwLock};
+use crate::upkeep::{ShardKey, Upkeep};
+use gantry_proto::model::{GroupId, Timestamp, TopicId};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
@@ -13,16 +15,37 @@ use tokio::sync::futures::Notified;
 /// All shards of this store.
 #[derive(Default)]
 pub(crate) struct ProgressTable {
-    shards: RwLock<BTreeMap<(GroupId, TopicId), Arc<Shard>>>,
+    shards: RwLock<BTreeMap<ShardKey, Arc<Shard>>>,
+    upkeep: Arc<Upkeep>,
 }
 
 /// One group's progress on one topic.
 pub(crate) struct Shard {
     pub group: GroupId,
     pub topic: TopicId,
-    pub state: Mutex<DeliveryState>,
+    progress: Mutex<Progress>,
+    upkeep: Arc<Upkeep>,
     arrivals: Notify,
     waiting: AtomicUsize,
+}
+
+/// What a shard's lock guards.
+struct Progress {
+    state: DeliveryState,
+    /// When [`Upkeep`] has it noted.
+    noted: Option<Timestamp>,
+    /// Nobody looks after the shard before this: it did not work.
+    postponed: Timestamp,
+    /// The group or the topic was deleted.
+    removed: bool,
+}
+
+/// A shard's state, locked. Tells [`Upkeep`] of changes when it is dropped.
+pub(crate) struct ShardGuard<'a> {
+    shard: &'a Shard,
+    progress: MutexGuard<'a, Progress>,
+    /// Nothing is due any more that was noted before.
+    looked_after: bool,
 }
 
 /// Counts a receive as waiting while it lives.
@@ -41,20 +64,37 @@ impl ProgressTable {
         if let Some(shard) = shards.get(&(group, topic)) {
             return (shard.clone(), false);
         }
+        let progress = Progress { state, noted: None, postponed: Timestamp::ZERO, removed: false };
         let shard = Arc::new(Shard {
             group,
             topic,
-            state: Mutex::new(state),
+            progress: Mutex::new(progress),
+            upkeep: self.upkeep.clone(),
             arrivals: Notify::new(),
             waiting: AtomicUsize::new(0),
         });
         shards.insert((group, topic), shard.clone());
+        // What its state holds is noted.
+        drop(shard.lock());
         (shard, true)
     }
 
     /// Forgets a shard whose group or topic was deleted.
     pub(crate) fn remove(&self, group: GroupId, topic: TopicId) -> Option<Arc<Shard>> {
-        self.shards.write().remove(&(group, topic))
+        let shard = self.shards.write().remove(&(group, topic))?;
+        let mut progress = shard.progress.lock();
+        progress.removed = true;
+        self.upkeep.note_due(shard.key(), progress.noted.take(), None);
+        for owner in progress.state.owners() {
+            self.upkeep.note_owner(owner, shard.key(), false);
+        }
+        drop(progress);
+        Some(shard)
+    }
+
+    /// Which shards have something to be done for them.
+    pub(crate) fn upkeep(&self) -> &Upkeep {
+        &self.upkeep
     }
 
     /// All of them, by group and topic: in the order in which records are made for them.
@@ -64,6 +104,15 @@ impl ProgressTable {
 }
 
 impl Shard {
+    /// Locks the state.
+    pub(crate) fn lock(&self) -> ShardGuard<'_> {
+        ShardGuard { shard: self, progress: self.progress.lock(), looked_after: false }
+    }
+
+    pub(crate) fn key(&self) -> ShardKey {
+        (self.group, self.topic)
+    }
+
     /// Wakes one waiting receive, if any waits.
     pub(crate) fn wake_one(&self) {
         // Sequentially consistent with `wait`: either the receive sees the message or this sees the receive.
@@ -81,6 +130,48 @@ impl Shard {
     pub(crate) fn wait(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         Waiting { shard: self }
+    }
+}
+
+impl ShardGuard<'_> {
+    /// What was due has been done; what could not be done has to wait until `postponed`.
+    pub(crate) fn looked_after(mut self, postponed: Timestamp) {
+        self.progress.postponed = postponed;
+        self.looked_after = true;
+    }
+}
+
+impl Deref for ShardGuard<'_> {
+    type Target = DeliveryState;
+
+    fn deref(&self) -> &DeliveryState {
+        &self.progress.state
+    }
+}
+
+impl DerefMut for ShardGuard<'_> {
+    fn deref_mut(&mut self) -> &mut DeliveryState {
+        &mut self.progress.state
+    }
+}
+
+impl Drop for ShardGuard<'_> {
+    fn drop(&mut self) {
+        let Progress { state, noted, postponed, removed } = &mut *self.progress;
+        if *removed {
+            return;
+        }
+        for (owner, holds) in state.take_owner_changes() {
+            self.shard.upkeep.note_owner(owner, self.shard.key(), holds);
+        }
+        let spent = state.has_spent().then_some(Timestamp::ZERO);
+        let due = state.next_end().into_iter().chain(spent).min().map(|due| due.max(*postponed));
+        // Ends move on all the time: only an earlier one is worth the indexes' lock, as long as nobody has looked.
+        let earlier = due.is_some_and(|due| noted.is_none_or(|noted| due < noted));
+        if earlier || (self.looked_after && due != *noted) {
+            self.shard.upkeep.note_due(self.shard.key(), *noted, due);
+            *noted = due;
+        }
     }
 }
 

@@ -124,14 +124,14 @@ impl Replay {
                 self.apply_message(record)?;
                 let origin = Origin::parse(record.body())?;
                 if let Some(shard) = self.shard(origin.group, origin.topic, record.header.log_offset) {
-                    shard.state.lock().finish(origin.queue, origin.queue_offset);
+                    shard.lock().finish(origin.queue, origin.queue_offset);
                 }
                 Ok(())
             }
             RecordKind::Delivery => {
                 let (group, topic, change) = DeliveryRecord::decode(record.body())?;
                 if let Some(shard) = self.shard(group, topic, record.header.log_offset) {
-                    shard.state.lock().apply(&change, record.header.log_offset);
+                    shard.lock().apply(&change, record.header.log_offset);
                 }
                 Ok(())
             }

@@ -7,11 +7,11 @@ mod append;
 mod change_invisible;
 mod dead_letter;
 mod pop;
+mod read;
 mod renew;
 mod status;
 
 use crate::commit_log::record::{RecordKind, record_len};
-use crate::commit_log::segment::{ReadError, Record};
 use crate::commit_log::tail::NoRoom;
 use crate::delivery::{DeliveryRecord, DeliveryState, Over, QueueReader};
 use crate::progress::Shard;
@@ -23,7 +23,7 @@ use gantry_proto::contract::{
     PopError, PopReply, PopRequest, QueueStatus, ReleaseRequest, Remains, RenewRequest, StoreError, StoreService,
     TopicProgress,
 };
-use gantry_proto::model::{GroupId, LogOffset, MessageHead, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId};
+use gantry_proto::model::{GroupId, LogOffset, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId};
 use std::sync::Arc;
 
 #[async_trait::async_trait]
@@ -70,14 +70,13 @@ impl StoreService for Store {
 }
 
 /// What a topic's queues hold, as delivery sees it.
-pub(crate) struct TopicReader<'a> {
-    store: &'a Store,
+pub(crate) struct TopicReader {
     queues: Arc<QueuesById>,
 }
 
-impl<'a> TopicReader<'a> {
-    pub(crate) fn new(store: &'a Store, topic: &TopicQueues) -> TopicReader<'a> {
-        TopicReader { store, queues: topic.queues() }
+impl TopicReader {
+    pub(crate) fn new(topic: &TopicQueues) -> TopicReader {
+        TopicReader { queues: topic.queues() }
     }
 
     fn queue(&self, queue: QueueId) -> Option<&Arc<Queue>> {
@@ -85,7 +84,7 @@ impl<'a> TopicReader<'a> {
     }
 }
 
-impl QueueReader for TopicReader<'_> {
+impl QueueReader for TopicReader {
     fn queue_count(&self) -> u32 {
         self.queues.len() as u32
     }
@@ -97,37 +96,9 @@ impl QueueReader for TopicReader<'_> {
     fn scan(&self, queue: QueueId, from: QueueOffset, max: usize, out: &mut Vec<IndexEntry>) -> Result<(), StoreError> {
         self.queue(queue).map_or(Ok(()), |queue| queue.scan(from, max, out))
     }
-
-    fn tag_matches(&self, entry: &IndexEntry, matches: &dyn Fn(Option<&str>) -> bool) -> Result<bool, StoreError> {
-        let record = self.store.read(entry)?;
-        let span = record.message_span().map_err(|error| StoreError::Unreadable(error.to_string()))?;
-        let head = MessageHead::parse(span.head(&record.bytes));
-        head.map(|head| matches(head.tag)).map_err(|error| StoreError::Unreadable(error.to_string()))
-    }
 }
 
 impl Store {
-    /// The message that an index entry leads to.
-    pub(crate) fn read(&self, entry: &IndexEntry) -> Result<Record, StoreError> {
-        let unreadable = |error: ReadError| {
-            tracing::error!(%error, "a message cannot be read back");
-            StoreError::Unreadable(error.to_string())
-        };
-        if entry.is_damaged() {
-            let why =
-                format!("the record of queue offset {} is damaged, near {}", entry.queue_offset, entry.log_offset);
-            return Err(StoreError::Unreadable(why));
-        }
-        let record = self.log.read(entry.log_offset, entry.len).map_err(unreadable)?;
-        if record.header.queue_offset != entry.queue_offset {
-            let found = record.header.queue_offset;
-            let why = format!("log offset {} holds queue offset {found}, not {}", entry.log_offset, entry.queue_offset);
-            tracing::error!(why, "a message cannot be read back");
-            return Err(StoreError::Unreadable(why));
-        }
-        Ok(record)
-    }
-
     /// Puts a change of a group's progress into the log and into its state. Returns what to wait for.
     pub(crate) fn record(
         &self,
@@ -162,9 +133,32 @@ impl Store {
         Ok((shard, receipt))
     }
 
+    /// Sets messages aside that cannot be read back: says so once for each, and lets the group go on without them.
+    pub(crate) fn set_aside(
+        &self,
+        shard: &Shard,
+        state: &mut DeliveryState,
+        damaged: Vec<(QueueId, QueueOffset, String)>,
+    ) -> Result<(), NoRoom> {
+        let entries = damaged.iter().map(|(queue, offset, _)| (*queue, *offset)).collect();
+        self.record(shard, state, &DeliveryRecord::SetAside { entries })?;
+        let names = (self.view.group_by_id(shard.group), self.view.topic_by_id(shard.topic));
+        let group = names.0.map_or_else(|| shard.group.to_string(), |group| group.name.to_string());
+        let topic = names.1.map_or_else(|| shard.topic.to_string(), |topic| topic.name.to_string());
+        for (queue, offset, why) in &damaged {
+            tracing::error!(
+                group, topic, %queue, %offset, why,
+                "a message is damaged: it is set aside for the group, neither delivered nor counted as consumed"
+            );
+        }
+        metrics::counter!("gantry_messages_set_aside_total", "consumer_group" => group, "topic" => topic)
+            .increment(damaged.len() as u64);
+        Ok(())
+    }
+
     /// The reader of a topic that has queues here.
-    pub(crate) fn reader(&self, topic: TopicId) -> Option<TopicReader<'_>> {
-        self.queues.get(topic).map(|queues| TopicReader::new(self, &queues))
+    pub(crate) fn reader(&self, topic: TopicId) -> Option<TopicReader> {
+        self.queues.get(topic).map(|queues| TopicReader::new(&queues))
     }
 }
 

@@ -139,6 +139,7 @@ struct Progress {
     topic: String,
     ready: u64,
     inflight: u64,
+    damaged: u64,
 }
 
 #[derive(Serialize)]
@@ -198,12 +199,15 @@ impl Render for DescribedGroup {
             ("DEAD LETTERS IN", group.dead_letter_topic.clone()),
             ("CREATED", group.created_at.clone().unwrap_or_default()),
         ]);
-        let rows = self.progress.iter().map(|p| [p.topic.clone(), p.ready.to_string(), p.inflight.to_string()]);
+        let rows = self
+            .progress
+            .iter()
+            .map(|p| [p.topic.clone(), p.ready.to_string(), p.inflight.to_string(), p.damaged.to_string()]);
         let missing = match self.unavailable_store_groups.as_slice() {
             [] => String::new(),
             groups => format!("\nnot counted, because they could not be asked: {}\n", groups.join(", ")),
         };
-        format!("{head}\n{}{missing}", table(["TOPIC", "READY", "IN FLIGHT"], rows))
+        format!("{head}\n{}{missing}", table(["TOPIC", "READY", "IN FLIGHT", "DAMAGED"], rows))
     }
 }
 
@@ -269,7 +273,12 @@ impl Backoff {
 
 impl Progress {
     fn from_wire(progress: v1::GroupProgress) -> Progress {
-        Progress { topic: progress.topic, ready: progress.ready, inflight: progress.inflight }
+        Progress {
+            topic: progress.topic,
+            ready: progress.ready,
+            inflight: progress.inflight,
+            damaged: progress.damaged,
+        }
     }
 }
 

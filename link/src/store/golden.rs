@@ -60,6 +60,7 @@ fn calls() -> Vec<Golden> {
         topic,
         filter: FilterExpression::parse_tag("a || b").expect("it is one"),
         batch_max: 32,
+        bytes_max: 16 << 20,
         invisible,
         owner: Some(ClientHash(u64::MAX - 1)),
         wait: Duration::from_secs(20),
@@ -128,7 +129,7 @@ fn replies() -> Vec<Golden> {
     };
     let acked = || vec![Ok(()), Err(HandleError::Expired), Err(HandleError::Store(StoreError::ShuttingDown))];
     let queues = [QueueStatus { queue: QueueId(2), min_offset: QueueOffset(3), max_offset: QueueOffset(900) }];
-    let progress = [TopicProgress { topic: TopicId(300), ready: 5, inflight: 6 }];
+    let progress = [TopicProgress { topic: TopicId(300), ready: 5, inflight: 6, damaged: 1 }];
     let remains = Remains { unfinished: 1, unclaimed: 1 << 40 };
     vec![
         reply("store.reply.append", codec::appended(&appended), text(&Ok::<_, ()>(&appended)), |outcome| {

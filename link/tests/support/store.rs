@@ -217,7 +217,12 @@ impl StoreService for MemoryStore {
             return Err(error);
         }
         assert_eq!(group, GROUP);
-        Ok(vec![TopicProgress { topic: TOPIC, ready: self.visible() as u64, inflight: self.hidden() as u64 }])
+        Ok(vec![TopicProgress {
+            topic: TOPIC,
+            ready: self.visible() as u64,
+            inflight: self.hidden() as u64,
+            damaged: 0,
+        }])
     }
 
     async fn remains(&self) -> Result<Remains, StoreError> {
@@ -271,6 +276,7 @@ pub fn pop(batch_max: u32, wait: std::time::Duration) -> PopRequest {
         topic: TOPIC,
         filter: FilterExpression::ALL,
         batch_max,
+        bytes_max: u64::MAX,
         invisible: std::time::Duration::from_secs(30),
         owner: Some(ClientHash::of("client")),
         wait,

@@ -114,6 +114,8 @@ pub struct PopRequest {
     pub filter: FilterExpression,
     /// At most this many, at least 1.
     pub batch_max: u32,
+    /// Bytes of messages after which no more are added. A message that is larger goes all the same.
+    pub bytes_max: u64,
     /// How long they stay hidden.
     pub invisible: Duration,
     /// The client whose life extends the leases, for automatic renewal.
@@ -305,4 +307,6 @@ pub struct TopicProgress {
     pub ready: u64,
     /// Messages delivered and not acknowledged, hidden or waiting for their next delivery.
     pub inflight: u64,
+    /// Messages that could not be read back: not delivered any more, not consumed.
+    pub damaged: u64,
 }

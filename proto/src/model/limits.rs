@@ -23,6 +23,8 @@ pub const MESSAGE_GROUP_BYTES_MAX: usize = 63;
 pub const MESSAGE_ID_BYTES_MAX: usize = 255;
 /// Messages in one receive.
 pub const RECEIVE_BATCH_MAX: u32 = 32;
+/// Bytes of messages in one receive, more or less: a message that is larger goes all the same.
+pub const RECEIVE_BYTES_MAX: u64 = 16 << 20;
 /// Deliveries of a message before it goes to the dead-letter topic, when a group does not say otherwise.
 pub const MAX_ATTEMPTS_DEFAULT: u32 = 17;
 /// The most that a group may ask for.
@@ -45,5 +47,9 @@ pub const GRPC_MESSAGE_BYTES_MAX: usize = 32 * BODY_BYTES_MAX + (2 << 20);
 pub const HEAD_BYTES_MAX: usize = 128 << 10;
 
 const _: () = assert!(USER_PROPERTY_BYTES_MAX < HEAD_BYTES_MAX, "properties must fit into a message's head");
+const _: () = assert!(
+    RECEIVE_BYTES_MAX / 2 >= (BODY_BYTES_MAX + HEAD_BYTES_MAX) as u64,
+    "half of a receive has room for any message"
+);
 const _: () = assert!(GROUP_NAME_LEN_MAX + "%DLQ%".len() <= DERIVED_TOPIC_NAME_LEN_MAX, "a group's topics need names");
 const _: () = assert!(AUTO_RENEW_LEASE.as_secs() >= 3 * 10, "a lease must outlive two lost heartbeats of 10 s");

@@ -11,6 +11,7 @@ use crate::translate::Refusal;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use gantry_proto::contract::{PopError, PopRequest, PoppedMessage, StoreError};
+use gantry_proto::model::limits::RECEIVE_BYTES_MAX;
 use gantry_proto::model::{ClientHash, FilterExpression, GroupId, MetadataVersion, ReceiptHandle, StoreGroupId, Topic};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,7 @@ impl Draw {
             topic: self.topic.id,
             filter: self.filter.clone(),
             batch_max: self.batch_max,
+            bytes_max: RECEIVE_BYTES_MAX,
             invisible: self.invisible,
             owner: self.owner,
             wait,

@@ -26,6 +26,8 @@ impl DeliveryState {
         match self.outstanding(queue, offset) {
             Some(outstanding) if outstanding.lease == lease && !self.has_ended(outstanding, now) => Ok(()),
             Some(_) => Err(Over::Expired),
+            // Its delivery had ended before it was delivered again and found damaged.
+            None if self.is_damaged(queue, offset) => Err(Over::Expired),
             None if offset < self.next(queue) => Err(Over::Finished),
             // A delivery that the log lost in a crash before it was confirmed.
             None => Err(Over::Expired),
@@ -72,9 +74,37 @@ impl DeliveryState {
         exhausted
     }
 
-    /// Whether a delivery may have ended that nobody has dealt with. May be wrong towards yes.
+    /// Whether the message's last delivery has ended.
+    pub(crate) fn is_exhausted(&self, queue: QueueId, offset: QueueOffset, now: Timestamp, max_attempts: u32) -> bool {
+        self.outstanding(queue, offset)
+            .is_some_and(|outstanding| outstanding.used() >= max_attempts && self.has_ended(outstanding, now))
+    }
+
+    /// When the next delivery ends. May be early, never late. Without those that [`DeliveryState::exhausted`] or a receive
+    /// has found already; if the number of attempts changed since, the next of these two finds out what that means.
+    pub(crate) fn next_end(&self) -> Option<Timestamp> {
+        self.schedule.next_end()
+    }
+
+    /// Whether messages were found whose last delivery ended, and nobody has dealt with them.
+    pub(crate) fn has_spent(&self) -> bool {
+        self.schedule.has_spent()
+    }
+
+    /// Whether something has ended that nobody has dealt with.
+    #[cfg(test)]
     pub(crate) fn any_due(&self, now: Timestamp) -> bool {
-        self.schedule.any_due(now)
+        self.has_spent() || self.schedule.first_redelivery().is_some_and(|due| due <= now)
+    }
+
+    /// Owners that began to hold something or hold nothing any more since this was last asked, in that order.
+    pub(crate) fn take_owner_changes(&mut self) -> Vec<(ClientHash, bool)> {
+        self.schedule.take_owner_changes()
+    }
+
+    /// Who holds something.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = ClientHash> {
+        self.schedule.owner_leases().map(|(owner, _)| owner)
     }
 
     /// When a receive that found nothing at `now` may find something to deliver again. May be early, never late. What only

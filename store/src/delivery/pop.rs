@@ -2,7 +2,7 @@
 //!
 //! Messages that come back may take half of a batch while there are new ones, so that neither keeps the other waiting; new
 //! ones come from one queue after the other, each pop beginning where the last one stopped. What the subscription does not
-//! want is skipped for the whole group.
+//! want is skipped for the whole group. The bytes of a batch are bounded, too, as the index knows them: no message is read.
 
 use super::reader::QueueReader;
 use super::record::{DeliveryRecord, Renewal};
@@ -18,6 +18,8 @@ use gantry_proto::model::{ClientHash, FilterExpression, QueueId, QueueOffset, Ta
 pub(crate) struct PopParams<'a> {
     /// At most this many messages.
     pub batch_max: usize,
+    /// Bytes of messages after which no more are added. One that is larger goes as the only new one.
+    pub bytes_max: u64,
     /// When they become visible again; with an owner, if nothing renews them.
     pub visible_at: Timestamp,
     /// The client whose life extends the lease.
@@ -30,7 +32,7 @@ pub(crate) struct PopParams<'a> {
     pub inflight_max: usize,
 }
 
-/// What a receive gets, once `record` is in the log and applied.
+/// What a receive gets, once `record` is in the log and applied, and the messages have been read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PopPlan {
     /// Without messages if some were only skipped. `None`: nothing changes.
@@ -63,10 +65,10 @@ impl DeliveryState {
         self.schedule.surface(now, params.max_attempts);
         let mut batch = Batch::new(self, now, params, reader);
         batch.drop_spent();
-        batch.redeliver(params.batch_max.div_ceil(2))?;
-        batch.deliver_new()?;
-        batch.redeliver(params.batch_max)?;
-        Ok(batch.into_plan())
+        batch.redeliver(params.batch_max.div_ceil(2), params.bytes_max / 2);
+        batch.deliver_new();
+        batch.redeliver(params.batch_max, params.bytes_max);
+        batch.into_plan()
     }
 }
 
@@ -77,10 +79,14 @@ struct Batch<'a> {
     params: &'a PopParams<'a>,
     reader: &'a dyn QueueReader,
     messages: Vec<(IndexEntry, QueueId, u32)>,
+    /// Of the messages.
+    bytes: u64,
     dropped: Vec<(QueueId, QueueOffset)>,
     cursors: Vec<(QueueId, QueueOffset)>,
     more: bool,
     inflight_full: bool,
+    /// Why a part of the index could not be read.
+    error: Option<StoreError>,
     /// The last redelivery that was looked at.
     seen: Option<Due>,
     /// Entries looked at.
@@ -102,6 +108,8 @@ impl<'a> Batch<'a> {
             params,
             reader,
             messages: Vec::new(),
+            bytes: 0,
+            error: None,
             dropped: Vec::new(),
             cursors: Vec::new(),
             more: false,
@@ -131,8 +139,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Adds messages whose delivery ended, until the batch has `count`.
-    fn redeliver(&mut self, count: usize) -> Result<(), StoreError> {
+    /// Adds messages whose delivery ended, until the batch has `count` or more would be more than `bytes_max`.
+    fn redeliver(&mut self, count: usize, bytes_max: u64) {
         while let Some(due) = self.state.schedule.next_ready(self.seen, self.now) {
             if self.dropped.len() == DROPPED_MAX || self.scanned >= SCAN_MAX {
                 self.more = true;
@@ -143,20 +151,25 @@ impl<'a> Batch<'a> {
                 self.more |= count == self.params.batch_max;
                 break;
             }
-            self.seen = Some(due);
             self.scanned += 1;
-            match self.read(due.queue, due.offset)? {
-                Some(entry) if self.wants(&entry)? => {
-                    self.messages.push((entry, due.queue, due.used.saturating_add(1)));
+            match self.read(due.queue, due.offset) {
+                Ok(Some(entry)) if self.wants(&entry) => {
+                    if !self.messages.is_empty() && self.bytes + u64::from(entry.len) > bytes_max {
+                        self.more = true;
+                        break;
+                    }
+                    self.add(entry, due.queue, due.used.saturating_add(1));
                 }
-                _ => self.dropped.push((due.queue, due.offset)),
+                Ok(_) => self.dropped.push((due.queue, due.offset)),
+                // Left where it is; the others are not to suffer.
+                Err(error) => self.error = Some(error),
             }
+            self.seen = Some(due);
         }
-        Ok(())
     }
 
     /// Fills the batch with messages that were never delivered.
-    fn deliver_new(&mut self) -> Result<(), StoreError> {
+    fn deliver_new(&mut self) {
         let count = self.reader.queue_count();
         let turn = if self.state.turn.0 < count { self.state.turn.0 } else { 0 };
         let held = self.state.inflight() - self.dropped.len();
@@ -164,14 +177,25 @@ impl<'a> Batch<'a> {
         let len_max = redelivered.saturating_add(self.params.inflight_max.saturating_sub(held));
         for queue in (turn..count).chain(0..turn).map(QueueId) {
             let (min, end) = self.reader.range(queue);
-            let mut next = self.state.next(queue).max(min);
+            let from = self.state.next(queue).max(min);
+            let mut next = from;
             if next >= end {
                 continue;
             }
             let bounded = self.cursors.len() == CURSORS_MAX || self.scanned >= SCAN_MAX;
             if !bounded && self.messages.len() < len_max.min(self.params.batch_max) {
-                next = self.deliver_from(queue, next, end, len_max)?;
-                self.cursors.push((queue, next));
+                match self.deliver_from(queue, next, end, len_max, redelivered) {
+                    Ok(stopped) => next = stopped,
+                    // Its index cannot be read: the other queues are not to suffer.
+                    Err(error) => {
+                        self.error = Some(error);
+                        continue;
+                    }
+                }
+                // A queue that gave nothing because its message is too large for the rest of the batch keeps its turn.
+                if next > from {
+                    self.cursors.push((queue, next));
+                }
             }
             if next < end {
                 // Whether the group may hold more matters before whether this batch may.
@@ -180,16 +204,17 @@ impl<'a> Batch<'a> {
                 break;
             }
         }
-        Ok(())
     }
 
-    /// Takes messages of one queue, while the batch has fewer than `len_max`. Returns where it stopped.
+    /// Takes messages of one queue, while the batch has fewer than `len_max` and they fit. Returns where it stopped. The
+    /// first new message, behind `redelivered` ones, always fits.
     fn deliver_from(
         &mut self,
         queue: QueueId,
         from: QueueOffset,
         end: QueueOffset,
         len_max: usize,
+        redelivered: usize,
     ) -> Result<QueueOffset, StoreError> {
         let len_max = len_max.min(self.params.batch_max);
         let mut next = from;
@@ -199,33 +224,54 @@ impl<'a> Batch<'a> {
             let max = wanted.min(left).min(SCAN_MAX - self.scanned);
             let mut found = std::mem::take(&mut self.found);
             found.clear();
-            self.reader.scan(queue, next, max, &mut found)?;
+            let scanned = self.reader.scan(queue, next, max, &mut found);
+            if let Err(error) = scanned {
+                return if next > from { Ok(next) } else { Err(error) };
+            }
             if found.is_empty() {
                 // Retention was faster, or the index has a hole.
                 let (min, _) = self.reader.range(queue);
                 if min <= next {
-                    return Err(missing(queue, next));
+                    return if next > from { Ok(next) } else { Err(missing(queue, next)) };
                 }
                 next = min;
             }
             self.messages.reserve(found.len().min(len_max - self.messages.len()));
+            let mut full = false;
             for entry in &found {
                 if self.messages.len() == len_max {
                     break;
                 }
+                if self.wants(entry) {
+                    let bytes = self.bytes + u64::from(entry.len);
+                    full = bytes > self.params.bytes_max && self.messages.len() > redelivered;
+                    if full {
+                        break;
+                    }
+                    self.add(*entry, queue, 1);
+                }
                 self.scanned += 1;
                 next = entry.queue_offset.next();
-                if self.wants(entry)? {
-                    self.messages.push((*entry, queue, 1));
-                }
             }
             self.found = found;
+            if full {
+                break;
+            }
         }
         Ok(next)
     }
 
-    fn into_plan(self) -> PopPlan {
+    fn add(&mut self, entry: IndexEntry, queue: QueueId, attempt: u32) {
+        self.bytes += u64::from(entry.len);
+        self.messages.push((entry, queue, attempt));
+    }
+
+    /// An error only if there is nothing else to be said.
+    fn into_plan(self) -> Result<PopPlan, StoreError> {
         let changes = !(self.messages.is_empty() && self.dropped.is_empty() && self.cursors.is_empty());
+        if let Some(error) = self.error.filter(|_| !changes) {
+            return Err(error);
+        }
         let delivery = |(entry, queue, attempt): &(IndexEntry, QueueId, u32)| (*queue, entry.queue_offset, *attempt);
         let record = changes.then(|| DeliveryRecord::Delivered {
             visible_at: self.params.visible_at,
@@ -234,7 +280,7 @@ impl<'a> Batch<'a> {
             dropped: self.dropped,
             cursors: self.cursors,
         });
-        PopPlan { record, messages: self.messages, more: self.more, inflight_full: self.inflight_full }
+        Ok(PopPlan { record, messages: self.messages, more: self.more, inflight_full: self.inflight_full })
     }
 
     /// The entry of an outstanding message, unless retention removed it.
@@ -252,12 +298,10 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn wants(&self, entry: &IndexEntry) -> Result<bool, StoreError> {
-        let filter = self.params.filter;
-        if self.wants_all() || !filter.may_match(entry.tag_hash) {
-            return Ok(self.wants_all());
-        }
-        self.reader.tag_matches(entry, &|tag| filter.matches(tag))
+    /// As far as the index tells: another tag may have the same hash, and what the tag of a damaged message was nobody knows.
+    /// Whoever reads it finds out.
+    fn wants(&self, entry: &IndexEntry) -> bool {
+        self.wants_all() || entry.is_damaged() || self.params.filter.may_match(entry.tag_hash)
     }
 
     fn wants_all(&self) -> bool {

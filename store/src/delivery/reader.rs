@@ -12,7 +12,4 @@ pub(crate) trait QueueReader {
 
     /// Adds entries from `from` on to `out`, consecutive ones, at least one and at most `max`. None if `from` is not held.
     fn scan(&self, queue: QueueId, from: QueueOffset, max: usize, out: &mut Vec<IndexEntry>) -> Result<(), StoreError>;
-
-    /// Reads the message and asks `matches` about its tag.
-    fn tag_matches(&self, entry: &IndexEntry, matches: &dyn Fn(Option<&str>) -> bool) -> Result<bool, StoreError>;
 }

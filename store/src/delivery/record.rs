@@ -11,6 +11,8 @@
 //! | 4 | owners renewed | until 8; number 4, each owner 8 |
 //! | 5 | owner released | owner 8; visible at 8 |
 //! | 6 | trimmed | floors |
+//! | 7 | set aside | runs |
+//! | 8 | dropped | runs |
 
 use super::runs::{Malformed, end, put_runs, take_owner, take_runs, take_time};
 use bytes::{Buf, BufMut};
@@ -63,6 +65,16 @@ pub(crate) enum DeliveryRecord {
         /// When.
         visible_at: Timestamp,
     },
+    /// Messages that were delivered could not be read back: they are damaged.
+    SetAside {
+        /// Which.
+        entries: Vec<(QueueId, QueueOffset)>,
+    },
+    /// Messages that were delivered turned out, when they were read, not to be wanted, or to have expired: they are finished.
+    Dropped {
+        /// Which.
+        entries: Vec<(QueueId, QueueOffset)>,
+    },
     /// Retention removed what is below these offsets.
     Trimmed {
         /// First offset that is left, by queue.
@@ -86,6 +98,8 @@ const VISIBILITY_CHANGED: u8 = 3;
 const OWNERS_RENEWED: u8 = 4;
 const OWNER_RELEASED: u8 = 5;
 const TRIMMED: u8 = 6;
+const SET_ASIDE: u8 = 7;
+const DROPPED: u8 = 8;
 
 const FLAG: u8 = 1;
 
@@ -133,6 +147,14 @@ impl DeliveryRecord {
             DeliveryRecord::Trimmed { floors } => {
                 out.put_u8(TRIMMED);
                 put_positions(out, floors);
+            }
+            DeliveryRecord::SetAside { entries } => {
+                out.put_u8(SET_ASIDE);
+                put_messages(out, entries);
+            }
+            DeliveryRecord::Dropped { entries } => {
+                out.put_u8(DROPPED);
+                put_messages(out, entries);
             }
         }
     }
@@ -184,6 +206,8 @@ impl DeliveryRecord {
                 DeliveryRecord::OwnerReleased { owner: take_owner(bytes)?, visible_at: take_time(bytes)? }
             }
             TRIMMED => DeliveryRecord::Trimmed { floors: take_positions(bytes)? },
+            SET_ASIDE => DeliveryRecord::SetAside { entries: take_messages(bytes)? },
+            DROPPED => DeliveryRecord::Dropped { entries: take_messages(bytes)? },
             kind => return Err(Malformed::UnknownKind(kind)),
         };
         end(bytes)?;
@@ -288,6 +312,8 @@ mod tests {
             (time(), vec(owner(), 0..9)).prop_map(|(until, owners)| DeliveryRecord::OwnersRenewed { until, owners }),
             (owner(), time()).prop_map(|(owner, visible_at)| DeliveryRecord::OwnerReleased { owner, visible_at }),
             messages().prop_map(|floors| DeliveryRecord::Trimmed { floors }),
+            messages().prop_map(|entries| DeliveryRecord::SetAside { entries }),
+            messages().prop_map(|entries| DeliveryRecord::Dropped { entries }),
         ]
     }
 
@@ -313,7 +339,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_never_panic(mut bytes in vec(any::<u8>(), 0..200), kind in 0..8u8) {
+        fn arbitrary_bytes_never_panic(mut bytes in vec(any::<u8>(), 0..200), kind in 0..10u8) {
             if let Some(byte) = bytes.get_mut(8) {
                 *byte = kind;
             }

@@ -36,6 +36,8 @@ pub(super) struct Schedule {
     max_attempts: u32,
     /// The latest time that was looked at.
     surfaced_to: Timestamp,
+    /// Owners that came and went since somebody asked.
+    owner_changes: Vec<(ClientHash, bool)>,
 }
 
 /// A client that holds renewed deliveries. There is none without any.
@@ -77,9 +79,18 @@ impl Schedule {
         held.into_iter().flatten().map(|due| (due.queue, due.offset)).collect()
     }
 
-    /// Whether something may have ended by `now`.
-    pub(super) fn any_due(&self, now: Timestamp) -> bool {
-        !self.spent.is_empty() || self.first_redelivery().is_some_and(|due| due <= now)
+    /// When the next delivery ends of those that have not been found to have ended. May be early, never late.
+    pub(super) fn next_end(&self) -> Option<Timestamp> {
+        let turn = self.turns.first().map(|(turn, _)| *turn);
+        self.timed.first().map(|due| due.at).into_iter().chain(turn).min()
+    }
+
+    pub(super) fn has_spent(&self) -> bool {
+        !self.spent.is_empty()
+    }
+
+    pub(super) fn take_owner_changes(&mut self) -> Vec<(ClientHash, bool)> {
+        std::mem::take(&mut self.owner_changes)
     }
 
     /// When the first delivery ends, or ended, without those that are known to have no attempt left. May be early, never
@@ -148,7 +159,11 @@ impl Schedule {
 
     /// Adds a delivery that ends at `due.at`, or earlier when its owner's lease ends. That is raised to `until`.
     pub(super) fn insert_owned(&mut self, due: Due, owner: ClientHash, until: Timestamp) {
-        let fresh = || Owner { until: Timestamp::ZERO, held: BTreeSet::new(), turn: NO_TURN };
+        let changes = &mut self.owner_changes;
+        let fresh = || {
+            changes.push((owner, true));
+            Owner { until: Timestamp::ZERO, held: BTreeSet::new(), turn: NO_TURN }
+        };
         self.owners.entry(owner).or_insert_with(fresh).held.insert(due);
         self.renew(owner, until);
         if let Some(held) = self.owners.get_mut(&owner) {
@@ -178,6 +193,7 @@ impl Schedule {
                 if owner.held.is_empty() {
                     move_turn(&mut self.turns, hash, owner, NO_TURN);
                     self.owners.remove(&hash);
+                    self.owner_changes.push((hash, false));
                 }
             }
         }

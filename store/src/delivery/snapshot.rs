@@ -3,7 +3,8 @@
 //! Layout, little endian, format 1: format 1; turn 4;
 //! number of owners 4, each: owner 8, until 8, sorted;
 //! number of queues 4, each: queue 4, next 8, its outstanding messages as runs (see [`super::runs`]), sorted, with in
-//! common: lease 8, attempt 4, flags 1 (1: counted, 2: owned), and visible at 8 or, if owned, owner 8 and latest 8.
+//! common: lease 8, attempt 4, flags 1 (1: counted, 2: owned), and visible at 8 or, if owned, owner 8 and latest 8; then
+//! its damaged messages as runs, sorted.
 
 use super::runs::{Malformed, end, put_runs, take_owner, take_runs, take_time};
 use super::state::{DeliveryState, Outstanding, QueueProgress, Visibility};
@@ -45,6 +46,7 @@ impl DeliveryState {
             out.put_u64_le(progress.next.0);
             let outstanding = progress.outstanding.iter();
             put_runs(out, outstanding.map(|(offset, outstanding)| (*queue, *offset, *outstanding)), put_outstanding);
+            put_runs(out, progress.damaged.iter().map(|offset| (*queue, offset, ())), |_, ()| {});
         }
     }
 
@@ -95,7 +97,19 @@ impl DeliveryState {
             };
             self.insert(queue, offset, outstanding, until);
             Ok(())
-        })
+        })?;
+        take_runs(
+            bytes,
+            |_| Ok(()),
+            |own_queue, offset, ()| {
+                let taken = self.outstanding(queue, offset).is_some() || self.is_damaged(queue, offset);
+                if own_queue != queue || offset >= next || taken {
+                    return Err(SnapshotError::Contradiction("a damaged message is out of place"));
+                }
+                self.insert_damaged(queue, offset);
+                Ok(())
+            },
+        )
     }
 }
 

@@ -1,5 +1,6 @@
 //! The truth about one group on one topic, and how records change it.
 
+use super::offsets::Offsets;
 use super::reader::QueueReader;
 use super::record::{DeliveryRecord, Renewal};
 use super::schedule::{Due, Schedule};
@@ -17,6 +18,8 @@ pub(crate) struct DeliveryState {
     pub(super) schedule: Schedule,
     /// Number of outstanding messages. Derived.
     inflight: usize,
+    /// Number of damaged messages. Derived.
+    damaged: u64,
 }
 
 /// How far the group is in one queue.
@@ -24,8 +27,10 @@ pub(crate) struct DeliveryState {
 pub(super) struct QueueProgress {
     /// Nothing from here on was ever delivered.
     pub next: QueueOffset,
-    /// Delivered and not finished. Everything else below `next` is finished.
+    /// Delivered and not finished. Everything else below `next` is finished or damaged.
     pub outstanding: BTreeMap<QueueOffset, Outstanding>,
+    /// Set aside.
+    pub damaged: Offsets,
 }
 
 /// A message that was delivered and is not finished.
@@ -68,9 +73,14 @@ impl DeliveryState {
                     self.turn = QueueId(queue.0.wrapping_add(1));
                 }
             }
-            DeliveryRecord::Acked { entries } => {
+            DeliveryRecord::Acked { entries } | DeliveryRecord::Dropped { entries } => {
                 for (queue, offset) in entries {
                     self.finish(*queue, *offset);
+                }
+            }
+            DeliveryRecord::SetAside { entries } => {
+                for (queue, offset) in entries {
+                    self.set_aside(*queue, *offset);
                 }
             }
             DeliveryRecord::VisibilityChanged { visible_at, counted, entries } => {
@@ -101,16 +111,17 @@ impl DeliveryState {
 
     /// The message is finished: acknowledged, or moved to the dead letters by the record that is being applied.
     pub(crate) fn finish(&mut self, queue: QueueId, offset: QueueOffset) {
-        let progress = self.queues.get_mut(&queue);
-        if let Some(outstanding) = progress.and_then(|progress| progress.outstanding.remove(&offset)) {
-            self.schedule.remove(queue, offset, &outstanding);
-            self.inflight -= 1;
-        }
+        self.take_outstanding(queue, offset);
     }
 
     /// Messages delivered and not finished.
     pub(crate) fn inflight(&self) -> usize {
         self.inflight
+    }
+
+    /// Messages that could not be read back and are neither delivered any more nor finished.
+    pub(crate) fn damaged(&self) -> u64 {
+        self.damaged
     }
 
     /// Messages never delivered to the group, whether they match its subscription or not.
@@ -126,9 +137,10 @@ impl DeliveryState {
     /// a group may have stopped to receive.
     pub(crate) fn plan_trim(&self, reader: &dyn QueueReader) -> Option<DeliveryRecord> {
         let floor = |(queue, progress): (&QueueId, &QueueProgress)| {
-            let (oldest, _) = progress.outstanding.first_key_value()?;
+            let oldest = progress.outstanding.first_key_value().map(|(offset, _)| *offset);
+            let oldest = oldest.into_iter().chain(progress.damaged.first()).min()?;
             let (min, _) = reader.range(*queue);
-            (*oldest < min).then_some((*queue, min))
+            (oldest < min).then_some((*queue, min))
         };
         let floors: Vec<_> = self.queues.iter().filter_map(floor).collect();
         (!floors.is_empty()).then_some(DeliveryRecord::Trimmed { floors })
@@ -155,6 +167,33 @@ impl DeliveryState {
         if progress.outstanding.insert(offset, outstanding).is_none() {
             self.inflight += 1;
         }
+    }
+
+    /// Adds a damaged message, which is not outstanding.
+    pub(super) fn insert_damaged(&mut self, queue: QueueId, offset: QueueOffset) {
+        let damaged = &mut self.queues.entry(queue).or_default().damaged;
+        self.damaged -= damaged.len();
+        damaged.insert(offset);
+        self.damaged += damaged.len();
+    }
+
+    /// Whether the message was set aside.
+    pub(super) fn is_damaged(&self, queue: QueueId, offset: QueueOffset) -> bool {
+        self.queues.get(&queue).is_some_and(|progress| progress.damaged.contains(offset))
+    }
+
+    fn set_aside(&mut self, queue: QueueId, offset: QueueOffset) {
+        // Finished meanwhile: it does not matter any more.
+        if self.take_outstanding(queue, offset).is_some() {
+            self.insert_damaged(queue, offset);
+        }
+    }
+
+    fn take_outstanding(&mut self, queue: QueueId, offset: QueueOffset) -> Option<Outstanding> {
+        let outstanding = self.queues.get_mut(&queue)?.outstanding.remove(&offset)?;
+        self.schedule.remove(queue, offset, &outstanding);
+        self.inflight -= 1;
+        Some(outstanding)
     }
 
     fn deliver(
@@ -211,6 +250,9 @@ impl DeliveryState {
         let Some(progress) = self.queues.get_mut(&queue) else {
             return;
         };
+        self.damaged -= progress.damaged.len();
+        progress.damaged.remove_below(floor);
+        self.damaged += progress.damaged.len();
         let kept = progress.outstanding.split_off(&floor);
         let removed = std::mem::replace(&mut progress.outstanding, kept);
         self.inflight -= removed.len();

@@ -32,7 +32,7 @@ impl Store {
     }
 
     fn try_ack(&self, shard: &Shard, opened: &[Option<Receipt>]) -> Result<Acked, NoRoom> {
-        let mut state = shard.state.lock();
+        let mut state = shard.lock();
         let now = self.log.now();
         let mut entries = Vec::with_capacity(opened.len());
         let mut results = Vec::with_capacity(opened.len());

@@ -1,16 +1,19 @@
 //! Append: from a request to records in the log's open batch, then the wait for their confirmation.
 //!
 //! A message whose id was seen on its topic a short while ago is not stored again: the producer did not hear the first
-//! answer, and gets it now.
+//! answer, and gets it now. The same holds for two of one id in one request. Whether the message seen is this one is found
+//! out by reading it, under no lock.
 
 use crate::commit_log::record::{BatchFrame, RecordHeader, RecordKind, message_record_len, write_message};
-use crate::commit_log::segment::ReadError;
+use crate::commit_log::segment::{ReadError, Record};
 use crate::commit_log::tail::NoRoom;
+use crate::dedup::DedupWindow;
 use crate::queue_index::{IndexEntry, Indexed, Queue};
 use crate::store::Store;
 use gantry_proto::contract::{AppendError, AppendReply, AppendRequest, Appended, StoreError};
 use gantry_proto::model::{LogOffset, MessageHead, QueueId, StoredMessage, TopicId};
 use smallvec::SmallVec;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Store {
@@ -20,18 +23,18 @@ impl Store {
         if self.draining.look(&self.view, self.home()?) {
             self.check_writable(request.topic)?;
         }
-        let drafts: SmallVec<[Draft<'_>; 1]> =
+        let mut drafts: Drafts<'_> =
             request.messages.iter().map(|message| self.draft(&queue, message)).collect::<Result<_, _>>()?;
-        let bytes = request.messages.iter().map(message_record_len).sum();
+        find_repeated(&mut drafts)?;
+        let frame = if drafts.len() > 1 { BatchFrame::RECORD_LEN } else { 0 };
+        let bytes = frame + request.messages.iter().map(message_record_len).sum::<usize>();
         let (appended, end) = loop {
             match self.push_messages(&queue, &drafts, bytes) {
                 Err(PushError::NoRoom(NoRoom::SegmentNotReady)) => {
                     self.log.room_for(bytes).await.map_err(append_error)?;
                 }
-                // The first copy is being written: its answer is this one's.
-                Err(PushError::Underway(at)) => self.log.confirmed(at.plus(1)).await?,
+                Err(PushError::Seen) => self.recognize_seen(queue.topic, &mut drafts).await?,
                 Err(PushError::NoRoom(no_room)) => return Err(append_error(no_room)),
-                Err(PushError::Refused(error)) => return Err(error),
                 Ok(pushed) => break pushed,
             }
         };
@@ -45,10 +48,10 @@ impl Store {
             .map_err(|error| StoreError::Unreadable(format!("a message was handed over damaged: {error}")))?;
         let indexed = Indexed::of(queue.topic, &head);
         let key = self.dedup_key(queue.topic, head.message_id);
-        Ok(Draft { message, message_id: head.message_id, indexed, key })
+        Ok(Draft { message, message_id: head.message_id, indexed, key, repeats: None, seen: None })
     }
 
-    /// Puts messages into the log, but for those that are there. Returns where each is, and what to wait for.
+    /// Puts messages into the log, but for those that are there: all or none. Returns where each is, and what to wait for.
     fn push_messages(
         &self,
         queue: &Arc<Queue>,
@@ -56,26 +59,23 @@ impl Store {
         bytes: usize,
     ) -> Result<(SmallVec<[Appended; 1]>, LogOffset), PushError> {
         let mut dedup = self.dedup.lock();
-        // Before anything is pushed: all or none.
-        let mut known: SmallVec<[Option<Appended>; 1]> = SmallVec::with_capacity(drafts.len());
-        for draft in drafts {
-            let seen = draft.key.and_then(|key| dedup.get(key));
-            known.push(seen.map_or(Ok(None), |at| self.recognize(queue.topic, draft, at))?);
+        // Before anything is pushed: what was seen must have been looked at.
+        if !drafts.iter().all(|draft| draft.is_current(&dedup)) {
+            return Err(PushError::Seen);
         }
-        let mut appended = SmallVec::with_capacity(drafts.len());
+        let mut appended: SmallVec<[Appended; 1]> = SmallVec::with_capacity(drafts.len());
         let _whole = self.log.whole();
         let mut appender = self.log.begin();
-        let fresh = known.iter().filter(|known| known.is_none()).count();
-        let frame = if fresh > 1 { BatchFrame::RECORD_LEN } else { 0 };
-        appender.reserve(bytes + frame).map_err(PushError::NoRoom)?;
-        if fresh > 1 {
-            let fresh_bytes = drafts.iter().zip(&known).filter(|(_, known)| known.is_none());
-            appender.push_batch_frame(fresh, fresh_bytes.map(|(draft, _)| message_record_len(draft.message)).sum());
+        appender.reserve(bytes).map_err(PushError::NoRoom)?;
+        let fresh: SmallVec<[&Draft<'_>; 1]> = drafts.iter().filter(|draft| draft.is_fresh()).collect();
+        if fresh.len() > 1 {
+            appender.push_batch_frame(fresh.len(), fresh.iter().map(|draft| message_record_len(draft.message)).sum());
         }
         let store_time = appender.store_time();
         let mut queue_offset = queue.next();
         let first = queue_offset;
-        for (draft, known) in drafts.iter().zip(known) {
+        for draft in drafts {
+            let known = draft.repeats.map(|earlier| appended[earlier]).or(draft.seen.and_then(|seen| seen.same));
             if let Some(known) = known {
                 appended.push(known);
                 continue;
@@ -100,28 +100,23 @@ impl Store {
         Ok((appended, appender.end()))
     }
 
-    /// The message at `at` if it is this one: same id, same body. `None`: another one, or it has expired.
-    fn recognize(&self, topic: TopicId, draft: &Draft<'_>, at: LogOffset) -> Result<Option<Appended>, PushError> {
-        if at >= self.log.confirmed.get() {
-            return Err(PushError::Underway(at));
+    /// Looks at the messages that were seen under the ids of these, once they are confirmed.
+    async fn recognize_seen(&self, topic: TopicId, drafts: &mut [Draft<'_>]) -> Result<(), AppendError> {
+        for draft in drafts {
+            let at = draft.key.and_then(|key| self.dedup.lock().get(key));
+            let Some(at) = at.filter(|at| draft.seen.is_none_or(|seen| seen.at != *at)) else { continue };
+            if at >= self.log.confirmed.get() {
+                // The first copy is being written: its answer is this one's.
+                self.log.confirmed(at.plus(1)).await?;
+            }
+            let same = match self.read_record(at).await? {
+                Ok(record) => recognize(topic, draft, &record)?,
+                Err(ReadError::Gone(_)) => None,
+                Err(error) => return Err(StoreError::Unreadable(error.to_string()).into()),
+            };
+            draft.seen = Some(Seen { at, same });
         }
-        let record = match self.log.segments.read_whole(at) {
-            Ok(record) => record,
-            Err(ReadError::Gone(_)) => return Ok(None),
-            Err(error) => return Err(PushError::Refused(StoreError::Unreadable(error.to_string()).into())),
-        };
-        let Ok(span) = record.message_span() else { return Ok(None) };
-        let stored = span.message(&record.bytes);
-        let same_id = stored.parse_head().is_ok_and(|head| head.message_id == draft.message_id);
-        if record.header.topic != topic || !same_id {
-            return Ok(None);
-        }
-        if stored.body != draft.message.body {
-            let message_id = draft.message_id.to_owned();
-            return Err(PushError::Refused(AppendError::IdReused { message_id }));
-        }
-        let RecordHeader { queue_offset, log_offset, store_time, .. } = record.header;
-        Ok(Some(Appended { queue_offset, log_offset, store_time }))
+        Ok(())
     }
 
     /// The queue, which exists if the metadata place it on this store group.
@@ -148,6 +143,8 @@ impl Store {
     }
 }
 
+type Drafts<'a> = SmallVec<[Draft<'a>; 1]>;
+
 /// A message about to be appended.
 struct Draft<'a> {
     message: &'a StoredMessage,
@@ -155,13 +152,77 @@ struct Draft<'a> {
     indexed: Indexed,
     /// Under which it is remembered.
     key: Option<u64>,
+    /// The earlier message of the request that this one is.
+    repeats: Option<usize>,
+    /// What was found under its key.
+    seen: Option<Seen>,
+}
+
+/// A message that was seen under the key of one about to be appended.
+#[derive(Clone, Copy)]
+struct Seen {
+    at: LogOffset,
+    /// Where it is, if it is the same one. `None`: another one, or it has expired.
+    same: Option<Appended>,
 }
 
 enum PushError {
     NoRoom(NoRoom),
-    /// A message with the same id lies there and is not confirmed yet.
-    Underway(LogOffset),
-    Refused(AppendError),
+    /// Messages were seen under these keys that nobody has looked at yet.
+    Seen,
+}
+
+impl Draft<'_> {
+    /// Whether it is to be stored, as far as is known.
+    fn is_fresh(&self) -> bool {
+        self.repeats.is_none() && self.seen.is_none_or(|seen| seen.same.is_none())
+    }
+
+    /// Whether it is known what was last seen under its key.
+    fn is_current(&self, dedup: &DedupWindow) -> bool {
+        match self.key.and_then(|key| dedup.get(key)) {
+            Some(at) if self.repeats.is_none() => self.seen.is_some_and(|seen| seen.at == at),
+            _ => true,
+        }
+    }
+}
+
+/// Finds messages that are in the request before, with the same id. An error: with another body.
+fn find_repeated(drafts: &mut [Draft<'_>]) -> Result<(), AppendError> {
+    if drafts.len() < 2 {
+        return Ok(());
+    }
+    let mut first: HashMap<&str, usize> = HashMap::with_capacity(drafts.len());
+    for place in 0..drafts.len() {
+        let draft = &drafts[place];
+        if draft.key.is_none() {
+            continue;
+        }
+        let earlier = *first.entry(draft.message_id).or_insert(place);
+        if earlier == place {
+            continue;
+        }
+        if drafts[earlier].message.body != draft.message.body {
+            return Err(AppendError::IdReused { message_id: draft.message_id.to_owned() });
+        }
+        drafts[place].repeats = Some(earlier);
+    }
+    Ok(())
+}
+
+/// Where the message in `record` is, if it is this one: same id, same body. `None`: another one.
+fn recognize(topic: TopicId, draft: &Draft<'_>, record: &Record) -> Result<Option<Appended>, AppendError> {
+    let Ok(span) = record.message_span() else { return Ok(None) };
+    let stored = span.message(&record.bytes);
+    let same_id = stored.parse_head().is_ok_and(|head| head.message_id == draft.message_id);
+    if record.header.topic != topic || !same_id {
+        return Ok(None);
+    }
+    if stored.body != draft.message.body {
+        return Err(AppendError::IdReused { message_id: draft.message_id.to_owned() });
+    }
+    let RecordHeader { queue_offset, log_offset, store_time, .. } = record.header;
+    Ok(Some(Appended { queue_offset, log_offset, store_time }))
 }
 
 fn append_error(no_room: NoRoom) -> AppendError {

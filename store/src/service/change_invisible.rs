@@ -11,7 +11,7 @@ impl Store {
     pub(crate) async fn change_delivery(&self, request: ChangeInvisibleRequest) -> Result<ReceiptHandle, HandleError> {
         let (shard, receipt) = self.open_handle(request.group, request.topic, &request.handle)?;
         let (visible_at, end) = {
-            let mut state = shard.state.lock();
+            let mut state = shard.lock();
             let now = self.log.now();
             match standing(&state, &receipt, now) {
                 Standing::Held => {}

@@ -1,30 +1,88 @@
 //! Dead letters: a message that a group gives up moves to the group's dead-letter topic. One record does both, so it is
 //! in exactly one of the two places whatever happens.
+//!
+//! The message is read under no lock; whether it is still to be buried is looked at again afterwards.
 
+use super::read::Found;
 use super::{Standing, no_room, standing};
 use crate::commit_log::record::{Origin, RecordKind, dead_letter_record_len, write_message};
-use crate::delivery::DeliveryState;
+use crate::commit_log::tail::NoRoom;
+use crate::delivery::{DeliveryRecord, DeliveryState};
 use crate::progress::Shard;
-use crate::queue_index::{IndexEntry, Indexed};
+use crate::queue_index::{IndexEntry, Indexed, Queue};
 use crate::store::Store;
 use gantry_proto::contract::{DeadLetterRequest, HandleError, StoreError};
-use gantry_proto::model::{Group, LogOffset, QueueId, QueueOffset, Timestamp};
+use gantry_proto::model::{Group, LogOffset, QueueId, QueueOffset, StoredMessage, Timestamp, Topic};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Dead letters made in one go, so that a shard is not locked for long.
+/// Dead letters made in one go, so that a shard is not locked for long and few messages are in memory.
 const BATCH_MAX: usize = 64;
+/// When it is tried again what did not work.
+const BURY_RETRY: Duration = Duration::from_secs(10);
+
+/// A dead letter about to be written.
+struct Letter {
+    queue: QueueId,
+    queue_offset: QueueOffset,
+    message: StoredMessage,
+    indexed: Indexed,
+}
+
+/// Who gives up what, and where it goes.
+struct Names {
+    group: Arc<Group>,
+    topic: Arc<Topic>,
+    target: Arc<Queue>,
+}
+
+/// What became of a message that was to be buried.
+enum Exhumed {
+    Letter(Letter),
+    Damaged(String),
+    /// It cannot be read now.
+    Failed(String),
+    Gone,
+}
+
+impl Exhumed {
+    /// Room that its record needs.
+    fn record_len(&self) -> usize {
+        match self {
+            Exhumed::Letter(letter) => dead_letter_record_len(&letter.message),
+            Exhumed::Damaged(_) | Exhumed::Failed(_) | Exhumed::Gone => 0,
+        }
+    }
+}
 
 impl Store {
     pub(crate) async fn bury_delivery(&self, request: DeadLetterRequest) -> Result<(), HandleError> {
         let (shard, receipt) = self.open_handle(request.group, request.topic, &request.handle)?;
-        let group = self.group(&shard)?;
+        let names = self.names(&shard)?;
+        let stands = || standing(&shard.lock(), &receipt, self.log.now());
+        let place = (receipt.queue, receipt.queue_offset);
+        let exhumed = match stands() {
+            Standing::Held => self.exhume(&names, &[place]).await?.pop(),
+            // The client says it again because it did not hear the answer.
+            Standing::Finished => return Ok(self.log.settled().await?),
+            Standing::Expired => return Err(HandleError::Expired),
+        };
         let end = {
-            let mut state = shard.state.lock();
-            match standing(&state, &receipt, self.log.now()) {
-                Standing::Held => Some(self.bury(&shard, &group, &mut state, receipt.queue, receipt.queue_offset)?),
-                // The client says it again because it did not hear the answer.
-                Standing::Finished => None,
-                Standing::Expired => return Err(HandleError::Expired),
+            let mut state = shard.lock();
+            match (standing(&state, &receipt, self.log.now()), exhumed) {
+                (Standing::Held, Some(Exhumed::Letter(letter))) => {
+                    Some(self.bury(&shard, &names, &mut state, &letter).map_err(no_room)?)
+                }
+                (Standing::Held, Some(Exhumed::Damaged(why))) => {
+                    self.set_aside(&shard, &mut state, vec![(place.0, place.1, why.clone())]).map_err(no_room)?;
+                    return Err(StoreError::Unreadable(format!("making a dead letter: {why}")).into());
+                }
+                (Standing::Held, Some(Exhumed::Failed(why))) => {
+                    return Err(StoreError::Unreadable(format!("making a dead letter: {why}")).into());
+                }
+                (Standing::Held, Some(Exhumed::Gone) | None) => return Err(HandleError::Expired),
+                (Standing::Finished, _) => None,
+                (Standing::Expired, _) => return Err(HandleError::Expired),
             }
         };
         match end {
@@ -33,26 +91,117 @@ impl Store {
         }
     }
 
-    /// Moves every message whose last delivery has ended. Nobody waits for the result: what is not confirmed when the
-    /// store dies is moved again after it.
-    pub(crate) fn bury_exhausted(&self, shard: &Arc<Shard>, now: Timestamp) -> Result<(), StoreError> {
-        let group = self.group(shard)?;
+    /// Moves every message whose last delivery has ended, as far as that is possible now. Nobody waits for the result: what
+    /// is not confirmed when the store dies is moved again after it.
+    pub(crate) async fn bury_exhausted(&self, shard: &Arc<Shard>) {
+        let result = self.try_bury_exhausted(shard).await;
+        let postponed = match &result {
+            Ok(()) => Timestamp::ZERO,
+            Err(error) => {
+                tracing::warn!(group = %shard.group, topic = %shard.topic, %error, "dead letters have to wait");
+                self.log.now().after(BURY_RETRY)
+            }
+        };
+        shard.lock().looked_after(postponed);
+        // What stood behind the buried ones may be visible, too.
+        shard.wake_one();
+    }
+
+    async fn try_bury_exhausted(&self, shard: &Arc<Shard>) -> Result<(), StoreError> {
+        let names = self.names(shard)?;
+        let max_attempts = names.group.max_attempts;
         let Some(reader) = self.reader(shard.topic) else {
             return Ok(());
         };
         loop {
-            let mut state = shard.state.lock();
-            let exhausted = state.exhausted(now, group.max_attempts, BATCH_MAX, &reader);
-            for (queue, queue_offset) in &exhausted {
-                self.bury(shard, &group, &mut state, *queue, *queue_offset)?;
-            }
-            drop(state);
-            if exhausted.len() < BATCH_MAX {
-                // What stood behind the buried ones may be visible, too.
-                shard.wake_one();
-                return Ok(());
+            let exhausted = shard.lock().exhausted(self.log.now(), max_attempts, BATCH_MAX, &reader);
+            let exhumed = self.exhume(&names, &exhausted).await?;
+            let largest = exhumed.iter().map(Exhumed::record_len).max().unwrap_or_default();
+            let count = exhausted.len();
+            match self.bury_exhumed(shard, &names, exhausted, exhumed) {
+                Err(NoRoom::SegmentNotReady) => self.log.room_for(largest).await.map_err(no_room)?,
+                Err(refused) => return Err(no_room(refused)),
+                Ok(()) if count < BATCH_MAX => return Ok(()),
+                Ok(()) => {}
             }
         }
+    }
+
+    /// Records what became of exhausted messages. What has no room is exhausted still.
+    fn bury_exhumed(
+        &self,
+        shard: &Shard,
+        names: &Names,
+        exhausted: Vec<(QueueId, QueueOffset)>,
+        exhumed: Vec<Exhumed>,
+    ) -> Result<(), NoRoom> {
+        let mut state = shard.lock();
+        let now = self.log.now();
+        let (mut damaged, mut gone, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for ((queue, offset), exhumed) in exhausted.into_iter().zip(exhumed) {
+            // A late renewal may have come while it was read.
+            if !state.is_exhausted(queue, offset, now, names.group.max_attempts) {
+                continue;
+            }
+            match exhumed {
+                Exhumed::Letter(letter) => {
+                    self.bury(shard, names, &mut state, &letter)?;
+                }
+                Exhumed::Damaged(why) => damaged.push((queue, offset, why)),
+                Exhumed::Gone => gone.push((queue, offset)),
+                Exhumed::Failed(why) => {
+                    tracing::error!(%queue, %offset, why, "a message cannot be made a dead letter now; it is tried again");
+                    failed.push((queue, offset));
+                }
+            }
+        }
+        if !failed.is_empty() {
+            // So that it does not keep the others from their turn.
+            let visible_at = now.after(BURY_RETRY);
+            let change = DeliveryRecord::VisibilityChanged { visible_at, counted: true, entries: failed };
+            self.record(shard, &mut state, &change)?;
+        }
+        if !damaged.is_empty() {
+            self.set_aside(shard, &mut state, damaged)?;
+        }
+        if !gone.is_empty() {
+            self.record(shard, &mut state, &DeliveryRecord::Dropped { entries: gone })?;
+        }
+        Ok(())
+    }
+
+    /// Reads messages of a topic and makes dead letters of them, in order.
+    async fn exhume(&self, names: &Names, places: &[(QueueId, QueueOffset)]) -> Result<Vec<Exhumed>, StoreError> {
+        let mut entries: Vec<(QueueId, IndexEntry)> = Vec::with_capacity(places.len());
+        let mut is_there = Vec::with_capacity(places.len());
+        for (id, offset) in places {
+            let mut found = Vec::with_capacity(1);
+            if let Some(queue) = self.queues.get(names.topic.id).and_then(|queues| queues.queue(*id)) {
+                queue.scan(*offset, 1, &mut found)?;
+            }
+            is_there.push(!found.is_empty());
+            entries.extend(found.into_iter().map(|entry| (*id, entry)));
+        }
+        let mut found = self.read_messages(names.topic.id, entries.clone()).await?.into_iter().zip(entries);
+        let mut exhumed = Vec::with_capacity(places.len());
+        for is_there in is_there {
+            let found = if is_there { found.next() } else { None };
+            exhumed.push(match found {
+                None | Some((Found::Gone, _)) => Exhumed::Gone,
+                Some((Found::Damaged(why), _)) => Exhumed::Damaged(why),
+                Some((Found::Failed(why), _)) => Exhumed::Failed(why),
+                Some((Found::Message(record, span), (queue, entry))) => {
+                    let letter = span.message(&record.bytes).into_dead_letter(names.topic.name.as_str());
+                    letter
+                        .and_then(|message| {
+                            let indexed = Indexed::of(names.target.topic, &message.parse_head()?);
+                            Ok(Exhumed::Letter(Letter { queue, queue_offset: entry.queue_offset, message, indexed }))
+                        })
+                        .unwrap_or_else(|error| Exhumed::Damaged(format!("no dead letter can be made of it: {error}")))
+                }
+            });
+        }
+        Ok(exhumed)
     }
 
     /// The queue of this store group in every dead-letter topic: see [`Placement::EveryGroup`].
@@ -62,51 +211,44 @@ impl Store {
         Ok(QueueId(self.home()?.0 - 1))
     }
 
-    fn group(&self, shard: &Shard) -> Result<Arc<Group>, StoreError> {
-        let unknown = || StoreError::Busy(format!("consumer group {} is not known to the store", shard.group));
-        self.view.group_by_id(shard.group).ok_or_else(unknown)
+    fn names(&self, shard: &Shard) -> Result<Names, StoreError> {
+        let unknown = |what: String| StoreError::Busy(format!("{what} is not known to the store"));
+        let group = self.view.group_by_id(shard.group);
+        let topic = self.view.topic_by_id(shard.topic);
+        let group = group.ok_or_else(|| unknown(format!("consumer group {}", shard.group)))?;
+        let topic = topic.ok_or_else(|| unknown(format!("topic {}", shard.topic)))?;
+        let target = self
+            .queue(group.dead_letter_topic, self.dead_letter_queue()?)
+            .map_err(|error| StoreError::Busy(format!("making a dead letter: {error}")))?;
+        Ok(Names { group, topic, target })
     }
 
     fn bury(
         &self,
         shard: &Shard,
-        group: &Group,
+        Names { group, topic, target }: &Names,
         state: &mut DeliveryState,
-        queue: QueueId,
-        queue_offset: QueueOffset,
-    ) -> Result<LogOffset, StoreError> {
-        let unreadable = |why: String| StoreError::Unreadable(format!("making a dead letter: {why}"));
-        let topic = self.view.topic_by_id(shard.topic).ok_or_else(|| unreadable("its topic is gone".into()))?;
-        let source = self.queue(shard.topic, queue).map_err(|error| unreadable(error.to_string()))?;
-        let target = self
-            .queue(group.dead_letter_topic, self.dead_letter_queue()?)
-            .map_err(|error| unreadable(error.to_string()))?;
-        let mut found = Vec::with_capacity(1);
-        source.scan(queue_offset, 1, &mut found)?;
-        let entry = found.first().ok_or_else(|| unreadable("it has expired".into()))?;
-        let record = self.read(entry)?;
-        let span = record.message_span().map_err(|error| unreadable(error.to_string()))?;
-        let letter = span.message(&record.bytes).into_dead_letter(topic.name.as_str());
-        let letter = letter.map_err(|error| unreadable(error.to_string()))?;
-        let head = letter.parse_head().map_err(|error| unreadable(error.to_string()))?;
-        let Indexed { tag_hash, message_group_hash, hashes } = Indexed::of(target.topic, &head);
-
-        let origin = Origin { group: shard.group, topic: shard.topic, queue, queue_offset };
+        letter: &Letter,
+    ) -> Result<LogOffset, NoRoom> {
+        let Letter { queue, queue_offset, message, indexed } = letter;
+        let origin = Origin { group: shard.group, topic: shard.topic, queue: *queue, queue_offset: *queue_offset };
         let _whole = self.log.whole();
         let mut appender = self.log.begin();
-        appender.reserve(dead_letter_record_len(&letter)).map_err(no_room)?;
+        appender.reserve(dead_letter_record_len(message))?;
         let store_time = appender.store_time();
         let place = (target.topic, target.id, target.next());
         let (log_offset, len) = appender.push(RecordKind::DeadLetter, place, |out| {
             origin.write(out);
-            write_message(out, &letter);
+            write_message(out, message);
         });
+        let Indexed { tag_hash, message_group_hash, hashes } = indexed;
+        let (tag_hash, message_group_hash) = (*tag_hash, *message_group_hash);
         let entry = IndexEntry { queue_offset: place.2, log_offset, len, tag_hash, message_group_hash, store_time };
-        self.queues.push(&target, appender.segment_base(), entry, &hashes);
-        appender.arrival(&target, place.2.next());
+        self.queues.push(target, appender.segment_base(), entry, hashes);
+        appender.arrival(target, place.2.next());
         let end = appender.end();
         drop(appender);
-        state.finish(queue, queue_offset);
+        state.finish(*queue, *queue_offset);
         let (group, topic) = (group.name.to_string(), topic.name.to_string());
         metrics::counter!("rocketmq_send_to_dlq_messages_total", "consumer_group" => group, "topic" => topic)
             .increment(1);

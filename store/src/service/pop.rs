@@ -1,6 +1,13 @@
 //! Pop: leases messages to a consumer, waiting for some if there are none.
+//!
+//! Which messages those are is decided, and their lease recorded, under the shard's lock, by what the index says. They are
+//! read after that, under no lock. What then turns out not to be deliverable is dealt with by another record: a damaged
+//! message is set aside, one that is not wanted after all or has expired is dropped, and one that cannot be read at the
+//! moment comes back a little later. None of them keeps the others from the consumer.
 
+use super::read::Found;
 use super::{TopicReader, no_room};
+use crate::commit_log::record::MessageSpan;
 use crate::commit_log::segment::Record;
 use crate::commit_log::tail::NoRoom;
 use crate::delivery::{DeliveryRecord, DeliveryState, PopParams};
@@ -9,13 +16,15 @@ use crate::queue_index::IndexEntry;
 use crate::receipt::Receipt;
 use crate::store::Store;
 use gantry_proto::contract::{PopError, PopReply, PopRequest, PoppedMessage, StoreError};
-use gantry_proto::model::{LogOffset, QueueId, QueueOffset, Timestamp};
+use gantry_proto::model::{FilterExpression, LogOffset, MessageHead, QueueId, QueueOffset, TagFilter, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Room for one delivery record of a full batch.
 const RECORD_BYTES: usize = 4096;
+/// When a message that could not be read is tried again.
+const READ_RETRY: Duration = Duration::from_secs(10);
 
 impl Store {
     pub(crate) async fn pop_messages(&self, request: PopRequest) -> Result<PopReply, PopError> {
@@ -36,7 +45,13 @@ impl Store {
             // Not even "there is nothing" is true of a store that does not lead.
             self.log.tenure.check()?;
             match self.try_pop(&shard, &request)? {
-                Tried::Taken(taken) => return taken.confirmed().await,
+                Tried::Leased(leased) => {
+                    let messages = leased.read(&request.filter).await?;
+                    if !messages.is_empty() {
+                        return Ok(PopReply { messages });
+                    }
+                    // None of them could be delivered; others may.
+                }
                 Tried::NoRoom => self.log.room_for(RECORD_BYTES).await.map_err(no_room)?,
                 Tried::Nothing { due_in } => {
                     let wake_at = due_in.map_or(deadline, |due_in| deadline.min(Instant::now() + due_in));
@@ -67,18 +82,19 @@ impl Store {
     fn try_pop<'a>(&'a self, shard: &'a Arc<Shard>, request: &PopRequest) -> Result<Tried<'a>, PopError> {
         let group = self.view.group_by_id(request.group).ok_or(PopError::UnknownGroup(request.group))?;
         let queues = self.queues.get(request.topic).ok_or(PopError::UnknownTopic(request.topic))?;
-        let reader = TopicReader::new(self, &queues);
+        let reader = TopicReader::new(&queues);
         let now = self.log.now();
         let visible_at = now.after(request.invisible);
         let params = PopParams {
             batch_max: request.batch_max.max(1) as usize,
+            bytes_max: request.bytes_max,
             visible_at,
             owner: request.owner,
             filter: &request.filter,
             max_attempts: group.max_attempts,
             inflight_max: self.config.inflight_max,
         };
-        let mut state = shard.state.lock();
+        let mut state = shard.lock();
         let plan = state.plan_pop(now, &params, &reader)?;
         let Some(change) = plan.record else {
             if plan.inflight_full {
@@ -87,11 +103,6 @@ impl Store {
             let due_in = next_look(&state, now);
             return Ok(Tried::Nothing { due_in });
         };
-        // Read before the lease is recorded: what cannot be read must not be taken.
-        let read = |(entry, queue, attempt): (IndexEntry, QueueId, u32)| {
-            self.read(&entry).map(|record| Delivery { record, queue, attempt })
-        };
-        let deliveries = plan.messages.into_iter().map(read).collect::<Result<Vec<_>, StoreError>>()?;
         let (lease, end) = match self.record(shard, &mut state, &change) {
             Ok(recorded) => recorded,
             Err(NoRoom::SegmentNotReady) => return Ok(Tried::NoRoom),
@@ -102,11 +113,18 @@ impl Store {
         if plan.more {
             shard.wake_one();
         }
-        if deliveries.is_empty() {
+        if plan.messages.is_empty() {
             // Only skipped messages that do not match; nothing to wait for.
             return Ok(Tried::Nothing { due_in: if plan.more { Some(Duration::ZERO) } else { next_look } });
         }
-        Ok(Tried::Taken(Taken { store: self, shard, lease, end, deliveries, promised_until: visible_at }))
+        Ok(Tried::Leased(Leased {
+            store: self,
+            shard,
+            lease,
+            end,
+            messages: plan.messages,
+            promised_until: visible_at,
+        }))
     }
 }
 
@@ -116,7 +134,7 @@ fn next_look(state: &DeliveryState, now: Timestamp) -> Option<Duration> {
 }
 
 enum Tried<'a> {
-    Taken(Taken<'a>),
+    Leased(Leased<'a>),
     Nothing {
         /// When something becomes visible again.
         due_in: Option<Duration>,
@@ -124,64 +142,146 @@ enum Tried<'a> {
     NoRoom,
 }
 
-/// One message of a batch.
-struct Delivery {
-    record: Record,
-    queue: QueueId,
-    attempt: u32,
-}
-
-/// Leased, not yet confirmed. Dropping it gives everything back: the consumer went away.
-struct Taken<'a> {
+/// Leased, not yet handed over. Dropping it gives everything back: the consumer went away.
+struct Leased<'a> {
     store: &'a Store,
     shard: &'a Arc<Shard>,
     lease: LogOffset,
     end: LogOffset,
-    deliveries: Vec<Delivery>,
+    messages: Vec<(IndexEntry, QueueId, u32)>,
     promised_until: Timestamp,
 }
 
-impl Taken<'_> {
-    async fn confirmed(mut self) -> Result<PopReply, PopError> {
-        self.store.log.acknowledged(self.end).await?;
-        let mut messages = Vec::with_capacity(self.deliveries.len());
-        for delivery in std::mem::take(&mut self.deliveries) {
-            messages.push(self.popped(delivery)?);
+/// What reading brought to light of messages that cannot be delivered.
+#[derive(Default)]
+struct Undeliverable {
+    damaged: Vec<(QueueId, QueueOffset, String)>,
+    dropped: Vec<(QueueId, QueueOffset)>,
+    failed: Vec<(QueueId, QueueOffset)>,
+}
+
+impl Leased<'_> {
+    /// The messages that the consumer gets, once their lease is confirmed.
+    async fn read(mut self, filter: &FilterExpression) -> Result<Vec<PoppedMessage>, PopError> {
+        let entries = self.messages.iter().map(|(entry, queue, _)| (*queue, *entry)).collect();
+        let found = self.store.read_messages(self.shard.topic, entries).await?;
+        let mut undeliverable = Undeliverable::default();
+        let mut messages = Vec::with_capacity(found.len());
+        for ((entry, queue, attempt), found) in self.messages.iter().zip(found) {
+            let place = (*queue, entry.queue_offset);
+            match found {
+                Found::Message(record, span) => match wants(filter, &record, &span) {
+                    Ok(true) => messages.push(self.popped(&record, &span, *attempt)?),
+                    Ok(false) => undeliverable.dropped.push(place),
+                    Err(why) => undeliverable.damaged.push((place.0, place.1, why)),
+                },
+                Found::Gone => undeliverable.dropped.push(place),
+                Found::Damaged(why) => undeliverable.damaged.push((place.0, place.1, why)),
+                Found::Failed(why) => {
+                    tracing::error!(queue = %place.0, offset = %place.1, why, "a message cannot be read now; it is tried again");
+                    undeliverable.failed.push(place);
+                }
+            }
         }
-        Ok(PopReply { messages })
+        self.settle(undeliverable).await?;
+        if !messages.is_empty() {
+            self.store.log.acknowledged(self.end).await?;
+        }
+        self.messages.clear();
+        Ok(messages)
     }
 
-    fn popped(&self, Delivery { record, queue, attempt }: Delivery) -> Result<PoppedMessage, StoreError> {
-        let span = record.message_span().map_err(|error| StoreError::Unreadable(error.to_string()))?;
+    /// Records what cannot be delivered, so that it does not come again.
+    async fn settle(&mut self, undeliverable: Undeliverable) -> Result<(), PopError> {
+        let Undeliverable { damaged, dropped, failed } = undeliverable;
+        if damaged.is_empty() && dropped.is_empty() && failed.is_empty() {
+            return Ok(());
+        }
+        loop {
+            match self.try_settle(&damaged, &dropped, &failed) {
+                Err(NoRoom::SegmentNotReady) => self.store.log.room_for(3 * RECORD_BYTES).await.map_err(no_room)?,
+                settled => return Ok(settled.map_err(no_room)?),
+            }
+        }
+    }
+
+    fn try_settle(
+        &self,
+        damaged: &[(QueueId, QueueOffset, String)],
+        dropped: &[(QueueId, QueueOffset)],
+        failed: &[(QueueId, QueueOffset)],
+    ) -> Result<(), NoRoom> {
+        let (store, shard) = (self.store, &**self.shard);
+        let mut state = shard.lock();
+        let now = store.log.now();
+        // Reading may have taken so long that somebody else has them now.
+        let held = |state: &DeliveryState, queue, offset| state.check(queue, offset, self.lease, now).is_ok();
+        let damaged: Vec<_> =
+            damaged.iter().filter(|(queue, offset, _)| held(&state, *queue, *offset)).cloned().collect();
+        if !damaged.is_empty() {
+            store.set_aside(shard, &mut state, damaged)?;
+        }
+        let mut entries: Vec<_> = dropped.to_vec();
+        entries.retain(|(queue, offset)| held(&state, *queue, *offset));
+        if !entries.is_empty() {
+            store.record(shard, &mut state, &DeliveryRecord::Dropped { entries })?;
+        }
+        let mut entries: Vec<_> = failed.to_vec();
+        entries.retain(|(queue, offset)| held(&state, *queue, *offset));
+        if !entries.is_empty() {
+            let visible_at = now.after(READ_RETRY);
+            store.record(
+                shard,
+                &mut state,
+                &DeliveryRecord::VisibilityChanged { visible_at, counted: false, entries },
+            )?;
+        }
+        Ok(())
+    }
+
+    fn popped(&self, record: &Record, span: &MessageSpan, attempt: u32) -> Result<PoppedMessage, StoreError> {
+        let header = &record.header;
         let receipt = Receipt {
             group: self.shard.group,
             topic: self.shard.topic,
-            queue,
-            queue_offset: record.header.queue_offset,
+            queue: header.queue,
+            queue_offset: header.queue_offset,
             lease: self.lease,
             promised_until: self.promised_until,
         };
         Ok(PoppedMessage {
             message: span.message(&record.bytes),
-            queue,
-            queue_offset: record.header.queue_offset,
-            store_time: record.header.store_time,
+            queue: header.queue,
+            queue_offset: header.queue_offset,
+            store_time: header.store_time,
             attempt,
             handle: self.store.sealer()?.seal(&receipt),
         })
     }
 }
 
-impl Drop for Taken<'_> {
+/// Whether the message's tag is wanted; the index knows only its hash. An error: the head cannot be read.
+fn wants(filter: &FilterExpression, record: &Record, span: &MessageSpan) -> Result<bool, String> {
+    if matches!(filter, FilterExpression::Tag(TagFilter::All)) {
+        return Ok(true);
+    }
+    let head = MessageHead::parse(span.head(&record.bytes)).map_err(|error| error.to_string())?;
+    Ok(filter.matches(head.tag))
+}
+
+impl Drop for Leased<'_> {
     fn drop(&mut self) {
-        if self.deliveries.is_empty() {
+        if self.messages.is_empty() {
             return;
         }
         let now = self.store.log.now();
-        let mut state = self.shard.state.lock();
-        let held = |d: &&Delivery| state.check(d.queue, d.record.header.queue_offset, self.lease, now).is_ok();
-        let entries: Vec<(QueueId, QueueOffset)> =
-            self.deliveries.iter().filter(held).map(|d| (d.queue, d.record.header.queue_offset)).collect();
+        let mut state = self.shard.lock();
+        let places = self.messages.iter().map(|(entry, queue, _)| (*queue, entry.queue_offset));
+        let held = |(queue, offset): &(QueueId, QueueOffset)| state.check(*queue, *offset, self.lease, now).is_ok();
+        let entries: Vec<(QueueId, QueueOffset)> = places.filter(held).collect();
+        if entries.is_empty() {
+            return;
+        }
         // The consumer never saw them: the next delivery is not another attempt.
         let change = DeliveryRecord::VisibilityChanged { visible_at: now, counted: false, entries };
         // If the log takes nothing any more the lease ends by itself.

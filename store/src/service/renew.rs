@@ -1,35 +1,45 @@
-//! Renewal and release of the leases that a client's life extends.
+//! Renewal and release of the leases that a client's life extends. Costs what these clients hold, not what there is.
 
 use super::no_room;
 use crate::delivery::{DeliveryRecord, DeliveryState};
 use crate::store::Store;
 use gantry_proto::contract::{ReleaseRequest, RenewRequest, StoreError};
-use gantry_proto::model::LogOffset;
+use gantry_proto::model::{ClientHash, LogOffset};
+
+/// Shards that are changed before others get a turn on the thread.
+const SHARDS_IN_ONE_GO: usize = 64;
 
 impl Store {
     pub(crate) async fn renew_leases(&self, request: RenewRequest) -> Result<(), StoreError> {
         let until = self.log.now().after(request.invisible);
-        let end = self.record_everywhere(|state| state.plan_renewal(&request.owners, until))?;
+        let end = self.record_held(&request.owners, |state, owners| state.plan_renewal(owners, until)).await?;
         self.log.acknowledged(end).await
     }
 
     pub(crate) async fn release_leases(&self, request: ReleaseRequest) -> Result<(), StoreError> {
         let visible_at = self.log.now().after(request.invisible);
-        let end = self.record_everywhere(|state| state.plan_release(request.owner, visible_at))?;
+        let owner = request.owner;
+        let end = self.record_held(&[owner], |state, _| state.plan_release(owner, visible_at)).await?;
         self.log.acknowledged(end).await
     }
 
-    /// Records what `plan` wants of each shard. Returns what to wait for; 0 if nothing changes. A refusal after the first
-    /// record is a [`StoreError::Interrupted`]: a part of it was put into the log.
-    fn record_everywhere(
+    /// Records what `plan` wants of each shard in which some of `owners` hold something; it is told which of them do. Returns
+    /// what to wait for; 0 if nothing changes. A refusal after the first record is a [`StoreError::Interrupted`]: a part of
+    /// it was put into the log.
+    async fn record_held(
         &self,
-        plan: impl Fn(&DeliveryState) -> Option<DeliveryRecord>,
+        owners: &[ClientHash],
+        plan: impl Fn(&DeliveryState, &[ClientHash]) -> Option<DeliveryRecord>,
     ) -> Result<LogOffset, StoreError> {
         self.log.tenure.check()?;
         let mut last = LogOffset(0);
-        for shard in self.progress.list() {
-            let mut state = shard.state.lock();
-            if let Some(change) = plan(&state) {
+        for (number, ((group, topic), owners)) in self.progress.upkeep().held_by(owners).into_iter().enumerate() {
+            if number % SHARDS_IN_ONE_GO == SHARDS_IN_ONE_GO - 1 {
+                tokio::task::yield_now().await;
+            }
+            let Some(shard) = self.progress.get(group, topic) else { continue };
+            let mut state = shard.lock();
+            if let Some(change) = plan(&state, &owners) {
                 let (_, end) = self.record(&shard, &mut state, &change).map_err(no_room).map_err(|refused| {
                     if last == LogOffset(0) { refused } else { StoreError::Interrupted(refused.to_string()) }
                 })?;

@@ -30,8 +30,8 @@ impl Store {
             let Some(reader) = self.reader(shard.topic) else {
                 continue;
             };
-            let state = shard.state.lock();
-            remains.unfinished += state.ready(&reader) + state.inflight() as u64;
+            let state = shard.lock();
+            remains.unfinished += state.ready(&reader) + state.inflight() as u64 + state.damaged();
             claimed.insert(shard.topic);
         }
         for topic in self.queues.list().into_iter().filter(|topic| !claimed.contains(&topic.id)) {
@@ -50,9 +50,9 @@ impl Store {
             let Some(reader) = self.reader(shard.topic) else {
                 continue;
             };
-            let state = shard.state.lock();
+            let state = shard.lock();
             let (ready, inflight) = (state.ready(&reader), state.inflight() as u64);
-            progress.push(TopicProgress { topic: shard.topic, ready, inflight });
+            progress.push(TopicProgress { topic: shard.topic, ready, inflight, damaged: state.damaged() });
         }
         progress.sort_by_key(|topic| topic.topic);
         Ok(progress)

@@ -221,6 +221,7 @@ pub fn pop_request(batch_max: u32) -> PopRequest {
         topic: TOPIC,
         filter: FilterExpression::ALL,
         batch_max,
+        bytes_max: u64::MAX,
         invisible: INVISIBLE,
         owner: None,
         wait: Duration::ZERO,

@@ -3,6 +3,7 @@ use gantry_proto::contract::{
     AckRequest, AppendRequest, ChangeInvisibleRequest, DeadLetterRequest, PopRequest, ReleaseRequest, RenewRequest,
     StoreError,
 };
+use gantry_proto::model::limits::RECEIVE_BYTES_MAX;
 use gantry_proto::model::{
     ClientHash, FilterExpression, GroupId, QueueId, ReceiptHandle, StoredMessage, TagFilter, TopicId,
 };
@@ -43,6 +44,7 @@ pub(crate) fn pop(request: PopRequest) -> Call {
         invisible_ns: nanos(request.invisible),
         owner: request.owner.map(|owner| owner.0),
         wait_ns: nanos(request.wait),
+        bytes_max: Some(request.bytes_max),
     })
 }
 
@@ -118,6 +120,7 @@ fn read(call: Call) -> Result<Request, Malformed> {
             topic: TopicId(call.topic),
             filter: FilterExpression::parse_tag(&call.filter).map_err(|_| Malformed("filter of a pop"))?,
             batch_max: call.batch_max.max(1),
+            bytes_max: call.bytes_max.unwrap_or(RECEIVE_BYTES_MAX),
             invisible: Duration::from_nanos(call.invisible_ns),
             owner: call.owner.map(ClientHash),
             wait: Duration::from_nanos(call.wait_ns),

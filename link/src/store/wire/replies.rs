@@ -99,6 +99,7 @@ pub(crate) fn progress(topics: &[TopicProgress]) -> Outcome {
         topic: progress.topic.0,
         ready: progress.ready,
         inflight: progress.inflight,
+        damaged: progress.damaged,
     });
     Outcome::Progress(wire::ProgressDone { topics: topics.collect() })
 }
@@ -109,6 +110,7 @@ pub(crate) fn read_progress(outcome: Outcome) -> Result<Vec<TopicProgress>, Malf
         topic: TopicId(progress.topic),
         ready: progress.ready,
         inflight: progress.inflight,
+        damaged: progress.damaged,
     });
     Ok(topics.collect())
 }

@@ -120,11 +120,12 @@ proptest! {
         (group, topic) in ids(),
         filter in filter(),
         batch_max in 1..u32::MAX,
+        bytes_max in any::<u64>(),
         invisible in duration(),
         owner in option::of(any::<u64>().prop_map(ClientHash)),
         wait in duration(),
     ) {
-        let request = || PopRequest { group, topic, filter: filter.clone(), batch_max, invisible, owner, wait };
+        let request = || PopRequest { group, topic, filter: filter.clone(), batch_max, bytes_max, invisible, owner, wait };
         prop_assert_eq!(sent(pop(request())), format!("{:?}", Request::Pop(request())));
     }
 
@@ -203,7 +204,7 @@ proptest! {
         let (id, one, two) = numbers;
         let status = [QueueStatus { queue: QueueId(id), min_offset: QueueOffset(one), max_offset: QueueOffset(two) }];
         prop_assert_eq!(read_queues(answered(queues(&status))).unwrap(), status);
-        let topics = [TopicProgress { topic: TopicId(id), ready: one, inflight: two }];
+        let topics = [TopicProgress { topic: TopicId(id), ready: one, inflight: two, damaged: one ^ two }];
         prop_assert_eq!(read_progress(answered(progress(&topics))).unwrap(), topics);
         let rest = Remains { unfinished: one, unclaimed: two };
         prop_assert_eq!(read_remains(answered(remains(rest))).unwrap(), rest);

@@ -307,6 +307,7 @@ impl StoreService for FakeStore {
                 topic: *topic,
                 ready: progress.returned.len() as u64,
                 inflight: progress.inflight.len() as u64,
+                damaged: 0,
             })
             .collect())
     }

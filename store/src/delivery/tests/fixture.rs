@@ -28,8 +28,6 @@ pub(super) struct Topic {
     pub overtaking: Cell<Option<u64>>,
     /// An offset that the index does not have although it should.
     pub hole: Option<u64>,
-    /// Messages that were read for their tag.
-    pub tags_read: Cell<usize>,
 }
 
 impl Topic {
@@ -41,12 +39,16 @@ impl Topic {
             colliding: None,
             overtaking: Cell::new(None),
             hole: None,
-            tags_read: Cell::new(0),
         }
     }
 
     pub(super) fn tag(&self, queue: QueueId, offset: QueueOffset) -> Option<&'static str> {
         self.queues[queue.0 as usize][offset.0 as usize]
+    }
+
+    /// Bytes of a message.
+    pub(super) fn len_of(offset: QueueOffset) -> u32 {
+        1 + (offset.0 % 4) as u32
     }
 
     fn entry(&self, queue: QueueId, offset: u64) -> IndexEntry {
@@ -55,7 +57,7 @@ impl Topic {
             queue_offset: QueueOffset(offset),
             // So that the message behind an entry can be found.
             log_offset: LogOffset(u64::from(queue.0) << 32 | offset),
-            len: 1,
+            len: Topic::len_of(QueueOffset(offset)),
             tag_hash: tag_hash(self.colliding.or(tag)),
             message_group_hash: 0,
             store_time: Timestamp::ZERO,
@@ -86,12 +88,6 @@ impl QueueReader for Topic {
         out.extend(entries.map(|offset| self.entry(queue, offset)));
         Ok(())
     }
-
-    fn tag_matches(&self, entry: &IndexEntry, matches: &dyn Fn(Option<&str>) -> bool) -> Result<bool, StoreError> {
-        self.tags_read.set(self.tags_read.get() + 1);
-        let (queue, offset) = (entry.log_offset.0 >> 32, entry.log_offset.0 & u64::from(u32::MAX));
-        Ok(matches(self.tag(QueueId(queue as u32), QueueOffset(offset))))
-    }
 }
 
 /// One delivery that a consumer got.
@@ -112,6 +108,7 @@ pub(super) struct Group {
     pub filter: FilterExpression,
     pub max_attempts: u32,
     pub inflight_max: usize,
+    pub bytes_max: u64,
 }
 
 impl Group {
@@ -129,6 +126,7 @@ impl Group {
             filter: FilterExpression::ALL,
             max_attempts: 3,
             inflight_max: 1_000_000,
+            bytes_max: u64::MAX,
         }
     }
 
@@ -143,6 +141,7 @@ impl Group {
     pub(super) fn try_plan(&mut self, batch_max: usize, owner: Option<ClientHash>) -> Result<PopPlan, StoreError> {
         let params = PopParams {
             batch_max,
+            bytes_max: self.bytes_max,
             visible_at: self.now.after(LEASE),
             owner,
             filter: &self.filter,
@@ -205,6 +204,11 @@ impl Group {
     pub(super) fn ack(&mut self, deliveries: &[Delivery]) {
         let entries = deliveries.iter().map(|delivery| (delivery.queue, delivery.offset)).collect();
         self.log(&DeliveryRecord::Acked { entries });
+    }
+
+    pub(super) fn set_aside(&mut self, deliveries: &[Delivery]) {
+        let entries = deliveries.iter().map(|delivery| (delivery.queue, delivery.offset)).collect();
+        self.log(&DeliveryRecord::SetAside { entries });
     }
 
     pub(super) fn change(&mut self, delivery: Delivery, visible_in: Duration, counted: bool) {

@@ -1,6 +1,6 @@
 //! Random histories against a model that keeps one plain entry per message and looks at all of them each time.
 
-use super::fixture::{Delivery, Group, LEASE, seconds};
+use super::fixture::{Delivery, Group, LEASE, Topic, seconds};
 use crate::delivery::pop::PopPlan;
 use crate::delivery::{DeliveryRecord, DeliveryState, Over, PopParams};
 use gantry_proto::model::limits::AUTO_RENEW_MAX;
@@ -25,11 +25,16 @@ enum Step {
     },
     Pop {
         batch: usize,
+        bytes: u64,
         owner: Option<u64>,
         expression: usize,
     },
     /// With any handle that was ever given.
     Ack {
+        picks: Vec<prop::sample::Index>,
+    },
+    /// What was delivered turns out to be damaged.
+    SetAside {
         picks: Vec<prop::sample::Index>,
     },
     Change {
@@ -69,8 +74,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..QUEUES as usize, 0..TAGS.len(), 1..6usize)
             .prop_map(|(queue, tag, count)| Step::Append { queue, tag, count }),
-        8 => (1..8usize, proptest::option::of(0..3u64), 0..EXPRESSIONS.len())
-            .prop_map(|(batch, owner, expression)| Step::Pop { batch, owner, expression }),
+        8 => (1..8usize, prop_oneof![1..16u64, Just(u64::MAX)], proptest::option::of(0..3u64), 0..EXPRESSIONS.len())
+            .prop_map(|(batch, bytes, owner, expression)| Step::Pop { batch, bytes, owner, expression }),
+        1 => vec(pick(), 1..3).prop_map(|picks| Step::SetAside { picks }),
         4 => vec(pick(), 1..6).prop_map(|picks| Step::Ack { picks }),
         3 => (pick(), 0..40u64, any::<bool>()).prop_map(|(pick, after, suspend)| Step::Change { pick, after, suspend }),
         2 => vec(0..3u64, 1..3).prop_map(|owners| Step::Renew { owners }),
@@ -90,6 +96,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Held { lease: LogOffset, attempt: u32, counted: bool, end: End },
+    Damaged,
     Finished,
 }
 
@@ -119,6 +126,8 @@ struct History {
     deliveries: Vec<Delivery>,
     acked: BTreeSet<Place>,
     late: Option<DeliveryRecord>,
+    /// The number of attempts by which it was last found out what is exhausted.
+    looked_with: u32,
 }
 
 impl History {
@@ -137,6 +146,7 @@ impl History {
             deliveries: Vec::new(),
             acked: BTreeSet::new(),
             late: None,
+            looked_with: 0,
         }
     }
 
@@ -146,7 +156,8 @@ impl History {
             Step::Append { queue, tag, count } => {
                 self.group.topic.queues[*queue].extend(std::iter::repeat_n(TAGS[*tag], *count));
             }
-            Step::Pop { batch, owner, expression } => {
+            Step::Pop { batch, bytes, owner, expression } => {
+                self.group.bytes_max = *bytes;
                 self.pop(*batch, owner.map(ClientHash), EXPRESSIONS[*expression]);
             }
             Step::Ack { picks } => {
@@ -157,6 +168,12 @@ impl History {
                     held.iter().for_each(|place| self.finish(*place));
                     self.acked.extend(held);
                 }
+            }
+            Step::SetAside { picks } => {
+                let held: BTreeSet<Place> = picks.iter().filter_map(|pick| self.held(*pick)).map(place).collect();
+                self.log(&DeliveryRecord::SetAside { entries: held.iter().copied().collect() });
+                self.fates.extend(held.into_iter().map(|place| (place, Fate::Damaged)));
+                self.forget_idle_owners();
             }
             Step::Change { pick, after, suspend } => {
                 if let Some(delivery) = self.held(*pick) {
@@ -230,7 +247,7 @@ impl History {
         let delivery = *pick.get(&self.deliveries);
         let expected = match self.fates[&place(delivery)] {
             Fate::Held { lease, end, .. } if lease == delivery.lease && self.group.now < self.ends_at(end) => Ok(()),
-            Fate::Held { .. } => Err(Over::Expired),
+            Fate::Held { .. } | Fate::Damaged => Err(Over::Expired),
             Fate::Finished => Err(Over::Finished),
         };
         assert_eq!(self.group.check(delivery), expected, "{delivery:?}");
@@ -241,10 +258,12 @@ impl History {
         self.group.filter = FilterExpression::parse_tag(expression).unwrap();
         let expected = self.predict(batch);
         let plan = self.group.try_plan(batch, owner).unwrap();
+        self.looked_with = self.group.max_attempts;
 
         let mut recovered = DeliveryState::decode(&self.group.snapshot()).unwrap();
         let params = PopParams {
             batch_max: batch,
+            bytes_max: self.group.bytes_max,
             visible_at: self.group.now.after(LEASE),
             owner,
             filter: &self.group.filter,
@@ -280,38 +299,50 @@ impl History {
         due.sort_unstable();
         plan.dropped.extend(spent.into_iter().map(|(_, place, _)| place).filter(|place| !self.is_retained(*place)));
         let mut due = due.into_iter().peekable();
-        let mut redeliver = |plan: &mut Prediction, count: usize| {
+        let bytes_max = self.group.bytes_max;
+        let mut redeliver = |plan: &mut Prediction, count: usize, bytes_max: u64| {
             while let Some((_, place, used)) = due.peek().copied() {
                 if plan.messages.len() == count {
                     plan.more |= count == batch;
                     break;
                 }
-                due.next();
-                if self.is_retained(place) && self.is_wanted(place) {
+                if !(self.is_retained(place) && self.is_wanted(place)) {
+                    plan.dropped.push(place);
+                } else if plan.messages.is_empty() || plan.fits(place, bytes_max) {
                     plan.messages.push((place, used + 1));
                 } else {
-                    plan.dropped.push(place);
+                    plan.more = true;
+                    break;
                 }
+                due.next();
             }
         };
-        redeliver(&mut plan, batch.div_ceil(2));
+        redeliver(&mut plan, batch.div_ceil(2), bytes_max / 2);
+        let redelivered = plan.messages.len();
         let held = self.held_count() - plan.dropped.len();
         let len_max = plan.messages.len() + INFLIGHT_MAX.saturating_sub(held);
         for queue in (self.turn..QUEUES).chain(0..self.turn.min(QUEUES)) {
             let (index, queue) = (queue as usize, QueueId(queue));
             let end = self.group.topic.queues[index].len() as u64;
-            let mut next = self.next[index].max(self.group.topic.min[index].get());
+            let from = self.next[index].max(self.group.topic.min[index].get());
+            let mut next = from;
             if next == end {
                 continue;
             }
             if plan.messages.len() < len_max.min(batch) {
                 while next < end && plan.messages.len() < len_max.min(batch) {
-                    if self.is_wanted((queue, QueueOffset(next))) {
-                        plan.messages.push(((queue, QueueOffset(next)), 1));
+                    let place = (queue, QueueOffset(next));
+                    if self.is_wanted(place) {
+                        if plan.messages.len() > redelivered && !plan.fits(place, bytes_max) {
+                            break;
+                        }
+                        plan.messages.push((place, 1));
                     }
                     next += 1;
                 }
-                plan.cursors.push((queue, QueueOffset(next)));
+                if next > from {
+                    plan.cursors.push((queue, QueueOffset(next)));
+                }
             }
             if next < end {
                 plan.inflight_full = plan.messages.len() >= len_max;
@@ -319,7 +350,7 @@ impl History {
                 break;
             }
         }
-        redeliver(&mut plan, batch);
+        redeliver(&mut plan, batch, bytes_max);
         plan
     }
 
@@ -332,7 +363,7 @@ impl History {
             assert!(*attempt <= self.group.max_attempts);
             match self.fates.get(place) {
                 None => assert_eq!(*attempt, 1),
-                Some(Fate::Finished) => panic!("{place:?} was finished"),
+                Some(Fate::Finished | Fate::Damaged) => panic!("{place:?} was finished or damaged"),
                 Some(Fate::Held { attempt: before, counted, end, .. }) => {
                     assert!(self.ends_at(*end) <= self.group.now, "{place:?} is held");
                     assert_eq!(*attempt, before + u32::from(*counted));
@@ -374,10 +405,16 @@ impl History {
             .collect();
         expected.sort_unstable_by_key(|(_, place, _)| *place);
         let expected: Vec<Place> = expected.into_iter().map(|(_, place, _)| place).take(limit).collect();
-        assert!(expected.is_empty() || self.group.state.any_due(self.group.now));
+        let found =
+            self.group.state.has_spent() || self.group.state.next_end().is_some_and(|end| end <= self.group.now);
+        // After a change of the number it is the next receive that makes somebody look.
+        let changed = self.looked_with != self.group.max_attempts;
+        assert!(expected.is_empty() || found || changed, "nobody would look");
+        self.looked_with = self.group.max_attempts;
         let (now, max_attempts) = (self.group.now, self.group.max_attempts);
         assert_eq!(self.group.state.exhausted(now, max_attempts, limit, &self.group.topic), expected);
         for place in expected {
+            assert!(self.group.state.is_exhausted(place.0, place.1, now, max_attempts));
             self.group.state.finish(place.0, place.1);
             self.follower.finish(place.0, place.1);
             self.log.push(Logged::DeadLetter(place));
@@ -435,7 +472,7 @@ impl History {
     }
 
     fn held_count(&self) -> usize {
-        self.fates.values().filter(|fate| **fate != Fate::Finished).count()
+        self.fates.values().filter(|fate| matches!(fate, Fate::Held { .. })).count()
     }
 
     fn is_retained(&self, (queue, offset): Place) -> bool {
@@ -457,7 +494,7 @@ impl History {
                         let used = attempt - u32::from(!counted);
                         self.ends_at(*end) <= self.group.now && used < self.group.max_attempts
                     }
-                    Some(Fate::Finished) => false,
+                    Some(Fate::Finished | Fate::Damaged) => false,
                 };
                 assert!(taken || !possible || !self.is_retained(place) || !self.is_wanted(place), "{place:?} is left");
             }
@@ -482,6 +519,8 @@ impl History {
 
     fn check(&self) {
         assert_eq!(self.group.state.inflight(), self.held_count());
+        let damaged = self.fates.values().filter(|fate| **fate == Fate::Damaged).count();
+        assert_eq!(self.group.state.damaged(), damaged as u64);
         assert_eq!(self.group.state, self.follower, "the state is not what its records say");
         assert_eq!(DeliveryState::decode(&self.group.snapshot()).unwrap(), self.group.state);
         assert!(self.ended().is_empty() || self.group.state.any_due(self.group.now));
@@ -492,6 +531,7 @@ impl History {
     /// Time passes and everything is consumed or buried: nothing may be left over.
     fn drain(&mut self) {
         self.late = None;
+        self.group.bytes_max = u64::MAX;
         for _ in 0..=4 {
             self.group.wait(2 * AUTO_RENEW_MAX);
             loop {
@@ -508,7 +548,8 @@ impl History {
         for (queue, tags) in self.group.topic.queues.iter().enumerate() {
             for offset in 0..tags.len() as u64 {
                 let place = (QueueId(queue as u32), QueueOffset(offset));
-                let forgotten = self.fates.get(&place) != Some(&Fate::Finished) && self.is_retained(place);
+                let over = matches!(self.fates.get(&place), Some(Fate::Finished | Fate::Damaged));
+                let forgotten = !over && self.is_retained(place);
                 assert!(!forgotten, "{place:?} is forgotten");
             }
         }
@@ -536,6 +577,13 @@ struct Prediction {
     cursors: Vec<Place>,
     more: bool,
     inflight_full: bool,
+}
+
+impl Prediction {
+    fn fits(&self, (_, offset): Place, bytes_max: u64) -> bool {
+        let bytes: u64 = self.messages.iter().map(|((_, offset), _)| u64::from(Topic::len_of(*offset))).sum();
+        bytes + u64::from(Topic::len_of(offset)) <= bytes_max
+    }
 }
 
 fn place(delivery: Delivery) -> Place {

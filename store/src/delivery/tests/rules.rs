@@ -485,20 +485,15 @@ fn skipping_is_a_change_even_if_nothing_is_delivered() {
 }
 
 #[test]
-fn a_tag_with_the_same_hash_is_told_apart_by_reading_the_message() {
+fn a_tag_with_the_same_hash_is_left_to_whoever_reads_the_message() {
     let mut group = Group::on_tags(&[A, B, A], "a");
     group.topic.colliding = A;
-    assert_eq!(attempts(&group.pop(8)), [(0, 1), (2, 1)]);
-    assert_eq!(group.topic.tags_read.get(), 3);
-}
-
-#[test]
-fn no_message_is_read_if_the_hash_decides() {
-    let mut group = Group::on_tags(&[B, None, A], "*");
-    group.pop(1);
-    group.filter = FilterExpression::parse_tag("c").unwrap();
-    group.pop(8);
-    assert_eq!(group.topic.tags_read.get(), 0);
+    let deliveries = group.pop(8);
+    assert_eq!(attempts(&deliveries), [(0, 1), (1, 1), (2, 1)]);
+    group.log(&DeliveryRecord::Dropped { entries: vec![(deliveries[1].queue, deliveries[1].offset)] });
+    assert_eq!(group.check(deliveries[1]), Err(Over::Finished));
+    group.wait(LEASE);
+    assert_eq!(attempts(&group.pop(8)), [(0, 2), (2, 2)]);
 }
 
 #[test]
@@ -584,6 +579,18 @@ fn a_group_that_stopped_receiving_forgets_what_retention_took() {
 }
 
 #[test]
+fn a_queue_whose_index_cannot_be_read_stops_no_other() {
+    let mut group = Group::on(&[2, 2]);
+    group.topic.hole = Some(0);
+    assert!(group.try_plan(8, None).is_err());
+    let mut group = Group::on(&[2, 2]);
+    group.pop(1);
+    group.topic.hole = Some(1);
+    let got: Vec<_> = group.pop(8).iter().map(|delivery| (delivery.queue.0, delivery.offset.0)).collect();
+    assert_eq!(got, [(1, 0)]);
+}
+
+#[test]
 fn a_hole_in_the_index_is_an_error_and_loses_nothing() {
     let mut group = Group::on(&[4]);
     group.topic.hole = Some(2);
@@ -591,9 +598,10 @@ fn a_hole_in_the_index_is_an_error_and_loses_nothing() {
     assert!(group.try_plan(8, None).is_err());
     group.topic.hole = Some(0);
     group.wait(LEASE);
+    assert_eq!(attempts(&group.pop(8)), [(1, 2), (2, 1), (3, 1)], "the others do not suffer");
     assert!(group.try_plan(8, None).is_err());
     group.topic.hole = None;
-    assert_eq!(attempts(&group.pop(8)), [(0, 2), (1, 2), (2, 1), (3, 1)]);
+    assert_eq!(attempts(&group.pop(8)), [(0, 2)]);
 }
 
 // Bounds.
@@ -724,4 +732,80 @@ fn a_record_with_far_queues_and_offsets_is_survived() {
     group.log(&record);
     assert_eq!(group.exhausted(), []);
     assert_eq!(attempts(&group.pop(1)), [(0, 1)]);
+}
+
+// Bytes.
+
+#[test]
+fn the_bytes_of_a_batch_are_bounded() {
+    // 1, 2, 3, 4, 1, 2, 3, 4 bytes.
+    let mut group = Group::on(&[8]);
+    group.bytes_max = 6;
+    let plan = group.plan(32);
+    assert!(plan.more);
+    assert_eq!(attempts(&group.carry_out(plan)), [(0, 1), (1, 1), (2, 1)]);
+    assert_eq!(attempts(&group.pop(32)), [(3, 1), (4, 1)]);
+    group.wait(LEASE);
+    let plan = group.plan(32);
+    assert!(plan.more);
+    // Half of them come back, new ones fill the rest.
+    assert_eq!(attempts(&group.carry_out(plan)), [(0, 2), (1, 2), (5, 1)]);
+}
+
+#[test]
+fn a_message_that_is_larger_than_the_bound_goes_all_the_same() {
+    let mut group = Group::on(&[4]);
+    group.bytes_max = 1;
+    assert_eq!(group.pop_all().len(), 4);
+    group.wait(LEASE);
+    let again: Vec<_> = (0..4).map(|_| group.pop_one().offset.0).collect();
+    assert_eq!(again, [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_large_message_is_not_passed_over_for_ever_by_what_comes_back() {
+    let mut group = Group::on(&[4]);
+    group.bytes_max = 2;
+    group.max_attempts = 1_000;
+    group.pop(1);
+    // The message of 1 byte comes back each time; those of 2, 3 and 4 bytes go beside it.
+    for offset in 1..4 {
+        group.wait(LEASE);
+        let got = group.pop(32);
+        assert!(got.iter().any(|delivery| delivery.offset.0 == offset), "{got:?}");
+        let new: Vec<_> = got.into_iter().filter(|delivery| delivery.offset.0 > 0).collect();
+        group.ack(&new);
+    }
+}
+
+// Damage.
+
+#[test]
+fn a_damaged_message_is_set_aside_and_stops_nothing() {
+    let mut group = Group::on(&[3]);
+    let deliveries = group.pop(3);
+    group.set_aside(&deliveries[1..2]);
+    assert_eq!((group.state.inflight(), group.state.damaged()), (2, 1));
+    assert_eq!(group.check(deliveries[1]), Err(Over::Expired), "it is not finished");
+    group.ack(&deliveries);
+    assert_eq!((group.state.inflight(), group.state.damaged()), (0, 1), "nor can it be acknowledged");
+    group.wait(LEASE);
+    assert_eq!(group.pop_all(), []);
+    assert_eq!(group.exhausted(), []);
+    let record = group.state.plan_trim(&group.topic);
+    assert_eq!(record, None);
+    group.topic.min[0].set(2);
+    let record = group.state.plan_trim(&group.topic).unwrap();
+    group.log(&record);
+    assert_eq!(group.state.damaged(), 0, "retention took it");
+}
+
+#[test]
+fn what_is_finished_cannot_be_set_aside_any_more() {
+    let mut group = Group::on(&[1]);
+    let deliveries = group.pop(1);
+    group.ack(&deliveries);
+    group.set_aside(&deliveries);
+    assert_eq!(group.state.damaged(), 0);
+    assert_eq!(group.check(deliveries[0]), Err(Over::Finished));
 }

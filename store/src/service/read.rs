@@ -1,0 +1,87 @@
+//! Reading messages back, for deliveries, dead letters and repeated sends: under no lock, and on a worker when they may have
+//! to come from the disk.
+//!
+//! What was found is told for each message: one that cannot be read stops nothing but itself.
+
+use crate::commit_log::CommitLog;
+use crate::commit_log::record::MessageSpan;
+use crate::commit_log::segment::{ReadError, Record};
+use crate::queue_index::IndexEntry;
+use crate::store::Store;
+use gantry_proto::contract::StoreError;
+use gantry_proto::model::{LogOffset, QueueId, TopicId};
+
+/// The end of the log is in memory: it was just written.
+const HOT_BYTES: u64 = 32 << 20;
+
+/// What an index entry led to.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// The message.
+    Message(Record, MessageSpan),
+    /// Retention was faster.
+    Gone,
+    /// What lies there is not what was written.
+    Damaged(String),
+    /// It could not be read now. It may be whole.
+    Failed(String),
+}
+
+impl Store {
+    /// The messages of one topic that index entries lead to, in their order.
+    pub(crate) async fn read_messages(
+        &self,
+        topic: TopicId,
+        entries: Vec<(QueueId, IndexEntry)>,
+    ) -> Result<Vec<Found>, StoreError> {
+        let oldest = entries.iter().map(|(_, entry)| entry.log_offset).min();
+        if oldest.is_none_or(|oldest| self.is_hot(oldest)) {
+            return Ok(read_all(&self.log, topic, &entries));
+        }
+        let log = self.log.clone();
+        let reading = self.env.run_blocking(move || read_all(&log, topic, &entries)).await;
+        reading.map_err(|panicked| StoreError::Unreadable(format!("reading messages: {panicked}")))
+    }
+
+    /// The record at `at`, which tells its length itself.
+    pub(crate) async fn read_record(&self, at: LogOffset) -> Result<Result<Record, ReadError>, StoreError> {
+        if self.is_hot(at) {
+            return Ok(self.log.segments.read_whole(at));
+        }
+        let log = self.log.clone();
+        let reading = self.env.run_blocking(move || log.segments.read_whole(at)).await;
+        reading.map_err(|panicked| StoreError::Unreadable(format!("reading a message: {panicked}")))
+    }
+
+    fn is_hot(&self, at: LogOffset) -> bool {
+        at.0.saturating_add(HOT_BYTES) >= self.log.written_to().0
+    }
+}
+
+fn read_all(log: &CommitLog, topic: TopicId, entries: &[(QueueId, IndexEntry)]) -> Vec<Found> {
+    entries.iter().map(|(queue, entry)| read(log, topic, *queue, entry)).collect()
+}
+
+fn read(log: &CommitLog, topic: TopicId, queue: QueueId, entry: &IndexEntry) -> Found {
+    if entry.is_damaged() {
+        return Found::Damaged(format!("its record was lost, near log offset {}", entry.log_offset));
+    }
+    let record = match log.read(entry.log_offset, entry.len) {
+        Ok(record) => record,
+        Err(ReadError::Gone(_)) => return Found::Gone,
+        // Whole, and of a newer Gantry or not to be understood: that is not damage.
+        Err(ReadError::Damaged { source, .. }) if source.is_whole() => return Found::Failed(source.to_string()),
+        Err(error @ ReadError::Damaged { .. }) => return Found::Damaged(error.to_string()),
+        Err(error @ ReadError::Io { .. }) => return Found::Failed(error.to_string()),
+    };
+    let header = &record.header;
+    let found = (header.topic, header.queue, header.queue_offset, header.len);
+    if found != (topic, queue, entry.queue_offset, entry.len) {
+        let why = format!("log offset {} holds another record: {found:?}", entry.log_offset);
+        return Found::Damaged(why);
+    }
+    match record.message_span() {
+        Ok(span) => Found::Message(record, span),
+        Err(error) => Found::Damaged(format!("log offset {}: {error}", entry.log_offset)),
+    }
+}
