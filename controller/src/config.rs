@@ -1,4 +1,5 @@
 use crate::liveness::LeaseSettings;
+use crate::state::Rules;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +28,9 @@ pub struct ControllerConfig {
     pub batch_len_max: usize,
     /// Leases of stores and proxies.
     pub leases: LeaseSettings,
+    /// The newest rules that this member follows, of those that it knows. The members' rules are raised to what all of them
+    /// follow.
+    pub rules_max: u32,
 }
 
 impl ControllerConfig {
@@ -42,6 +46,7 @@ impl ControllerConfig {
             snapshot_commands: 10_000,
             batch_len_max: 256,
             leases: LeaseSettings::default(),
+            rules_max: Rules::NEWEST.number(),
         }
     }
 

@@ -1,3 +1,4 @@
+use crate::comparing;
 use crate::config::ControllerConfig;
 use crate::duties;
 use crate::feed::{Applied, Feed};
@@ -70,6 +71,7 @@ impl Controller {
         let node = core.node.clone();
         tasks.spawn(async move { node.snapshot_when_due().await });
         tasks.spawn(duties::run(core.clone()));
+        tasks.spawn(comparing::run(core.clone()));
         let controller = Controller {
             core,
             proposals: Mutex::new(Some(sender)),
@@ -134,7 +136,7 @@ impl Controller {
 impl Core {
     /// Carries out what follows from a leadership, if it still holds then.
     pub(crate) async fn decide(&self, command: MetadataCommand, leading: Leadership) -> Result<Applied, NodeError> {
-        let batch = Batch { at: self.env.clock.now(), commands: Arc::new([command]) };
+        let batch = Batch::new(self.env.clock.now(), [command]);
         let applied = self.node.write(batch, Some(leading)).await?.pop();
         applied.ok_or_else(|| NodeError::Unknown("the log gave no answer".to_owned()))
     }

@@ -19,11 +19,14 @@
 //! - Nothing is answered or published before it is durable on most members.
 //! - The state is a function of the commands and of the times stored with them; `apply` knows no clock and no disk. The
 //!   version counts carried-out commands, so it is the same on all members.
+//! - Members of different versions decide alike: by the rules that the state names (`state::rules`). One whose state differs
+//!   from the others' stops (`comparing`); so does one that does not know what was decided.
 //! - Identities, versions and epochs are never used twice, whatever is deleted.
 //! - Two leases of one store group never overlap, whichever members granted them.
 //! - No threads, no time but tokio's, no randomness but the environment's: a seed determines everything.
 
 mod codec;
+mod comparing;
 mod config;
 mod controller;
 mod duties;

@@ -33,7 +33,7 @@ pub(crate) async fn run(
             continue;
         }
         let (commands, waiting): (Vec<_>, Vec<_>) = batch.drain(..).map(|p| (p.command, p.answer)).unzip();
-        let written = node.write(Batch { at: clock.now(), commands: commands.into() }, None).await;
+        let written = node.write(Batch::new(clock.now(), commands), None).await;
         // Whoever asked may have gone meanwhile.
         match written {
             Ok(applied) => waiting.into_iter().zip(applied).for_each(|(waiting, applied)| {

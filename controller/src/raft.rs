@@ -5,7 +5,9 @@
 
 mod backend;
 mod codec;
+mod digests;
 mod disk;
+mod incoming;
 mod log_store;
 mod messages;
 mod network;
@@ -16,5 +18,5 @@ mod tests;
 mod type_config;
 
 pub(crate) use messages::Kind;
-pub(crate) use node::{Leader, Leadership, Node, NodeError};
+pub(crate) use node::{Leader, Leadership, Node, NodeError, Peer};
 pub(crate) use type_config::Batch;

@@ -32,6 +32,9 @@ impl Controller {
             if self.is_stopping() {
                 return Err(NodeError::Unavailable("the controller is stopping".to_owned()));
             }
+            if let Some(reason) = node.failure() {
+                return Err(NodeError::Unavailable(reason));
+            }
             let leader = node.find_leader().await?;
             let Leader::Other { id, address } = &leader else { return Ok(None) };
             match node.call(*id, address, kind, request).await {

@@ -8,13 +8,16 @@
 //! - a queue stays on its store group; the number of a topic's lanes never changes, and each is a queue that was made;
 //! - the epoch of a store group grows with each of its leaderships, and a data folder belongs to one store group.
 
+mod digest;
 mod groups;
 mod members;
 mod parts;
+mod rules;
 mod spread;
 mod stores;
 mod topics;
 
+use digest::ObjectSum;
 use gantry_proto::model::{
     ClusterId, FolderId, Group, GroupId, GroupName, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal,
     MetadataVersion, ProxyId, ProxyMember, StoreGroup, StoreGroupId, StoreGroupName, Timestamp, Topic, TopicId,
@@ -22,6 +25,8 @@ use gantry_proto::model::{
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub(crate) use rules::Rules;
 
 /// All metadata at one version. Clones share what the maps hold.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,14 +44,17 @@ pub struct MetadataState {
     /// Whose data a folder holds.
     folders: BTreeMap<FolderId, StoreGroupId>,
     proxies: BTreeMap<ProxyId, Arc<ProxyMember>>,
+    /// Of everything in the maps of objects.
+    sum: ObjectSum,
 }
 
-/// The last identities given. They never go back.
+/// The last identities given, and the rules in force. They never go back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
     pub(crate) last_topic: TopicId,
     pub(crate) last_group: GroupId,
     pub(crate) last_store_group: StoreGroupId,
+    pub(crate) rules: Rules,
 }
 
 /// What a command would do, decided but not done: absorbing it makes the next version.
@@ -124,6 +132,17 @@ impl MetadataState {
         self.proxies.get(&id)
     }
 
+    /// The rules by which commands are decided.
+    pub(crate) fn rules(&self) -> Rules {
+        self.counters.rules
+    }
+
+    /// A number for everything that the state holds. Equal states have equal ones; those of different states differ, but
+    /// for a chance of one in 2^64.
+    pub(crate) fn digest(&self) -> u64 {
+        self.sum.with(&self.head())
+    }
+
     /// How many things there are: what copying and writing the state costs.
     pub(crate) fn object_count(&self) -> usize {
         self.topics.len() + self.groups.len() + self.store_groups.len() + self.proxies.len()
@@ -171,6 +190,18 @@ impl MetadataState {
             MetadataCommand::SpreadTopics { after, limit } => self.spread_topics(after.as_ref(), *limit),
             MetadataCommand::JoinProxy { id, address, version } => Ok(self.join_proxy(*id, address, version, at)),
             MetadataCommand::RemoveProxy { id } => Ok(self.remove_proxy(*id)),
+            MetadataCommand::RaiseRules { to } => self.raise_rules(*to),
+        }
+    }
+
+    /// Whoever does not know the rules has stopped before it came here.
+    fn raise_rules(&self, to: u32) -> Result<Decision, MetadataRefusal> {
+        match Rules::of(to).filter(|to| *to >= self.rules()) {
+            Some(rules) => {
+                let counters = Counters { rules, ..self.counters };
+                Ok(Decision { outcome: MetadataOutcome::Rules(to), changes: Vec::new(), counters })
+            }
+            None => Err(MetadataRefusal::Rules { now: self.rules().number(), asked: to }),
         }
     }
 
@@ -193,19 +224,21 @@ impl MetadataState {
             MetadataChange::Reset | MetadataChange::Given { .. } => {}
             MetadataChange::TopicUpsert(topic) => {
                 self.topic_ids.insert(topic.name.clone(), topic.id);
-                self.topics.insert(topic.id, topic.clone());
+                self.sum.replace(self.topics.insert(topic.id, topic.clone()).as_ref(), Some(topic));
             }
             MetadataChange::TopicRemoved(id) => {
                 if let Some(topic) = self.topics.remove(id) {
+                    self.sum.replace(Some(&topic), None);
                     self.topic_ids.remove(&topic.name);
                 }
             }
             MetadataChange::GroupUpsert(group) => {
                 self.group_ids.insert(group.name.clone(), group.id);
-                self.groups.insert(group.id, group.clone());
+                self.sum.replace(self.groups.insert(group.id, group.clone()).as_ref(), Some(group));
             }
             MetadataChange::GroupRemoved(id) => {
                 if let Some(group) = self.groups.remove(id) {
+                    self.sum.replace(Some(&group), None);
                     self.group_ids.remove(&group.name);
                 }
             }
@@ -213,10 +246,11 @@ impl MetadataState {
             MetadataChange::StoreGroupUpsert(group) => {
                 self.store_group_ids.insert(group.name.clone(), group.id);
                 self.folders.extend(group.replicas.iter().map(|replica| (replica.folder, group.id)));
-                self.store_groups.insert(group.id, group.clone());
+                self.sum.replace(self.store_groups.insert(group.id, group.clone()).as_ref(), Some(group));
             }
             MetadataChange::StoreGroupRemoved(id) => {
                 if let Some(group) = self.store_groups.remove(id) {
+                    self.sum.replace(Some(&group), None);
                     self.store_group_ids.remove(&group.name);
                     for replica in &group.replicas {
                         self.folders.remove(&replica.folder);
@@ -224,10 +258,10 @@ impl MetadataState {
                 }
             }
             MetadataChange::ProxyUpsert(proxy) => {
-                self.proxies.insert(proxy.id, proxy.clone());
+                self.sum.replace(self.proxies.insert(proxy.id, proxy.clone()).as_ref(), Some(proxy));
             }
             MetadataChange::ProxyRemoved(id) => {
-                self.proxies.remove(id);
+                self.sum.replace(self.proxies.remove(id).as_ref(), None);
             }
         }
     }

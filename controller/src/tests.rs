@@ -3,3 +3,4 @@
 mod consensus;
 mod leases;
 mod members;
+mod versions;

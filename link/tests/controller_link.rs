@@ -284,9 +284,9 @@ async fn members_call_one_another() {
     let link = ConsensusLink::new(&env, &local());
     let address = served.address.to_string();
     let snapshot = Bytes::from(vec![7; 40 << 20]);
-    let call = ConsensusCall { kind: 3, target: 1, payload: snapshot.clone() };
+    let call = ConsensusCall { kind: 3, target: 1, cluster: None, payload: snapshot.clone() };
     assert_eq!(link.call(&address, call, Duration::from_secs(20)).await.unwrap(), snapshot);
-    let call = ConsensusCall { kind: 0, target: 1, payload: Bytes::new() };
+    let call = ConsensusCall { kind: 0, target: 1, cluster: None, payload: Bytes::new() };
     let refused = link.call(&address, call, Duration::from_secs(20)).await.unwrap_err();
     assert!(matches!(refused, ConsensusError::Refused(why) if why == "not that"));
 }
@@ -296,7 +296,7 @@ async fn a_member_that_does_not_answer_is_unreachable_in_time() {
     let wires = Wires::default();
     let env = env(wires.clone());
     let link = ConsensusLink::new(&env, &local());
-    let call = || ConsensusCall { kind: 1, target: 1, payload: Bytes::from_static(b"x") };
+    let call = || ConsensusCall { kind: 1, target: 1, cluster: None, payload: Bytes::from_static(b"x") };
     let patience = Duration::from_millis(250);
     let error = link.call("127.0.0.1:1", call(), patience).await.unwrap_err();
     assert!(matches!(error, ConsensusError::NotSent(_)), "{error:?}");

@@ -58,7 +58,7 @@ impl Everything {
         let store = StoreLink::open(&self.env, &local, replica(&address), STORE_GROUP, Epoch(1));
         let controller = ControllerLink::new(&self.env, &local, std::slice::from_ref(&address));
         let consensus = ConsensusLink::new(&self.env, &local);
-        let call = ConsensusCall { kind: 1, target: 1, payload: "x".into() };
+        let call = ConsensusCall { kind: 1, target: 1, cluster: None, payload: "x".into() };
         let mut watch = controller.watch(MetadataVersion(0)).await.unwrap();
         [
             store.queues(TOPIC).await.is_ok(),

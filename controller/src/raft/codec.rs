@@ -11,9 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use wire::controller_membership::{Member, Voters};
 use wire::log_entry::{Commands, Payload};
 
-/// The newest rules by which this program carries out commands.
-const RULES_KNOWN: u32 = 1;
-
 /// What must be there, though the protocol cannot say so.
 pub(super) fn need<T>(part: Option<T>, what: &'static str) -> Result<T, CodecError> {
     part.ok_or_else(|| CodecError::Newer(format!("without {what}")))
@@ -87,21 +84,13 @@ pub(super) fn read_entry(entry: wire::LogEntry) -> Result<Entry, CodecError> {
     let payload = match need(entry.payload, "an entry of a known kind")? {
         Payload::Blank(_) => EntryPayload::Blank,
         Payload::Commands(Commands { at_ms, commands }) => {
-            let at = Timestamp::from_millis(at_ms);
-            let commands = commands.into_iter().map(read_command).collect::<Result<Vec<_>, _>>()?;
-            EntryPayload::Normal(Batch { at, commands: commands.into() })
+            let rules = commands.iter().map(|command| command.rules).max().unwrap_or_default();
+            let commands: Vec<_> = commands.into_iter().map(MetadataCommand::from_wire).collect::<Result<_, _>>()?;
+            EntryPayload::Normal(Batch { at: Timestamp::from_millis(at_ms), commands: commands.into(), rules })
         }
         Payload::Membership(membership) => EntryPayload::Membership(read_membership(membership)?),
     };
     Ok(Entry { log_id, payload })
-}
-
-fn read_command(command: wire::MetadataCommand) -> Result<MetadataCommand, CodecError> {
-    if command.rules > RULES_KNOWN {
-        let rules = command.rules;
-        return Err(CodecError::Newer(format!("a command of rules {rules}, this one knows {RULES_KNOWN}")));
-    }
-    Ok(MetadataCommand::from_wire(command)?)
 }
 
 #[cfg(test)]
@@ -130,9 +119,8 @@ mod tests {
     fn entry() -> impl Strategy<Value = Entry> {
         let payload = prop_oneof![
             Just(EntryPayload::Blank),
-            (any::<u64>(), some_commands(0..9)).prop_map(|(at, commands)| {
-                EntryPayload::Normal(Batch { at: Timestamp::from_millis(at), commands: commands.into() })
-            }),
+            (any::<u64>(), some_commands(0..9))
+                .prop_map(|(at, commands)| { EntryPayload::Normal(Batch::new(Timestamp::from_millis(at), commands)) }),
             membership().prop_map(EntryPayload::Membership),
         ];
         (log_id(), payload).prop_map(|(log_id, payload)| Entry { log_id, payload })
@@ -182,9 +170,10 @@ mod tests {
         let is_newer = |read: Result<Entry, CodecError>| matches!(read, Err(CodecError::Newer(_)));
         assert!(is_newer(read_entry(wire::LogEntry { id, payload: None })));
         assert!(is_newer(of(wire::MetadataCommand::default())));
-        let known = wire::metadata_command::Command::DeleteTopic("a".to_owned());
-        let command = |rules| wire::MetadataCommand { command: Some(known.clone()), rules };
-        assert!(of(command(0)).is_ok() && of(command(RULES_KNOWN)).is_ok());
-        assert!(is_newer(of(command(RULES_KNOWN + 1))));
+        let command = Some(wire::metadata_command::Command::DeleteTopic("a".to_owned()));
+        let entry = of(wire::MetadataCommand { command, rules: 2 }).unwrap();
+        let EntryPayload::Normal(batch) = entry.payload else { panic!("{entry:?}") };
+        assert!(batch.beyond(2).is_none());
+        assert!(matches!(batch.beyond(1), Some(CodecError::Newer(_))));
     }
 }

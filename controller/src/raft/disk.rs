@@ -31,8 +31,11 @@ use super::type_config::{Entry, LogId, SnapshotMeta, Vote};
 use crate::codec::{CodecError, seal, unseal};
 use crate::open_error::OpenError;
 use bytes::Bytes;
+use gantry_proto::convert::Wire as _;
 use gantry_proto::env::{DirectoryLock, Env, Files, OpenMode, make_durable};
+use gantry_proto::model::ClusterId;
 use gantry_proto::wire::controller::v1 as wire;
+use openraft::EntryPayload;
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use redb::{Database, ReadableDatabase as _, ReadableTable, Table, TableDefinition, WriteTransaction};
@@ -70,8 +73,10 @@ pub(crate) struct Disk {
 struct Inner {
     /// None once it is closed.
     open: RwLock<Option<Open>>,
+    member: u64,
     vote: Mutex<Option<Vote>>,
     ends: Mutex<Ends>,
+    cluster: Mutex<Option<ClusterId>>,
 }
 
 struct Open {
@@ -100,14 +105,27 @@ pub(crate) struct Recovered {
 }
 
 impl Disk {
-    /// Opens or makes the folder of a member.
-    pub(crate) async fn open(env: &Env, dir: &Path, member: u64) -> Result<(Disk, Recovered), OpenError> {
+    /// Opens or makes the folder of a member that knows rules up to `rules_max`.
+    pub(crate) async fn open(
+        env: &Env,
+        dir: &Path,
+        member: u64,
+        rules_max: u32,
+    ) -> Result<(Disk, Recovered), OpenError> {
         let (dir, files) = (dir.to_owned(), env.files.clone());
         let path = dir.join(FILE);
-        let opened = env.run_blocking(move || open(&*files, &dir, member)).await;
+        let opened = env.run_blocking(move || open(&*files, &dir, member, rules_max)).await;
         let damaged = |_| OpenError::damaged(&path, "the database cannot be read without a panic");
-        let (open, vote, ends, recovered) = opened.map_err(damaged)??;
-        let inner = Inner { open: RwLock::new(Some(open)), vote: Mutex::new(vote), ends: Mutex::new(ends) };
+        let (open, Facts { vote, ends, cluster, snapshot }) = opened.map_err(damaged)??;
+        let empty = vote.is_none() && ends.last.is_none() && snapshot.is_none();
+        let recovered = Recovered { snapshot, empty };
+        let inner = Inner {
+            open: RwLock::new(Some(open)),
+            member,
+            vote: Mutex::new(vote),
+            ends: Mutex::new(ends),
+            cluster: Mutex::new(cluster),
+        };
         Ok((Disk { env: env.clone(), inner: Arc::new(inner) }, recovered))
     }
 
@@ -128,6 +146,19 @@ impl Disk {
 
     pub(super) fn vote(&self) -> Option<Vote> {
         *self.inner.vote.lock()
+    }
+
+    /// The cluster that the folder belongs to, once it is known.
+    pub(super) fn cluster(&self) -> Option<ClusterId> {
+        *self.inner.cluster.lock()
+    }
+
+    /// The folder belongs to that cluster from now on.
+    pub(super) async fn save_cluster(&self, cluster: ClusterId) -> io::Result<()> {
+        let fact = wire::ControllerFolder { member: self.inner.member, cluster: Some(cluster.to_wire()) };
+        self.change(move |transaction| put(&mut transaction.open_table(FACTS)?, FOLDER, &fact)).await?;
+        *self.inner.cluster.lock() = Some(cluster);
+        Ok(())
     }
 
     pub(super) fn ends(&self) -> Ends {
@@ -264,9 +295,15 @@ fn change(
     Ok(())
 }
 
-type Opened = (Open, Option<Vote>, Ends, Recovered);
+/// What the file held.
+struct Facts {
+    vote: Option<Vote>,
+    ends: Ends,
+    cluster: Option<ClusterId>,
+    snapshot: Option<(SnapshotMeta, Bytes)>,
+}
 
-fn open(files: &dyn Files, dir: &Path, member: u64) -> Result<Opened, OpenError> {
+fn open(files: &dyn Files, dir: &Path, member: u64, rules_max: u32) -> Result<(Open, Facts), OpenError> {
     files.create_dir_all(dir).map_err(OpenError::io(dir, "make the data folder"))?;
     let lock_path = dir.join(LOCK);
     let lock = files.try_lock(&lock_path).map_err(|error| match error.kind() {
@@ -293,8 +330,8 @@ fn open(files: &dyn Files, dir: &Path, member: u64) -> Result<Opened, OpenError>
     } else {
         make(files, dir, member)?
     };
-    let (vote, ends, recovered) = recover(&database, &path, member)?;
-    Ok((Open { database, _lock: lock }, vote, ends, recovered))
+    let facts = recover(&database, &path, member, rules_max)?;
+    Ok((Open { database, _lock: lock }, facts))
 }
 
 /// Makes the file aside and then gives it its name: it is there whole or not at all.
@@ -305,7 +342,7 @@ fn make(files: &dyn Files, dir: &Path, member: u64) -> Result<Database, OpenErro
         let transaction = database.begin_write()?;
         transaction.open_table(LOG)?;
         let mut facts = transaction.open_table(FACTS)?;
-        put(&mut facts, FOLDER, &wire::ControllerFolder { member })?;
+        put(&mut facts, FOLDER, &wire::ControllerFolder { member, cluster: None })?;
         drop(facts);
         transaction.commit()?;
         Ok(database)
@@ -321,11 +358,11 @@ fn database(backend: FileBackend) -> Result<Database, Failure> {
 }
 
 /// Reads everything once: a member that does not know what it promised must not take part.
-fn recover(database: &Database, path: &Path, member: u64) -> Result<(Option<Vote>, Ends, Recovered), OpenError> {
+fn recover(database: &Database, path: &Path, member: u64, rules_max: u32) -> Result<Facts, OpenError> {
     let read = || -> Result<_, Failure> {
         let transaction = database.begin_read()?;
         let facts = transaction.open_table(FACTS)?;
-        let Some(wire::ControllerFolder { member: owner }) = get(&facts, FOLDER)? else {
+        let Some(wire::ControllerFolder { member: owner, cluster }) = get(&facts, FOLDER)? else {
             return match facts.get(PRE_RELEASE)? {
                 Some(_) => Err(Failure::PreRelease),
                 None => Err(CodecError::Damaged("it does not say whose it is").into()),
@@ -339,20 +376,26 @@ fn recover(database: &Database, path: &Path, member: u64) -> Result<(Option<Vote
         ends.last = ends.purged;
         for stored in transaction.open_table(LOG)?.range::<u64>(..)? {
             let (index, value) = stored?;
-            let id = entry(value.value())?.log_id;
+            let Entry { log_id: id, payload } = entry(value.value())?;
+            if let EntryPayload::Normal(batch) = payload
+                && let Some(newer) = batch.beyond(rules_max)
+            {
+                return Err(newer.into());
+            }
             if id.index != index.value() || ends.last.is_some_and(|last| last.index + 1 != id.index) {
                 return Err(CodecError::Damaged("an entry of the log is missing").into());
             }
             ends.last = Some(id);
         }
-        Ok((owner, get(&facts, VOTE)?.map(read_vote), ends, read_snapshot(&facts)?))
+        let cluster = cluster.map(ClusterId::from_wire).transpose().map_err(CodecError::from)?;
+        let vote = get(&facts, VOTE)?.map(read_vote);
+        Ok((owner, Facts { vote, ends, cluster, snapshot: read_snapshot(&facts)? }))
     };
-    let (owner, vote, ends, snapshot) = read().map_err(|error| error.opening(path))?;
+    let (owner, facts) = read().map_err(|error| error.opening(path))?;
     if owner != member {
         return Err(OpenError::OtherMember { path: path.to_owned(), expected: member, found: owner });
     }
-    let empty = vote.is_none() && ends.last.is_none() && snapshot.is_none();
-    Ok((vote, ends, Recovered { snapshot, empty }))
+    Ok(facts)
 }
 
 fn entry(value: &[u8]) -> Result<Entry, CodecError> {

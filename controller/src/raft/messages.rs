@@ -1,12 +1,9 @@
 //! What members say to each other: the kinds of calls, and openraft's calls as messages of `raft.proto`. Calls of services
 //! that one member passes on to another are those of the services themselves.
 
-use super::codec::{
-    need, put_entry, put_log_id, put_snapshot_meta, put_vote, read_entry, read_log_id, read_snapshot_meta, read_vote,
-};
-use super::type_config::{AppendRequest, AppendResponse, SnapshotMeta, TypeConfig, Vote, VoteRequest, VoteResponse};
+use super::codec::{need, put_entry, put_log_id, put_vote, read_entry, read_log_id, read_vote};
+use super::type_config::{AppendRequest, AppendResponse, TypeConfig, Vote, VoteRequest, VoteResponse};
 use crate::codec::CodecError;
-use bytes::Bytes;
 use gantry_proto::wire::controller::v1 as wire;
 use openraft::raft::{TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse};
 
@@ -21,6 +18,8 @@ pub(crate) enum Kind {
     TransferLeader = 5,
     /// How far a member must have applied to know everything that is committed now.
     ReadIndex = 6,
+    /// What a member's state was like, and which rules it knows.
+    CompareStates = 7,
     // Calls of services, passed on by a member that does not lead. The one that they reach answers or says that it cannot:
     // none is passed on twice.
     Propose = 16,
@@ -33,13 +32,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 14] = [
         Kind::Append,
         Kind::Vote,
         Kind::PreVote,
         Kind::Snapshot,
         Kind::TransferLeader,
         Kind::ReadIndex,
+        Kind::CompareStates,
         Kind::Propose,
         Kind::JoinStore,
         Kind::RenewLease,
@@ -121,22 +121,13 @@ pub(super) fn read_vote_response(message: wire::VoteForReply) -> Result<VoteResp
     Ok(VoteResponse::new(vote, message.last.map(read_log_id), message.granted))
 }
 
-pub(super) fn put_snapshot(vote: &Vote, meta: &SnapshotMeta, state: Bytes) -> wire::InstallSnapshot {
-    wire::InstallSnapshot { vote: Some(put_vote(vote)), meta: Some(put_snapshot_meta(meta)), state }
+/// None: more parts are awaited.
+pub(super) fn put_installed(vote: Option<&Vote>) -> wire::InstallSnapshotReply {
+    wire::InstallSnapshotReply { vote: vote.map(put_vote) }
 }
 
-pub(super) fn read_snapshot(message: wire::InstallSnapshot) -> Result<(Vote, SnapshotMeta, Bytes), CodecError> {
-    let vote = read_vote(need(message.vote, "the vote of a leader")?);
-    let meta = read_snapshot_meta(need(message.meta, "the description of a snapshot")?)?;
-    Ok((vote, meta, message.state))
-}
-
-pub(super) fn put_installed(vote: &Vote) -> wire::InstallSnapshotReply {
-    wire::InstallSnapshotReply { vote: Some(put_vote(vote)) }
-}
-
-pub(super) fn read_installed(message: wire::InstallSnapshotReply) -> Result<Vote, CodecError> {
-    need(message.vote, "the vote of a member").map(read_vote)
+pub(super) fn read_installed(message: wire::InstallSnapshotReply) -> Result<Option<Vote>, CodecError> {
+    Ok(message.vote.map(read_vote))
 }
 
 pub(super) fn put_transfer(request: &TransferLeaderRequest<TypeConfig>) -> wire::TransferLeader {

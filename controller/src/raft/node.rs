@@ -1,13 +1,15 @@
 //! One member: openraft with its storage, its peers, and the questions that the rest of the crate asks of it.
 
 use super::codec::{put_log_id, read_log_id};
+use super::digests::Digests;
 use super::disk::{Disk, Recovered};
+use super::incoming::Incoming;
 use super::log_store::LogStore;
 use super::messages::Kind;
-use super::network::{self, Peers};
-use super::state_machine::{SnapshotPace, StateMachine};
+use super::network::{self, Peers, Unanswered};
+use super::state_machine::{SnapshotPace, StateMachine, beyond, written_by_newer};
 use super::type_config::{Batch, LeaderId, LogId, Runtime, TypeConfig};
-use crate::codec::decode;
+use crate::codec::{CodecError, decode};
 use crate::config::ControllerConfig;
 use crate::feed::{Applied, Feed};
 use crate::open_error::OpenError;
@@ -41,6 +43,11 @@ const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A new member's way from nothing to voting.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// What waits for nobody.
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A member that is asked about its state may be about to apply what the leader has.
+const APPLIED_WITHIN: Duration = Duration::from_millis(500);
+
 /// One member of the controller.
 pub(crate) struct Node {
     id: u64,
@@ -51,6 +58,20 @@ pub(crate) struct Node {
     snapshot_due: Arc<Notify>,
     /// Changes of members, one at a time.
     changing: Mutex<()>,
+    feed: Arc<Feed>,
+    digests: Arc<Digests>,
+    incoming: Incoming,
+    rules_max: u32,
+    /// Why this member stopped by its own decision.
+    stopped_for: parking_lot::Mutex<Option<String>>,
+}
+
+/// Another member, as this one knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: u64,
+    pub(crate) address: String,
+    pub(crate) voter: bool,
 }
 
 /// Who leads, as this member knows it.
@@ -92,7 +113,7 @@ impl Node {
         env: &Env,
         network: Arc<dyn ConsensusNetwork>,
     ) -> Result<(Node, Arc<Feed>), OpenError> {
-        let (disk, recovered) = Disk::open(env, &config.dir, config.id).await?;
+        let (disk, recovered) = Disk::open(env, &config.dir, config.id, config.rules_max).await?;
         match Node::start(config, env, network, disk.clone(), recovered).await {
             Ok(started) => Ok(started),
             Err(error) => {
@@ -113,17 +134,27 @@ impl Node {
             Some((meta, bytes)) => {
                 let decoded = env.run_blocking(move || MetadataState::unsealed(&bytes)).await;
                 let decoded = decoded.map_err(|error| OpenError::damaged(&config.dir, error))?;
-                (Some(meta), decoded.map_err(|error| OpenError::undecodable(&config.dir, error))?)
+                let state = decoded.map_err(|error| OpenError::undecodable(&config.dir, error))?;
+                if let Some(newer) = beyond(&state, config.rules_max) {
+                    return Err(OpenError::undecodable(&config.dir, newer));
+                }
+                (Some(meta), state)
             }
             None => (None, MetadataState::default()),
         };
+        let digests = Arc::new(Digests::default());
+        if let Some(last) = meta.as_ref().and_then(|meta| meta.last_log_id) {
+            digests.restart(last.index, state.digest());
+        }
         let feed = Arc::new(Feed::new(state));
         let snapshot_due = Arc::new(Notify::new());
         let pace = SnapshotPace::new(config.snapshot_commands, snapshot_due.clone());
-        let machine = StateMachine::new(env.clone(), disk.clone(), feed.clone(), meta, pace);
+        let (rules_max, feed_of_machine) = (config.rules_max, feed.clone());
+        let machine =
+            StateMachine::new(env.clone(), disk.clone(), feed_of_machine, meta, pace, digests.clone(), rules_max);
         let mut seed = [0; 8];
         env.random.fill(&mut seed);
-        let peers = Peers { network: network.clone() };
+        let peers = Peers { network: network.clone(), disk: disk.clone() };
         let raft_config = Arc::new(raft_config(config)?);
         let starting = Raft::new(config.id, raft_config, peers, LogStore::new(disk.clone()), machine);
         let raft = Runtime::scope(u64::from_le_bytes(seed), starting).await.map_err(start_error)?;
@@ -135,6 +166,11 @@ impl Node {
             request_timeout: config.request_timeout,
             snapshot_due,
             changing: Mutex::new(()),
+            feed: feed.clone(),
+            digests,
+            incoming: Incoming::default(),
+            rules_max,
+            stopped_for: parking_lot::Mutex::new(None),
         };
         if let Err(error) = node.begin(config, recovered.empty).await {
             node.shutdown().await;
@@ -175,8 +211,23 @@ impl Node {
         self.disk.close().await;
     }
 
-    /// Why the consensus cannot go on, if so: a write or a sync failed, or it was shut down.
+    /// Ends this member's part, for good: it must not vote, decide or be asked any more. What it has on disk stays.
+    pub(crate) async fn stop_for(&self, reason: String) {
+        let first = self.stopped_for.lock().replace(reason.clone()).is_none();
+        if first {
+            tracing::error!(member = self.id, "this member of the controller stops: {reason}");
+            self.feed.close();
+            if let Err(error) = self.raft.shutdown().await {
+                tracing::error!(%error, "the consensus did not end well");
+            }
+        }
+    }
+
+    /// Why the consensus cannot go on, if so: a write or a sync failed, or it was stopped.
     pub(crate) fn failure(&self) -> Option<String> {
+        if let Some(reason) = &*self.stopped_for.lock() {
+            return Some(reason.clone());
+        }
         self.raft.metrics().borrow_watched().running_state.as_ref().err().map(ToString::to_string)
     }
 
@@ -291,21 +342,40 @@ impl Node {
         kind: Kind,
         message: &impl Message,
     ) -> Result<Bytes, ConsensusError> {
-        let call = ConsensusCall { kind: kind as u32, target: id, payload: message.encode_to_vec().into() };
+        let (payload, cluster) = (message.encode_to_vec().into(), self.disk.cluster());
         // Longer than the other one waits for others, so that its answer is heard.
         let timeout = match kind {
             Kind::ChangeControllers => CHANGE_TIMEOUT + self.request_timeout * 2,
+            Kind::CompareStates => COMPARE_TIMEOUT,
             _ => self.request_timeout * 2,
         };
-        self.network.call(address, call, timeout).await
+        self.network.call(address, ConsensusCall { kind: kind as u32, target: id, cluster, payload }, timeout).await
     }
 
-    /// What a call is about, if it is meant for this member.
-    pub(crate) fn accept(&self, call: &ConsensusCall) -> Result<Kind, ConsensusError> {
-        if call.target != self.id {
-            let (id, target) = (self.id, call.target);
-            let reason = format!("this is member {id} of the controller, not {target}; check the addresses");
-            return Err(ConsensusError::Refused(reason));
+    /// What a call is about, if it is meant for this member and of this cluster. A member that has not heard of a cluster
+    /// yet belongs to the first one whose members call it.
+    pub(crate) async fn accept(&self, call: &ConsensusCall) -> Result<Kind, ConsensusError> {
+        let refused = |reason| Err(ConsensusError::Refused(reason));
+        if let Some(reason) = self.failure() {
+            return Err(ConsensusError::NotSent(reason));
+        }
+        let id = self.id;
+        if call.target != id {
+            let target = call.target;
+            return refused(format!("this is member {id} of the controller, not {target}; check the addresses"));
+        }
+        match (self.disk.cluster(), call.cluster) {
+            (Some(own), Some(other)) if own != other => {
+                return refused(format!("this is member {id} of cluster {own}, not of {other}; check the addresses"));
+            }
+            (Some(own), None) => {
+                return refused(format!("this is member {id} of cluster {own}; a member that has none is not heard"));
+            }
+            (None, Some(first)) => {
+                tracing::info!(cluster = %first, "this member belongs to a cluster now");
+                self.disk.save_cluster(first).await.map_err(|error| ConsensusError::Unreachable(error.to_string()))?;
+            }
+            _ => {}
         }
         Kind::of(call.kind)
             .ok_or_else(|| ConsensusError::Refused(format!("calls of kind {} are not known here", call.kind)))
@@ -313,13 +383,70 @@ impl Node {
 
     /// Answers a call of another member's consensus.
     pub(crate) async fn answer(&self, kind: Kind, message: &[u8]) -> Result<Vec<u8>, ConsensusError> {
+        let refused = |error: CodecError| ConsensusError::Refused(error.to_string());
         match kind {
             Kind::ReadIndex => {
                 let index = self.read_index().await.ok().as_ref().map(put_log_id);
                 Ok(wire::ReadIndexReply { index }.encode_to_vec())
             }
-            _ => network::answer(&self.raft, kind, message).await,
+            Kind::CompareStates => Ok(self.answer_compare(&decode(message).map_err(refused)?).await.encode_to_vec()),
+            _ => match network::answer(&self.raft, &self.incoming, kind, message, self.rules_max).await {
+                Ok(answer) => Ok(answer),
+                Err(Unanswered::NotUnderstood(error)) => Err(refused(error)),
+                Err(Unanswered::Declined(reason)) => Err(ConsensusError::Refused(reason.to_owned())),
+                Err(Unanswered::Stopped(reason)) => Err(ConsensusError::Unreachable(reason)),
+                // The leader would send it for ever, and this member vote without ever having it.
+                Err(Unanswered::Newer(newer)) => {
+                    self.stop_for(written_by_newer(&newer)).await;
+                    Err(refused(newer))
+                }
+            },
         }
+    }
+
+    /// Asks another member what its state was like.
+    pub(crate) async fn compare(
+        &self,
+        peer: &Peer,
+        question: &wire::CompareStates,
+    ) -> Result<wire::StateCompared, ConsensusError> {
+        let answer = self.call(peer.id, &peer.address, Kind::CompareStates, question).await?;
+        decode(&answer).map_err(|newer| ConsensusError::Refused(newer.to_string()))
+    }
+
+    async fn answer_compare(&self, question: &wire::CompareStates) -> wire::StateCompared {
+        if let Some(wire::compare_states::Agreed { index, digest }) = question.agreed {
+            self.check_agreed(index, digest).await;
+        }
+        let index = question.index;
+        let _ = self.raft.wait(Some(APPLIED_WITHIN)).applied_index_at_least(Some(index), "compare").await;
+        wire::StateCompared { digest: self.digests.at(index), rules_max: self.rules_max }
+    }
+
+    /// Stops this member if its state was another one than the members agree upon.
+    pub(crate) async fn check_agreed(&self, index: u64, agreed: u64) {
+        if let Some(own) = self.digests.at(index).filter(|own| *own != agreed) {
+            let reason = format!(
+                "its metadata differ from those of the other members: {own:016x} instead of {agreed:016x} after entry \
+                 {index} of the log; start it with the same version as the others, and if that does not help, remove it \
+                 from the cluster and add it again with an empty folder and a new number"
+            );
+            self.stop_for(reason).await;
+        }
+    }
+
+    /// What this member's state was like.
+    pub(crate) fn digests(&self) -> &Digests {
+        &self.digests
+    }
+
+    /// The other members.
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+        let others = metrics.membership_config.nodes().filter(|(id, _)| **id != self.id);
+        others.map(|(id, node)| Peer { id: *id, address: node.addr.clone(), voter: voters.contains(id) }).collect()
     }
 
     /// Makes snapshots when they are due, until it is dropped or the member stops.

@@ -2,8 +2,10 @@
 //!
 //! The state is in memory; its snapshots are on disk, and a start goes on from the last one with the entries after it.
 
+use super::digests::Digests;
 use super::disk::Disk;
 use super::type_config::{LogId, SnapshotMeta, SnapshotOf, StoredMembership, TypeConfig};
+use crate::codec::CodecError;
 use crate::feed::Feed;
 use crate::state::MetadataState;
 use bytes::Bytes;
@@ -23,6 +25,8 @@ pub(super) struct StateMachine {
     last_applied: Option<LogId>,
     membership: StoredMembership,
     snapshots: SnapshotPace,
+    digests: Arc<Digests>,
+    rules_max: u32,
 }
 
 /// Objects that are copied and written by snapshots for each command, at most.
@@ -59,9 +63,24 @@ impl StateMachine {
         feed: Arc<Feed>,
         meta: Option<SnapshotMeta>,
         snapshots: SnapshotPace,
+        digests: Arc<Digests>,
+        rules_max: u32,
     ) -> StateMachine {
         let SnapshotMeta { last_log_id, last_membership } = meta.unwrap_or_default();
-        StateMachine { env, disk, feed, last_applied: last_log_id, membership: last_membership, snapshots }
+        let (last_applied, membership) = (last_log_id, last_membership);
+        StateMachine { env, disk, feed, last_applied, membership, snapshots, digests, rules_max }
+    }
+
+    /// The folder belongs to the cluster that the log founds.
+    async fn learn_cluster(&self) -> io::Result<()> {
+        match (self.disk.cluster(), self.feed.read(MetadataState::cluster)) {
+            (None, Some(founded)) => self.disk.save_cluster(founded).await,
+            (Some(own), Some(founded)) if own != founded => {
+                let reason = format!("the folder belongs to cluster {own}, the log to cluster {founded}");
+                Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn meta(&self) -> SnapshotMeta {
@@ -86,9 +105,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let applied = match entry.payload {
                 EntryPayload::Blank => Vec::new(),
                 EntryPayload::Normal(batch) => {
+                    if let Some(newer) = batch.beyond(self.rules_max) {
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, written_by_newer(&newer)));
+                    }
                     let applied = self.feed.apply(&batch.commands, batch.at);
                     let objects = self.feed.read(MetadataState::object_count);
                     self.snapshots.applied(batch.commands.len(), objects);
+                    self.learn_cluster().await?;
                     applied
                 }
                 EntryPayload::Membership(membership) => {
@@ -97,6 +120,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 }
             };
             self.last_applied = Some(entry.log_id);
+            self.digests.record(entry.log_id.index, self.feed.read(MetadataState::digest));
             if let Some(responder) = responder {
                 responder.send(applied);
             }
@@ -116,17 +140,39 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<()> {
         let bytes = snapshot.clone();
         let decoded = self.env.run_blocking(move || MetadataState::unsealed(&bytes)).await.map_err(io::Error::other)?;
-        let state = decoded.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let known = self.rules_max;
+        let state = decoded.and_then(|state| beyond(&state, known).map_or(Ok(state), Err)).map_err(|error| {
+            let reason = match &error {
+                CodecError::Newer(_) => written_by_newer(&error),
+                CodecError::Damaged(_) => format!("the snapshot of another member is damaged: {error}"),
+            };
+            io::Error::new(io::ErrorKind::InvalidData, reason)
+        })?;
+        let digest = state.digest();
         self.disk.save_snapshot(meta.clone(), snapshot).await?;
         self.feed.replace(state);
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        Ok(())
+        if let Some(last) = meta.last_log_id {
+            self.digests.restart(last.index, digest);
+        }
+        self.learn_cluster().await
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf>> {
         Ok(self.disk.snapshot().await?.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
+}
+
+/// Why a member that knows rules up to `known` must not go on from this state, if so.
+pub(super) fn beyond(state: &MetadataState, known: u32) -> Option<CodecError> {
+    let rules = state.rules().number();
+    (rules > known).then(|| CodecError::Newer(format!("metadata under rules {rules}, this one knows {known}")))
+}
+
+/// What a member says when it stops before something that it does not know.
+pub(super) fn written_by_newer(what: &CodecError) -> String {
+    format!("written by a newer gantry: {what}; start the newer version on this member, too")
 }
 
 /// Writes a snapshot of the state as it was when this was made.

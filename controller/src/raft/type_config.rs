@@ -1,5 +1,6 @@
 //! The types that openraft works with here.
 
+use crate::codec::CodecError;
 use crate::feed::Applied;
 use bytes::Bytes;
 use gantry_proto::model::{MetadataCommand, Timestamp};
@@ -41,6 +42,22 @@ pub(crate) type VoteResponse = openraft::raft::VoteResponse<TypeConfig>;
 pub(crate) struct Batch {
     pub(crate) at: Timestamp,
     pub(crate) commands: Arc<[MetadataCommand]>,
+    /// The rules that whoever carries them out must know.
+    pub(crate) rules: u32,
+}
+
+impl Batch {
+    pub(crate) fn new(at: Timestamp, commands: impl Into<Arc<[MetadataCommand]>>) -> Batch {
+        let commands = commands.into();
+        let rules = commands.iter().map(MetadataCommand::rules).max().unwrap_or_default();
+        Batch { at, commands, rules }
+    }
+
+    /// Why a member that knows rules up to `known` must not carry this out, if so.
+    pub(crate) fn beyond(&self, known: u32) -> Option<CodecError> {
+        let rules = self.rules;
+        (rules > known).then(|| CodecError::Newer(format!("commands of rules {rules}, this one knows {known}")))
+    }
 }
 
 impl fmt::Display for Batch {

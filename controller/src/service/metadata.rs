@@ -4,7 +4,7 @@ use crate::controller::Controller;
 use crate::raft::{Kind, NodeError};
 use gantry_proto::contract::{MetadataError, MetadataService, MetadataStream};
 use gantry_proto::convert::Wire as _;
-use gantry_proto::model::{MetadataCommand, MetadataOutcome, MetadataVersion};
+use gantry_proto::model::{MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion};
 use gantry_proto::wire::controller::v1 as wire;
 
 #[async_trait::async_trait]
@@ -24,6 +24,9 @@ impl MetadataService for Controller {
         if self.is_stopping() {
             return Err(MetadataError::Unavailable("the controller has stopped".to_owned()));
         }
+        if let Some(reason) = self.core.node.failure() {
+            return Err(MetadataError::Unavailable(reason));
+        }
         if after > self.core.feed.version() {
             // After this, whoever still has seen more has seen another history, and begins anew.
             self.core.node.catch_up().await?;
@@ -38,6 +41,10 @@ impl Controller {
         &self,
         command: MetadataCommand,
     ) -> Result<(MetadataVersion, MetadataOutcome), MetadataError> {
+        if let MetadataCommand::RaiseRules { to: asked } = command {
+            let now = self.core.feed.read(|state| state.rules().number());
+            return Err(MetadataRefusal::Rules { now, asked }.into());
+        }
         Ok(self.propose_here(command).await??)
     }
 }

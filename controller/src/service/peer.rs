@@ -16,12 +16,16 @@ use prost::Message;
 #[async_trait::async_trait]
 impl ConsensusPeer for Controller {
     async fn answer(&self, call: ConsensusCall) -> Result<Bytes, ConsensusError> {
-        let kind = self.core.node.accept(&call)?;
+        let kind = self.core.node.accept(&call).await?;
         let message = &call.payload[..];
         let answer = match kind {
-            Kind::Append | Kind::Vote | Kind::PreVote | Kind::Snapshot | Kind::TransferLeader | Kind::ReadIndex => {
-                self.core.node.answer(kind, message).await?
-            }
+            Kind::Append
+            | Kind::Vote
+            | Kind::PreVote
+            | Kind::Snapshot
+            | Kind::TransferLeader
+            | Kind::ReadIndex
+            | Kind::CompareStates => self.core.node.answer(kind, message).await?,
             Kind::Propose => {
                 let wire::ProposeRequest { command } = decode(message).map_err(newer)?;
                 let command: MetadataCommand = required(command, "metadata command").map_err(newer)?;

@@ -1,7 +1,6 @@
 //! What may happen to consumer groups, and with them to their dead-letter topics.
 
 use super::{Decision, MetadataState};
-use gantry_proto::model::limits::MAX_ATTEMPTS_MAX;
 use gantry_proto::model::{
     BackoffPolicy, Group, GroupName, MetadataChange, MetadataOutcome, MetadataRefusal, Placement, Timestamp, Topic,
     TopicName, TopicType,
@@ -20,7 +19,7 @@ impl MetadataState {
         if let Some(group) = self.group(name.as_str()) {
             return Err(MetadataRefusal::GroupExists(group.clone()));
         }
-        check_max_attempts(max_attempts)?;
+        self.check_max_attempts(max_attempts)?;
         backoff.validate()?;
         let mut counters = self.counters;
         let dead_letters = Arc::new(Topic {
@@ -60,7 +59,7 @@ impl MetadataState {
             backoff: backoff.unwrap_or(&now.backoff).clone(),
             ..Group::clone(now)
         });
-        check_max_attempts(group.max_attempts)?;
+        self.check_max_attempts(group.max_attempts)?;
         group.backoff.validate()?;
         let changes = if group == *now { Vec::new() } else { vec![MetadataChange::GroupUpsert(group.clone())] };
         Ok(Decision { outcome: MetadataOutcome::Group(group), changes, counters: self.counters })
@@ -74,10 +73,9 @@ impl MetadataState {
     }
 }
 
-fn check_max_attempts(asked: u32) -> Result<(), MetadataRefusal> {
-    if (1..=MAX_ATTEMPTS_MAX).contains(&asked) {
-        Ok(())
-    } else {
-        Err(MetadataRefusal::MaxAttempts { asked, max: MAX_ATTEMPTS_MAX })
+impl MetadataState {
+    fn check_max_attempts(&self, asked: u32) -> Result<(), MetadataRefusal> {
+        let max = self.rules().max_attempts_max();
+        if (1..=max).contains(&asked) { Ok(()) } else { Err(MetadataRefusal::MaxAttempts { asked, max }) }
     }
 }

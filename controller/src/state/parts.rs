@@ -1,6 +1,6 @@
 //! A state in parts, as a snapshot keeps it.
 
-use super::{Counters, MetadataState};
+use super::{Counters, MetadataState, Rules};
 use crate::codec::{CodecError, seal, unseal};
 use gantry_proto::convert::{Malformed, Wire};
 use gantry_proto::model::{
@@ -33,6 +33,12 @@ impl MetadataState {
         let parts = StateParts::from_wire(unseal(bytes)?)?;
         // The checksum fits: whoever wrote this meant it.
         MetadataState::from_parts(parts).map_err(CodecError::newer)
+    }
+
+    /// All that is not an object.
+    pub(super) fn head(&self) -> wire::MetadataState {
+        let (version, counters, cluster) = (self.version, self.counters, self.cluster);
+        StateParts { version, counters, cluster, ..StateParts::default() }.to_wire()
     }
 
     /// The parts, each in order of identity.
@@ -128,6 +134,7 @@ impl Wire for StateParts {
             topics: self.topics.iter().map(Wire::to_wire).collect(),
             groups: self.groups.iter().map(Wire::to_wire).collect(),
             proxies: self.proxies.iter().map(Wire::to_wire).collect(),
+            rules: self.counters.rules.number(),
         }
     }
 
@@ -138,6 +145,7 @@ impl Wire for StateParts {
                 last_topic: TopicId(message.last_topic),
                 last_group: GroupId(message.last_group),
                 last_store_group: StoreGroupId(message.last_store_group),
+                rules: Rules::of(message.rules).ok_or(Malformed("version of the rules"))?,
             },
             cluster: message.cluster.map(ClusterId::from_wire).transpose()?,
             store_groups: all(message.store_groups)?,
@@ -189,6 +197,18 @@ mod tests {
         fn a_state_reads_back_as_it_was_written(commands in some_commands(0..60)) {
             let state = applied(&commands);
             prop_assert_eq!(MetadataState::unsealed(&state.sealed()), Ok(state));
+        }
+
+        /// Kept up with each change, and computed from all that there is.
+        #[test]
+        fn a_digest_is_that_of_what_the_state_holds(commands in some_commands(0..60)) {
+            let mut state = MetadataState::default();
+            for command in &commands {
+                let before = (state.digest(), state.version());
+                let changed = state.apply(command, Timestamp::from_millis(5)).is_ok();
+                prop_assert_eq!(changed, (state.digest(), state.version()) != before);
+            }
+            prop_assert_eq!(MetadataState::from_parts(state.to_parts()).unwrap().digest(), state.digest());
         }
 
         #[test]

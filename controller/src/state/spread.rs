@@ -1,7 +1,6 @@
 //! How topics grow onto store groups, and how message groups leave those that drain.
 
 use super::{Decision, MetadataState};
-use gantry_proto::model::limits::QUEUE_COUNT_MAX;
 use gantry_proto::model::{
     MetadataChange, MetadataOutcome, MetadataRefusal, Placement, QueueId, StoreGroupId, Topic, TopicName,
 };
@@ -43,7 +42,7 @@ impl MetadataState {
                 None => {}
             }
         }
-        let room = (QUEUE_COUNT_MAX as usize).saturating_sub(groups.len());
+        let room = (self.rules().queue_count_max() as usize).saturating_sub(groups.len());
         let most = counts.values().copied().max().unwrap_or(0);
         let wanted = match most {
             // Nothing is on an active group. One queue is always possible, or the topic could never leave the others.

@@ -2,7 +2,6 @@
 
 use super::spread::deal;
 use super::{Decision, MetadataState};
-use gantry_proto::model::limits::QUEUE_COUNT_MAX;
 use gantry_proto::model::{
     MetadataChange, MetadataOutcome, MetadataRefusal, Placement, Timestamp, Topic, TopicName, TopicType,
 };
@@ -20,7 +19,7 @@ impl MetadataState {
         if let Some(topic) = self.topic(name.as_str()) {
             return Err(MetadataRefusal::TopicExists(topic.clone()));
         }
-        check_queue_count(queue_count)?;
+        self.check_queue_count(queue_count)?;
         let over = self.groups_for_queues()?;
         let mut counters = self.counters;
         let id = counters.next_topic();
@@ -56,7 +55,7 @@ impl MetadataState {
 
     /// The placement with `asked` queues. Lanes stay: message groups stay where they are.
     fn grown(&self, topic: &Topic, asked: u32) -> Result<Placement, MetadataRefusal> {
-        check_queue_count(asked)?;
+        self.check_queue_count(asked)?;
         let Placement::Spread { groups, lanes } = &topic.placement else {
             return Err(MetadataRefusal::DerivedTopic(topic.name.clone()));
         };
@@ -85,10 +84,9 @@ fn refuse_derived(name: &TopicName) -> Result<(), MetadataRefusal> {
     if name.is_derived() { Err(MetadataRefusal::DerivedTopic(name.clone())) } else { Ok(()) }
 }
 
-fn check_queue_count(asked: u32) -> Result<(), MetadataRefusal> {
-    if (1..=QUEUE_COUNT_MAX).contains(&asked) {
-        Ok(())
-    } else {
-        Err(MetadataRefusal::QueueCount { asked, max: QUEUE_COUNT_MAX })
+impl MetadataState {
+    fn check_queue_count(&self, asked: u32) -> Result<(), MetadataRefusal> {
+        let max = self.rules().queue_count_max();
+        if (1..=max).contains(&asked) { Ok(()) } else { Err(MetadataRefusal::QueueCount { asked, max }) }
     }
 }

@@ -2,6 +2,7 @@ use crate::local_peer::LocalPeer;
 use crate::transport::{CONSENSUS_BYTES_MAX, CallFailure, Dialer, Peer};
 use bytes::Bytes;
 use gantry_proto::contract::{ConsensusCall, ConsensusError, ConsensusNetwork};
+use gantry_proto::convert::Wire;
 use gantry_proto::env::Env;
 use gantry_proto::wire::controller::v1::consensus_client::ConsensusClient;
 use gantry_proto::wire::controller::v1::consensus_reply::Result as Answer;
@@ -43,7 +44,12 @@ impl ConsensusLink {
 #[async_trait::async_trait]
 impl ConsensusNetwork for ConsensusLink {
     async fn call(&self, address: &str, call: ConsensusCall, timeout: Duration) -> Result<Bytes, ConsensusError> {
-        let request = ConsensusRequest { kind: call.kind, payload: call.payload, target: call.target };
+        let request = ConsensusRequest {
+            kind: call.kind,
+            payload: call.payload,
+            target: call.target,
+            cluster: call.cluster.as_ref().map(Wire::to_wire),
+        };
         let answered: Result<ConsensusReply, _> = (self.peer(address))
             .call(timeout, |channel| async move {
                 ConsensusClient::with_origin(channel.clone(), channel.origin())
@@ -60,6 +66,7 @@ impl ConsensusNetwork for ConsensusLink {
             Some(Answer::Payload(payload)) => Ok(payload),
             Some(Answer::Refused(why)) => Err(ConsensusError::Refused(why)),
             Some(Answer::Unreachable(why)) => Err(ConsensusError::Unreachable(why)),
+            Some(Answer::NotTaken(why)) => Err(ConsensusError::NotSent(why)),
             None => Err(ConsensusError::Refused(format!("{address} does not speak this protocol"))),
         }
     }

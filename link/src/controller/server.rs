@@ -9,7 +9,7 @@ use gantry_proto::contract::{
     MetadataService, MetadataStream, ProxyAliveRequest, RenewLeaseRequest,
 };
 use gantry_proto::convert::{Malformed, Wire};
-use gantry_proto::model::{Epoch, MetadataChange, MetadataCommand, MetadataVersion, StoreGroupId};
+use gantry_proto::model::{ClusterId, Epoch, MetadataChange, MetadataCommand, MetadataVersion, StoreGroupId};
 use gantry_proto::wire::controller::v1 as wire;
 use prost::Message as _;
 use std::sync::Arc;
@@ -135,11 +135,13 @@ impl wire::membership_server::Membership for MembershipServer {
 impl wire::consensus_server::Consensus for ConsensusServer {
     async fn call(&self, request: Request<wire::ConsensusRequest>) -> Result<Response<wire::ConsensusReply>, Status> {
         use wire::consensus_reply::Result as Reply;
-        let wire::ConsensusRequest { kind, payload, target } = request.into_inner();
-        let result = match self.0.answer(ConsensusCall { kind, target, payload }).await {
+        let wire::ConsensusRequest { kind, payload, target, cluster } = request.into_inner();
+        let cluster = cluster.map(ClusterId::from_wire).transpose().map_err(invalid)?;
+        let result = match self.0.answer(ConsensusCall { kind, target, cluster, payload }).await {
             Ok(payload) => Reply::Payload(payload),
             Err(ConsensusError::Refused(why)) => Reply::Refused(why),
-            Err(ConsensusError::NotSent(why) | ConsensusError::Unreachable(why)) => Reply::Unreachable(why),
+            Err(ConsensusError::Unreachable(why)) => Reply::Unreachable(why),
+            Err(ConsensusError::NotSent(why)) => Reply::NotTaken(why),
         };
         Ok(Response::new(wire::ConsensusReply { result: Some(result) }))
     }

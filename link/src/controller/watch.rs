@@ -5,7 +5,7 @@ use super::link::Members;
 use crate::transport::{Channel, Retry};
 use futures_util::stream::{self, StreamExt as _};
 use gantry_proto::contract::{MetadataEvent, MetadataStream};
-use gantry_proto::convert::{Malformed, Wire as _};
+use gantry_proto::convert::{Malformed, watched};
 use gantry_proto::model::{MetadataChange, MetadataVersion};
 use gantry_proto::wire::controller::v1 as wire;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ struct Watch {
     open: Option<Open>,
     /// What was logged once is not logged again until something changes.
     logged: bool,
+    /// It was said that the controller knows more than this program.
+    newer_logged: bool,
 }
 
 /// A connection that brings pages.
@@ -46,7 +48,7 @@ pub(super) fn watch(
     after: MetadataVersion,
     closed: CancellationToken,
 ) -> MetadataStream {
-    let watch = Watch { members, retry, after, open: None, logged: false };
+    let watch = Watch { members, retry, after, open: None, logged: false, newer_logged: false };
     let events = stream::unfold(watch, |mut watch| async move { Some((watch.next().await, watch)) });
     events.take_until(closed.cancelled_owned()).boxed()
 }
@@ -66,9 +68,12 @@ impl Watch {
                     }
                 },
             };
-            match whole(&mut open.pages).await.and_then(|event| self.ours(event)) {
-                Ok(event) => {
+            match whole(&mut open.pages).await.and_then(|(event, newer)| Ok((self.ours(event)?, newer))) {
+                Ok((event, newer)) => {
                     self.after = event.version;
+                    if let Some(newer) = newer {
+                        self.log_newer(newer);
+                    }
                     (self.open, self.logged) = (Some(open), false);
                     return event;
                 }
@@ -101,6 +106,16 @@ impl Watch {
         }
     }
 
+    fn log_newer(&mut self, newer: Malformed) {
+        if !self.newer_logged {
+            tracing::warn!(
+                version = self.after.0,
+                "the controller runs a newer gantry: {newer}, and is left out; everything else goes on. Upgrade this process"
+            );
+            self.newer_logged = true;
+        }
+    }
+
     async fn open(&self) -> Result<Open, String> {
         let (member, peer) = self.members.current();
         let opened = tokio::time::timeout(OPEN_TIMEOUT, async {
@@ -119,31 +134,69 @@ impl Watch {
     }
 }
 
-/// All changes of the next version. An error is the end of the connection.
-async fn whole(pages: &mut Streaming<wire::WatchPage>) -> Result<MetadataEvent, String> {
-    let mut changes = Vec::new();
+/// All changes of the next version that are understood, and one that is not and matters. An error is the end of the
+/// connection.
+async fn whole(pages: &mut Streaming<wire::WatchPage>) -> Result<(MetadataEvent, Option<Malformed>), String> {
+    let (mut changes, mut newer) = (Vec::new(), None);
     loop {
         let page = match pages.message().await {
             Ok(Some(page)) => page,
             Ok(None) => return Err("the controller ended the watch".to_owned()),
             Err(status) => return Err(status.message().to_owned()),
         };
-        changes.extend(page.changes.into_iter().filter_map(|change| match MetadataChange::from_wire(change) {
-            Ok(change) => Some(change),
-            Err(Malformed(what)) => {
-                // What it is about stays as it was. To wait for somebody who says it otherwise would stop everything else.
-                tracing::warn!(
-                    version = page.version,
-                    "a change of the metadata is skipped: this version does not understand its {what}"
-                );
-                None
-            }
-        }));
+        newer = newer.or(understood(page.changes, &mut changes));
         if page.last {
-            return Ok(MetadataEvent { version: MetadataVersion(page.version), changes });
+            return Ok((MetadataEvent { version: MetadataVersion(page.version), changes }, newer));
         }
         if changes.len() > CHANGES_MAX {
             return Err("the controller sends changes without end".to_owned());
         }
+    }
+}
+
+/// Adds the changes that are understood. What a newer controller says besides must not keep a watcher on old metadata.
+fn understood(page: Vec<wire::MetadataChange>, changes: &mut Vec<MetadataChange>) -> Option<Malformed> {
+    let mut newer = None;
+    for change in page {
+        match watched(change) {
+            Ok(change) => changes.extend(change),
+            Err(unknown) => newer = newer.or(Some(unknown)),
+        }
+    }
+    newer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gantry_proto::convert::Wire as _;
+    use gantry_proto::model::TopicId;
+    use prost::Message as _;
+
+    /// A change of a kind that only a later version has, as its bytes arrive here.
+    fn unknown(skippable: bool) -> wire::MetadataChange {
+        let mut bytes = vec![0xfa, 0x07, 3, b'n', b'e', b'w'];
+        bytes.extend(wire::MetadataChange { change: None, skippable }.encode_to_vec());
+        wire::MetadataChange::decode(&bytes[..]).unwrap()
+    }
+
+    #[test]
+    fn changes_that_are_not_known_do_not_hold_up_the_others() {
+        let known = MetadataChange::TopicRemoved(TopicId(7));
+        for (skippable, said) in [(true, false), (false, true)] {
+            let mut changes = Vec::new();
+            let newer = understood(vec![unknown(skippable), known.to_wire(), unknown(skippable)], &mut changes);
+            assert_eq!(changes, std::slice::from_ref(&known));
+            assert_eq!(newer.is_some(), said);
+        }
+    }
+
+    #[test]
+    fn a_known_change_with_a_value_that_is_not_known_is_left_out_and_named() {
+        let later = wire::Topic { name: "a".to_owned(), r#type: 99, ..wire::Topic::default() };
+        let change = Some(wire::metadata_change::Change::TopicUpsert(later));
+        let mut changes = Vec::new();
+        assert!(understood(vec![wire::MetadataChange { change, skippable: false }], &mut changes).is_some());
+        assert!(changes.is_empty());
     }
 }

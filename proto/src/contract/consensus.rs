@@ -28,6 +28,8 @@ pub struct ConsensusCall {
     pub kind: u32,
     /// The member that it is meant for: who listens at an address may have changed.
     pub target: u64,
+    /// The caller's cluster, once it knows it.
+    pub cluster: Option<ClusterId>,
     /// What it says.
     pub payload: Bytes,
 }
@@ -35,7 +37,7 @@ pub struct ConsensusCall {
 /// Why a call brought no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ConsensusError {
-    /// It was not sent: the member cannot be reached.
+    /// It was not sent, or not taken: the member cannot be reached, or has stopped. Nothing was done.
     #[error("{0}")]
     NotSent(String),
     /// The member does not answer. It may have heard the call.

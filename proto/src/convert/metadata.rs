@@ -64,8 +64,9 @@ impl Wire for MetadataCommand {
                 version: version.to_string(),
             }),
             MetadataCommand::RemoveProxy { id } => Command::RemoveProxy(id.to_wire()),
+            MetadataCommand::RaiseRules { to } => Command::RaiseRules(*to),
         };
-        wire::MetadataCommand { command: Some(command), rules: 0 }
+        wire::MetadataCommand { command: Some(command), rules: self.rules() }
     }
 
     fn from_wire(message: wire::MetadataCommand) -> Result<MetadataCommand, Malformed> {
@@ -124,6 +125,7 @@ impl Wire for MetadataCommand {
                 version: join.version.into(),
             },
             Command::RemoveProxy(id) => MetadataCommand::RemoveProxy { id: ProxyId::from_wire(id)? },
+            Command::RaiseRules(to) => MetadataCommand::RaiseRules { to },
         })
     }
 }
@@ -143,6 +145,7 @@ impl Wire for MetadataOutcome {
                 Outcome::Spread(Spread { changed: *changed, next: next.as_ref().map(Wire::to_wire) })
             }
             MetadataOutcome::Proxy(proxy) => Outcome::Proxy(proxy.to_wire()),
+            MetadataOutcome::Rules(rules) => Outcome::Rules(*rules),
         };
         wire::MetadataOutcome { outcome: Some(outcome) }
     }
@@ -160,6 +163,7 @@ impl Wire for MetadataOutcome {
                 next: spread.next.map(TopicName::from_wire).transpose()?,
             },
             Outcome::Proxy(proxy) => MetadataOutcome::Proxy(Wire::from_wire(proxy)?),
+            Outcome::Rules(rules) => MetadataOutcome::Rules(rules),
         })
     }
 }
@@ -184,7 +188,8 @@ impl Wire for MetadataChange {
             MetadataChange::ProxyUpsert(proxy) => Change::ProxyUpsert(proxy.to_wire()),
             MetadataChange::ProxyRemoved(id) => Change::ProxyRemoved(id.to_wire()),
         };
-        wire::MetadataChange { change: Some(change) }
+        // All of these matter to somebody.
+        wire::MetadataChange { change: Some(change), skippable: false }
     }
 
     fn from_wire(message: wire::MetadataChange) -> Result<MetadataChange, Malformed> {
@@ -204,6 +209,15 @@ impl Wire for MetadataChange {
             Change::ProxyUpsert(proxy) => MetadataChange::ProxyUpsert(Arc::<ProxyMember>::from_wire(proxy)?),
             Change::ProxyRemoved(id) => MetadataChange::ProxyRemoved(ProxyId::from_wire(id)?),
         })
+    }
+}
+
+/// A change as a watcher takes it. `None`: of a kind that it does not know and need not.
+pub fn watched(message: wire::MetadataChange) -> Result<Option<MetadataChange>, Malformed> {
+    let skippable = message.skippable;
+    match MetadataChange::from_wire(message) {
+        Err(_) if skippable => Ok(None),
+        change => change.map(Some),
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Malformed, Wire};
 use crate::model::{FolderId, GroupName, InvalidBackoff, MetadataRefusal, StoreGroupName, TopicName};
 use crate::wire::controller::v1 as wire;
 use wire::metadata_refusal::backoff::Reason as BackoffReason;
-use wire::metadata_refusal::{Backoff, Bound, FolderOfOtherGroup, OtherFolder, QueuesShrink, Reason};
+use wire::metadata_refusal::{Backoff, Bound, FolderOfOtherGroup, OtherFolder, QueuesShrink, Reason, Rules};
 
 impl Wire for MetadataRefusal {
     type Message = wire::MetadataRefusal;
@@ -34,6 +34,7 @@ impl Wire for MetadataRefusal {
             }),
             MetadataRefusal::LastStoreGroup(name) => Reason::LastStoreGroup(name.to_wire()),
             MetadataRefusal::StoreGroupActive(name) => Reason::StoreGroupActive(name.to_wire()),
+            MetadataRefusal::Rules { now, asked } => Reason::Rules(Rules { now: *now, asked: *asked }),
         };
         wire::MetadataRefusal { reason: Some(reason) }
     }
@@ -66,6 +67,7 @@ impl Wire for MetadataRefusal {
             },
             Reason::LastStoreGroup(name) => MetadataRefusal::LastStoreGroup(StoreGroupName::from_wire(name)?),
             Reason::StoreGroupActive(name) => MetadataRefusal::StoreGroupActive(StoreGroupName::from_wire(name)?),
+            Reason::Rules(Rules { now, asked }) => MetadataRefusal::Rules { now, asked },
         })
     }
 }

@@ -206,6 +206,7 @@ fn command() -> impl Strategy<Value = MetadataCommand> {
             version
         }),
         proxy_id().prop_map(|id| C::RemoveProxy { id }),
+        any::<u32>().prop_map(|to| C::RaiseRules { to }),
     ];
     prop_oneof![topics, groups, stores, others]
 }
@@ -219,6 +220,7 @@ fn outcome() -> impl Strategy<Value = MetadataOutcome> {
         store_group().prop_map(MetadataOutcome::StoreGroup),
         (any::<u32>(), option::of(topic_name())).prop_map(|(changed, next)| MetadataOutcome::Spread { changed, next }),
         proxy().prop_map(MetadataOutcome::Proxy),
+        any::<u32>().prop_map(MetadataOutcome::Rules),
     ]
 }
 
@@ -254,6 +256,7 @@ fn refusal() -> impl Strategy<Value = MetadataRefusal> {
         }),
         store_group_name().prop_map(R::LastStoreGroup),
         store_group_name().prop_map(R::StoreGroupActive),
+        any::<(u32, u32)>().prop_map(|(now, asked)| R::Rules { now, asked }),
     ];
     prop_oneof![topics, groups, stores]
 }

@@ -129,6 +129,21 @@ pub enum MetadataCommand {
         /// Which process.
         id: ProxyId,
     },
+    /// From now on commands are decided by these rules. The leading controller asks for it once all members know them.
+    RaiseRules {
+        /// Their number.
+        to: u32,
+    },
+}
+
+impl MetadataCommand {
+    /// The rules that whoever carries this out must know.
+    pub fn rules(&self) -> u32 {
+        match self {
+            MetadataCommand::RaiseRules { to } => *to,
+            _ => 1,
+        }
+    }
 }
 
 /// What a command did.
@@ -153,6 +168,8 @@ pub enum MetadataOutcome {
     },
     /// The proxy as it is now.
     Proxy(Arc<ProxyMember>),
+    /// The rules that are in force now.
+    Rules(u32),
 }
 
 /// Why a command changed nothing. Deterministic: every replica refuses alike.
@@ -235,6 +252,14 @@ pub enum MetadataRefusal {
     /// It is in use.
     #[error("store group {0} is active: drain it before it is removed")]
     StoreGroupActive(StoreGroupName),
+    /// They never go back, and nobody chooses them.
+    #[error("commands are decided by rules {now}; rules {asked} come when all members of the controller know them")]
+    Rules {
+        /// What is in force.
+        now: u32,
+        /// What was asked.
+        asked: u32,
+    },
 }
 
 /// One step of the watched stream.
