@@ -25,7 +25,8 @@ pub(super) fn refused(refusal: &MetadataRefusal) -> Status {
         | MetadataRefusal::FolderOfOtherGroup { .. }
         | MetadataRefusal::OtherFolder { .. }
         | MetadataRefusal::LastStoreGroup(_)
-        | MetadataRefusal::StoreGroupActive(_) => Status::failed_precondition(text),
+        | MetadataRefusal::StoreGroupActive(_)
+        | MetadataRefusal::Rules { .. } => Status::failed_precondition(text),
         MetadataRefusal::QueueCount { .. } | MetadataRefusal::MaxAttempts { .. } | MetadataRefusal::Backoff(_) => {
             Status::invalid_argument(text)
         }

@@ -154,7 +154,8 @@ fn metadata_refusal(refusal: &MetadataRefusal) -> Refusal {
         | MetadataRefusal::FolderOfOtherGroup { .. }
         | MetadataRefusal::OtherFolder { .. }
         | MetadataRefusal::LastStoreGroup(_)
-        | MetadataRefusal::StoreGroupActive(_) => Code::InternalServerError,
+        | MetadataRefusal::StoreGroupActive(_)
+        | MetadataRefusal::Rules { .. } => Code::InternalServerError,
     };
     Refusal::new(code, refusal.to_string())
 }

@@ -179,7 +179,8 @@ impl MetadataService for FakeMetadata {
             | MetadataCommand::JoinStore { .. }
             | MetadataCommand::EndLease { .. }
             | MetadataCommand::JoinProxy { .. }
-            | MetadataCommand::RemoveProxy { .. } => panic!("not for a proxy to ask"),
+            | MetadataCommand::RemoveProxy { .. }
+            | MetadataCommand::RaiseRules { .. } => panic!("not for a proxy to ask"),
         }
     }
 
