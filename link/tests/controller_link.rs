@@ -348,7 +348,7 @@ async fn a_controller_of_another_cluster_carries_nothing_out_and_is_named() {
     assert!(matches!(link.renew_lease(renew()).await, Err(MembershipError::Unavailable(_))));
     let mut events = link.watch(MetadataVersion(0)).await.unwrap();
     assert!(tokio::time::timeout(Duration::from_secs(20), events.next()).await.is_err(), "its metadata are not seen");
-    let call = ConsensusCall { kind: 1, target: 1, payload: Bytes::new() };
+    let call = ConsensusCall { kind: 1, target: 1, cluster: None, payload: Bytes::new() };
     let error = members.call("127.0.0.1:1", call, Duration::from_secs(5)).await.unwrap_err();
     assert!(matches!(&error, ConsensusError::NotSent(why) if why.contains(&OTHER.to_string())), "{error:?}");
     assert_eq!(controller.begun.load(Ordering::SeqCst), 0, "no handler saw a call");
@@ -414,7 +414,7 @@ async fn a_new_member_belongs_to_the_cluster_whose_member_calls_it_first() {
     let call = |local: LocalPeer| {
         let link = ConsensusLink::new(&env, &local);
         async move {
-            let call = ConsensusCall { kind: 1, target: 1, payload: Bytes::new() };
+            let call = ConsensusCall { kind: 1, target: 1, cluster: None, payload: Bytes::new() };
             link.call("127.0.0.1:1", call, Duration::from_secs(5)).await
         }
     };

@@ -353,7 +353,7 @@ async fn newer_controller(pages: Vec<Page>) -> ControllerLink {
 #[tokio::test]
 async fn a_change_of_the_metadata_that_is_not_known_does_not_hold_up_the_others() {
     use controller::metadata_change::Change;
-    let known = |id| controller::MetadataChange { change: Some(Change::TopicRemoved(id)) };
+    let known = |id| controller::MetadataChange { change: Some(Change::TopicRemoved(id)), skippable: false };
     let page = |version, changes| Page { version, changes, last: true, added: "newer".to_owned() };
     let link = newer_controller(vec![
         page(1, vec![with_field(&known(1)), with_kind(&controller::MetadataChange::default()), with_field(&known(2))]),

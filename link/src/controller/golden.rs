@@ -137,6 +137,10 @@ fn commands() -> Vec<Golden> {
             Command::AlterTopic(AlterTopic { name: name(), r#type: Some(fifo), queue_count: Some(16) }),
         ),
         command("delete_topic", Command::DeleteTopic(name())),
+        value::<MetadataCommand>(
+            "command.raise_rules",
+            wire::MetadataCommand { command: Some(Command::RaiseRules(2)), rules: 2 },
+        ),
         command(
             "create_group",
             Command::CreateGroup(CreateGroup {
@@ -196,6 +200,7 @@ fn outcomes() -> Vec<Golden> {
         ("store_group", Outcome::StoreGroup(store_group())),
         ("spread", Outcome::Spread(spread)),
         ("proxy", Outcome::Proxy(proxy())),
+        ("rules", Outcome::Rules(2)),
     ];
     let named = kinds.map(|(kind, kept)| value::<MetadataOutcome>(&format!("outcome.{kind}"), outcome(kept)));
     named.into()
@@ -227,6 +232,7 @@ fn refusals() -> Vec<Golden> {
         ("other_folder", Reason::OtherFolder(other)),
         ("last_store_group", Reason::LastStoreGroup(store())),
         ("store_group_active", Reason::StoreGroupActive(store())),
+        ("rules", Reason::Rules(Rules { now: 1, asked: 2 })),
     ];
     kinds
         .into_iter()
@@ -249,7 +255,7 @@ fn changes() -> Vec<Golden> {
         ("proxy_removed", Change::ProxyRemoved(PROCESS)),
         ("given", Change::Given(wire::Given { last_topic: 301, last_group: 5 })),
     ];
-    let change = |change| wire::MetadataChange { change: Some(change) };
+    let change = |change| wire::MetadataChange { change: Some(change), skippable: false };
     kinds.into_iter().map(|(kind, what)| value::<MetadataChange>(&format!("change.{kind}"), change(what))).collect()
 }
 
@@ -346,7 +352,8 @@ fn plain() -> Vec<Golden> {
     let failure = |reason| wire::MetadataFailure { reason: Some(reason) };
     let proposed = |result| wire::ProposeReply { result: Some(result) };
     let consensus = |result| wire::ConsensusReply { result: Some(result) };
-    let change = wire::MetadataChange { change: Some(wire::metadata_change::Change::TopicRemoved(300)) };
+    let change =
+        wire::MetadataChange { change: Some(wire::metadata_change::Change::TopicRemoved(300)), skippable: false };
     let again = wire::proxy_alive_reply::Result::AgainWithinNs(Duration::from_millis(1500).as_nanos() as u64);
     let request = wire::ConsensusRequest { kind: 3, payload: Bytes::from_static(b"a payload"), ..Default::default() };
     vec![
@@ -364,6 +371,7 @@ fn plain() -> Vec<Golden> {
             consensus(consensus_reply::Result::Payload(Bytes::from_static(b"an answer"))),
         ),
         itself("consensus_reply.refused", consensus(consensus_reply::Result::Refused("why".to_owned()))),
+        itself("consensus_reply.not_taken", consensus(consensus_reply::Result::NotTaken("why".to_owned()))),
         itself("consensus_reply.unreachable", consensus(consensus_reply::Result::Unreachable("why".to_owned()))),
     ]
 }

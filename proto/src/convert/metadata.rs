@@ -66,7 +66,9 @@ impl Wire for MetadataCommand {
             MetadataCommand::RemoveProxy { id } => Command::RemoveProxy(id.to_wire()),
             MetadataCommand::RaiseRules { to } => Command::RaiseRules(*to),
         };
-        wire::MetadataCommand { command: Some(command), rules: self.rules() }
+        // The first rules are not named.
+        let rules = Some(self.rules()).filter(|rules| *rules > 1).unwrap_or_default();
+        wire::MetadataCommand { command: Some(command), rules }
     }
 
     fn from_wire(message: wire::MetadataCommand) -> Result<MetadataCommand, Malformed> {
