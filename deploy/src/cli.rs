@@ -1,11 +1,13 @@
 //! The command line: what can be asked of the `gantry` binary, and which command answers it.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrongly asked (command line or configuration). With 2, trying again cannot help.
+//! Exit codes: 0 done, 1 failed (or what was looked at is not whole), 2 wrongly asked (command line or configuration). With
+//! 2, trying again cannot help.
 
 use crate::admin::AdminArgs;
 use crate::bench::{self, BenchArgs, WrongFlags};
 use crate::cluster::{self, ClusterCommand};
 use crate::config::{self, Environment, Mistakes, OptionFlags, Role};
+use crate::inspect::{self, InspectArgs, WrongPath};
 use crate::process;
 use crate::roles::{ControllerRole, ProxyRole, Standalone, StoreRole};
 use crate::{admin, output, runtime};
@@ -44,6 +46,8 @@ enum Command {
     Config(ConfigCommand),
     /// Manage topics, consumer groups and the cluster of a running server.
     Admin(AdminArgs),
+    /// Look at the files of a data folder without starting a server. Reads only.
+    Inspect(InspectArgs),
     /// Measure a server with load from this machine.
     Bench(BenchArgs),
 }
@@ -85,13 +89,17 @@ pub fn run(cli: Cli) -> ExitCode {
             .map_err(Into::into)
             .and_then(|loaded| print(&config::print_effective(&loaded.effective))),
         Some(Command::Admin(args)) => admin::run(args),
+        Some(Command::Inspect(args)) => match inspect::run(args) {
+            Ok(whole) => return if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+            Err(error) => Err(error),
+        },
         Some(Command::Bench(args)) => bench::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&error);
-            let wrongly_asked = error.is::<Mistakes>() || error.is::<WrongFlags>();
+            let wrongly_asked = error.is::<Mistakes>() || error.is::<WrongFlags>() || error.is::<WrongPath>();
             if wrongly_asked { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }

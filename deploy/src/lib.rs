@@ -6,7 +6,7 @@
 //! - [`roles`]: the composition roots: what each role is made of. [`process`]: what all of them have in common.
 //! - [`cluster`]: a cluster of processes on this machine, for trying out.
 //! - [`ops`]: health and metrics for operators.
-//! - [`admin`]: the operator's client.
+//! - [`admin`]: the operator's client. [`inspect`]: a look at the files of a data folder.
 //! - [`bench`]: a load generator for any server of the protocol.
 //! - [`data_dir`], [`certificate`], [`port`]: what a tier needs of the machine before it starts.
 //! - [`env`]: the real clock, randomness, files, sockets and threads, passed to every tier.
@@ -21,6 +21,7 @@ pub mod cluster;
 pub mod config;
 pub mod data_dir;
 pub mod env;
+pub mod inspect;
 pub mod ops;
 pub mod output;
 pub mod panics;

@@ -17,6 +17,11 @@ pub fn error(error: &anyhow::Error) {
     let _ = writeln!(io::stderr(), "gantry: {error:#}");
 }
 
+/// Says something about a result that is no part of it.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "gantry: {text}");
+}
+
 /// Passes on a line that another process logged.
 pub fn log_of(process: &str, line: &str) {
     let _ = writeln!(io::stderr(), "{process:>13} │ {line}");

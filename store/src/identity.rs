@@ -116,6 +116,21 @@ impl Identity {
         }
     }
 
+    /// What one of the two files says. `None`: it is missing.
+    pub(crate) fn read_one(files: &dyn Files, dir: &Path, name: &str) -> Result<Option<Identity>, IdentityError> {
+        match Found::read(files, dir, name)? {
+            Found::Whole(identity) => Ok(Some(identity)),
+            Found::Missing => Ok(None),
+            Found::Damaged => Err(IdentityError::Damaged),
+            Found::Unreadable(error) => Err(error.into()),
+        }
+    }
+
+    /// How often it was written.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Writes both files; durable when it returns. After an error the folder may have either identity.
     pub(crate) fn save(&mut self, files: &dyn Files, dir: &Path) -> io::Result<()> {
         self.written += 1;

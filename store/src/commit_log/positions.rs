@@ -127,8 +127,8 @@ fn seal(slot: &mut [u8; SLOT_LEN]) {
 }
 
 /// What one slot holds.
-#[derive(Debug, PartialEq, Eq)]
-enum Slot {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
     Held(u64, Positions),
     Newer(u32),
     Damaged,
@@ -167,11 +167,16 @@ fn parse_slot(slot: &[u8]) -> Slot {
     Slot::Held(sequence, positions)
 }
 
+/// Both slots of the file in the store's folder `dir`, if there is one.
+pub(crate) fn slots(files: &dyn Files, dir: &Path) -> io::Result<Option<[Slot; 2]>> {
+    let Some(bytes) = durable_file::read(files, dir, POSITIONS_NAME)? else { return Ok(None) };
+    Ok(Some([0, SLOT_STRIDE as usize].map(|at| parse_slot(bytes.get(at..).unwrap_or_default()))))
+}
+
 fn read_slots(files: &dyn Files, dir: &Path) -> Result<Option<(u64, Positions)>, PositionsError> {
     let path = dir.join(POSITIONS_NAME);
     let io = |source| PositionsError::Io { action: "reading", path: path.clone(), source };
-    let Some(bytes) = durable_file::read(files, dir, POSITIONS_NAME).map_err(io)? else { return Ok(None) };
-    let slots = [0, SLOT_STRIDE as usize].map(|at| parse_slot(bytes.get(at..).unwrap_or_default()));
+    let Some(slots) = slots(files, dir).map_err(io)? else { return Ok(None) };
     let mut newest: Option<(u64, Positions)> = None;
     for slot in slots {
         match slot {

@@ -357,6 +357,11 @@ impl MessageSpan {
         &record[self.head_at..self.body_at]
     }
 
+    /// The body's bytes.
+    pub(crate) fn body<'a>(&self, record: &'a [u8]) -> &'a [u8] {
+        &record[self.body_at..]
+    }
+
     /// Head and body, sharing memory with the record.
     pub(crate) fn message(&self, record: &Bytes) -> StoredMessage {
         StoredMessage { head: record.slice(self.head_at..self.body_at), body: record.slice(self.body_at..) }
