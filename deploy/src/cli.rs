@@ -9,6 +9,7 @@ use crate::cluster::{self, ClusterCommand};
 use crate::config::{self, Environment, Mistakes, OptionFlags, Role};
 use crate::inspect::{self, InspectArgs, WrongPath};
 use crate::process;
+use crate::repair::{self, RepairArgs};
 use crate::roles::{ControllerRole, ProxyRole, Standalone, StoreRole};
 use crate::{admin, output, runtime};
 use clap::{Args, Parser, Subcommand};
@@ -48,6 +49,8 @@ enum Command {
     Admin(AdminArgs),
     /// Look at the files of a data folder without starting a server. Reads only.
     Inspect(InspectArgs),
+    /// Decide about a store's folder that the server does not open. Changes nothing without --yes.
+    Repair(RepairArgs),
     /// Measure a server with load from this machine.
     Bench(BenchArgs),
 }
@@ -93,6 +96,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Ok(whole) => return if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE },
             Err(error) => Err(error),
         },
+        Some(Command::Repair(args)) => repair::run(args),
         Some(Command::Bench(args)) => bench::run(args),
     };
     match done {

@@ -10,6 +10,8 @@ mod segment;
 mod small;
 mod verify;
 
+pub(crate) use verify::store_dir;
+
 use crate::env::SystemFiles;
 use clap::{Args, Subcommand, ValueEnum};
 use gantry_proto::env::Files;

@@ -6,7 +6,8 @@
 //! - [`roles`]: the composition roots: what each role is made of. [`process`]: what all of them have in common.
 //! - [`cluster`]: a cluster of processes on this machine, for trying out.
 //! - [`ops`]: health and metrics for operators.
-//! - [`admin`]: the operator's client. [`inspect`]: a look at the files of a data folder.
+//! - [`admin`]: the operator's client. [`inspect`] and
+//!   [`repair`]: the files of a data folder, without a server.
 //! - [`bench`]: a load generator for any server of the protocol.
 //! - [`data_dir`], [`certificate`], [`port`]: what a tier needs of the machine before it starts.
 //! - [`env`]: the real clock, randomness, files, sockets and threads, passed to every tier.
@@ -27,6 +28,7 @@ pub mod output;
 pub mod panics;
 pub mod port;
 pub mod process;
+pub mod repair;
 pub mod roles;
 pub mod runtime;
 pub mod signals;

@@ -1,4 +1,4 @@
-//! `gantry inspect` on folders that a store left behind on this machine's disk, whole and damaged.
+//! `gantry inspect` and `gantry repair` on folders that a store left behind on this machine's disk, whole and damaged.
 
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
@@ -181,4 +181,30 @@ fn a_folder_in_use_is_read_all_the_same_and_said_to_be_in_use() {
     assert!(said.contains("has ") && said.contains(" open: "), "{said}");
     drop(folder);
     assert!(inspect(&["verify"], data.path()).stderr.is_empty());
+}
+
+#[test]
+fn a_lost_identity_is_given_back_when_it_is_said_twice() {
+    let data = data_folder();
+    let store = data.path().join("store");
+    let identity = json(&["identity"], data.path(), 0)[0]["identity"].clone();
+    let repair = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
+        let output = command.args(["repair", "identity"]).arg(data.path()).args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, _, said) = repair(&["--yes"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("has its identity"), "{said}");
+    for name in ["identity", "identity.copy"] {
+        std::fs::remove_file(store.join(name)).unwrap();
+    }
+    assert!(text(&["verify"], data.path(), 1).contains("gantry repair identity"));
+    let (code, said, _) = repair(&[]);
+    assert_eq!(code, Some(0));
+    assert!(said.contains("Nothing was changed") && !store.join("identity").exists(), "{said}");
+    let (code, said, _) = repair(&["--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    let again = json(&["identity"], data.path(), 0)[0]["identity"].clone();
+    assert_eq!((&again["folder"], &again["last_epoch"]), (&identity["folder"], &identity["last_epoch"]));
 }

@@ -41,7 +41,10 @@ pub(crate) struct ShardCheckpoint {
 pub(crate) enum CheckpointError {
     #[error("reading {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("{0} is damaged. Restore it from a backup: the consumers' progress is in it")]
+    #[error(
+        "{0} is damaged, and the consumers' progress is in it. `gantry repair checkpoint` makes it again if all of the log is \
+         there; else restore it from a backup"
+    )]
     Damaged(PathBuf),
     #[error("{path} was written by a newer gantry (format {found}, this one knows {FORMAT})")]
     Newer { path: PathBuf, found: u32 },

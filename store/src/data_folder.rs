@@ -32,12 +32,13 @@ pub(crate) enum DataFolderError {
     Newer { path: PathBuf, source: IdentityError },
     #[error(
         "the identity of the data folder {path} cannot be read: {source}. Restore the file {NAME} of this folder from a \
-         backup; the messages are where they were, nothing was changed"
+         backup, or make it again with `gantry repair identity {}`; the messages are where they were, nothing was changed",
+        .path.display()
     )]
     Unknown { path: PathBuf, source: IdentityError },
     #[error(
         "the data folder {0} holds messages, but has lost its identity: the files {NAME} and {NAME}.copy are gone. Restore \
-         one of them from a backup; nothing was changed"
+         one of them from a backup, or make them again with `gantry repair identity {0}`; nothing was changed"
     )]
     Lost(PathBuf),
     #[error(

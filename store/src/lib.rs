@@ -47,6 +47,7 @@ mod progress;
 mod queue_index;
 mod receipt;
 mod recovery;
+pub mod repair;
 mod service;
 mod store;
 mod tenure;

@@ -70,7 +70,7 @@ pub(super) fn run(files: &dyn Files, args: &VerifyArgs, printer: &mut Printer) -
 }
 
 /// The store's folder: `path`, or the part of it that is the store's.
-fn store_dir(files: &dyn Files, path: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn store_dir(files: &dyn Files, path: &Path) -> anyhow::Result<PathBuf> {
     let is_store = |dir: &Path| {
         files.list(dir).is_ok_and(|names| {
             names

@@ -241,7 +241,10 @@ impl Verifier<'_> {
                     let what = format!("{cause}; the next start makes it again from the other one");
                     self.say(Severity::Note, self.dir.join(name), None, what, None);
                 }
-                (None, false) => self.problem(name, None, cause, RESTORE),
+                (None, false) => {
+                    let advice = "restore it from a backup, or make it again: gantry repair identity";
+                    self.problem(name, None, cause, advice);
+                }
             }
         }
         if let Some(facts) = &newest {
@@ -479,7 +482,10 @@ impl Verifier<'_> {
                     self.say(Severity::Whole, path, Some(needed_from), what, None);
                 }
             }
-            Err(error) => self.say(Severity::Problem, path, None, error.to_string(), Some(RESTORE)),
+            Err(error) => {
+                let advice = "start the server: its message names what to do";
+                self.say(Severity::Problem, path, None, error.to_string(), Some(advice));
+            }
         }
     }
 

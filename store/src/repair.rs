@@ -1,0 +1,299 @@
+//! What an operator may decide about a store's folder that the server does not open: never by default, never while a server
+//! has it, and never without a copy of what is changed.
+//!
+//! A [`Repair`] is thought through first and says what it would do and what would be lost; [`Repair::carry_out`] does it.
+//! Only two things need a decision: an identity that is lost, and a checkpoint that is. What is derived (sealed indexes) the
+//! server makes again by itself. No byte of the log is ever changed here.
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::commit_log::positions::{Positions, PositionsError};
+use crate::identity::{COPY, Home, Identity, IdentityError, NAME};
+use crate::inspect::{InspectError, RecordContent, Seen, SegmentFile, segment_paths};
+use crate::recovery::LOG_DIR;
+use gantry_proto::env::{DirectoryLock, Env, Files, OpenMode};
+use gantry_proto::model::{ClusterId, Epoch, FolderId, GroupId, LogOffset, StoreGroupId, StoreGroupName, TopicId};
+use std::collections::BTreeSet;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// A repair that was thought through and not made yet. The folder stays locked until it is dropped.
+pub struct Repair {
+    _lock: DirectoryLock,
+    env: Env,
+    dir: PathBuf,
+    /// What will be done, a sentence each.
+    pub steps: Vec<String>,
+    /// What is lost or cannot be known, a sentence each.
+    pub lost: Vec<String>,
+    /// Files that are replaced or removed: copied first.
+    touched: Vec<String>,
+    change: Change,
+}
+
+enum Change {
+    Identity(Identity),
+    RemoveTouched,
+}
+
+/// Why there is nothing to repair, or no way to.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// A server runs.
+    #[error("{0} is used by another gantry process. Stop it first; nothing was changed")]
+    InUse(PathBuf),
+    /// It is well, or another kind of help is needed.
+    #[error("{what}. Nothing was changed")]
+    Refused {
+        /// Why.
+        what: String,
+    },
+    /// It could not be looked at.
+    #[error("{0}. Nothing was changed")]
+    Inspect(#[from] InspectError),
+    /// The disk failed.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+fn refused<T>(what: impl Into<String>) -> Result<T, RepairError> {
+    Err(RepairError::Refused { what: what.into() })
+}
+
+fn io_error(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> RepairError {
+    let path = path.into();
+    move |source| RepairError::Io { action, path, source }
+}
+
+impl Repair {
+    /// Gives a folder its identity back whose files are lost: from what the log and the positions say of it. `group`: the
+    /// name of its store group, which nothing else tells.
+    pub fn identity(env: &Env, dir: &Path, group: Option<StoreGroupName>) -> Result<Repair, RepairError> {
+        let lock = lock(env, dir)?;
+        let files = &*env.files;
+        match Identity::load(files, dir) {
+            Ok(Some((identity, _))) => {
+                return refused(format!("{} has its identity: it is the folder {}", dir.display(), identity.folder));
+            }
+            Ok(None) | Err(IdentityError::Damaged | IdentityError::Two(..)) => {}
+            Err(error) => return refused(format!("{}: {error}", dir.display())),
+        }
+        let traces = Traces::find(files, dir)?;
+        let (folder, home) = (traces.folder(dir)?, traces.home(dir)?);
+        let mut receipt_key = [0; 32];
+        env.random.fill(&mut receipt_key);
+        let mut identity = Identity::new(folder, receipt_key);
+        identity.last_epoch = traces.epoch;
+        let mut lost = Vec::new();
+        let belongs = match (home, group) {
+            (Some((cluster, group)), Some(name)) => {
+                let belongs = format!("to store group {name} (number {group}) of cluster {cluster}");
+                identity.home = Some(Home { cluster, group, name });
+                belongs
+            }
+            (Some((cluster, group)), None) => {
+                return refused(format!(
+                    "its log was written for store group number {group} of cluster {cluster}: name the group with \
+                     --store-group"
+                ));
+            }
+            (None, _) => {
+                lost.push(
+                    "Which cluster and group it belonged to is not in its log: it will belong to those that it is started \
+                     in next. Be sure that they are the right ones"
+                        .to_owned(),
+                );
+                "to no cluster yet".to_owned()
+            }
+        };
+        let epoch = identity.last_epoch;
+        let step = format!("Write {NAME} and {COPY}: folder {folder}, last epoch {epoch}, belonging {belongs}");
+        let touched = present(files, dir, |name| name == NAME || name == COPY)?;
+        let change = Change::Identity(identity);
+        let (env, dir) = (env.clone(), dir.to_owned());
+        Ok(Repair { _lock: lock, env, dir, steps: vec![step], lost, touched, change })
+    }
+
+    /// Goes on without a checkpoint that cannot be read: the next start makes a new one, from the log as far as it reaches
+    /// back.
+    pub fn checkpoint(env: &Env, dir: &Path) -> Result<Repair, RepairError> {
+        let lock = lock(env, dir)?;
+        let files = &*env.files;
+        match Checkpoint::read(files, dir) {
+            Ok(Some(_)) => return refused(format!("the checkpoint in {} is whole", dir.display())),
+            Ok(None) => return refused(format!("there is no checkpoint in {}", dir.display())),
+            Err(CheckpointError::Damaged(_)) => {}
+            Err(error) => return refused(error.to_string()),
+        }
+        let (begins, shards) = progress_in_log(files, dir)?;
+        let touched = present(files, dir, |name| name == "checkpoint" || name.starts_with("checkpoint."))?;
+        let steps = vec![format!("Move away {}: the next start reads the whole log", touched.join(", "))];
+        if begins > LogOffset(0) {
+            let groups: Vec<String> =
+                shards.iter().map(|(group, topic)| format!("group {group} on topic {topic}")).collect();
+            return refused(format!(
+                "the log reaches back to {begins} only: what was consumed before is in the checkpoint and nowhere else. \
+                 Restore it from a backup. (In the log there is progress of {})",
+                if groups.is_empty() { "no group".to_owned() } else { groups.join(", ") }
+            ));
+        }
+        let (env, dir) = (env.clone(), dir.to_owned());
+        let change = Change::RemoveTouched;
+        let lost = Vec::new();
+        Ok(Repair { _lock: lock, env, dir, steps, lost, touched, change })
+    }
+
+    /// Does it. What it changes is copied first, to the folder whose path it returns; `None`: there was nothing to copy.
+    pub fn carry_out(self) -> Result<Option<PathBuf>, RepairError> {
+        let (files, dir) = (&*self.env.files, &*self.dir);
+        let copies = self.copy()?;
+        match self.change {
+            Change::Identity(mut identity) => {
+                identity.save(files, dir).map_err(io_error("writing the identity in", dir))?;
+            }
+            Change::RemoveTouched => {
+                for name in &self.touched {
+                    files.remove(&dir.join(name)).map_err(io_error("removing", dir.join(name)))?;
+                }
+                files.sync_dir(dir).map_err(io_error("making durable the names in", dir))?;
+            }
+        }
+        Ok(copies)
+    }
+
+    fn copy(&self) -> Result<Option<PathBuf>, RepairError> {
+        if self.touched.is_empty() {
+            return Ok(None);
+        }
+        let files = &*self.env.files;
+        let copies = self.dir.join(format!("repair-{}", self.env.clock.now().as_millis()));
+        files.create_dir_all(&copies).map_err(io_error("creating", &copies))?;
+        for name in &self.touched {
+            let (from, to) = (self.dir.join(name), copies.join(name));
+            let copied = || -> io::Result<()> {
+                let source = files.open(&from, OpenMode::Read)?;
+                let target = files.open(&to, OpenMode::CreateNew)?;
+                let (mut buffer, mut at) = (vec![0; 1 << 20], 0);
+                loop {
+                    let held = source.read_into(at, &mut buffer)?;
+                    if held == 0 {
+                        return target.sync_data();
+                    }
+                    target.write_all_at(&buffer[..held], at)?;
+                    at += held as u64;
+                }
+            };
+            copied().map_err(io_error("copying", from))?;
+        }
+        files.sync_dir(&copies).map_err(io_error("making durable the names in", &copies))?;
+        Ok(Some(copies))
+    }
+}
+
+fn lock(env: &Env, dir: &Path) -> Result<DirectoryLock, RepairError> {
+    // Nothing is made where no store ever was.
+    let names = env.files.list(dir).map_err(io_error("listing", dir))?;
+    if !names.iter().any(|entry| entry.name == LOG_DIR) {
+        return refused(format!("{} is not a store's folder: {LOG_DIR} is not in it", dir.display()));
+    }
+    env.files.try_lock(&dir.join("lock")).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => RepairError::InUse(dir.to_owned()),
+        _ => RepairError::Io { action: "locking", path: dir.to_owned(), source },
+    })
+}
+
+/// The files in `dir` that are wanted, by name.
+fn present(files: &dyn Files, dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, RepairError> {
+    let names = files.list(dir).map_err(io_error("listing", dir))?;
+    let mut names: Vec<String> =
+        names.into_iter().filter(|entry| !entry.is_dir && wanted(&entry.name)).map(|entry| entry.name).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Where the log begins, and whose progress is in it.
+fn progress_in_log(files: &dyn Files, dir: &Path) -> Result<(LogOffset, BTreeSet<(GroupId, TopicId)>), RepairError> {
+    let mut shards = BTreeSet::new();
+    let mut begins = None;
+    for path in segment_paths(files, dir)? {
+        let file = SegmentFile::open(files, &path)?;
+        begins.get_or_insert(file.facts().base);
+        file.walk(|seen| {
+            if let Seen::Record(record) = seen
+                && let RecordContent::Delivery(delivery) = record.content
+            {
+                shards.insert((delivery.group, delivery.topic));
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok((begins.unwrap_or_default(), shards))
+}
+
+/// What a folder's other files say about who it is.
+struct Traces {
+    folders: BTreeSet<[u8; 16]>,
+    homes: BTreeSet<([u8; 16], u32)>,
+    epoch: Epoch,
+}
+
+impl Traces {
+    fn find(files: &dyn Files, dir: &Path) -> Result<Traces, RepairError> {
+        let mut traces = Traces { folders: BTreeSet::new(), homes: BTreeSet::new(), epoch: Epoch(0) };
+        match Positions::read(files, dir) {
+            Ok(Some(positions)) => {
+                traces.folders.insert(positions.folder.0);
+                traces.epoch = positions.epoch;
+            }
+            Ok(None) | Err(PositionsError::Damaged(_)) => {}
+            Err(error) => return refused(error.to_string()),
+        }
+        for path in segment_paths(files, dir)? {
+            let file = SegmentFile::open(files, &path)?;
+            let facts = file.facts();
+            if facts.header_damage.is_none() {
+                traces.folders.insert(facts.folder.0);
+                if let (Some(cluster), Some(group)) = (facts.cluster, facts.group) {
+                    traces.homes.insert((cluster.0, group.0));
+                }
+                let before = facts.epochs.iter().map(|(epoch, _)| *epoch).max();
+                traces.epoch = traces.epoch.max(before.unwrap_or_default());
+            }
+            if facts.next.is_none() {
+                file.walk(|seen| {
+                    if let Seen::Record(record) = seen {
+                        traces.epoch = traces.epoch.max(record.epoch);
+                    }
+                    ControlFlow::Continue(())
+                })?;
+            }
+        }
+        Ok(traces)
+    }
+
+    fn folder(&self, dir: &Path) -> Result<FolderId, RepairError> {
+        let folders: Vec<FolderId> = self.folders.iter().map(|id| FolderId(*id)).collect();
+        match folders[..] {
+            [folder] => Ok(folder),
+            [] => refused(format!("nothing in {} tells which folder it is", dir.display())),
+            _ => refused(format!("the files in {} are of several folders: {folders:?}", dir.display())),
+        }
+    }
+
+    fn home(&self, dir: &Path) -> Result<Option<(ClusterId, StoreGroupId)>, RepairError> {
+        let homes: Vec<(ClusterId, StoreGroupId)> =
+            self.homes.iter().map(|(cluster, group)| (ClusterId(*cluster), StoreGroupId(*group))).collect();
+        match homes[..] {
+            [] => Ok(None),
+            [home] => Ok(Some(home)),
+            _ => refused(format!("the segments in {} are of several store groups: {homes:?}", dir.display())),
+        }
+    }
+}
