@@ -52,6 +52,11 @@ impl ControllerConfig {
 
     /// Defaults for the only member. Goes with [`NoPeers`](crate::NoPeers).
     pub fn standalone(dir: impl Into<PathBuf>) -> ControllerConfig {
-        ControllerConfig::member(dir, 1, BTreeMap::from([(1, "standalone".to_owned())]))
+        ControllerConfig {
+            // Nobody listens: the consensus only has to be woken now and then. Its one election is begun by hand.
+            heartbeat_interval: Duration::from_secs(2),
+            election_timeout: Duration::from_secs(6),
+            ..ControllerConfig::member(dir, 1, BTreeMap::from([(1, "standalone".to_owned())]))
+        }
     }
 }
