@@ -4,10 +4,11 @@
 //! |---|---|---|
 //! | [`write`] | writes the log, tells callers and receivers what was written | when something was appended |
 //! | [`bury`] | moves exhausted messages to dead-letter topics | when a delivery has ended |
+//! | [`remember`] | fills the window of message ids after a start | once |
 //! | [`fence`] | tells waiting receives that the store does not lead any more | when its tenure ends |
 //! | [`forget`] | drops the state of deleted topics and groups | when one is deleted |
 //! | [`index`] | writes the indexes of full segments, builds those that are missing or damaged | when a segment was begun, or an index is missing |
-//! | [`maintain`] | prepares segments, saves checkpoints, drops what expired, watches the disk, measures | each [`TICK`] |
+//! | [`maintain`] | prepares segments, saves checkpoints, drops what expired, watches the disk, measures | each [`TICK`], or each [`RETENTION_INTERVAL`] while nothing is written |
 //!
 //! What blocks is sent to a worker; one at a time for each task.
 
@@ -16,8 +17,9 @@ use crate::commit_log::retention::{SealedSegment, expired};
 use crate::commit_log::segment::index_name;
 use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{CommitLog, Flush};
+use crate::dedup::{Generation, RECALLED_AT_ONCE};
 use crate::observe::observe;
-use crate::queue_index::SealedIndexError;
+use crate::queue_index::{SealedIndex, SealedIndexError};
 use crate::service::no_room;
 use crate::store::Store;
 use bytes::BytesMut;
@@ -48,6 +50,7 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
 /// When nothing gathers for [`SETTLE_AFTER`], and every [`SETTLE_INTERVAL`] under load, it makes durable how far it was.
 pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: CancellationToken) {
     let (mut last, mut settled_at) = (false, Instant::now());
+    let mut quiet = true;
     while !last {
         let idle = tokio::select! {
             biased;
@@ -59,6 +62,10 @@ pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: 
             () = tokio::time::sleep(SETTLE_AFTER), if log.positions_unsettled() => true,
         };
         if !idle {
+            if std::mem::take(&mut quiet) {
+                // Maintenance sleeps long while nothing is written.
+                log.wanted.notify_one();
+            }
             // Everybody who is ready to append does so first and shares the write. Measured: without this, with asynchronous
             // flush, a write carried 1.5 messages instead of 40.
             tokio::task::yield_now().await;
@@ -74,6 +81,7 @@ pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: 
                 Err(panicked) => return log.fail(StoreError::WritesStopped(format!("writing the log: {panicked}"))),
             }
         }
+        quiet |= idle;
         if idle || last || settled_at.elapsed() >= SETTLE_INTERVAL {
             settled_at = Instant::now();
             let settling = log.clone();
@@ -144,6 +152,48 @@ async fn bury_what_is_due(store: &Store) {
     }
 }
 
+/// Fills the window of remembered message ids with what recovery left for later: ids in sealed segments, the latest first.
+pub(crate) async fn remember(store: Arc<Store>) {
+    let stopping = store.stopping.clone();
+    stopping.run_until_cancelled(remember_older_ids(&store)).await;
+}
+
+async fn remember_older_ids(store: &Arc<Store>) {
+    let segments = store.queues.sealed.list();
+    let indexes: Vec<_> = segments.iter().rev().map_while(|segment| segment.index.clone()).collect();
+    let Some(newest) = indexes.first().map(|index| index.newest) else { return };
+    let within = |index: &&Arc<SealedIndex>| newest.since(index.newest) <= store.config.dedup_window;
+    let indexes: Vec<_> = indexes.iter().take_while(within).cloned().collect();
+    let hashes: u64 = indexes.iter().map(|index| index.hash_count()).sum();
+    if hashes <= RECALLED_AT_ONCE as u64 {
+        return;
+    }
+    for index in indexes {
+        let reading = store.env.run_blocking(move || {
+            let mut older = Generation::new(index.base, index.newest);
+            for (hash, at) in index.newest_hashes(usize::MAX)? {
+                older.add(hash, at, index.newest);
+            }
+            Ok::<_, SealedIndexError>(older)
+        });
+        match reading.await {
+            Ok(Ok(older)) => {
+                if !store.dedup.lock().add_older(older) {
+                    return;
+                }
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "not all message ids of the last minutes can be remembered");
+                return;
+            }
+            Err(panicked) => {
+                tracing::error!(%panicked, "remembering message ids");
+                return;
+            }
+        }
+    }
+}
+
 /// Drops what is kept in memory of topics and groups that were deleted. Their records go with their segments.
 ///
 /// Only an explicit removal counts. A topic that the metadata merely do not name (an empty controller, one that was put
@@ -183,7 +233,9 @@ fn forget_removed(store: &Store) {
 pub(crate) async fn maintain(store: Arc<Store>) {
     let stopping = store.stopping.clone();
     let (mut last_checkpoint, mut last_retention) = (Instant::now(), None);
+    let mut seen_to = LogOffset::default();
     loop {
+        let written_to = store.log.written_to();
         let checkpoint_due = last_checkpoint.elapsed() >= store.config.checkpoint_interval;
         let retention_due = last_retention.is_none_or(|at: Instant| at.elapsed() >= RETENTION_INTERVAL);
         let ran = {
@@ -205,11 +257,13 @@ pub(crate) async fn maintain(store: Arc<Store>) {
         if retention_due {
             last_retention = Some(Instant::now());
         }
+        // While nothing is written there is nothing to prepare, to flush or to save; the writer says when that changes.
+        let pause = if written_to == std::mem::replace(&mut seen_to, written_to) { RETENTION_INTERVAL } else { TICK };
         tokio::select! {
             biased;
             () = stopping.cancelled() => return,
             () = store.log.wanted.notified() => {}
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -14,6 +14,19 @@ pub(crate) fn observe(store: &Store) {
     let behind = written_to.0.saturating_sub(store.log.flushed_to().0);
     gauge!("rocketmq_storage_size", local()).set((written_to.0 - retained_from.0) as f64);
     gauge!("rocketmq_storage_flush_behind_bytes", local()).set(behind as f64);
+    let (bytes, cut_short) = {
+        let mut dedup = store.dedup.lock();
+        (dedup.bytes(), dedup.take_cut_short())
+    };
+    gauge!("gantry_dedup_bytes").set(bytes as f64);
+    if let Some(remembered) = cut_short {
+        metrics::counter!("gantry_dedup_cut_short_total").increment(1);
+        tracing::warn!(
+            ?remembered, window = ?store.config.dedup_window,
+            "message ids are forgotten before their time: a producer's retry that comes later than this is stored again. \
+             store.dedup_memory bounds what is remembered"
+        );
+    }
     let (topics, groups) = store.view.counts();
     gauge!("rocketmq_topic_number").set(topics as f64);
     gauge!("rocketmq_consumer_group_number").set(groups as f64);

@@ -7,7 +7,7 @@ use crate::commit_log::segment::ScannedRecord;
 use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{CommitLog, LogConfig, LogHome};
 use crate::data_folder::StoreFolder;
-use crate::dedup::{DedupWindow, GENERATION_MAX};
+use crate::dedup::{DedupWindow, RECALLED_AT_ONCE};
 use crate::delivery::{DeliveryRecord, DeliveryState};
 use crate::progress::{ProgressTable, Shard};
 use crate::queue_index::{IndexEntry, Indexed, IndexedSegment, QueueTable, SealedIndex, SealedSet};
@@ -60,7 +60,7 @@ pub(crate) fn recover(
     let needed_from = checkpoint.needed_from();
     let segments = Segments::find(log_config.clone(), env.clone())?;
 
-    let mut replay = Replay::start(&checkpoint, config.dedup_window)?;
+    let mut replay = Replay::start(&checkpoint, config)?;
     let begins = segments.begins();
     if begins > LogOffset(0) {
         // Segments may have expired after the checkpoint was written.
@@ -101,7 +101,7 @@ struct Replay {
 }
 
 impl Replay {
-    fn start(checkpoint: &Checkpoint, dedup_window: Duration) -> Result<Replay, OpenErrorKind> {
+    fn start(checkpoint: &Checkpoint, config: &StoreConfig) -> Result<Replay, OpenErrorKind> {
         let progress = ProgressTable::default();
         let mut good_for = HashMap::new();
         for shard in &checkpoint.shards {
@@ -110,7 +110,7 @@ impl Replay {
             progress.open(shard.group, shard.topic, state);
             good_for.insert((shard.group, shard.topic), shard.good_for);
         }
-        let (queues, dedup) = (QueueTable::default(), DedupWindow::new(dedup_window));
+        let (queues, dedup) = (QueueTable::default(), DedupWindow::new(config.dedup_window, config.dedup_bytes_max));
         checkpoint.queues.iter().for_each(|row| queues.restore(row));
         Ok(Replay { queues, progress, dedup, good_for, unsealed: Vec::new() })
     }
@@ -178,7 +178,7 @@ fn remember_sealed_ids(dedup: &mut DedupWindow, sealed: &SealedSet, window: Dura
     let segments = sealed.list();
     let indexes: Vec<_> = segments.iter().rev().map_while(|segment| segment.index.clone()).collect();
     let Some(newest) = indexes.first().map(|index| index.newest) else { return Ok(()) };
-    let mut left = GENERATION_MAX;
+    let mut left = RECALLED_AT_ONCE;
     let mut batches = Vec::new();
     for index in indexes.iter().take_while(|index| newest.since(index.newest) <= window) {
         let hashes = match index.newest_hashes(left) {
@@ -196,7 +196,8 @@ fn remember_sealed_ids(dedup: &mut DedupWindow, sealed: &SealedSet, window: Dura
             break;
         }
     }
-    for (time, hashes) in batches.into_iter().rev() {
+    for (time, mut hashes) in batches.into_iter().rev() {
+        hashes.sort_unstable_by_key(|(_, at)| *at);
         hashes.into_iter().for_each(|(key, at)| dedup.insert(key, at, time));
     }
     Ok(())

@@ -50,6 +50,8 @@ pub struct StoreConfig {
     pub waiting_max: usize,
     /// How long a message id is remembered, so that a producer's retry is not stored twice. Zero: not at all.
     pub dedup_window: Duration,
+    /// Memory for remembered ids, 10 to 12.5 bytes each: when it is full the oldest are forgotten before their time.
+    pub dedup_bytes_max: usize,
     /// How much earlier than granted a timed lease ends for the store: clocks do not run equally fast.
     pub lease_margin: Duration,
 }
@@ -73,6 +75,7 @@ impl Default for StoreConfig {
             inflight_max: 100_000,
             waiting_max: 4096,
             dedup_window: Duration::from_secs(600),
+            dedup_bytes_max: 512 << 20,
             lease_margin: Duration::from_millis(500),
         }
     }
@@ -217,6 +220,7 @@ impl Store {
         store.spawn("burying", maintenance::bury(store.clone()));
         store.spawn("forgetting", maintenance::forget(store.clone(), store.view.removals()));
         store.spawn("indexing", maintenance::index(store.clone()));
+        store.spawn("remembering", maintenance::remember(store.clone()));
         store.spawn("maintenance", maintenance::maintain(store.clone()));
         Ok(store)
     }

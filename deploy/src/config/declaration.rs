@@ -104,9 +104,12 @@ options! {
         checkpoint_interval: Duration = "5s" { range: Some(("1s", "10m")) };
         /// Delivered and unacknowledged messages that a group may have of one topic; then it receives nothing more.
         inflight_max: u32 = "100000" { range: Some(("1", "10000000")) };
-        /// How long a message id is remembered per topic, so that a producer's retry is not stored twice; at most the last
-        /// million or so ids are. 0s: a retry whose first attempt was stored is stored again.
+        /// How long a message id is remembered per topic, so that a producer's retry is not stored twice. 0s: a retry whose
+        /// first attempt was stored is stored again.
         dedup_window: Duration = "10m" { range: Some(("0s", "24h")) };
+        /// Memory for remembered message ids, about 12 bytes each. When it is full the oldest are forgotten before their
+        /// time, and the log says so. It is taken only as it is needed.
+        dedup_memory: ByteSize = "512MiB" { range: Some(("1MiB", "64GiB")) };
     }
 
     /// Topics.

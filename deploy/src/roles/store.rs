@@ -156,6 +156,7 @@ fn store_config(options: &StoreOptions) -> StoreConfig {
         disk_full_percent: options.disk_watermark.0,
         checkpoint_interval: options.checkpoint_interval,
         dedup_window: options.dedup_window,
+        dedup_bytes_max: usize::try_from(options.dedup_memory.0).unwrap_or(usize::MAX),
         inflight_max: options.inflight_max as usize,
         ..StoreConfig::default()
     }

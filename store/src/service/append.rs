@@ -48,7 +48,7 @@ impl Store {
             .map_err(|error| StoreError::Unreadable(format!("a message was handed over damaged: {error}")))?;
         let indexed = Indexed::of(queue.topic, &head);
         let key = self.dedup_key(queue.topic, head.message_id);
-        Ok(Draft { message, message_id: head.message_id, indexed, key, repeats: None, seen: None })
+        Ok(Draft { message, message_id: head.message_id, indexed, key, repeats: None, seen: SmallVec::new() })
     }
 
     /// Puts messages into the log, but for those that are there: all or none. Returns where each is, and what to wait for.
@@ -75,7 +75,7 @@ impl Store {
         let mut queue_offset = queue.next();
         let first = queue_offset;
         for draft in drafts {
-            let known = draft.repeats.map(|earlier| appended[earlier]).or(draft.seen.and_then(|seen| seen.same));
+            let known = draft.repeats.map(|earlier| appended[earlier]).or_else(|| draft.same());
             if let Some(known) = known {
                 appended.push(known);
                 continue;
@@ -103,18 +103,22 @@ impl Store {
     /// Looks at the messages that were seen under the ids of these, once they are confirmed.
     async fn recognize_seen(&self, topic: TopicId, drafts: &mut [Draft<'_>]) -> Result<(), AppendError> {
         for draft in drafts {
-            let at = draft.key.and_then(|key| self.dedup.lock().get(key));
-            let Some(at) = at.filter(|at| draft.seen.is_none_or(|seen| seen.at != *at)) else { continue };
-            if at >= self.log.confirmed.get() {
-                // The first copy is being written: its answer is this one's.
-                self.log.confirmed(at.plus(1)).await?;
+            let places = draft.key.map(|key| self.dedup.lock().get(key)).unwrap_or_default();
+            for at in places {
+                if draft.has_seen(at) {
+                    continue;
+                }
+                if at >= self.log.confirmed.get() {
+                    // The first copy is being written: its answer is this one's.
+                    self.log.confirmed(at.plus(1)).await?;
+                }
+                let same = match self.read_record(at).await? {
+                    Ok(record) => recognize(topic, draft, &record)?,
+                    Err(ReadError::Gone(_)) => None,
+                    Err(error) => return Err(StoreError::Unreadable(error.to_string()).into()),
+                };
+                draft.seen.push(Seen { at, same });
             }
-            let same = match self.read_record(at).await? {
-                Ok(record) => recognize(topic, draft, &record)?,
-                Err(ReadError::Gone(_)) => None,
-                Err(error) => return Err(StoreError::Unreadable(error.to_string()).into()),
-            };
-            draft.seen = Some(Seen { at, same });
         }
         Ok(())
     }
@@ -155,7 +159,7 @@ struct Draft<'a> {
     /// The earlier message of the request that this one is.
     repeats: Option<usize>,
     /// What was found under its key.
-    seen: Option<Seen>,
+    seen: SmallVec<[Seen; 1]>,
 }
 
 /// A message that was seen under the key of one about to be appended.
@@ -175,15 +179,24 @@ enum PushError {
 impl Draft<'_> {
     /// Whether it is to be stored, as far as is known.
     fn is_fresh(&self) -> bool {
-        self.repeats.is_none() && self.seen.is_none_or(|seen| seen.same.is_none())
+        self.repeats.is_none() && self.same().is_none()
     }
 
-    /// Whether it is known what was last seen under its key.
+    /// Whether everything that was seen under its key has been looked at.
     fn is_current(&self, dedup: &DedupWindow) -> bool {
-        match self.key.and_then(|key| dedup.get(key)) {
-            Some(at) if self.repeats.is_none() => self.seen.is_some_and(|seen| seen.at == at),
+        match self.key {
+            Some(key) if self.repeats.is_none() => dedup.get(key).into_iter().all(|at| self.has_seen(at)),
             _ => true,
         }
+    }
+
+    fn has_seen(&self, at: LogOffset) -> bool {
+        self.seen.iter().any(|seen| seen.at == at)
+    }
+
+    /// Where it is, if it was stored before.
+    fn same(&self) -> Option<Appended> {
+        self.seen.iter().find_map(|seen| seen.same)
     }
 }
 
