@@ -19,7 +19,9 @@
 //! tokio's and randomness is the passed one.
 
 pub mod controller;
+// Reads files, as only tests may.
 #[cfg(test)]
+#[path = "../tests/golden/mod.rs"]
 mod golden;
 mod local_peer;
 pub mod security;
