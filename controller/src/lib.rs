@@ -31,6 +31,7 @@ mod config;
 mod controller;
 mod duties;
 mod feed;
+mod inspect;
 mod liveness;
 mod no_peers;
 mod open_error;
@@ -45,6 +46,7 @@ mod tests;
 
 pub use config::ControllerConfig;
 pub use controller::{Controller, Failed};
+pub use inspect::{StoredContent, StoredValue, Unreadable, inspect};
 pub use liveness::LeaseSettings;
 pub use no_peers::NoPeers;
 pub use open_error::OpenError;

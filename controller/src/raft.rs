@@ -17,6 +17,7 @@ mod state_machine;
 mod tests;
 mod type_config;
 
+pub(crate) use disk::{FILE, read_values};
 pub(crate) use messages::Kind;
 pub(crate) use node::{Leader, Leadership, Node, NodeError, Peer};
 pub(crate) use type_config::Batch;

@@ -132,21 +132,47 @@ async fn closed_folder() -> (Env, FakeFiles, Vec<u8>) {
     (env, files, bytes)
 }
 
-#[tokio::test(start_paused = true)]
-async fn damage_is_an_error_or_harmless_and_never_a_panic_or_a_loss() {
-    let (_, _, bytes) = closed_folder().await;
-    let written: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
-    let mut refused = 0;
-    for at in written.iter().step_by(written.len() / 50) {
+/// Each page of the file, at its first and last bytes and in between. What opens must work; what does not must end, with
+/// what to do: on a thread of its own, so that what hangs is noticed.
+#[test]
+fn damage_of_any_page_is_harmless_or_ends_with_advice_and_never_hangs_or_loses() {
+    async fn with_damage(at: usize, bit: u8) -> bool {
         let (env, files, _) = closed_folder().await;
-        files.flip_bits(&path("consensus.redb"), *at as u64, 0x10).unwrap();
+        files.flip_bits(&path("consensus.redb"), at as u64, bit).unwrap();
         match open(&env).await {
             Ok(controller) => {
                 assert!(controller.core.feed.read(|state| state.group("g").is_some()), "byte {at}");
+                if controller.propose(create_group("h")).await.is_err() {
+                    let why = controller.health().unwrap_err().to_string();
+                    assert!(why.contains("consensus.redb") && why.contains("restore the folder"), "byte {at}: {why}");
+                }
                 controller.shutdown().await;
+                false
             }
-            Err(OpenError::Damaged { .. } | OpenError::Newer { .. } | OpenError::Io { .. }) => refused += 1,
+            Err(error @ (OpenError::Damaged { .. } | OpenError::Newer { .. } | OpenError::Io { .. })) => {
+                assert!(error.to_string().contains("consensus.redb"), "byte {at}: {error}");
+                true
+            }
             Err(error) => panic!("byte {at}: {error}"),
+        }
+    }
+    fn run<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+        let (done, finished) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+            done.send(runtime.block_on(work)).unwrap();
+        });
+        finished.recv_timeout(Duration::from_secs(60)).expect("it ends, and without a panic")
+    }
+    let (_, _, bytes) = run(closed_folder());
+    let mut refused = 0;
+    for (page, bytes) in bytes.chunks(4096).enumerate() {
+        let written: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+        let Some(last) = written.len().checked_sub(1) else { continue };
+        for place in [0, last / 3, last * 2 / 3, last] {
+            let at = page * 4096 + written[place];
+            refused += u32::from(run(with_damage(at, if at.is_multiple_of(2) { 0x01 } else { 0x80 })));
         }
     }
     assert!(refused > 0, "some of it is looked at");
@@ -201,6 +227,9 @@ async fn a_full_disk_loses_nothing_that_was_answered() {
         }
     }
     assert!(answered < 10_000, "the disk is full some time");
+    let refused = controller.propose(create_group("one-more")).await.unwrap_err().to_string();
+    assert!(refused.contains("consensus.redb: the disk is full: free space on it"), "{refused}");
+    assert_eq!(controller.health().unwrap_err().to_string().matches("the disk is full").count(), 1);
     controller.shutdown().await;
     files.set_capacity(None);
     files.crash(0);

@@ -84,7 +84,7 @@ pub(super) fn read_entry(entry: wire::LogEntry) -> Result<Entry, CodecError> {
     let payload = match need(entry.payload, "an entry of a known kind")? {
         Payload::Blank(_) => EntryPayload::Blank,
         Payload::Commands(Commands { at_ms, commands }) => {
-            let rules = commands.iter().map(|command| command.rules).max().unwrap_or_default();
+            let rules = commands.iter().map(|command| command.rules.max(1)).max().unwrap_or_default();
             let commands: Vec<_> = commands.into_iter().map(MetadataCommand::from_wire).collect::<Result<_, _>>()?;
             EntryPayload::Normal(Batch { at: Timestamp::from_millis(at_ms), commands: commands.into(), rules })
         }

@@ -23,7 +23,7 @@
 //!   opened again. What is found then is made durable before anything is read from it.
 //! - All calls block, so they run on workers; one at a time changes.
 
-use super::backend::FileBackend;
+use super::backend::{CopyBackend, FileBackend};
 use super::codec::{
     need, put_entry, put_log_id, put_snapshot_meta, put_vote, read_entry, read_log_id, read_snapshot_meta, read_vote,
 };
@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const LOCK: &str = "LOCK";
-const FILE: &str = "consensus.redb";
+pub(crate) const FILE: &str = "consensus.redb";
 const TEMPORARY: &str = "consensus.redb.tmp";
 
 const LOG: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("log");
@@ -74,6 +74,9 @@ struct Inner {
     /// None once it is closed.
     open: RwLock<Option<Open>>,
     member: u64,
+    path: PathBuf,
+    /// Why nothing is read or written any more: for an operator.
+    broken: Mutex<Option<Broken>>,
     vote: Mutex<Option<Vote>>,
     ends: Mutex<Ends>,
     cluster: Mutex<Option<ClusterId>>,
@@ -83,6 +86,14 @@ struct Open {
     /// Dropped first: when the lock is free, nothing is written any more.
     database: Database,
     _lock: DirectoryLock,
+}
+
+/// What became of the file under a running member.
+#[derive(Clone, Debug)]
+struct Broken {
+    reason: String,
+    /// The database stopped in the middle of something: it must not be asked for anything any more, not even to close.
+    panicked: bool,
 }
 
 /// Where the log begins and ends.
@@ -122,6 +133,8 @@ impl Disk {
         let inner = Inner {
             open: RwLock::new(Some(open)),
             member,
+            path,
+            broken: Mutex::new(None),
             vote: Mutex::new(vote),
             ends: Mutex::new(ends),
             cluster: Mutex::new(cluster),
@@ -134,6 +147,15 @@ impl Disk {
         let inner = self.inner.clone();
         let closed = self.env.run_blocking(move || {
             let Some(open) = inner.open.write().take() else { return Ok(()) };
+            match &*inner.broken.lock() {
+                Some(Broken { panicked: true, .. }) => {
+                    let Open { database, _lock } = open;
+                    std::mem::forget(database);
+                    return Ok(());
+                }
+                Some(_) => return Ok(()),
+                None => {}
+            }
             change(&open.database, &inner, |_| Ok(())).map_err(Failure::into_io)
         });
         match closed.await {
@@ -142,6 +164,11 @@ impl Disk {
             Ok(Err(error)) => tracing::warn!(%error, "the last note of what is committed could not be written"),
             Err(error) => tracing::error!(%error, "closing the consensus log failed"),
         }
+    }
+
+    /// Why nothing is read or written any more, and what to do about it.
+    pub(super) fn broken(&self) -> Option<String> {
+        self.inner.broken.lock().as_ref().map(|broken| broken.reason.clone())
     }
 
     pub(super) fn vote(&self) -> Option<Vote> {
@@ -270,12 +297,21 @@ impl Disk {
         &self,
         work: impl FnOnce(&Open, &Inner) -> Result<T, Failure> + Send + 'static,
     ) -> io::Result<T> {
+        if let Some(reason) = self.broken() {
+            return Err(io::Error::other(reason));
+        }
         let inner = self.inner.clone();
-        let done = self.env.run_blocking(move || match &*inner.open.read() {
-            Some(open) => work(open, &inner).map_err(Failure::into_io),
-            None => Err(io::Error::other("the consensus log is closed")),
-        });
-        done.await.map_err(io::Error::other)?
+        let done = self.env.run_blocking(move || inner.open.read().as_ref().map(|open| work(open, &inner)));
+        let path = &self.inner.path;
+        let (error, panicked) = match done.await {
+            Ok(Some(Ok(done))) => return Ok(done),
+            Ok(None) => return Err(io::Error::other("the consensus log is closed")),
+            Ok(Some(Err(failure))) => (failure.running(path), false),
+            Err(_) => (OpenError::damaged(path, "the database cannot be used without a panic").to_string(), true),
+        };
+        tracing::error!("{error}");
+        *self.inner.broken.lock() = Some(Broken { reason: error.clone(), panicked });
+        Err(io::Error::other(error))
     }
 }
 
@@ -398,6 +434,23 @@ fn recover(database: &Database, path: &Path, member: u64, rules_max: u32) -> Res
     Ok(facts)
 }
 
+/// All values of a database by name, in a copy of its file: entries of the log last, by index.
+pub(crate) fn read_values(file: Vec<u8>) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+    let backend = CopyBackend(Mutex::new(file));
+    let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
+    let transaction = database.begin_read()?;
+    let mut values = Vec::new();
+    for stored in transaction.open_table(FACTS)?.iter()? {
+        let (name, value) = stored?;
+        values.push((name.value().to_owned(), value.value().to_owned()));
+    }
+    for stored in transaction.open_table(LOG)?.iter()? {
+        let (index, value) = stored?;
+        values.push((format!("log {}", index.value()), value.value().to_owned()));
+    }
+    Ok(values)
+}
+
 fn entry(value: &[u8]) -> Result<Entry, CodecError> {
     unseal(value).and_then(read_entry)
 }
@@ -452,6 +505,20 @@ impl Failure {
             Failure::Database(error) => io::Error::other(error),
             Failure::Codec(error) => io::Error::new(io::ErrorKind::InvalidData, error),
             Failure::PreRelease => io::Error::other("written by a pre-release"),
+        }
+    }
+
+    /// What a running member says of it, with the next thing to do.
+    fn running(self, path: &Path) -> String {
+        let shown = path.display();
+        match self {
+            Failure::Database(redb::Error::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                format!("{shown}: the disk is full: free space on it and start this process again; nothing is lost")
+            }
+            Failure::Database(redb::Error::Io(error)) => {
+                format!("{shown}: cannot be read or written: {error}; mend the disk and start this process again")
+            }
+            failure => failure.opening(path).to_string(),
         }
     }
 

@@ -228,6 +228,9 @@ impl Node {
         if let Some(reason) = &*self.stopped_for.lock() {
             return Some(reason.clone());
         }
+        if let Some(reason) = self.disk.broken() {
+            return Some(reason);
+        }
         self.raft.metrics().borrow_watched().running_state.as_ref().err().map(ToString::to_string)
     }
 
@@ -314,8 +317,8 @@ impl Node {
     /// Writes commands to the log and waits until they were carried out: one answer for each. With a leadership, only if
     /// that one still holds.
     pub(crate) async fn write(&self, batch: Batch, only_as: Option<Leadership>) -> Result<Vec<Applied>, NodeError> {
-        if let Err(error) = &self.raft.metrics().borrow_watched().running_state {
-            return Err(unavailable(error));
+        if let Some(reason) = self.failure() {
+            return Err(NodeError::Unavailable(reason));
         }
         let (responder, written) = ProgressResponder::complete_only();
         let mut request = self.raft.write(batch).responder(responder);

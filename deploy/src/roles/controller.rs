@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// How long the controller may take to finish what it is writing.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How often somebody looks whether a member can go on.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `gantry controller`: a member of the controller.
 pub struct ControllerRole {
@@ -37,6 +39,8 @@ impl Role for ControllerRole {
         let network = Arc::new(ConsensusLink::new(&env, &local));
         let part = ControllerPart::start(member_config(config, dir)?, network, process).await?;
         let controller = part.controller.clone();
+        // Others have its data, and whoever started it can start it again once its disk is well: it must not stay half.
+        process.tasks.spawn("the controller", failure_of(controller.clone()));
         let services = PeerServices::default().controller(controller.clone(), controller.clone(), controller);
         Ok(ControllerRole { part, port: port.serve(services, &mut process.tasks) })
     }
@@ -82,6 +86,14 @@ impl ControllerPart {
     /// Finishes what it is writing and frees the folder.
     pub(super) async fn shut_down(&self) -> anyhow::Result<()> {
         within(DEADLINE, "the controller", self.controller.shutdown().map(Ok)).await
+    }
+}
+
+/// Ends when the member cannot go on, with why and what to do about it.
+async fn failure_of(controller: Arc<Controller>) -> anyhow::Result<()> {
+    loop {
+        tokio::time::sleep(HEALTH_INTERVAL).await;
+        controller.health()?;
     }
 }
 
