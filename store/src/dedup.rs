@@ -45,9 +45,6 @@ struct Part {
     held: usize,
 }
 
-/// Ids that are read back before a store begins to work; the rest of the window follows while it works.
-pub(crate) const RECALLED_AT_ONCE: usize = 1 << 20;
-
 /// Where messages with a key may lie.
 pub(crate) type Places = SmallVec<[LogOffset; 2]>;
 

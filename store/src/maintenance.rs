@@ -17,7 +17,7 @@ use crate::commit_log::retention::{SealedSegment, expired};
 use crate::commit_log::segment::index_name;
 use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{CommitLog, Flush};
-use crate::dedup::{Generation, RECALLED_AT_ONCE};
+use crate::dedup::Generation;
 use crate::observe::observe;
 use crate::queue_index::{SealedIndex, SealedIndexError};
 use crate::service::no_room;
@@ -165,7 +165,7 @@ async fn remember_older_ids(store: &Arc<Store>) {
     let within = |index: &&Arc<SealedIndex>| newest.since(index.newest) <= store.config.dedup_window;
     let indexes: Vec<_> = indexes.iter().take_while(within).cloned().collect();
     let hashes: u64 = indexes.iter().map(|index| index.hash_count()).sum();
-    if hashes <= RECALLED_AT_ONCE as u64 {
+    if hashes <= store.config.dedup_recalled_at_once as u64 {
         return;
     }
     for index in indexes {

@@ -7,7 +7,7 @@ use crate::commit_log::segment::ScannedRecord;
 use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{CommitLog, LogConfig, LogHome};
 use crate::data_folder::StoreFolder;
-use crate::dedup::{DedupWindow, RECALLED_AT_ONCE};
+use crate::dedup::DedupWindow;
 use crate::delivery::{DeliveryRecord, DeliveryState};
 use crate::progress::{ProgressTable, Shard};
 use crate::queue_index::{IndexEntry, Indexed, IndexedSegment, QueueTable, SealedIndex, SealedSet};
@@ -71,7 +71,7 @@ pub(crate) fn recover(
         replay.queues.sealed.push(segment);
     }
     replay.unsealed = segments.bases_from(replay.queues.sealed.end().unwrap_or(begins));
-    remember_sealed_ids(&mut replay.dedup, &replay.queues.sealed, config.dedup_window)?;
+    remember_sealed_ids(&mut replay.dedup, &replay.queues.sealed, config)?;
     let from = needed_from.min(replay.unsealed.first().copied().unwrap_or(needed_from));
     if needed_from < begins {
         return Err(LogOpenError::TooShort { begins, needed: needed_from }.into());
@@ -174,13 +174,13 @@ impl Replay {
 }
 
 /// Fills the window from the newest sealed segments; the ids of those without an index come with their records.
-fn remember_sealed_ids(dedup: &mut DedupWindow, sealed: &SealedSet, window: Duration) -> Result<(), StoreError> {
+fn remember_sealed_ids(dedup: &mut DedupWindow, sealed: &SealedSet, config: &StoreConfig) -> Result<(), StoreError> {
     let segments = sealed.list();
     let indexes: Vec<_> = segments.iter().rev().map_while(|segment| segment.index.clone()).collect();
     let Some(newest) = indexes.first().map(|index| index.newest) else { return Ok(()) };
-    let mut left = RECALLED_AT_ONCE;
+    let mut left = config.dedup_recalled_at_once;
     let mut batches = Vec::new();
-    for index in indexes.iter().take_while(|index| newest.since(index.newest) <= window) {
+    for index in indexes.iter().take_while(|index| newest.since(index.newest) <= config.dedup_window) {
         let hashes = match index.newest_hashes(left) {
             Ok(hashes) => hashes,
             Err(error) if error.is_damage() => {

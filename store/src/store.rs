@@ -52,6 +52,8 @@ pub struct StoreConfig {
     pub dedup_window: Duration,
     /// Memory for remembered ids, 10 to 12.5 bytes each: when it is full the oldest are forgotten before their time.
     pub dedup_bytes_max: usize,
+    /// Ids that are read back before the store begins to work; the rest of the window follows while it works.
+    pub dedup_recalled_at_once: usize,
     /// How much earlier than granted a timed lease ends for the store: clocks do not run equally fast.
     pub lease_margin: Duration,
 }
@@ -76,6 +78,7 @@ impl Default for StoreConfig {
             waiting_max: 4096,
             dedup_window: Duration::from_secs(600),
             dedup_bytes_max: 512 << 20,
+            dedup_recalled_at_once: 1 << 20,
             lease_margin: Duration::from_millis(500),
         }
     }

@@ -1,4 +1,4 @@
-//! One damaged message stops only itself.
+//! One damaged message stops only itself; what is read back, and what is remembered of it.
 
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
@@ -156,6 +156,30 @@ async fn two_of_one_id_in_one_request_are_one_message() {
     assert!(matches!(refused, Err(AppendError::IdReused { message_id }) if message_id == "twice"));
     assert_eq!(pop_all(&store).await.len(), 3);
     store.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn ids_of_sealed_segments_are_remembered_after_a_restart_though_not_all_at_once() {
+    for at_once in [0, 10, 1_000] {
+        let mut machine = Machine::new(1);
+        machine.config.dedup_recalled_at_once = at_once;
+        let store = machine.must_open();
+        let text = |n: u32| format!("{n}-{}", "x".repeat(1000));
+        for n in 0..200 {
+            send(&store, 0, &text(n)).await.unwrap();
+        }
+        store.shutdown().await.unwrap();
+        drop(store);
+        let store = machine.must_open();
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        for n in 0..200 {
+            let again = send(&store, 0, &text(n)).await.unwrap();
+            assert_eq!(again.queue_offset.0, u64::from(n), "{at_once} at once");
+        }
+        store.shutdown().await.unwrap();
+    }
 }
 
 #[tokio::test]
