@@ -24,6 +24,9 @@ pub struct ControllerConfig {
     pub request_timeout: Duration,
     /// Commands between two snapshots, at least. A start replays what came after the last one.
     pub snapshot_commands: usize,
+    /// Entries that a follower may be behind and still get entries instead of a snapshot. A leader keeps more for a member
+    /// that it cannot reach: openraft does not purge what it is about to send.
+    pub log_kept: u64,
     /// Most commands that share an entry of the log, and with it a sync.
     pub batch_len_max: usize,
     /// Leases of stores and proxies.
@@ -44,6 +47,7 @@ impl ControllerConfig {
             election_timeout: Duration::from_millis(600),
             request_timeout: Duration::from_secs(10),
             snapshot_commands: 10_000,
+            log_kept: 500,
             batch_len_max: 256,
             leases: LeaseSettings::default(),
             rules_max: Rules::NEWEST.number(),

@@ -29,9 +29,6 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
-/// Entries that a follower may be behind and still get entries instead of a snapshot. A leader keeps more for a member that
-/// it cannot reach: openraft does not purge what it is about to send.
-const LOG_KEPT: u64 = 500;
 /// Entries that a new member may be behind when it begins to vote.
 const CAUGHT_UP: u64 = 100;
 /// Entries that call for a snapshot however few commands they hold.
@@ -542,7 +539,7 @@ fn raft_config(config: &ControllerConfig) -> Result<Config, OpenError> {
         install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
         max_payload_entries: MESSAGE_ENTRIES_MAX,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
-        max_in_snapshot_log_to_keep: LOG_KEPT,
+        max_in_snapshot_log_to_keep: config.log_kept,
         replication_lag_threshold: CAUGHT_UP,
         enable_pre_vote: Some(true),
         // A leader that restarts has forgotten its leases: it begins a leadership of its own.
