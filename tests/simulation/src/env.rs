@@ -113,9 +113,9 @@ impl Machine {
         self.skew_millis.fetch_add(millis, Ordering::SeqCst);
     }
 
-    /// Sets the wall clock right, and says by how much it was wrong.
-    pub fn set_clock_right(&self) -> Duration {
-        Duration::from_millis(self.skew_millis.swap(0, Ordering::SeqCst).unsigned_abs())
+    /// Sets the wall clock right, and says by how many milliseconds it was ahead.
+    pub fn set_clock_right(&self) -> i64 {
+        self.skew_millis.swap(0, Ordering::SeqCst)
     }
 
     /// Makes work of the disk take up to `span`. Zero: as fast as it should be.

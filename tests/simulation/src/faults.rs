@@ -8,6 +8,7 @@ mod machines;
 mod network;
 
 use crate::draw::Draw;
+use crate::history::ClockMove;
 use crate::hosts::Tier;
 use crate::note;
 use crate::scenario::Scenario;
@@ -24,6 +25,8 @@ use turmoil::Sim;
 pub enum Fault {
     /// A process dies; its machine goes on.
     Kill,
+    /// A process is asked to end, and does so in its own time.
+    Terminate,
     /// A process does nothing for a while, then goes on as if no time had passed, except on its clocks.
     Pause,
     /// A machine loses power between two steps.
@@ -66,6 +69,40 @@ pub enum Fault {
     JumpClock,
     /// A wall clock is a little wrong for a while.
     SkewClock,
+}
+
+impl Fault {
+    /// All kinds.
+    const ALL: [Fault; 23] = [
+        Fault::Kill,
+        Fault::Terminate,
+        Fault::Pause,
+        Fault::LosePower,
+        Fault::CutPower,
+        Fault::LosePowerTogether,
+        Fault::LosePowerEverywhere,
+        Fault::KillLeaders,
+        Fault::Partition,
+        Fault::Isolate,
+        Fault::IsolateStore,
+        Fault::CutOneWay,
+        Fault::Hold,
+        Fault::Delay,
+        Fault::Lose,
+        Fault::Vanish,
+        Fault::FailSync,
+        Fault::FailWrite,
+        Fault::FailRead,
+        Fault::SlowDisk,
+        Fault::FullDisk,
+        Fault::JumpClock,
+        Fault::SkewClock,
+    ];
+
+    /// The kind of that name, as it is printed.
+    pub fn named(name: &str) -> Option<Fault> {
+        Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == name)
+    }
 }
 
 /// What is due later.
@@ -145,15 +182,28 @@ impl Nemesis {
         for (_, repair) in std::mem::take(&mut self.repairs) {
             self.repair(sim, repair);
         }
-        for host in self.hosts.values() {
-            let moved = host.machine.set_clock_right();
-            self.site.recorder.history(|history| history.clocks_moved += moved);
+        for (name, host) in &self.hosts {
+            let millis = host.machine.set_clock_right();
+            if millis != 0 {
+                let (machine, at) = (name.as_str().into(), self.site.recorder.moment());
+                self.site
+                    .recorder
+                    .history(|history| history.clock_moves.push(ClockMove { machine, millis: -millis, at }));
+            }
             host.machine.stop_cutting();
             if host.tier == Tier::Store {
-                wrong = wrong.max(moved);
+                wrong = wrong.max(Duration::from_millis(millis.unsigned_abs()));
             }
         }
         wrong
+    }
+
+    /// Notes that a fault concerns one of the controller's members, if that machine is one.
+    pub(super) fn concerns(&self, machine: &str) {
+        if self.hosts.get(machine).is_some_and(|host| matches!(host.tier, Tier::Controller(_))) {
+            let at = self.site.recorder.moment();
+            self.site.recorder.history(|history| history.disturbed.push(at));
+        }
     }
 
     fn choose(&self) -> Fault {
@@ -195,6 +245,7 @@ impl Nemesis {
     fn inject(&mut self, sim: &mut Sim<'_>, now: Duration, fault: Fault) -> bool {
         match fault {
             Fault::Pause => self.pause(sim, now),
+            Fault::Terminate => self.terminate(),
             Fault::Kill
             | Fault::LosePower
             | Fault::CutPower

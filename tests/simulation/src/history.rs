@@ -39,6 +39,10 @@ pub struct Send {
     pub id: Arc<str>,
     /// Of its body.
     pub digest: u64,
+    /// Its tag.
+    pub tag: Option<Arc<str>>,
+    /// The id of the first message of its request.
+    pub request: Arc<str>,
     /// Of the first attempt.
     pub began: Moment,
     /// Of the last attempt. `None`: it was not heard of again.
@@ -98,8 +102,54 @@ pub struct Renewal {
     pub invisible: Duration,
     /// When it was asked.
     pub began: Moment,
-    /// When it was answered with success.
+    /// When it was answered.
     pub ended: Moment,
+    /// Whether with success.
+    pub done: bool,
+}
+
+/// A wall clock was moved.
+#[derive(Clone, Debug)]
+pub struct ClockMove {
+    /// Of which machine.
+    pub machine: Arc<str>,
+    /// By how much.
+    pub millis: i64,
+    /// When.
+    pub at: Moment,
+}
+
+/// A process did nothing for a while.
+#[derive(Clone, Debug)]
+pub struct Stall {
+    /// On which machine.
+    pub machine: Arc<str>,
+    /// From when on.
+    pub from: Moment,
+    /// Until when. `None`: it never went on.
+    pub to: Option<Moment>,
+}
+
+/// The state of a store, as its own calls describe it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreState {
+    /// First and next offset of each queue that has any, by topic and queue.
+    pub queues: BTreeMap<(u32, u32), (u64, u64)>,
+    /// Never delivered and outstanding messages, by consumer group and topic, where there are any.
+    pub progress: BTreeMap<(u32, u32), (u64, u64)>,
+}
+
+/// A store's state when it had ended gracefully, and when it was opened the next time.
+#[derive(Clone, Debug)]
+pub struct Reopened {
+    /// The process that opened it.
+    pub process: Arc<str>,
+    /// At the end of the one before.
+    pub before: StoreState,
+    /// At the beginning of this one.
+    pub after: StoreState,
+    /// When.
+    pub at: Moment,
 }
 
 /// An acknowledgement.
@@ -134,6 +184,10 @@ pub struct Hide {
     pub attempt: u32,
     /// From then on.
     pub invisible: Duration,
+    /// Whether the delivery is to be no attempt.
+    pub suspends: bool,
+    /// When the delivery had arrived that it is about: one that was no attempt has the same number as the next one.
+    pub received: Moment,
     /// When it was asked.
     pub began: Moment,
     /// With what it was answered.
@@ -145,6 +199,8 @@ pub struct Hide {
 pub struct Group {
     /// What it consumes, from the beginning.
     pub topics: Vec<Arc<str>>,
+    /// The only tag that it subscribes to. None: all messages.
+    pub tag: Option<Arc<str>>,
     /// Deliveries of a message before it is a dead letter.
     pub max_attempts: u32,
 }
@@ -156,39 +212,131 @@ pub struct Append {
     pub process: Arc<str>,
     /// Its store group.
     pub store_group: StoreGroupId,
-    /// The epoch in which it took itself for the leader.
+    /// The epoch in which it took itself for the leader when it answered.
     pub epoch: Epoch,
+    /// The one in which it put the message into its log, for this call. A message that it had already is of no other.
+    pub written_in: Epoch,
+    /// To which topic, by number.
+    pub topic: u32,
     /// Where in the store group's log. (A message that was appended before may be in another queue than was asked for.)
     pub place: LogOffset,
     /// The message's id.
     pub id: Arc<str>,
+    /// Whether the store knew, when it was asked, that its store group is being drained and that others take the messages.
+    pub while_drained: bool,
     /// When the answer was given.
     pub answered: Moment,
 }
+
+/// Where a message stands for a consumer group: group, topic and queue by number, and the offset.
+pub type Place = (u32, u32, u32, u64);
 
 /// A store handed a message out.
 #[derive(Clone, Debug)]
 pub struct Pop {
     /// Which process.
     pub process: Arc<str>,
-    /// For which consumer group, topic and queue, and where.
-    pub position: (u32, u32, u32, u64),
+    /// Its store group.
+    pub store_group: StoreGroupId,
+    /// The consumer group's name.
+    pub group: Arc<str>,
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// Which message.
+    pub position: Place,
+    /// Its id.
+    pub id: Arc<str>,
     /// As the store says.
     pub attempt: u32,
-    /// When.
+    /// For how long.
+    pub invisible: Duration,
+    /// The client with whose life that is extended.
+    pub owner: Option<ClientHash>,
+    /// When it was asked for.
+    pub began: Moment,
+    /// When it was handed out.
     pub answered: Moment,
 }
 
-/// Something after which a delivery may count as an attempt or not: a receive at a store whose answer nobody waited for, or
-/// deliveries that were taken back.
+/// A receive at a store ended without a message, properly.
 #[derive(Clone, Debug)]
-pub struct Uncounted {
-    /// For which consumer group.
+pub struct EmptyReceive {
+    /// Which process.
+    pub process: Arc<str>,
+    /// Its store group.
+    pub store_group: StoreGroupId,
+    /// For which consumer group, by number.
     pub group: u32,
-    /// Of which topic.
+    /// Of which topic, by number.
     pub topic: u32,
-    /// When.
+    /// Whether it wanted all messages.
+    pub unfiltered: bool,
+    /// When it was asked.
+    pub began: Moment,
+    /// When it was answered.
+    pub ended: Moment,
+}
+
+/// What somebody asked a store to do with a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// It is finished.
+    Acknowledge,
+    /// It is to come again after this time, as another attempt if it is counted.
+    Hide {
+        /// From then on.
+        invisible: Duration,
+        /// Whether it was an attempt.
+        counted: bool,
+    },
+    /// It is to become a dead letter.
+    Bury,
+}
+
+/// A call about a delivery, as its store sees it.
+#[derive(Clone, Debug)]
+pub struct Touch {
+    /// Its store group.
+    pub store_group: StoreGroupId,
+    /// Which message.
+    pub position: Place,
+    /// Which delivery.
+    pub attempt: u32,
+    /// What was asked.
+    pub wish: Wish,
+    /// When it was asked.
+    pub began: Moment,
+    /// When it was answered. `None`: never.
+    pub ended: Option<Moment>,
+    /// With what. Unknown: never, or with an error that leaves it open.
+    pub outcome: Outcome,
+}
+
+/// A receive at a store that had taken messages, and whose answer nobody waited for any more.
+#[derive(Clone, Debug)]
+pub struct LostReceive {
+    /// Which process.
+    pub process: Arc<str>,
+    /// Its store group.
+    pub store_group: StoreGroupId,
+    /// For which consumer group, by number.
+    pub group: u32,
+    /// Of which topic, by number.
+    pub topic: u32,
+    /// When it was asked.
+    pub began: Moment,
+    /// When it was given up.
     pub at: Moment,
+    /// For how long it had hidden what it took, from then at most.
+    pub hidden: Duration,
+    /// The client with whose life that is extended.
+    pub owner: Option<ClientHash>,
+    /// How many messages it had taken for the first time.
+    pub took: u64,
+    /// Whether the store could have written something when it was given up.
+    pub able: bool,
+    /// Whether it did.
+    pub gave_back: bool,
 }
 
 /// A lease that a store heard of.
@@ -271,6 +419,8 @@ pub struct ViewSeen {
     pub process: Arc<str>,
     /// The version.
     pub version: u64,
+    /// A digest of all metadata.
+    pub digest: u64,
     /// When.
     pub at: Moment,
 }
@@ -298,8 +448,16 @@ pub struct History {
     pub appends: Vec<Append>,
     /// Messages handed out by stores, in order.
     pub pops: Vec<Pop>,
-    /// Where attempts may not be counted as they are otherwise, in order.
-    pub uncounted: Vec<Uncounted>,
+    /// Receives at stores that found nothing, in the order of their answers.
+    pub empty_receives: Vec<EmptyReceive>,
+    /// Calls about deliveries, in the order in which they began.
+    pub touches: Vec<Touch>,
+    /// Receives at stores that took something and whose answers were lost there, in order.
+    pub lost_receives: Vec<LostReceive>,
+    /// What receipt handles stand for: the message and the attempt.
+    pub handles: BTreeMap<Arc<str>, (Place, u32)>,
+    /// Stores that were opened after a graceful end, in order.
+    pub reopened: Vec<Reopened>,
     /// Leases, in the order in which stores heard of them.
     pub leases: Vec<Lease>,
     /// News that leases had ended, in order.
@@ -316,8 +474,20 @@ pub struct History {
     pub views: Vec<ViewSeen>,
     /// Panics of the code under test.
     pub panics: Vec<String>,
-    /// By how much wall clocks were ever moved, all moves added up.
-    pub clocks_moved: Duration,
+    /// Topics that were deleted, with when that began.
+    pub deletions: Vec<(Arc<str>, Moment)>,
+    /// Moves of wall clocks, in order.
+    pub clock_moves: Vec<ClockMove>,
+    /// How much faster than true time processes' own clocks run, in millionths; by machine.
+    pub drift_ppm: BTreeMap<Arc<str>, i64>,
+    /// Processes that stood still, in order.
+    pub stalls: Vec<Stall>,
+    /// When faults concerned the controller's members: another one may have led after it.
+    pub disturbed: Vec<Moment>,
+    /// Faults of disks, by machine, in order.
+    pub spoiled: Vec<(Arc<str>, Moment)>,
+    /// Machines of store groups.
+    pub machines: BTreeMap<StoreGroupId, Arc<str>>,
     /// When the faults stopped.
     pub healed: Option<Moment>,
     /// When the last message had been waited for: whatever was to be delivered has been.
@@ -331,6 +501,53 @@ impl History {
     pub fn moment(&mut self, at: Duration) -> Moment {
         self.moments += 1;
         Moment { number: self.moments, at }
+    }
+
+    /// By how much the wall clock of a machine was set ahead after `from` and until `to`, all moves added up: leases of its
+    /// store may be that much shorter.
+    pub fn set_ahead(&self, machine: Option<&Arc<str>>, from: Duration, to: Duration) -> Duration {
+        let of_it = |moved: &&ClockMove| machine.is_none_or(|machine| *machine == moved.machine);
+        let within = |moved: &&ClockMove| moved.at.at >= from && moved.at.at <= to;
+        let ahead = self.clock_moves.iter().filter(of_it).filter(within).map(|moved| moved.millis.max(0) as u64);
+        Duration::from_millis(ahead.sum())
+    }
+
+    /// Whether the wall clock of a machine was ever moved until `to`. Once it was, times of its store may be off for long.
+    pub fn clock_moved(&self, machine: &str, to: Duration) -> bool {
+        self.clock_moves.iter().any(|moved| *moved.machine == *machine && moved.at.at <= to)
+    }
+
+    /// How much shorter than asked for a lease may be in true time because the machine's clock runs fast. `None`: any.
+    pub fn drifted(&self, machine: Option<&Arc<str>>, span: Duration) -> Duration {
+        let fast = |ppm: &i64| (*ppm).max(0) as u64;
+        let ppm = match machine {
+            Some(machine) => self.drift_ppm.get(machine).map_or(0, fast),
+            None => self.drift_ppm.values().map(fast).max().unwrap_or(0),
+        };
+        Duration::from_micros(span.as_millis() as u64 * ppm / 1000)
+    }
+
+    /// Whether a machine's process stood still some time between those.
+    pub fn stalled(&self, machine: &str, from: Duration, to: Duration) -> bool {
+        let of_it = |stall: &&Stall| *stall.machine == *machine;
+        self.stalls.iter().filter(of_it).any(|stall| stall.from.at <= to && stall.to.is_none_or(|end| end.at >= from))
+    }
+
+    /// Whether a receive for a push client that had taken messages of the consumer group and topic was lost after `since`:
+    /// nobody can say which those were.
+    pub fn lost_for_an_owner(&self, group: u32, topic: u32, since: Moment) -> bool {
+        let of_it = |lost: &LostReceive| (lost.group, lost.topic) == (group, topic) && lost.at > since;
+        self.lost_receives.iter().any(|lost| lost.owner.is_some() && of_it(lost))
+    }
+
+    /// The machine that serves a message's store group, if that is known.
+    pub fn machine_of(&self, position: &Position) -> Option<&Arc<str>> {
+        let of_it = |pop: &&Pop| {
+            *pop.topic == *position.topic
+                && i64::from(pop.position.2) == i64::from(position.queue)
+                && i64::try_from(pop.position.3) == Ok(position.offset)
+        };
+        self.machines.get(&self.pops.iter().find(of_it)?.store_group)
     }
 
     /// The topic of a group's dead letters.

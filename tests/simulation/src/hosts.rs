@@ -10,7 +10,7 @@ mod running;
 mod store;
 
 use crate::env::Machine;
-use crate::history::ViewSeen;
+use crate::history::{ViewSeen, digest};
 use crate::note;
 use crate::site::Site;
 use futures_util::StreamExt as _;
@@ -22,6 +22,8 @@ pub use running::Running;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_util::sync::CancellationToken;
 
 /// What a machine is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,31 @@ pub(crate) struct Process {
     pub(crate) name: Arc<str>,
     pub(crate) env: Env,
     pub(crate) local: LocalPeer,
+    /// Set when it dies.
+    pub(crate) dead: Arc<AtomicBool>,
+    /// Cancelled when it is asked to end.
+    pub(crate) stop: CancellationToken,
+}
+
+/// How a process is spoken to from outside.
+#[derive(Clone, Default)]
+pub struct Signals {
+    /// Set when it dies; whatever it still does then reaches nobody.
+    dead: Arc<AtomicBool>,
+    /// Asks it to end, as SIGTERM does.
+    stop: CancellationToken,
+}
+
+impl Signals {
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        self.stop.cancel();
+    }
+
+    /// It is about to die.
+    pub fn die(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Where data are on every machine.
@@ -50,7 +77,14 @@ fn data() -> &'static Path {
 }
 
 /// Runs a process until it ends by itself. `start` counts the starts on this machine; `group` is what a store serves.
-pub async fn run(site: Arc<Site>, machine: Arc<Machine>, tier: Tier, start: u64, group: Arc<str>) {
+pub async fn run(
+    site: Arc<Site>,
+    machine: Arc<Machine>,
+    tier: Tier,
+    start: u64,
+    group: Arc<str>,
+    Signals { dead, stop }: Signals,
+) {
     let name: Arc<str> = format!("{}#{start}", machine.name).into();
     let trace = site.recorder.trace.clone();
     note!(trace, &name, "starts");
@@ -60,7 +94,7 @@ pub async fn run(site: Arc<Site>, machine: Arc<Machine>, tier: Tier, start: u64,
     };
     let env = machine.env();
     let local = LocalPeer::new(credentials);
-    let process = Process { site, machine, name: name.clone(), env, local };
+    let process = Process { site, machine, name: name.clone(), env, local, dead, stop };
     let ended = match tier {
         Tier::Controller(number) => controller::run(process, number).await,
         Tier::Store => store::run(process, &group).await,
@@ -83,23 +117,31 @@ impl Process {
         let mut changes = metadata.watch(MetadataVersion::default()).await?;
         let everything = changes.next().await.ok_or_else(|| anyhow::anyhow!("the watch ended"))?;
         view.apply(everything.version, &everything.changes);
-        self.saw(everything.version);
+        self.saw(everything.version, &view);
         Ok((view, changes))
     }
 
     async fn follow(&self, mut changes: MetadataStream, view: &MetadataView) {
         while let Some(event) = changes.next().await {
             view.apply(event.version, &event.changes);
-            self.saw(event.version);
+            self.saw(event.version, view);
         }
     }
 
-    fn saw(&self, version: MetadataVersion) {
+    fn saw(&self, version: MetadataVersion, view: &MetadataView) {
         let (recorder, process) = (&self.site.recorder, self.name.clone());
         note!(recorder.trace, &self.name, "sees version {} of the metadata", version.0);
         let at = recorder.moment();
-        recorder.history(|history| history.views.push(ViewSeen { process, version: version.0, at }));
+        let digest = digest_of(view);
+        recorder.history(|history| history.views.push(ViewSeen { process, version: version.0, digest, at }));
     }
+}
+
+/// A digest of all metadata: two processes that saw the same version saw the same.
+fn digest_of(view: &MetadataView) -> u64 {
+    let (topics, groups) = (view.topics_page("", "", usize::MAX), view.groups_page("", "", usize::MAX));
+    let text = format!("{:?} {topics:?} {groups:?} {:?} {:?}", view.cluster(), view.store_groups(), view.proxies());
+    digest(text.as_bytes())
 }
 
 fn listen(port: u16) -> SocketAddr {

@@ -9,7 +9,7 @@ use crate::note;
 use crate::outside;
 use crate::recorder::Recorder;
 use crate::scenario::Scenario;
-use crate::site::{CAREFUL, GRAVES, PATIENT, PUSHED, Shape, Site, Stage};
+use crate::site::{CAREFUL, CHOOSY, GRAVES, PATIENT, PUSHED, Shape, Site, Stage};
 use crate::trace::Trace;
 use crate::workload;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +98,7 @@ pub fn run(plan: &Plan, trace: Trace) -> Verdict {
         violations: Vec::new(),
     };
     driver.nemesis.prepare(&sim);
+    driver.nemesis.let_clocks_drift(plan.scenario.drift_ppm);
     let spares = driver.site.controllers().split_off(driver.site.shape.controllers);
     driver.nemesis.start_all(&[spares, vec![TWIN.to_owned()]].concat());
     driver.drive(&mut sim, &trace);
@@ -153,7 +154,7 @@ fn add_clients(sim: &mut Sim<'_>, plan: &Plan, site: &Arc<Site>, trace: &Trace) 
             Ok(())
         });
     }
-    for (group, count) in [(CAREFUL, consumers), (PATIENT, consumers), (GRAVES, 1)] {
+    for (group, count) in [(CAREFUL, consumers), (PATIENT, consumers), (CHOOSY, 1), (GRAVES, 1)] {
         for number in 1..=count {
             let name = format!("{group}-{number}");
             let graves = graves.clone();
@@ -296,7 +297,7 @@ impl Driver {
     }
 
     fn violated(&mut self, at: Duration, what: String) {
-        self.violations.push(Violation { invariant: "liveness", at: Some(at), what });
+        self.violations.push(Violation { invariant: "liveness", at: Some(at), what, known: None });
     }
 
     fn judge(&mut self) -> Verdict {
@@ -311,9 +312,10 @@ impl Driver {
             let unknown = done(Outcome::Unknown);
             let (time_reads, entropy_reads) = outside::reads();
             let summary = format!(
-                "{:?} members {} sends {sent} unknown {unknown} refused {} deliveries {deliveries} acknowledgements {acks} dead letters \
+                "{:?} {:?} members {} sends {sent} unknown {unknown} refused {} deliveries {deliveries} acknowledgements {acks} dead letters \
                  {graves} leaderships {} faults {faults} {:?} system time {time_reads} system randomness {entropy_reads}",
                 self.site.lease,
+                self.site.habits,
                 history.member_changes.iter().filter(|change| change.ended.is_some()).count(),
                 done(Outcome::Refused),
                 history.leases.iter().filter(|lease| lease.begins).count(),

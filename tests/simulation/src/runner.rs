@@ -2,13 +2,14 @@
 //! of them, with the command that repeats a failure.
 
 use crate::env::DiskLies;
+use crate::faults::Fault;
 use crate::outside;
 use crate::run::{Plan, Verdict};
 use crate::scenario;
 use crate::trace::Trace;
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::PathBuf;
@@ -51,9 +52,18 @@ pub struct Args {
     /// Runs at the same time.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// Kinds of faults that do not happen, with commas in between; as a failed run prints them.
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
+    /// Look for a run of a failing seed that fails in the same way with fewer kinds of faults.
+    #[arg(long)]
+    shrink: bool,
     /// Break the disks on purpose: `sync-data` or `sync-dir` does nothing. The checker must notice.
     #[arg(long)]
     lie: Option<String>,
+    /// The mutant to run, in a program that `gantry-mutants` has built.
+    #[arg(long, hide = true)]
+    mutant: Option<String>,
     /// Run the seed in this process and write the trace to standard output.
     #[arg(long, hide = true)]
     here: bool,
@@ -84,6 +94,9 @@ pub fn run_here(args: &Args) -> anyhow::Result<()> {
     if let Some(filter) = &args.log {
         crate::trace::add_log(&trace, filter)?;
     }
+    let kinds =
+        args.without.iter().map(|name| Fault::named(name).with_context(|| format!("no fault is called {name}")));
+    let scenario = scenario.drawn(args.seed).without(&kinds.collect::<anyhow::Result<Vec<Fault>>>()?);
     let plan = Plan { seed: args.seed, scenario, time: Duration::from_secs(args.time), lies };
     let running = trace.clone();
     // A thread of its own: what the log drew from the system's randomness stays with this one, so that a run with a log is
@@ -98,7 +111,10 @@ pub fn run_here(args: &Args) -> anyhow::Result<()> {
     let Ok(Verdict { violations, vacuous, summary }) = ran else { bail!("the simulation panicked") };
     let mut out = io::stdout().lock();
     for violation in violations {
-        writeln!(out, "{MARK}violated {violation}")?;
+        match violation.known {
+            None => writeln!(out, "{MARK}violated {violation}")?,
+            Some(why) => writeln!(out, "{MARK}known {violation} [{why}]")?,
+        }
     }
     if let Some(why) = vacuous {
         writeln!(out, "{MARK}vacuous {why}")?;
@@ -113,6 +129,8 @@ struct Told {
     seed: u64,
     scenario: String,
     violations: Vec<String>,
+    /// Violations of what the product is known not to hold.
+    known: Vec<String>,
     vacuous: Option<String>,
     summary: Option<String>,
     /// The trace, or its end.
@@ -175,12 +193,53 @@ pub fn run_all(args: &Args) -> anyhow::Result<bool> {
     Ok(failed == 0)
 }
 
+/// The command that repeats a run exactly: the profile decides how it is compiled, and what the compiler makes of the code
+/// decides what hashes of addresses come to.
+fn again(args: &Args, seed: u64, scenario: &str, without: &[String]) -> String {
+    // The folder in which cargo put the program is named after the profile.
+    let built = std::env::current_exe().ok();
+    let folder = built.as_deref().and_then(|path| path.parent()?.file_name()?.to_str());
+    let profile = folder.filter(|name| *name != "debug").map_or(String::new(), |name| format!("--profile {name} "));
+    let mut command = format!(
+        "cargo run {profile}-p gantry-simulation --bin gantry-sim -- --seed {seed} --scenario {scenario} --time {}",
+        args.time
+    );
+    if !without.is_empty() {
+        command += &format!(" --without {}", without.join(","));
+    }
+    if let Some(lie) = &args.lie {
+        command += &format!(" --lie {lie}");
+    }
+    command + " --trace trace.txt"
+}
+
+/// The kinds of faults without which the seed fails in the same way: each is tried in turn, and left out if it is not needed.
+fn shrink(args: &Args, told: &Told) -> anyhow::Result<Vec<String>> {
+    let way = |told: &Told| -> Option<String> { Some(told.violations.first()?.split(':').next()?.to_owned()) };
+    let scenario = scenario::named(&told.scenario).context("there is no such scenario")?.drawn(told.seed);
+    let kinds: BTreeSet<String> = scenario.faults.iter().map(|(fault, _)| format!("{fault:?}")).collect();
+    let mut without = args.without.clone();
+    for kind in kinds {
+        let fewer = [&without[..], &[kind]].concat();
+        let tried = Args { without: fewer.clone(), ..args.clone() };
+        let again = listen(told.seed, &told.scenario, start(&tried, told.seed, &told.scenario)?, false)?;
+        if way(&again) == way(told) {
+            without = fewer;
+        }
+    }
+    Ok(without)
+}
+
 fn start(args: &Args, seed: u64, scenario: &str) -> anyhow::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     // The environment is on the stack, and its size moves what lies below.
     command.env_clear();
+    if let Some(mutant) = &args.mutant {
+        command.env(crate::mutants::CHOSEN, mutant);
+    }
     command.args(["--here", "--seed", &seed.to_string(), "--scenario", scenario, "--time", &args.time.to_string()]);
-    for (flag, value) in [("--log", &args.log), ("--lie", &args.lie)] {
+    let without = (!args.without.is_empty()).then(|| args.without.join(","));
+    for (flag, value) in [("--log", &args.log), ("--lie", &args.lie), ("--without", &without)] {
         if let Some(value) = value {
             command.args([flag, value]);
         }
@@ -203,6 +262,7 @@ fn listen(seed: u64, scenario: &str, mut child: Child, keep_all: bool) -> anyhow
             }
             Some(verdict) => match verdict.split_once(' ') {
                 Some(("violated", what)) => told.violations.push(what.to_owned()),
+                Some(("known", what)) => told.known.push(what.to_owned()),
                 Some(("vacuous", why)) => told.vacuous = Some(why.to_owned()),
                 _ => told.summary = Some(verdict.trim_start_matches("done ").to_owned()),
             },
@@ -221,6 +281,9 @@ fn report(args: &Args, told: &Told) -> anyhow::Result<bool> {
     let fine = told.violations.is_empty() && told.vacuous.is_none() && told.summary.is_some();
     let summary = told.summary.as_deref().unwrap_or("the process died");
     let mut text = format!("seed {seed} {scenario}: {} {summary}\n", if fine { "ok" } else { "FAILED" });
+    for known in &told.known {
+        text += &format!("  known failure: {known}\n");
+    }
     if !fine {
         if told.summary.is_none() {
             text += &format!("{}\n", told.errors);
@@ -234,12 +297,11 @@ fn report(args: &Args, told: &Told) -> anyhow::Result<bool> {
         if let Some(why) = &told.vacuous {
             text += &format!("  proves nothing: {why}\n");
         }
-        let lie = args.lie.as_ref().map_or(String::new(), |lie| format!(" --lie {lie}"));
-        let time = args.time;
-        text += &format!(
-            "  again, with the whole trace: cargo run -p gantry-simulation -- --seed {seed} --scenario {scenario} --time \
-             {time}{lie} --trace trace.txt\n"
-        );
+        text += &format!("  again, with the whole trace: {}\n", again(args, seed, scenario, &args.without));
+        if args.shrink && !told.violations.is_empty() {
+            let without = shrink(args, told)?;
+            text += &format!("  with fewer kinds of faults: {}\n", again(args, seed, scenario, &without));
+        }
     }
     say(&text)?;
     Ok(fine)

@@ -1,5 +1,6 @@
 //! What can go wrong in a run, and how often.
 
+use crate::draw::Draw;
 use crate::faults::Fault;
 use crate::site::Shape;
 use std::time::Duration;
@@ -21,7 +22,45 @@ pub struct Scenario {
     pub reshape: bool,
     /// Whether there is a copy of the first store's disk on another machine, and a store on it.
     pub twin: bool,
+    /// How wrong the rates of processes' own clocks may be, in millionths.
+    pub drift_ppm: u64,
 }
+
+impl Scenario {
+    /// The scenario as a seed has it: of many kinds of faults only some happen, some of them much more often than others,
+    /// and there is more or less time between them. So runs differ in kind, and what only happens while nothing else does is
+    /// seen, too.
+    pub fn drawn(&self, seed: u64) -> Scenario {
+        let mut drawn = self.clone();
+        if self.faults.len() < KINDS_MIN {
+            return drawn;
+        }
+        let draw = Draw::new(seed, "swarm");
+        drawn.faults.retain_mut(|(_, weight)| {
+            *weight *= 1 << draw.below(3);
+            draw.chance(60)
+        });
+        if drawn.faults.is_empty() {
+            drawn.faults.push(*draw.pick(&self.faults));
+        }
+        drawn.pause = self.pause * (50 + draw.below(100) as u32) / 100;
+        drawn.drift_ppm = *draw.pick(&[0, self.drift_ppm / 50, self.drift_ppm]);
+        drawn
+    }
+
+    /// The scenario without some kinds of faults.
+    pub fn without(mut self, kinds: &[Fault]) -> Scenario {
+        self.faults.retain(|(fault, _)| !kinds.contains(fault));
+        self
+    }
+}
+
+/// With fewer kinds of faults all of them happen, as often as the scenario says.
+const KINDS_MIN: usize = 4;
+
+/// Two clocks run apart by at most a tenth: less than the margins of the leases allow for (a sixth of a lease on either
+/// side), and so much that leases without margins overlap.
+const DRIFT_PPM: u64 = 50_000;
 
 /// A small cluster, so that much happens in little time.
 const SMALL: Shape = Shape { controllers: 3, spares: 0, stores: 2, proxies: 2, producers: 3, consumers: 2 };
@@ -30,6 +69,7 @@ const SMALL: Shape = Shape { controllers: 3, spares: 0, stores: 2, proxies: 2, p
 pub fn all() -> Vec<Scenario> {
     let processes = vec![
         (Fault::Kill, 6),
+        (Fault::Terminate, 5),
         (Fault::LosePower, 6),
         (Fault::CutPower, 8),
         (Fault::LosePowerTogether, 2),
@@ -56,7 +96,16 @@ pub fn all() -> Vec<Scenario> {
     let pauses = vec![(Fault::Pause, 8), (Fault::Kill, 1)];
     let everything = [&processes[..], &pauses[..], &network[..], &disk[..], &clocks[..]].concat();
     let pause = Duration::from_millis(1500);
-    let base = Scenario { name: "", about: "", shape: SMALL, faults: vec![], pause, reshape: false, twin: false };
+    let base = Scenario {
+        name: "",
+        about: "",
+        shape: SMALL,
+        faults: vec![],
+        pause,
+        reshape: false,
+        twin: false,
+        drift_ppm: 0,
+    };
     vec![
         Scenario { name: "steady", about: "no faults", ..base.clone() },
         Scenario { name: "reshape", about: "store groups are drained and used again", reshape: true, ..base.clone() },
@@ -81,12 +130,26 @@ pub fn all() -> Vec<Scenario> {
             ..base.clone()
         },
         Scenario { name: "disk", about: "disks fail, fill up, and are slow", faults: disk, ..base.clone() },
-        Scenario { name: "clocks", about: "wall clocks are wrong and jump", faults: clocks, ..base.clone() },
+        Scenario {
+            name: "clocks",
+            about: "wall clocks are wrong and jump, and processes' own clocks run at rates of their own",
+            faults: clocks,
+            drift_ppm: DRIFT_PPM,
+            ..base.clone()
+        },
+        Scenario {
+            name: "upgrade",
+            about: "processes are asked to end, one after the other, and start again",
+            faults: vec![(Fault::Terminate, 1)],
+            drift_ppm: DRIFT_PPM,
+            ..base.clone()
+        },
         Scenario {
             name: "everything",
             about: "all of it, while store groups are drained and used again",
             faults: everything,
             reshape: true,
+            drift_ppm: DRIFT_PPM,
             ..base.clone()
         },
         Scenario {
@@ -104,6 +167,13 @@ pub fn all() -> Vec<Scenario> {
             ..base.clone()
         },
         Scenario {
+            name: "stale-answers",
+            about: "regression: a store's lease ends and it leads again while it still writes what it took before",
+            faults: vec![(Fault::SlowDisk, 3), (Fault::IsolateStore, 3)],
+            pause: Duration::from_millis(1200),
+            ..base.clone()
+        },
+        Scenario {
             name: "twin",
             about: "regression: a copy of a store's disk serves on another machine",
             faults: vec![(Fault::IsolateStore, 3), (Fault::Pause, 2), (Fault::Kill, 1)],
@@ -117,4 +187,30 @@ pub fn all() -> Vec<Scenario> {
 /// The scenario of that name.
 pub fn named(name: &str) -> Option<Scenario> {
     all().into_iter().find(|scenario| scenario.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn seeds_differ_in_the_kinds_of_their_faults_and_each_has_some() {
+        let everything = named("everything").unwrap();
+        let kinds =
+            |seed: u64| -> BTreeSet<Fault> { everything.drawn(seed).faults.iter().map(|(fault, _)| *fault).collect() };
+        let seen: BTreeSet<BTreeSet<Fault>> = (0..50).map(kinds).collect();
+        assert!(seen.len() > 40 && seen.iter().all(|kinds| !kinds.is_empty()), "{seen:?}");
+        assert_eq!(kinds(7), kinds(7));
+        let all: BTreeSet<Fault> = seen.into_iter().flatten().collect();
+        assert_eq!(all, everything.faults.iter().map(|(fault, _)| *fault).collect());
+    }
+
+    #[test]
+    fn kinds_can_be_left_out() {
+        let left = named("pauses").unwrap().without(&[Fault::Kill]);
+        assert_eq!(left.faults.len(), 1);
+        assert_eq!(Fault::named("Pause"), Some(Fault::Pause));
+        assert_eq!(Fault::named("pause"), None);
+    }
 }

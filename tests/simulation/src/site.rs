@@ -1,6 +1,7 @@
 //! What everybody in one simulation knows: who there is, how far the run has come, and where to record.
 
 use crate::draw::Draw;
+use crate::history::StoreState;
 use crate::recorder::Recorder;
 use gantry_proto::contract::LeaseTerm;
 use parking_lot::Mutex;
@@ -23,6 +24,10 @@ pub const PATIENT: &str = "patient";
 pub const PUSHED: &str = "pushed";
 /// The lease of a receive with automatic renewal.
 pub const AUTO_RENEW_LEASE: Duration = Duration::from_secs(5);
+/// The group that subscribes to one tag.
+pub const CHOOSY: &str = "choosy";
+/// That tag.
+pub const CHOSEN: &str = "blue";
 /// The group that reads dead letters.
 pub const GRAVES: &str = "graves";
 
@@ -75,12 +80,40 @@ pub enum Order {
     },
 }
 
+/// What clients and operators do in a run, besides what they always do. Drawn for each seed: runs differ in kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Habits {
+    /// How many of a hundred sends have several messages.
+    pub batches: u64,
+    /// How many of a hundred messages have a tag.
+    pub tags: u64,
+    /// How many of a hundred changes of an invisible duration say that the delivery was no attempt.
+    pub suspensions: u64,
+    /// How many of a hundred looks of the operator change a topic: more queues, or a topic for a short while.
+    pub alterations: u64,
+}
+
+impl Habits {
+    fn drawn(seed: u64) -> Habits {
+        let draw = Draw::new(seed, "habits");
+        let some = |most: &[u64]| *draw.pick(most);
+        Habits {
+            batches: some(&[0, 10, 50]),
+            tags: some(&[30, 80]),
+            suspensions: some(&[0, 30, 80]),
+            alterations: some(&[0, 0, 15, 40]),
+        }
+    }
+}
+
 /// One simulation.
 pub struct Site {
     /// What determines it.
     pub seed: u64,
     /// Who there is.
     pub shape: Shape,
+    /// What is done.
+    pub habits: Habits,
     /// The kind of lease that the only replica of a store group is granted (`controller.lease_only_replica`). What each
     /// promises is said with the invariant that holds it: `invariants::single_writer`.
     pub lease: LeaseTerm,
@@ -90,6 +123,8 @@ pub struct Site {
     /// Topics that clients may use, in the order of their creation.
     topics: Mutex<Vec<Arc<str>>>,
     orders: Mutex<Vec<Order>>,
+    /// States with which stores ended gracefully, by machine, until they are opened again.
+    pub(crate) ended: Mutex<BTreeMap<Arc<str>, StoreState>>,
 }
 
 impl Site {
@@ -98,7 +133,18 @@ impl Site {
         let (stage, topics) = (AtomicU8::new(Stage::Prepare as u8), Mutex::default());
         let timed = Draw::new(seed, "lease").chance(50);
         let lease = if timed { LeaseTerm::For(LEASE) } else { LeaseTerm::UntilSuperseded };
-        Arc::new(Site { seed, shape, lease, recorder, stage, topics, orders: Mutex::default() })
+        let habits = Habits::drawn(seed);
+        Arc::new(Site {
+            seed,
+            shape,
+            habits,
+            lease,
+            recorder,
+            stage,
+            topics,
+            orders: Mutex::default(),
+            ended: Mutex::default(),
+        })
     }
 
     /// How far the run has come.
@@ -127,13 +173,20 @@ impl Site {
     pub fn add_topic(&self, topic: &str) {
         let topic: Arc<str> = topic.into();
         self.recorder.history(|history| {
-            for group in [CAREFUL, PATIENT, PUSHED] {
+            for group in [CAREFUL, PATIENT, PUSHED, CHOOSY] {
                 if let Some(group) = history.groups.get_mut(group) {
                     group.topics.push(topic.clone());
                 }
             }
         });
         self.topics.lock().push(topic);
+    }
+
+    /// Clients use a topic no more: it is about to be deleted.
+    pub fn remove_topic(&self, topic: &str) {
+        self.topics.lock().retain(|other| **other != *topic);
+        let began = self.recorder.moment();
+        self.recorder.history(|history| history.deletions.push((topic.into(), began)));
     }
 
     /// Has something done at a machine, soon.
@@ -174,6 +227,7 @@ impl Site {
             .chain(of(CAREFUL, consumers))
             .chain(of(PATIENT, consumers))
             .chain(of(PUSHED, consumers)))
+        .chain(of(CHOOSY, 1))
         .chain(of(GRAVES, 1))
         .chain(std::iter::once("operator".to_owned()))
         .collect()

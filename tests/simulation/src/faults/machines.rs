@@ -2,7 +2,8 @@
 
 use super::{Fault, Nemesis, Repair, ms};
 use crate::env::Machine;
-use crate::hosts::{self, Running, Tier};
+use crate::history::{ClockMove, Stall};
+use crate::hosts::{self, Running, Signals, Tier};
 use crate::note;
 use crate::site::{Order, Site};
 use gantry_proto::env::fake::FakeOp;
@@ -27,20 +28,39 @@ pub struct Host {
     starts: u64,
     /// Its process. `None`: it was stopped or has ended, and nobody has started it yet.
     running: Option<Running>,
+    /// How its process is spoken to.
+    signals: Signals,
     /// Whether the process is paused.
     paused: bool,
+    /// How much faster than true time its own clock runs, in millionths.
+    drift_ppm: i64,
+    /// What its process's clock has not gone yet.
+    owed: Duration,
 }
 
 impl Host {
     /// A machine on which nothing runs yet.
     pub fn new(machine: Arc<Machine>, tier: Tier, group: Arc<str>) -> Host {
-        Host { machine, tier, group, retired: false, starts: 0, running: None, paused: false }
+        let signals = Signals::default();
+        let (running, owed) = (None, Duration::ZERO);
+        Host { machine, tier, group, retired: false, starts: 0, running, signals, paused: false, drift_ppm: 0, owed }
+    }
+
+    /// How far its process's clock goes within `span`. In whole milliseconds, as timers have them; the rest comes later.
+    fn felt(&mut self, span: Duration) -> Duration {
+        let nanos = span.as_nanos() as i64;
+        self.owed += Duration::from_nanos((nanos + nanos / 1000 * self.drift_ppm / 1000) as u64);
+        let felt = Duration::from_millis(self.owed.as_millis() as u64);
+        self.owed -= felt;
+        felt
     }
 
     fn start(&mut self, site: &Arc<Site>) {
         self.starts += 1;
         let (machine, group) = (self.machine.clone(), self.group.clone());
-        self.running = Some(Running::start(hosts::run(site.clone(), machine, self.tier, self.starts, group)));
+        self.signals = Signals::default();
+        let main = hosts::run(site.clone(), machine, self.tier, self.starts, group, self.signals.clone());
+        self.running = Some(Running::start(main));
     }
 }
 
@@ -91,10 +111,11 @@ impl Nemesis {
         let mut order: Vec<&mut Host> = self.hosts.values_mut().collect();
         while !order.is_empty() {
             let host = order.swap_remove(self.order.below(order.len() as u64) as usize);
+            let felt = host.felt(span);
             match &mut host.running {
-                Some(process) if host.paused => process.miss(span),
-                Some(process) => process.drive(span),
-                None => {}
+                Some(process) if host.paused => process.miss(felt),
+                Some(process) if !felt.is_zero() => process.drive(felt),
+                Some(_) | None => {}
             }
         }
     }
@@ -118,8 +139,11 @@ impl Nemesis {
         let restart = now + self.draw.span(ms(20)..ms(6000));
         let seed = 1 + self.draw.bits() % u64::MAX;
         sim.crash(name);
+        self.concerns(name);
         let host = self.hosts.get_mut(name).expect("only machines of the cluster are stopped");
+        host.signals.die();
         (host.running, host.paused) = (None, false);
+        goes_on(&self.site, name);
         match stop {
             Stop::Kill => host.machine.kill(),
             // Now and then nothing that was not synced survives.
@@ -156,6 +180,7 @@ impl Nemesis {
         let name = self.draw.pick(&up).clone();
         // Shorter than a lease, and much longer.
         let until = now + self.draw.span(ms(100)..ms(9000));
+        self.concerns(&name);
         note!(self.site.recorder.trace, &name, "FAULT Pause, for {:?}", until - now);
         if self.draw.chance(40) {
             self.hold_links(sim, until, &name);
@@ -163,6 +188,8 @@ impl Nemesis {
         if let Some(host) = self.hosts.get_mut(&name) {
             host.paused = true;
         }
+        let (machine, from) = (name.as_str().into(), self.site.recorder.moment());
+        self.site.recorder.history(|history| history.stalls.push(Stall { machine, from, to: None }));
         self.later(until, Repair::GoOn(name));
         true
     }
@@ -174,6 +201,30 @@ impl Nemesis {
         {
             note!(self.site.recorder.trace, name, "repaired the process goes on");
             host.paused = false;
+            goes_on(&self.site, name);
+        }
+    }
+
+    /// Asks a process to end, as whoever manages it does.
+    pub(super) fn terminate(&mut self) -> bool {
+        let up: Vec<String> = self.up().into_iter().filter(|name| !self.hosts[name].paused).collect();
+        if up.is_empty() {
+            return false;
+        }
+        let name = self.draw.pick(&up).clone();
+        self.concerns(&name);
+        note!(self.site.recorder.trace, &name, "FAULT Terminate");
+        self.hosts[&name].signals.terminate();
+        true
+    }
+
+    /// Lets the clocks of processes run at rates of their own from the beginning: no two quartzes are equal.
+    pub fn let_clocks_drift(&mut self, most_ppm: u64) {
+        for (name, host) in &mut self.hosts {
+            host.drift_ppm = self.draw.below(2 * most_ppm + 1) as i64 - most_ppm as i64;
+            note!(self.site.recorder.trace, name, "its own clock runs {} ppm fast", host.drift_ppm);
+            let (machine, ppm) = (name.as_str().into(), host.drift_ppm);
+            self.site.recorder.history(|history| history.drift_ppm.insert(machine, ppm));
         }
     }
 
@@ -234,6 +285,9 @@ impl Nemesis {
         let after = self.draw.below(30);
         let until = now + self.draw.span(ms(300)..ms(5000));
         note!(self.site.recorder.trace, &name, "FAULT {fault:?}");
+        self.concerns(&name);
+        let (spoiled, at) = (name.as_str().into(), self.site.recorder.moment());
+        self.site.recorder.history(|history| history.spoiled.push((spoiled, at)));
         match fault {
             Fault::FailSync => {
                 let op = if self.draw.chance(80) { FakeOp::Sync } else { FakeOp::SyncDir };
@@ -265,9 +319,19 @@ impl Nemesis {
         let millis = self.draw.below(2 * most) as i64 - most as i64;
         note!(self.site.recorder.trace, &name, "FAULT {fault:?} by {millis} ms");
         self.hosts[&name].machine.jump_clock(millis);
-        self.site.recorder.history(|history| history.clocks_moved += Duration::from_millis(millis.unsigned_abs()));
+        let (machine, at) = (name.as_str().into(), self.site.recorder.moment());
+        self.site.recorder.history(|history| history.clock_moves.push(ClockMove { machine, millis, at }));
         true
     }
+}
+
+/// Whatever stood still on that machine does so no more.
+fn goes_on(site: &Site, machine: &str) {
+    let now = site.recorder.moment();
+    site.recorder.history(|history| {
+        let stalls = history.stalls.iter_mut().filter(|stall| *stall.machine == *machine && stall.to.is_none());
+        stalls.for_each(|stall| stall.to = Some(now));
+    });
 }
 
 /// Copies everything that is on one disk to another one.

@@ -144,6 +144,11 @@ impl Nemesis {
                 sim.set_link_fail_rate(from.as_str(), to.as_str(), rate);
             }
         }
+        let is_controller =
+            |host: &String| self.hosts.get(host).is_some_and(|host| matches!(host.tier, Tier::Controller(_)));
+        for (from, _) in broken.links.iter().filter(|(from, to)| is_controller(from) && is_controller(to)) {
+            self.concerns(from);
+        }
         note!(self.site.recorder.trace, "-", "FAULT links {broken}, for {:?}", until - now);
         self.later(until, Repair::Links(broken));
         true

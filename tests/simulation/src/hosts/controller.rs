@@ -1,17 +1,24 @@
 use super::{Process, data, listen};
 use crate::site::{LEASE, PEER_PORT};
+use anyhow::Context as _;
 use gantry_controller::{Controller, ControllerConfig, LeaseSettings};
 use gantry_link::{ConsensusLink, PeerServer, PeerServices};
 use gantry_proto::contract::LeaseTerm;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How often somebody looks whether the member can go on.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// Few, so that snapshots happen in every run.
 const SNAPSHOT_COMMANDS: usize = 20;
+/// Few, so that who was away gets a snapshot.
+const LOG_KEPT: u64 = 10;
+/// As in `gantry controller`: how long it may take to end, and its port to answer the last calls.
+const DEADLINE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(process: Process, number: u64) -> anyhow::Result<()> {
     let Process { site, env, local, .. } = &process;
@@ -26,17 +33,26 @@ pub(super) async fn run(process: Process, number: u64) -> anyhow::Result<()> {
     };
     let config = ControllerConfig {
         snapshot_commands: SNAPSHOT_COMMANDS,
+        log_kept: LOG_KEPT,
         leases: LeaseSettings { duration: LEASE, sole_replica_lease, ..LeaseSettings::default() },
         // A folder belongs to one number for ever.
         ..ControllerConfig::member(data().join(number.to_string()), number, members)
     };
     let controller = Arc::new(Controller::open(config, env.clone(), network).await?);
     let services = PeerServices::default().controller(controller.clone(), controller.clone(), controller.clone());
+    let closing = CancellationToken::new();
+    let serving = server.run(services, closing.clone(), GRACE);
+    tokio::pin!(serving);
     tokio::select! {
         biased;
-        () = server.run(services, CancellationToken::new(), Duration::from_secs(1)) => anyhow::bail!("the port is closed"),
-        error = unhealthy(&controller) => Err(error),
+        () = &mut serving => anyhow::bail!("the port is closed"),
+        error = unhealthy(&controller) => return Err(error),
+        () = process.stop.cancelled() => {}
     }
+    // As `gantry controller` ends: watches end with the controller, and only then has the port nothing left to say.
+    closing.cancel();
+    let (ended, ()) = tokio::join!(timeout(DEADLINE, controller.shutdown()), serving);
+    ended.context("the controller took too long to end")
 }
 
 /// What operators would see, and restart the process for.

@@ -1,9 +1,14 @@
 //! Observers of a store: they pass every call on as it is, and record what the store answered and what it was granted.
 
 use super::Process;
-use crate::history::{Append, Confirmed, Lease, Moment, Pop, Renewal, Superseded, Uncounted};
+use crate::history::{
+    Append, Confirmed, EmptyReceive, Lease, LostReceive, Moment, Outcome, Place, Pop, Renewal, StoreState, Superseded,
+    Touch, Wish,
+};
 use crate::note;
 use crate::recorder::Recorder;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use gantry_link::StoreIdentity;
 use gantry_proto::contract::{
     AckRequest, AppendError, AppendReply, AppendRequest, ChangeInvisibleRequest, ClusterStatus, ControllerChange,
@@ -11,37 +16,94 @@ use gantry_proto::contract::{
     PopError, PopReply, PopRequest, ProxyAliveRequest, QueueStatus, ReleaseRequest, Remains, RenewLeaseRequest,
     RenewRequest, StoreError, StoreGrant, StoreService, TopicProgress,
 };
-use gantry_proto::model::{Epoch, FolderId, GroupId, ReceiptHandle, StoreGroupId, TopicId};
-use gantry_store::StoreHost;
+use gantry_proto::model::{
+    ClientHash, Epoch, FilterExpression, FolderId, GroupId, MetadataView, ReceiptHandle, StoreGroupId, StoreGroupState,
+    TagFilter, TopicId,
+};
+use gantry_store::{Store, StoreHost};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+/// Longer than any run.
+const LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// A store, as its callers see it.
 pub(super) struct ObservedStore {
     store: Arc<StoreHost>,
+    view: Arc<MetadataView>,
     process: Arc<str>,
     recorder: Recorder,
+    /// Set once the process dies: what it still does then reaches nobody.
+    dead: Arc<AtomicBool>,
 }
 
-/// A receive under way: dropped before it was answered, nobody knows what became of what it took.
+/// A receive under way. Looks after each of its steps whether the log has grown: nobody else runs in between.
 struct Receive<'a> {
-    recorder: &'a Recorder,
-    group: u32,
-    topic: u32,
-    answered: bool,
+    observed: &'a ObservedStore,
+    call: Option<BoxFuture<'a, Result<PopReply, PopError>>>,
+    group: GroupId,
+    topic: TopicId,
+    began: Moment,
+    hidden: Duration,
+    owner: Option<ClientHash>,
+    recorded: bool,
+    took: u64,
+}
+
+impl Receive<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<PopReply, PopError>> {
+        let Some(call) = &mut self.call else { return Poll::Pending };
+        let (end, held) = (self.observed.log_end(), self.observed.held(self.group, self.topic));
+        let polled = call.as_mut().poll(cx);
+        if self.observed.log_end() != end {
+            self.recorded = true;
+            self.took += self.observed.held(self.group, self.topic).saturating_sub(held);
+        }
+        if let Poll::Ready(reply) = &polled {
+            self.call = None;
+            if reply.is_err() && self.recorded {
+                self.lost(false);
+            }
+        }
+        polled
+    }
+
+    /// What it took did not go anywhere.
+    fn lost(&self, gave_back: bool) {
+        let ObservedStore { store, process, recorder, .. } = self.observed;
+        let alive = !self.observed.dead.load(Ordering::SeqCst);
+        let able = alive && store.takes_messages().is_ok();
+        let (group, topic) = (self.group.0, self.topic.0);
+        note!(recorder.trace, process, "lost a receive of topic {topic} for group {group}, gave back: {gave_back}");
+        let lost = LostReceive {
+            process: process.clone(),
+            store_group: store.store_group(),
+            group,
+            topic,
+            began: self.began,
+            at: recorder.moment(),
+            hidden: self.hidden,
+            owner: self.owner,
+            took: self.took,
+            able,
+            gave_back: gave_back && alive,
+        };
+        recorder.history(|history| history.lost_receives.push(lost));
+    }
 }
 
 impl Drop for Receive<'_> {
     fn drop(&mut self) {
-        if !self.answered {
-            uncounted(self.recorder, self.group, self.topic);
+        if self.call.is_none() || !self.recorded {
+            return;
         }
+        let end = self.observed.log_end();
+        self.call = None;
+        self.lost(self.observed.log_end() != end);
     }
-}
-
-fn uncounted(recorder: &Recorder, group: u32, topic: u32) {
-    let at = recorder.moment();
-    recorder.history(|history| history.uncounted.push(Uncounted { group, topic, at }));
 }
 
 /// The process has heard that epochs before `by` are over. Whoever passes that on does it before anything else can run.
@@ -50,9 +112,104 @@ fn superseded(recorder: &Recorder, process: &Arc<str>, store_group: StoreGroupId
     recorder.history(|history| history.superseded.push(Superseded { process, store_group, by, at }));
 }
 
+/// What an answer about a delivery leaves open.
+fn outcome_of<T>(result: &Result<T, HandleError>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Done,
+        Err(HandleError::Malformed | HandleError::Expired) => Outcome::Refused,
+        Err(HandleError::Store(_)) => Outcome::Unknown,
+    }
+}
+
+/// Reads a store's state, as its own calls describe it. None of these calls waits.
+pub(super) async fn state_of(store: &Store, view: &MetadataView) -> anyhow::Result<StoreState> {
+    let mut state = StoreState { queues: Default::default(), progress: Default::default() };
+    for topic in view.topics_page("", "", usize::MAX) {
+        for queue in store.queues(topic.id).await?.into_iter().filter(|queue| queue.max_offset.0 > 0) {
+            state.queues.insert((topic.id.0, queue.queue.0), (queue.min_offset.0, queue.max_offset.0));
+        }
+    }
+    for group in view.groups_page("", "", usize::MAX) {
+        for of_topic in store.progress(group.id).await? {
+            if (of_topic.ready, of_topic.inflight) != (0, 0) {
+                state.progress.insert((group.id.0, of_topic.topic.0), (of_topic.ready, of_topic.inflight));
+            }
+        }
+    }
+    Ok(state)
+}
+
 impl ObservedStore {
-    pub(super) fn new(store: Arc<StoreHost>, process: &Arc<str>, recorder: &Recorder) -> ObservedStore {
-        ObservedStore { store, process: process.clone(), recorder: recorder.clone() }
+    pub(super) fn new(store: Arc<StoreHost>, view: Arc<MetadataView>, process: &Process) -> ObservedStore {
+        let (name, dead) = (process.name.clone(), process.dead.clone());
+        let recorder = process.site.recorder.clone();
+        let machine = process.machine.name.clone();
+        recorder.history(|history| history.machines.insert(store.store_group(), machine));
+        ObservedStore { store, view, process: name, recorder, dead }
+    }
+
+    fn log_end(&self) -> u64 {
+        self.store.store().positions().appended_to.0
+    }
+
+    /// How many messages of a topic a consumer group holds.
+    fn held(&self, group: GroupId, topic: TopicId) -> u64 {
+        let progress = self.store.progress(group).now_or_never();
+        let progress = progress.and_then(Result::ok).unwrap_or_default();
+        progress.iter().find(|of| of.topic == topic).map_or(0, |of| of.inflight)
+    }
+
+    fn handed_out(
+        &self,
+        reply: &PopReply,
+        (group, topic): (GroupId, TopicId),
+        (began, invisible, owner): (Moment, Duration, Option<ClientHash>),
+    ) {
+        let group_name: Arc<str> = self.view.group_by_id(group).map_or("?".into(), |group| group.name.as_str().into());
+        let topic_name: Arc<str> = self.view.topic_by_id(topic).map_or("?".into(), |topic| topic.name.as_str().into());
+        for message in &reply.messages {
+            let (queue, offset, attempt) = (message.queue.0, message.queue_offset.0, message.attempt);
+            let id = message.message.parse_head().map_or("?".into(), |head| Arc::from(head.message_id));
+            let position = (group.0, topic.0, queue, offset);
+            note!(self.recorder.trace, &self.process, "handed out {position:?}, attempt {attempt}");
+            let pop = Pop {
+                process: self.process.clone(),
+                store_group: self.store.store_group(),
+                group: group_name.clone(),
+                topic: topic_name.clone(),
+                position,
+                id,
+                attempt,
+                invisible,
+                owner,
+                began,
+                answered: self.recorder.moment(),
+            };
+            self.recorder.history(|history| {
+                history.handles.insert(message.handle.0.as_str().into(), (position, attempt));
+                history.pops.push(pop);
+            });
+        }
+    }
+
+    /// Notes that somebody asks something of a delivery. `None`: nobody knows that handle.
+    fn touches(&self, handle: &ReceiptHandle, wish: Wish) -> Option<usize> {
+        let (store_group, began) = (self.store.store_group(), self.recorder.moment());
+        self.recorder.history(|history| {
+            let (position, attempt): (Place, u32) = *history.handles.get(handle.0.as_str())?;
+            let outcome = Outcome::Unknown;
+            history.touches.push(Touch { store_group, position, attempt, wish, began, ended: None, outcome });
+            Some(history.touches.len() - 1)
+        })
+    }
+
+    fn touched(&self, touch: Option<usize>, outcome: Outcome) {
+        let ended = self.recorder.moment();
+        self.recorder.history(|history| {
+            if let Some(touch) = touch.and_then(|index| history.touches.get_mut(index)) {
+                (touch.ended, touch.outcome) = (Some(ended), outcome);
+            }
+        });
     }
 }
 
@@ -64,19 +221,40 @@ impl StoreService for ObservedStore {
             message.parse_head().map(|head| Arc::from(head.message_id)).unwrap_or_else(|_| "?".into())
         };
         let ids: Vec<Arc<str>> = request.messages.iter().map(parse).collect();
-        let reply = self.store.append(request).await;
+        let store_group = self.store.store_group();
+        // As it was when the store decided: it does so before it waits for anything.
+        let drains = self.view.store_group(store_group).is_some_and(|group| group.state == StoreGroupState::Draining);
+        let while_drained =
+            drains && self.view.topic_by_id(topic).is_some_and(|topic| self.view.has_active_queue(&topic));
+        let mut call = self.store.append(request);
+        // What it put into the log, and in which epoch: nobody else runs within one of its steps.
+        let mut written = Vec::new();
+        let reply = poll_fn(|cx| {
+            let (from, epoch) = (self.log_end(), self.store.epoch());
+            let polled = call.as_mut().poll(cx);
+            if self.log_end() > from {
+                written.push((from..self.log_end(), epoch));
+            }
+            polled
+        })
+        .await;
+        drop(call);
         match &reply {
             Ok(reply) => {
                 for (id, place) in ids.into_iter().zip(&reply.appended) {
                     let (process, answered) = (self.process.clone(), self.recorder.moment());
-                    let (store_group, epoch) = (self.store.store_group(), self.store.epoch());
+                    let epoch = self.store.epoch();
                     note!(
                         self.recorder.trace,
                         &self.process,
                         "appended {id}: topic {topic}, asked for queue {queue}, is at offset {}, in epoch {epoch}",
                         place.queue_offset
                     );
-                    let append = Append { process, store_group, epoch, place: place.log_offset, id, answered };
+                    let (topic, place) = (topic.0, place.log_offset);
+                    let of_it = written.iter().find(|(range, _)| range.contains(&place.0));
+                    let written_in = of_it.map_or(epoch, |(_, epoch)| *epoch);
+                    let append =
+                        Append { process, store_group, epoch, written_in, topic, place, id, while_drained, answered };
                     self.recorder.history(|history| history.appends.push(append));
                 }
             }
@@ -86,51 +264,69 @@ impl StoreService for ObservedStore {
     }
 
     async fn pop(&self, request: PopRequest) -> Result<PopReply, PopError> {
-        let (group, topic) = (request.group.0, request.topic.0);
-        let mut under_way = Receive { recorder: &self.recorder, group, topic, answered: false };
-        let reply = self.store.pop(request).await;
-        under_way.answered = reply.is_ok();
-        if let Ok(reply) = &reply {
-            for message in &reply.messages {
-                let (queue, offset, attempt) = (message.queue.0, message.queue_offset.0, message.attempt);
-                let (process, answered) = (self.process.clone(), self.recorder.moment());
-                let position = (group, topic, queue, offset);
-                note!(self.recorder.trace, &self.process, "handed out {position:?}, attempt {attempt}");
-                self.recorder.history(|history| history.pops.push(Pop { process, position, attempt, answered }));
+        let (group, topic) = (request.group, request.topic);
+        let (invisible, owner) = (request.invisible, request.owner);
+        let unfiltered = matches!(request.filter, FilterExpression::Tag(TagFilter::All));
+        let began = self.recorder.moment();
+        // With an owner, for as long as that lives.
+        let hidden = if owner.is_some() { LIFE_MAX } else { invisible };
+        let call = Some(self.store.pop(request));
+        let mut receive =
+            Receive { observed: self, call, group, topic, began, hidden, owner, recorded: false, took: 0 };
+        let reply = poll_fn(|cx| receive.poll(cx)).await;
+        match &reply {
+            Ok(reply) if reply.messages.is_empty() => {
+                let (process, store_group) = (self.process.clone(), self.store.store_group());
+                let (group, topic, ended) = (group.0, topic.0, self.recorder.moment());
+                let empty = EmptyReceive { process, store_group, group, topic, unfiltered, began, ended };
+                self.recorder.history(|history| history.empty_receives.push(empty));
             }
+            Ok(reply) => self.handed_out(reply, (group, topic), (began, invisible, owner)),
+            Err(_) => {}
         }
         reply
     }
 
     async fn ack(&self, request: AckRequest) -> Result<Vec<Result<(), HandleError>>, StoreError> {
-        self.store.ack(request).await
+        let touches: Vec<Option<usize>> =
+            request.handles.iter().map(|handle| self.touches(handle, Wish::Acknowledge)).collect();
+        let reply = self.store.ack(request).await;
+        for (index, touch) in touches.into_iter().enumerate() {
+            let result = reply.as_ref().ok().and_then(|results| results.get(index));
+            self.touched(touch, result.map_or(Outcome::Unknown, outcome_of));
+        }
+        reply
     }
 
     async fn change_invisible(&self, request: ChangeInvisibleRequest) -> Result<ReceiptHandle, HandleError> {
-        if request.suspend {
-            // Before and after: it may count from any instant in between.
-            uncounted(&self.recorder, request.group.0, request.topic.0);
-        }
-        let (group, topic, suspend) = (request.group.0, request.topic.0, request.suspend);
+        let ChangeInvisibleRequest { invisible, suspend, .. } = request;
+        let handle = request.handle.clone();
+        let touch = self.touches(&handle, Wish::Hide { invisible, counted: !suspend });
         let changed = self.store.change_invisible(request).await;
-        if suspend {
-            uncounted(&self.recorder, group, topic);
+        self.touched(touch, outcome_of(&changed));
+        if let Ok(next) = &changed {
+            self.recorder.history(|history| {
+                if let Some(of) = history.handles.get(handle.0.as_str()).copied() {
+                    history.handles.insert(next.0.as_str().into(), of);
+                }
+            });
         }
         changed
     }
 
     async fn forward_to_dead_letter(&self, request: DeadLetterRequest) -> Result<(), HandleError> {
-        self.store.forward_to_dead_letter(request).await
+        let touch = self.touches(&request.handle, Wish::Bury);
+        let buried = self.store.forward_to_dead_letter(request).await;
+        self.touched(touch, outcome_of(&buried));
+        buried
     }
 
     async fn renew(&self, request: RenewRequest) -> Result<(), StoreError> {
         let (began, owners, invisible) = (self.recorder.moment(), request.owners.clone(), request.invisible);
         let renewed = self.store.renew(request).await;
-        if renewed.is_ok() {
-            let (store_group, ended) = (self.store.store_group(), self.recorder.moment());
-            let renewal = Renewal { store_group, owners, invisible, began, ended };
-            self.recorder.history(|history| history.renewals.push(renewal));
-        }
+        let (store_group, ended, done) = (self.store.store_group(), self.recorder.moment(), renewed.is_ok());
+        let renewal = Renewal { store_group, owners, invisible, began, ended, done };
+        self.recorder.history(|history| history.renewals.push(renewal));
         renewed
     }
 
@@ -167,7 +363,7 @@ impl StoreIdentity for ObservedStore {
     fn newer_epoch(&self, epoch: Epoch) {
         note!(self.recorder.trace, &self.process, "hears of epoch {epoch}");
         self.store.newer_epoch(epoch);
-        superseded(&self.recorder, &self.process, self.group(), epoch);
+        superseded(&self.recorder, &self.process, self.store.store_group(), epoch);
     }
 }
 

@@ -33,6 +33,6 @@ pub(super) async fn run(process: Process) -> anyhow::Result<()> {
     tokio::select! {
         biased;
         () = process.follow(changes, &view) => anyhow::bail!("the watch of the metadata ended"),
-        ended = proxy.serve(std::future::pending()) => Ok(ended?),
+        ended = proxy.serve(process.stop.clone().cancelled_owned()) => Ok(ended?),
     }
 }

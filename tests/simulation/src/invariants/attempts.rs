@@ -1,10 +1,13 @@
 //! Attempts grow by one with each delivery, never beyond the group's maximum; past it a message becomes a dead letter, once,
 //! and only if it was not acknowledged.
 //!
-//! Clients may miss deliveries, so for them attempts grow; stores hand out one after the other, unless an answer was lost.
+//! Clients may miss deliveries, so for them attempts grow. Stores hand out one after the other, unless the answer was lost on
+//! its way out of the store; who asks that a delivery be none gets the same attempt again; and a message is a dead letter
+//! after exactly as many as the group wants.
 
 use super::{Invariant, Report, leases};
-use crate::history::{Ack, Delivery, History, Outcome, Pop, Position};
+use crate::history::{Ack, Delivery, History, LostReceive, Moment, Outcome, Place, Pop, Position, Touch, Wish};
+use gantry_proto::model::StoreGroupId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -16,7 +19,9 @@ fn check(history: &History, report: &mut Report) {
     }
     as_clients_see(history, report);
     as_stores_see(history, report);
+    what_is_lost_is_given_back(history, report);
     dead_letters(history, report);
+    dead_letters_had_their_attempts(history, report);
 }
 
 fn as_clients_see(history: &History, report: &mut Report) {
@@ -33,7 +38,8 @@ fn as_clients_see(history: &History, report: &mut Report) {
         let before = last.entry((group, &delivery.position)).or_default();
         // A delivery that was taken back does not count.
         for earlier in before.iter().filter(|earlier| earlier.kept && earlier.received < delivery.began) {
-            if attempt <= earlier.attempt {
+            let again = attempt == earlier.attempt && suspended(history, earlier);
+            if attempt <= earlier.attempt && !again {
                 report.add(at, format!("{id} was delivered to {group} as attempt {attempt} after {}", earlier.attempt));
             }
         }
@@ -42,27 +48,81 @@ fn as_clients_see(history: &History, report: &mut Report) {
 }
 
 fn as_stores_see(history: &History, report: &mut Report) {
-    let mut last: BTreeMap<_, &Pop> = BTreeMap::new();
+    let mut hides: BTreeMap<(Place, u32), Vec<&Touch>> = BTreeMap::new();
+    for touch in history.touches.iter().filter(|touch| matches!(touch.wish, Wish::Hide { .. })) {
+        hides.entry((touch.position, touch.attempt)).or_default().push(touch);
+    }
+    let mut last: BTreeMap<Place, &Pop> = BTreeMap::new();
     for pop in &history.pops {
         let before = last.insert(pop.position, pop);
-        let expected = before.map_or(1, |before| before.attempt + 1);
-        if pop.attempt == expected {
-            continue;
+        let (mut least, mut most) = (1, 1);
+        if let Some(before) = before {
+            let hides = hides.get(&(pop.position, before.attempt)).map_or(&[][..], |hides| hides);
+            let hides = hides.iter().filter(|hide| {
+                hide.began > before.answered && hide.began < pop.answered && hide.outcome != Outcome::Refused
+            });
+            let hides: Vec<&&Touch> = hides.collect();
+            let uncounted = |hide: &&&Touch| matches!(hide.wish, Wish::Hide { counted: false, .. });
+            let (all, some) = (hides.iter().all(uncounted), hides.iter().any(uncounted));
+            let known = matches!(&hides[..], [only] if only.outcome == Outcome::Done);
+            // One of several decides, nobody knows which.
+            least = before.attempt + u32::from(!some);
+            most = before.attempt + u32::from(!(some && all && known));
         }
-        let ((group, topic, queue, offset), attempt) = (pop.position, pop.attempt);
+        // Receives that were lost had one each, perhaps, and gave it back, perhaps.
         let since = before.map_or(0, |before| before.answered.number);
-        let open = history.uncounted.iter().any(|uncounted| {
-            (uncounted.group, uncounted.topic) == (group, topic)
-                && (since..pop.answered.number).contains(&uncounted.at.number)
+        let (group, topic, queue, offset) = pop.position;
+        let lost = history.lost_receives.iter().filter(|lost| {
+            (lost.store_group, lost.group, lost.topic) == (pop.store_group, group, topic)
+                && lost.at.number > since
+                && lost.began < pop.answered
         });
-        // One that was taken back is not counted, and one that was lost may be counted or not.
-        if !open || attempt + 1 < expected {
-            let process = &pop.process;
+        most += lost.count() as u32;
+        let (attempt, process) = (pop.attempt, &pop.process);
+        if !(least..=most).contains(&attempt) {
             let what = format!(
                 "{process} handed out offset {offset} of queue {queue} of topic {topic} to group {group} as attempt {attempt}, \
-                 expected {expected}"
+                 expected {least} to {most}"
             );
             report.add(Some(pop.answered.at), what);
+        }
+    }
+}
+
+/// A receive that nobody waits for any more gives back what it took, if its store can still write.
+fn what_is_lost_is_given_back(history: &History, report: &mut Report) {
+    for lost in history.lost_receives.iter().filter(|lost| lost.able && lost.took > 0 && !lost.gave_back) {
+        // There may have been no room for it.
+        let machine = history.machines.get(&lost.store_group);
+        let spoiled = |(spoiled, at): &(Arc<str>, Moment)| machine == Some(spoiled) && at.at <= lost.at.at;
+        // Or the lease had ended.
+        let stalled = machine.is_none_or(|machine| history.stalled(machine, lost.began.at, lost.at.at));
+        if !history.spoiled.iter().any(spoiled) && !stalled {
+            let LostReceive { process, group, topic, took, .. } = lost;
+            let what = format!("{process} kept {took} messages of topic {topic} that group {group} did not wait for");
+            report.add(Some(lost.at.at), what);
+        }
+    }
+}
+
+/// A dead letter was delivered as often as its group wants.
+fn dead_letters_had_their_attempts(history: &History, report: &mut Report) {
+    let mut last: BTreeMap<(StoreGroupId, &str, &str), u32> = BTreeMap::new();
+    for pop in &history.pops {
+        let used = last.entry((pop.store_group, &*pop.group, &*pop.id)).or_default();
+        *used = pop.attempt.max(*used);
+    }
+    for pop in history.pops.iter().filter(|pop| pop.attempt == 1) {
+        let Some(group) = pop.topic.strip_prefix("%DLQ%") else { continue };
+        let Some(max) = history.groups.get(group).map(|group| group.max_attempts) else { continue };
+        let used = last.get(&(pop.store_group, group, &*pop.id)).copied().unwrap_or(0);
+        let asked = history.touches.iter().any(|touch| touch.wish == Wish::Bury);
+        // A receive that was lost may have had the last one.
+        let lost =
+            history.lost_receives.iter().any(|lost| lost.store_group == pop.store_group && lost.at < pop.answered);
+        if used < max && !asked && !lost {
+            let (id, at) = (&pop.id, Some(pop.answered.at));
+            report.add(at, format!("{id} is a dead letter of {group} after {used} deliveries, it wants {max}"));
         }
     }
 }
@@ -92,22 +152,32 @@ fn dead_letters(history: &History, report: &mut Report) {
     }
 }
 
+/// Whether somebody asked that the delivery be no attempt.
+fn suspended(history: &History, delivery: &Delivery) -> bool {
+    history.hides.iter().any(|hide| {
+        hide.suspends
+            && hide.outcome != Outcome::Refused
+            && (&hide.group, &hide.position, hide.received) == (&delivery.group, &delivery.position, delivery.received)
+    })
+}
+
 /// Whether an acknowledgement was answered before the delivery's lease can have ended. Later ones are answered with success
 /// if the message is finished, be it as a dead letter.
 fn while_leased(history: &History, ack: &Ack) -> bool {
     let of_it = |delivery: &&Delivery| {
         delivery.group == ack.group && delivery.position == ack.position && delivery.attempt == ack.attempt
     };
-    let lasts = |delivery: &Delivery| leases::lasts_until(history, &ack.group, &ack.position, delivery);
+    let machine = history.machine_of(&ack.position);
+    let lasts = |delivery: &Delivery| leases::lasts_until(history, machine, &ack.group, &ack.position, delivery);
+    let ahead = |delivery: &Delivery, to| history.set_ahead(machine, delivery.began.at, to);
     let mut deliveries = history.deliveries.iter().filter(of_it).filter(|delivery| delivery.kept);
-    ack.ended.is_some_and(|ended| deliveries.any(|delivery| ended.at + history.clocks_moved < lasts(delivery)))
+    ack.ended.is_some_and(|ended| deliveries.any(|delivery| ended.at + ahead(delivery, ended.at) < lasts(delivery)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::history::Uncounted;
 
     #[test]
     fn an_attempt_that_does_not_grow_is_reported() {
@@ -130,17 +200,60 @@ mod tests {
     fn a_store_that_skips_an_attempt_is_reported_unless_an_answer_was_lost() {
         let mut history = history();
         for attempt in [1, 2, 4] {
-            let answered = history.second(u64::from(attempt));
-            history.pops.push(Pop { process: "store-a#1".into(), position: (1, 1, 0, 0), attempt, answered });
+            history.popped("a", 0, attempt, u64::from(attempt));
         }
         is_broken(&INVARIANT, &history, "as attempt 4, expected 3");
-        let at = history.pops[1].answered;
-        history.uncounted.push(Uncounted { group: 1, topic: 1, at });
+        let began = history.pops[1].answered;
+        history.lost(began, 3);
         holds(&INVARIANT, &history);
+        history.pops[2].attempt = 5;
+        is_broken(&INVARIANT, &history, "as attempt 5, expected 3 to 4");
         history.pops[2].attempt = 2;
+        is_broken(&INVARIANT, &history, "as attempt 2, expected 3");
+    }
+
+    #[test]
+    fn a_delivery_that_was_none_counts_no_attempt_and_any_other_counts() {
+        let mut history = history();
+        let invisible = seconds(1);
+        history.popped("a", 0, 1, 1);
+        history.touched(0, 1, Wish::Hide { invisible, counted: false }, 2, Outcome::Done);
+        history.popped("a", 0, 1, 4);
         holds(&INVARIANT, &history);
-        history.pops[2].attempt = 1;
-        is_broken(&INVARIANT, &history, "as attempt 1, expected 3");
+        history.pops[1].attempt = 2;
+        is_broken(&INVARIANT, &history, "as attempt 2, expected 1 to 1");
+        history.touches[0].outcome = Outcome::Unknown;
+        holds(&INVARIANT, &history);
+        history.touches[0].outcome = Outcome::Refused;
+        holds(&INVARIANT, &history);
+        history.pops[1].attempt = 1;
+        is_broken(&INVARIANT, &history, "as attempt 1, expected 2 to 2");
+        (history.touches[0].wish, history.touches[0].outcome) =
+            (Wish::Hide { invisible, counted: true }, Outcome::Done);
+        is_broken(&INVARIANT, &history, "as attempt 1, expected 2 to 2");
+    }
+
+    #[test]
+    fn a_receive_that_keeps_what_nobody_waits_for_is_reported_if_the_store_could_have_written() {
+        let mut history = history();
+        let began = history.second(1);
+        history.lost(began, 3);
+        holds(&INVARIANT, &history);
+        history.lost_receives[0].gave_back = false;
+        is_broken(&INVARIANT, &history, "store-a#1 kept 1 messages");
+        history.lost_receives[0].able = false;
+        holds(&INVARIANT, &history);
+    }
+
+    #[test]
+    fn a_dead_letter_that_was_delivered_too_seldom_is_reported() {
+        let mut history = history();
+        (1..=3).for_each(|attempt| history.popped("a", 0, attempt, u64::from(attempt)));
+        history.popped("a", 0, 1, 9);
+        (history.pops[3].topic, history.pops[3].position.1) = ("%DLQ%g".into(), 2);
+        holds(&INVARIANT, &history);
+        history.pops.remove(2);
+        is_broken(&INVARIANT, &history, "a is a dead letter of g after 2 deliveries, it wants 3");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! among the group's dead letters at the end.
 
 use super::{Invariant, Report};
-use crate::history::{History, Outcome};
+use crate::history::{History, Outcome, Pop, Send};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -18,12 +18,28 @@ fn check(history: &History, report: &mut Report) {
     for (group, of) in &history.groups {
         let graves = History::dead_letters_of(group);
         let topics: BTreeSet<&Arc<str>> = of.topics.iter().collect();
-        for send in history.sends.iter().filter(|s| s.outcome == Outcome::Done && topics.contains(&s.topic)) {
+        let wanted = |send: &&Send| topics.contains(&send.topic) && (of.tag.is_none() || send.tag == of.tag);
+        for send in history.sends.iter().filter(|send| send.outcome == Outcome::Done).filter(wanted) {
+            // Whoever deletes a topic means its messages.
+            if history.deletions.iter().any(|(topic, _)| *topic == send.topic) {
+                continue;
+            }
             let there = seen.contains(&(&**group, &*send.topic, &*send.id)) || dead.contains(&(&*graves, &*send.id));
             if !there {
                 let (id, topic, client) = (&send.id, &send.topic, &send.client);
                 let what = format!("{id} was acknowledged to {client} on {topic} and never delivered to {group}");
-                report.add(send.ended.map(|ended| ended.at), what);
+                let at = send.ended.map(|ended| ended.at);
+                // Handed out and lost on its way for good: `everything is settled` says of whom and why.
+                let handed_out = |pop: &&Pop| pop.group == *group && pop.topic == send.topic;
+                let on_its_way = history.pops.iter().filter(handed_out).any(|pop| {
+                    let (group, topic, ..) = pop.position;
+                    (pop.id == send.id && pop.owner.is_some()) || history.lost_for_an_owner(group, topic, send.began)
+                });
+                if on_its_way {
+                    report.add_known(at, what, super::settled::LOST_ON_ITS_WAY)
+                } else {
+                    report.add(at, what)
+                }
             }
         }
     }
@@ -44,6 +60,20 @@ mod tests {
         history.drained_at(60);
         is_broken(&INVARIANT, &history, "b was acknowledged");
         history.delivered("t", "b", 1, 1, 61);
+        holds(&INVARIANT, &history);
+    }
+
+    #[test]
+    fn only_what_a_group_subscribes_to_can_be_lost_to_it_and_nothing_of_a_deleted_topic() {
+        let mut history = history();
+        history.sent("a", 1, Outcome::Done, Some(0));
+        history.drained_at(60);
+        history.groups.get_mut("g").unwrap().tag = Some("blue".into());
+        holds(&INVARIANT, &history);
+        history.sends[0].tag = Some("blue".into());
+        is_broken(&INVARIANT, &history, "a was acknowledged");
+        let at = history.second(50);
+        history.deletions.push(("t".into(), at));
         holds(&INVARIANT, &history);
     }
 

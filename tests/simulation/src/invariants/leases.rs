@@ -2,14 +2,16 @@
 //! first lease has ended.
 //!
 //! A client knows when it asked for a delivery, so the lease ends no earlier than that and the invisible duration; and a
-//! second delivery was handed out no later than it arrived. Leases of calls that broke off may have been taken back, and
-//! wall clocks that jump shorten leases: what that could explain is not reported. A lease that is renewed with its owner's life
+//! second delivery was handed out no later than it arrived. Leases of calls that broke off may have been taken back, and a
+//! wall clock that is set ahead on the machine of the message's store while the lease lasts shortens it, as does a clock that
+//! runs fast there: by that much, and no other clock does. A lease that is renewed with its owner's life
 //! lasts as long as stores answered its renewals in time, and until its owner says goodbye.
 
 use super::{Invariant, Report};
-use crate::history::{Delivery, History, Outcome, Position, Renewal};
+use crate::history::{Delivery, Hide, History, Outcome, Position, Renewal};
 use gantry_proto::model::{ClientHash, StoreGroupId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) const INVARIANT: Invariant = Invariant { name: "one live lease", check };
@@ -28,8 +30,10 @@ fn check(history: &History, report: &mut Report) {
         of_one.sort_by_key(|delivery| delivery.attempt);
         for (index, later) in of_one.iter().enumerate() {
             for earlier in of_one[..index].iter().filter(|earlier| earlier.kept) {
-                let lasts = lasts_until(history, group, position, earlier);
-                if later.received.at + history.clocks_moved < lasts {
+                let machine = history.machine_of(position);
+                let lasts = lasts_until(history, machine, group, position, earlier);
+                let ahead = history.set_ahead(machine, earlier.began.at, later.received.at);
+                if later.received.at + ahead < lasts {
                     let (id, lasts) = (&later.id, lasts.as_secs_f64());
                     let what = format!(
                         "{id} was delivered to {} of {group} while {} held it until {lasts:.3} s at least",
@@ -43,15 +47,22 @@ fn check(history: &History, report: &mut Report) {
 }
 
 /// The earliest instant at which the lease of a delivery can have ended.
-pub(super) fn lasts_until(history: &History, group: &str, position: &Position, delivery: &Delivery) -> Duration {
-    let mut lasts = delivery.began.at + delivery.invisible;
+pub(super) fn lasts_until(
+    history: &History,
+    machine: Option<&Arc<str>>,
+    group: &str,
+    position: &Position,
+    delivery: &Delivery,
+) -> Duration {
+    let promised = |span: Duration| span.saturating_sub(history.drifted(machine, span));
+    let mut lasts = delivery.began.at + promised(delivery.invisible);
     if let Some(owner) = delivery.owner {
-        lasts = renewed_until(history, owner, delivery);
+        lasts = renewed_until(history, machine, owner, delivery);
     }
-    let of_it = |attempt: u32| attempt == delivery.attempt;
+    let of_it = |hide: &Hide| (hide.attempt, hide.received) == (delivery.attempt, delivery.received);
     for hide in &history.hides {
-        if *hide.group == *group && hide.position == *position && of_it(hide.attempt) {
-            let changed = hide.began.at + hide.invisible;
+        if *hide.group == *group && hide.position == *position && of_it(hide) {
+            let changed = hide.began.at + promised(hide.invisible);
             lasts = match hide.outcome {
                 Outcome::Done => changed,
                 // Refused: the delivery is over; perhaps because an earlier try was carried out and not answered.
@@ -64,20 +75,24 @@ pub(super) fn lasts_until(history: &History, group: &str, position: &Position, d
 
 /// The same for a lease that is extended while its owner lives. Which store group the message is in is not known here: it is
 /// the one that extended it least.
-fn renewed_until(history: &History, owner: ClientHash, delivery: &Delivery) -> Duration {
-    let granted = delivery.began.at + delivery.invisible;
+fn renewed_until(history: &History, machine: Option<&Arc<str>>, owner: ClientHash, delivery: &Delivery) -> Duration {
+    let promised = |span: Duration| span.saturating_sub(history.drifted(machine, span));
+    let granted = delivery.began.at + promised(delivery.invisible);
     let store_groups: BTreeSet<StoreGroupId> = history.leases.iter().map(|lease| lease.store_group).collect();
     let extended = |store_group: StoreGroupId| {
         let of_it = |renewal: &&Renewal| {
-            renewal.store_group == store_group && renewal.began > delivery.received && renewal.owners.contains(&owner)
+            renewal.done
+                && renewal.store_group == store_group
+                && renewal.began > delivery.received
+                && renewal.owners.contains(&owner)
         };
         let mut lasts = granted;
         for renewal in history.renewals.iter().filter(of_it) {
             // One that came too late, or may have.
-            if renewal.ended.at + history.clocks_moved >= lasts {
+            if renewal.ended.at + history.set_ahead(machine, delivery.began.at, renewal.ended.at) >= lasts {
                 break;
             }
-            lasts = lasts.max(renewal.began.at + renewal.invisible);
+            lasts = lasts.max(renewal.began.at + promised(renewal.invisible));
         }
         lasts
     };
@@ -90,7 +105,7 @@ fn renewed_until(history: &History, owner: ClientHash, delivery: &Delivery) -> D
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::history::{Hide, Lease};
+    use crate::history::{ClockMove, Lease};
     use gantry_proto::model::Epoch;
 
     #[test]
@@ -129,7 +144,17 @@ mod tests {
         history.delivered("t", "a", 0, 1, 5);
         let hide = |history: &mut History, invisible, outcome| {
             let (group, position, began) = ("g".into(), position("t", 0), history.second(6));
-            history.hides.push(Hide { group, position, attempt: 1, invisible: seconds(invisible), began, outcome });
+            let received = history.deliveries[0].received;
+            history.hides.push(Hide {
+                group,
+                position,
+                attempt: 1,
+                invisible: seconds(invisible),
+                suspends: false,
+                received,
+                began,
+                outcome,
+            });
         };
         hide(&mut history, 0, Outcome::Unknown);
         history.delivered("t", "a", 0, 2, 7);
@@ -157,7 +182,7 @@ mod tests {
         for at in [10, 19, 40] {
             let (began, ended) = (history.second(at), history.second(at));
             let (store_group, owners, invisible) = (StoreGroupId(1), vec![owner], seconds(10));
-            history.renewals.push(Renewal { store_group, owners, invisible, began, ended });
+            history.renewals.push(Renewal { store_group, owners, invisible, began, ended, done: true });
         }
         history.delivered("t", "a", 0, 2, 29);
         holds(&INVARIANT, &history);
@@ -169,13 +194,36 @@ mod tests {
     }
 
     #[test]
-    fn clocks_that_jumped_excuse_what_they_could_explain() {
+    fn a_clock_that_was_set_ahead_excuses_what_it_explains_if_it_is_the_stores_and_was_set_in_between() {
         let mut history = history();
         history.delivered("t", "a", 0, 1, 5);
         history.delivered("t", "a", 0, 2, 8);
-        history.clocks_moved = seconds(7);
+        let moved = |history: &mut History, machine: &str, millis, at| {
+            let at = history.second(at);
+            history.clock_moves.push(ClockMove { machine: machine.into(), millis, at });
+        };
+        history.popped("a", 0, 1, 5);
+        is_broken(&INVARIANT, &history, "until 15.000 s");
+        moved(&mut history, "store-a", 6999, 6);
+        moved(&mut history, "store-a", 9000, 4);
+        moved(&mut history, "store-a", 9000, 9);
+        moved(&mut history, "store-a", -9000, 6);
+        moved(&mut history, "store-b", 9000, 6);
+        is_broken(&INVARIANT, &history, "until 15.000 s");
+        moved(&mut history, "store-a", 1, 7);
         holds(&INVARIANT, &history);
-        history.clocks_moved = seconds(6);
-        is_broken(&INVARIANT, &history, "a was delivered");
+    }
+
+    #[test]
+    fn a_clock_that_runs_fast_shortens_leases_by_its_rate() {
+        let mut history = history();
+        history.delivered("t", "a", 0, 1, 5);
+        history.delivered("t", "a", 0, 2, 14);
+        history.popped("a", 0, 1, 5);
+        is_broken(&INVARIANT, &history, "until 15.000 s");
+        history.drift_ppm.insert("store-a".into(), 50_000);
+        is_broken(&INVARIANT, &history, "until 14.500 s");
+        history.drift_ppm.insert("store-a".into(), 100_000);
+        holds(&INVARIANT, &history);
     }
 }

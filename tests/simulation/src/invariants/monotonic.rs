@@ -100,7 +100,7 @@ mod tests {
         let mut history = history();
         for (process, version) in [("a", 3), ("b", 1), ("a", 4)] {
             let at = history.second(1);
-            history.views.push(ViewSeen { process: process.into(), version, at });
+            history.views.push(ViewSeen { process: process.into(), version, digest: version, at });
         }
         holds(&INVARIANT, &history);
         history.views[2].version = 2;

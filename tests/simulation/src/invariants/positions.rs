@@ -79,8 +79,11 @@ mod tests {
                 process: "store-a#1".into(),
                 store_group: StoreGroupId(1),
                 epoch: Epoch(1),
+                written_in: Epoch(1),
+                topic: 1,
                 place: LogOffset(0),
                 id: id.into(),
+                while_drained: false,
                 answered,
             });
         };

@@ -11,14 +11,22 @@
 //!   store that nobody told writes on beside its copy), never the second.
 
 use super::{Invariant, Report};
-use crate::history::{Append, History, Lease};
+use crate::history::{Append, History, Lease, Moment};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 pub(super) const INVARIANT: Invariant = Invariant { name: "one writer", check };
+
+/// The holder of a lease without an end is not replaced before it was silent for this long: three heartbeats, on the fastest
+/// clock that there is in any run.
+const SILENCE_MIN: Duration = Duration::from_millis(2700);
+/// For how long a fault of the controller's members may make them elect another one.
+const DISTURBED: Duration = Duration::from_secs(15);
 
 fn check(history: &History, report: &mut Report) {
     answers(history, report);
     overlaps(history, report);
+    takeovers(history, report);
 }
 
 fn answers(history: &History, report: &mut Report) {
@@ -43,6 +51,12 @@ fn answers(history: &History, report: &mut Report) {
         if *owner != process {
             report
                 .add(at, format!("{process} and {owner} both answered in epoch {epoch} of store group {store_group}"));
+        }
+        if append.written_in != *epoch {
+            let written = append.written_in;
+            let what =
+                format!("{process} answered {id} in epoch {epoch} of store group {store_group}, written in {written}");
+            report.add(at, what);
         }
         if covering(history, append).next().is_none() {
             report.add(
@@ -72,6 +86,32 @@ fn overlaps(history: &History, report: &mut Report) {
                 );
                 report.add(Some(next.heard.at), what);
             }
+        }
+    }
+}
+
+/// Leases without an end that somebody else got while their holder was heard of. The member of the controller that leads
+/// waits until it has heard nothing for some time; one that has just begun to lead has never heard anything.
+fn takeovers(history: &History, report: &mut Report) {
+    for next in history.leases.iter().filter(|lease| lease.begins) {
+        let of_it = |lease: &&Lease| lease.store_group == next.store_group && lease.until.is_none();
+        let before = history.leases.iter().filter(of_it);
+        let before = before.filter(|lease| lease.epoch < next.epoch && lease.process != next.process);
+        let Some(last) = before.filter(|lease| lease.heard < next.called).max_by_key(|lease| lease.called) else {
+            continue;
+        };
+        let given_up = history.given_up.contains(&(last.store_group, last.epoch));
+        let disturbed = |at: &Moment| at.at + DISTURBED > last.called.at && at.at <= next.heard.at;
+        if next.heard.at < last.called.at + SILENCE_MIN && !given_up && !history.disturbed.iter().any(disturbed) {
+            let what = format!(
+                "{} was let in with epoch {} of store group {}, while {} was heard of at {:.3} s, with a lease without an end",
+                next.process,
+                next.epoch,
+                next.store_group,
+                last.process,
+                last.called.at.as_secs_f64()
+            );
+            report.add(Some(next.heard.at), what);
         }
     }
 }
@@ -121,8 +161,11 @@ mod tests {
             process: process.into(),
             store_group: StoreGroupId(1),
             epoch: Epoch(epoch),
+            written_in: Epoch(epoch),
+            topic: 1,
             place,
             id: format!("m{place}").into(),
+            while_drained: false,
             answered,
         });
     }
@@ -197,6 +240,34 @@ mod tests {
         holds(&INVARIANT, &history);
         history.leases[0].until = Some(seconds(5));
         is_broken(&INVARIANT, &history, "after epoch 2");
+    }
+
+    #[test]
+    fn an_answer_for_what_was_written_in_an_earlier_epoch_is_reported() {
+        let mut history = history();
+        leased(&mut history, "a", 1, 0);
+        leased(&mut history, "a", 2, 6);
+        answered(&mut history, "a", 2, 7);
+        holds(&INVARIANT, &history);
+        history.appends[0].written_in = Epoch(1);
+        is_broken(&INVARIANT, &history, "a answered m0 in epoch 2 of store group 1, written in 1");
+    }
+
+    #[test]
+    fn a_lease_without_an_end_that_is_taken_over_while_its_holder_is_heard_of_is_reported() {
+        let mut history = history();
+        leased(&mut history, "a", 1, 0);
+        leased(&mut history, "b", 2, 3);
+        (history.leases[0].until, history.leases[1].until) = (None, None);
+        holds(&INVARIANT, &history);
+        let next = history.second(2);
+        (history.leases[1].called, history.leases[1].heard) = (next, next);
+        is_broken(&INVARIANT, &history, "b was let in with epoch 2 of store group 1, while a was heard of at 0.000 s");
+        history.disturbed.push(next);
+        holds(&INVARIANT, &history);
+        history.disturbed.clear();
+        history.given_up.push((StoreGroupId(1), Epoch(1)));
+        holds(&INVARIANT, &history);
     }
 
     #[test]

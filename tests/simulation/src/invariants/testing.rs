@@ -1,13 +1,17 @@
 //! Histories made by hand.
 
 use super::{Invariant, check_one};
-use crate::history::{Ack, Delivery, Group, History, Moment, Outcome, Position, Send};
+use crate::history::{
+    Ack, Delivery, EmptyReceive, Group, History, LostReceive, Moment, Outcome, Pop, Position, Send, Touch, Wish,
+};
+use gantry_proto::model::StoreGroupId;
 use std::time::Duration;
 
 /// A history of a group `g` that consumes the topic `t`, with at most three attempts.
 pub(super) fn history() -> History {
     let mut history = History::default();
-    history.groups.insert("g".into(), Group { topics: vec!["t".into()], max_attempts: 3 });
+    history.machines.insert(StoreGroupId(1), "store-a".into());
+    history.groups.insert("g".into(), Group { topics: vec!["t".into()], tag: None, max_attempts: 3 });
     history
 }
 
@@ -25,7 +29,60 @@ impl History {
         let (began, ended) = (self.second(at), self.second(at + 1));
         let (client, topic, digest) = ("c".into(), "t".into(), digest_of(id));
         let ended = (outcome != Outcome::Unknown).then_some(ended);
-        self.sends.push(Send { client, topic, id: id.into(), digest, began, ended, outcome, offset });
+        let (id, tag, request) = (id.into(), None, id.into());
+        let send = Send { client, topic, id, digest, tag, request, began, ended, outcome, offset };
+        self.sends.push(send);
+    }
+
+    /// Store group 1 hands a message of queue 0 of topic `t` (1) out to group `g` (1) at second `at`, for ten.
+    pub(super) fn popped(&mut self, id: &str, offset: u64, attempt: u32, at: u64) {
+        let (began, answered) = (self.second(at), self.second(at));
+        self.pops.push(Pop {
+            process: "store-a#1".into(),
+            store_group: StoreGroupId(1),
+            group: "g".into(),
+            topic: "t".into(),
+            position: (1, 1, 0, offset),
+            id: id.into(),
+            attempt,
+            invisible: seconds(10),
+            owner: None,
+            began,
+            answered,
+        });
+    }
+
+    /// Somebody asks something about such a delivery at second `at`.
+    pub(super) fn touched(&mut self, offset: u64, attempt: u32, wish: Wish, at: u64, outcome: Outcome) {
+        let (began, ended) = (self.second(at), Some(self.second(at)));
+        let (store_group, position) = (StoreGroupId(1), (1, 1, 0, offset));
+        self.touches.push(Touch { store_group, position, attempt, wish, began, ended, outcome });
+    }
+
+    /// A receive of that topic that had taken one message is lost at second `at`, and gives it back.
+    pub(super) fn lost(&mut self, began: Moment, at: u64) {
+        let at = self.second(at);
+        self.lost_receives.push(LostReceive {
+            process: "store-a#1".into(),
+            store_group: StoreGroupId(1),
+            group: 1,
+            topic: 1,
+            began,
+            at,
+            hidden: seconds(10),
+            owner: None,
+            took: 1,
+            able: true,
+            gave_back: true,
+        });
+    }
+
+    /// A receive of that topic finds nothing from second `from` to second `to`.
+    pub(super) fn found_nothing(&mut self, from: u64, to: u64) {
+        let (began, ended) = (self.second(from), self.second(to));
+        let (process, store_group) = ("store-a#1".into(), StoreGroupId(1));
+        let empty = EmptyReceive { process, store_group, group: 1, topic: 1, unfiltered: true, began, ended };
+        self.empty_receives.push(empty);
     }
 
     /// A delivery that was asked for and came at second `at`, hidden for ten.

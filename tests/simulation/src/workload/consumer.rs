@@ -1,7 +1,7 @@
 //! Receives messages and does with them whatever consumers do: acknowledges at once or late, lets leases end, asks for them
 //! to come again, moves to another proxy in between. Some messages are never acknowledged by one group: dead letters.
 
-use super::session::{PATIENCE, Reply, Role, Session, every_tag, resource};
+use super::session::{PATIENCE, Reply, Role, Session, filter_of, resource};
 use super::to_wire;
 use crate::env::Machine;
 use crate::history::{Ack, Delivery, Hide, Moment, Outcome, Position, digest};
@@ -30,6 +30,7 @@ pub(super) struct Held {
     id: Arc<str>,
     attempt: u32,
     handle: String,
+    received: Moment,
     pub(super) due: Instant,
 }
 
@@ -88,7 +89,7 @@ pub(super) async fn receive(session: &mut Session, group: &Arc<str>, topic: Arc<
     let request = v2::ReceiveMessageRequest {
         group: Some(resource(group)),
         message_queue: Some(v2::MessageQueue { topic: Some(resource(&topic)), id: -1, ..Default::default() }),
-        filter_expression: Some(every_tag()),
+        filter_expression: Some(filter_of(group)),
         batch_size: 1 + session.draw.below(8) as i32,
         invisible_duration: (!renewed).then(|| to_wire(invisible)),
         auto_renew: renewed,
@@ -171,7 +172,7 @@ fn record(
         });
     });
     let handle = properties.receipt_handle.unwrap_or_default();
-    Held { topic: topic.clone(), position, id, attempt, handle, due: Instant::now() }
+    Held { topic: topic.clone(), position, id, attempt, handle, received, due: Instant::now() }
 }
 
 async fn handle(session: &mut Session, group: &Arc<str>, mut delivery: Held, held: &mut Vec<Held>) {
@@ -266,12 +267,15 @@ async fn try_acknowledge(session: &mut Session, group: &Arc<str>, delivery: &Hel
 async fn hide(session: &mut Session, group: &Arc<str>, delivery: &mut Held, invisible: Duration) -> bool {
     let (recorder, client) = (session.site.recorder.clone(), session.name());
     let began = recorder.moment();
+    let suspends = session.draw.chance(session.site.habits.suspensions);
     let index = recorder.history(|history| {
         history.hides.push(Hide {
             group: group.clone(),
             position: delivery.position.clone(),
             attempt: delivery.attempt,
             invisible,
+            suspends,
+            received: delivery.received,
             began,
             outcome: Outcome::Unknown,
         });
@@ -283,6 +287,7 @@ async fn hide(session: &mut Session, group: &Arc<str>, delivery: &mut Held, invi
         receipt_handle: delivery.handle.clone(),
         invisible_duration: Some(to_wire(invisible)),
         message_id: delivery.id.to_string(),
+        suspend: suspends.then_some(true),
         ..Default::default()
     };
     let call =
@@ -298,7 +303,7 @@ async fn hide(session: &mut Session, group: &Arc<str>, delivery: &mut Held, invi
         }
     };
     let (id, attempt) = (&delivery.id, delivery.attempt);
-    note!(recorder.trace, &client, "hides {id} attempt {attempt} for {invisible:?}: {outcome:?}");
+    note!(recorder.trace, &client, "hides {id} attempt {attempt} for {invisible:?}, suspends {suspends}: {outcome:?}");
     recorder.history(|history| history.hides[index].outcome = outcome);
     outcome == Outcome::Done
 }

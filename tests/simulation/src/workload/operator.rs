@@ -7,7 +7,7 @@ use super::to_wire;
 use crate::env::Machine;
 use crate::history::{Group, History, StatusSeen};
 use crate::note;
-use crate::site::{CAREFUL, GRAVES, PATIENT, PUSHED, Site, Stage};
+use crate::site::{CAREFUL, CHOOSY, CHOSEN, GRAVES, PATIENT, PUSHED, Site, Stage};
 use gantry_proto::wire::admin::v1 as admin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +26,12 @@ const TOPICS_MAX: usize = 6;
 /// Works until the run is done. `reshape`: whether store groups are drained and put into use again.
 pub async fn operate(site: Arc<Site>, machine: Arc<Machine>, reshape: bool) {
     let mut session = Session::new(site.clone(), machine, Role::Producer);
-    let patient = [PATIENT, PUSHED, GRAVES].map(|group| (group, PATIENT_ATTEMPTS));
+    let patient = [PATIENT, PUSHED, CHOOSY, GRAVES].map(|group| (group, PATIENT_ATTEMPTS));
     for (group, max_attempts) in [(CAREFUL, CAREFUL_ATTEMPTS)].into_iter().chain(patient) {
         create_group(&mut session, group, max_attempts).await;
-        site.recorder
-            .history(|history| history.groups.insert(group.into(), Group { topics: Vec::new(), max_attempts }));
+        let tag = (group == CHOOSY).then(|| CHOSEN.into());
+        let created = Group { topics: Vec::new(), tag, max_attempts };
+        site.recorder.history(|history| history.groups.insert(group.into(), created));
     }
     let graves: Arc<str> = History::dead_letters_of(CAREFUL).into();
     site.recorder.history(|history| {
@@ -39,10 +40,11 @@ pub async fn operate(site: Arc<Site>, machine: Arc<Machine>, reshape: bool) {
         }
     });
     for number in 1..=TOPICS {
-        create_topic(&mut session, number).await;
+        create_topic(&mut session, &format!("topic-{number}")).await;
     }
     site.enter(Stage::Run);
     let (mut number, mut drained) = (TOPICS, None);
+    let mut brief = Brief::default();
     let mut members = Members::new(&site);
     while site.stage() != Stage::Done {
         let pause = session.draw.span(Duration::from_millis(500)..Duration::from_millis(3000));
@@ -53,7 +55,10 @@ pub async fn operate(site: Arc<Site>, machine: Arc<Machine>, reshape: bool) {
         }
         if number < TOPICS_MAX && session.draw.chance(12) {
             number += 1;
-            create_topic(&mut session, number).await;
+            create_topic(&mut session, &format!("topic-{number}")).await;
+        }
+        if session.draw.chance(site.habits.alterations) {
+            brief.change(&mut session).await;
         }
         if reshape && session.draw.chance(15) {
             drained = reshape_stores(&mut session, drained).await;
@@ -80,7 +85,9 @@ where
                 }
                 Ok(Err(status)) => {
                     note!(session.site.recorder.trace, "operator", "{what}: {:?} {}", status.code(), status.message());
-                    if status.code() == Code::FailedPrecondition && !possible {
+                    let hopeless =
+                        matches!(status.code(), Code::FailedPrecondition | Code::NotFound | Code::InvalidArgument);
+                    if hopeless && !possible {
                         return None;
                     }
                     if status.code() != Code::Unavailable {
@@ -119,10 +126,58 @@ async fn create_group(session: &mut Session, name: &'static str, max_attempts: u
     insist(session, &format!("create group {name}"), true, call).await;
 }
 
-async fn create_topic(session: &mut Session, number: usize) {
-    let name = format!("topic-{number}");
+/// Changes of topics at work: one gets more queues; one is there for a short while only, with all that is done to it.
+#[derive(Default)]
+struct Brief {
+    /// How many there were.
+    number: u64,
+    /// The one that there is now.
+    name: Option<String>,
+}
+
+impl Brief {
+    async fn change(&mut self, session: &mut Session) {
+        if session.draw.chance(30) {
+            return more_queues(session).await;
+        }
+        match self.name.take() {
+            Some(name) => delete_topic(session, &name).await,
+            None => {
+                self.number += 1;
+                let name = format!("brief-{}", self.number);
+                create_topic(session, &name).await;
+                self.name = Some(name);
+            }
+        }
+    }
+}
+
+async fn more_queues(session: &mut Session) {
+    let topics = session.site.topics();
+    let name = session.draw.pick(&topics).to_string();
+    let queue_count = Some(6 + session.draw.below(3) as u32);
+    let request = admin::AlterTopicRequest { name: name.clone(), r#type: None, queue_count };
+    let call = |mut stub: Admin| {
+        let request = request.clone();
+        async move { stub.topics.alter_topic(request).await }
+    };
+    // It may have more already.
+    insist(session, &format!("alter {name}"), false, call).await;
+}
+
+async fn delete_topic(session: &mut Session, name: &str) {
+    session.site.remove_topic(name);
+    let request = admin::DeleteTopicRequest { name: name.to_owned() };
+    let call = |mut stub: Admin| {
+        let request = request.clone();
+        async move { stub.topics.delete_topic(request).await }
+    };
+    insist(session, &format!("delete {name}"), false, call).await;
+}
+
+async fn create_topic(session: &mut Session, name: &str) {
     let request = admin::CreateTopicRequest {
-        name: name.clone(),
+        name: name.to_owned(),
         r#type: admin::TopicType::Normal.into(),
         queue_count: 2 + session.draw.below(4) as u32,
         if_not_exists: true,
@@ -132,7 +187,7 @@ async fn create_topic(session: &mut Session, number: usize) {
         async move { stub.topics.create_topic(request).await }
     };
     if insist(session, &format!("create {name}"), true, call).await.is_some() {
-        session.site.add_topic(&name);
+        session.site.add_topic(name);
     }
 }
 

@@ -4,7 +4,7 @@ use super::session::{PATIENCE, Reply, Role, Session, resource};
 use crate::env::Machine;
 use crate::history::{Outcome, Send, digest};
 use crate::note;
-use crate::site::{Site, Stage};
+use crate::site::{CHOSEN, Site, Stage};
 use bytes::Bytes;
 use gantry_proto::wire::v2::{self, Code};
 use std::sync::Arc;
@@ -32,27 +32,61 @@ pub async fn produce(site: Arc<Site>, machine: Arc<Machine>) {
     }
 }
 
+/// Messages of one request.
+struct Request {
+    topic: Arc<str>,
+    messages: Vec<Draft>,
+}
+
+struct Draft {
+    id: Arc<str>,
+    tag: Option<Arc<str>>,
+    body: Bytes,
+}
+
 async fn send(session: &mut Session, number: u64) {
     let (site, client) = (session.site.clone(), session.name());
     let topics = site.topics();
     let topic = session.draw.pick(&topics).clone();
-    let id: Arc<str> = format!("{client}.{number}").into();
-    let body = body(session, &id);
-    let digest = digest(&body);
+    let habits = site.habits;
+    let count = if session.draw.chance(habits.batches) { 2 + session.draw.below(4) } else { 1 };
+    let messages = (1..=count).map(|place| {
+        let id: Arc<str> =
+            if count == 1 { format!("{client}.{number}") } else { format!("{client}.{number}.{place}") }.into();
+        let tagged = session.draw.chance(habits.tags);
+        let tag = tagged.then(|| (*session.draw.pick(&[CHOSEN, "red", "green"])).into());
+        let body = body(session, &id);
+        Draft { id, tag, body }
+    });
+    let request = Request { topic, messages: messages.collect() };
+    let first = request.messages[0].id.clone();
+    let bytes: usize = request.messages.iter().map(|message| message.body.len()).sum();
     let began = site.recorder.moment();
     let index = site.recorder.history(|history| {
-        let (client, topic, id) = (client.clone(), topic.clone(), id.clone());
-        let outcome = Outcome::Unknown;
-        history.sends.push(Send { client, topic, id, digest, began, ended: None, outcome, offset: None });
-        history.sends.len() - 1
+        for Draft { id, tag, body } in &request.messages {
+            history.sends.push(Send {
+                client: client.clone(),
+                topic: request.topic.clone(),
+                id: id.clone(),
+                digest: digest(body),
+                tag: tag.clone(),
+                request: first.clone(),
+                began,
+                ended: None,
+                outcome: Outcome::Unknown,
+                offset: None,
+            });
+        }
+        history.sends.len() - request.messages.len()
     });
-    note!(site.recorder.trace, &client, "sends {id} of {} bytes to {topic}", body.len());
-    let (outcome, offset) = attempts(session, &topic, &id, body).await;
+    note!(site.recorder.trace, &client, "sends {first}, {count} of {bytes} bytes, to {}", request.topic);
+    let (outcome, offsets) = attempts(session, &request).await;
     let ended = site.recorder.moment();
-    note!(site.recorder.trace, &client, "sent {id}: {outcome:?} {offset:?}");
+    note!(site.recorder.trace, &client, "sent {first}: {outcome:?} {offsets:?}");
     site.recorder.history(|history| {
-        let send = &mut history.sends[index];
-        (send.ended, send.outcome, send.offset) = (Some(ended), outcome, offset);
+        for (place, send) in history.sends[index..].iter_mut().take(request.messages.len()).enumerate() {
+            (send.ended, send.outcome, send.offset) = (Some(ended), outcome, offsets.get(place).copied());
+        }
     });
 }
 
@@ -70,35 +104,37 @@ fn body(session: &Session, id: &str) -> Bytes {
     body.into()
 }
 
-async fn attempts(session: &mut Session, topic: &str, id: &str, body: Bytes) -> (Outcome, Option<u64>) {
+async fn attempts(session: &mut Session, request: &Request) -> (Outcome, Vec<u64>) {
     let mut outcome = Outcome::Refused;
+    let wire = |session: &Session, message: &Draft| v2::Message {
+        topic: Some(resource(&request.topic)),
+        user_properties: Default::default(),
+        system_properties: Some(v2::SystemProperties {
+            message_id: message.id.to_string(),
+            tag: message.tag.as_ref().map(ToString::to_string),
+            message_type: v2::MessageType::Normal.into(),
+            body_encoding: v2::Encoding::Identity.into(),
+            born_host: session.name().to_string(),
+            ..Default::default()
+        }),
+        body: message.body.clone(),
+    };
     for _ in 0..ATTEMPTS_MAX {
-        let message = v2::Message {
-            topic: Some(resource(topic)),
-            user_properties: Default::default(),
-            system_properties: Some(v2::SystemProperties {
-                message_id: id.to_owned(),
-                message_type: v2::MessageType::Normal.into(),
-                body_encoding: v2::Encoding::Identity.into(),
-                born_host: session.name().to_string(),
-                ..Default::default()
-            }),
-            body: body.clone(),
-        };
-        let request = v2::SendMessageRequest { messages: vec![message] };
-        let reply =
-            session.call(PATIENCE, request, |mut stub, request| async move { stub.send_message(request).await });
+        let messages: Vec<v2::Message> = request.messages.iter().map(|message| wire(session, message)).collect();
+        let reply = session.call(PATIENCE, v2::SendMessageRequest { messages }, |mut stub, request| async move {
+            stub.send_message(request).await
+        });
         match reply.await {
             Reply::NotSent => {}
             Reply::Unknown => outcome = Outcome::Unknown,
             Reply::Answer(answer) => {
-                let entry = answer.entries.first();
-                let status = entry.and_then(|entry| entry.status.as_ref()).or(answer.status.as_ref());
+                let status = answer.entries.first().and_then(|entry| entry.status.as_ref()).or(answer.status.as_ref());
                 let code = status.map_or(0, |status| status.code);
                 if code == i32::from(Code::Ok) {
-                    return (Outcome::Done, entry.and_then(|entry| u64::try_from(entry.offset).ok()));
+                    return (Outcome::Done, answer.entries.iter().map(|entry| entry.offset as u64).collect());
                 }
                 let why = status.map_or("", |status| &status.message);
+                let id = &request.messages[0].id;
                 note!(session.site.recorder.trace, &session.machine.name, "send of {id} answered {code}: {why}");
                 // 4xxxx says that nothing happened; anything else leaves it open.
                 if !(40_000..50_000).contains(&code) {
@@ -115,5 +151,5 @@ async fn attempts(session: &mut Session, topic: &str, id: &str, body: Bytes) -> 
             break;
         }
     }
-    (outcome, None)
+    (outcome, Vec::new())
 }

@@ -19,7 +19,7 @@ pub async fn push(site: Arc<Site>, machine: Arc<Machine>) {
     let name = machine.name.clone();
     let mut session = Session::new(site.clone(), machine, Role::Push { group: group.clone() });
     let mut held: Vec<Held> = Vec::new();
-    let (mut lives, mut is_last) = (1, false);
+    let mut lives = 1;
     let mut turn = session.draw.below(16) as usize;
     while site.stage() != Stage::Done {
         let Some(topic) = next_topic(&mut session, &mut turn, Site::topics).await else { continue };
@@ -33,13 +33,7 @@ pub async fn push(site: Arc<Site>, machine: Arc<Machine>) {
         for delivery in due {
             acknowledge(&mut session, &group, &delivery).await;
         }
-        let ends = match site.stage() {
-            Stage::Run => session.draw.chance(4),
-            // Nobody goes on: a delivery that was lost on its way is hidden for as long as its client lives.
-            Stage::Drain => !std::mem::replace(&mut is_last, true),
-            _ => false,
-        };
-        if ends {
+        if site.stage() == Stage::Run && session.draw.chance(4) {
             held.clear();
             if session.draw.chance(50) {
                 say_goodbye(&mut session, &group).await;

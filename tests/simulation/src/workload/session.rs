@@ -6,7 +6,7 @@ use super::to_wire;
 use crate::draw::Draw;
 use crate::env::Machine;
 use crate::note;
-use crate::site::{PROXY_PORT, Site};
+use crate::site::{CHOOSY, CHOSEN, PROXY_PORT, Site};
 use gantry_proto::wire::admin::v1::admin_service_client::AdminServiceClient;
 use gantry_proto::wire::admin::v1::cluster_service_client::ClusterServiceClient;
 use gantry_proto::wire::v2;
@@ -252,7 +252,10 @@ impl Session {
                 group: Some(resource(group)),
                 subscriptions: topics
                     .iter()
-                    .map(|topic| v2::SubscriptionEntry { topic: Some(resource(topic)), expression: Some(every_tag()) })
+                    .map(|topic| v2::SubscriptionEntry {
+                        topic: Some(resource(topic)),
+                        expression: Some(filter_of(group)),
+                    })
                     .collect(),
                 ..Default::default()
             }),
@@ -276,6 +279,8 @@ pub(super) fn resource(name: &str) -> v2::Resource {
     v2::Resource { resource_namespace: String::new(), name: name.to_owned() }
 }
 
-pub(super) fn every_tag() -> v2::FilterExpression {
-    v2::FilterExpression { r#type: v2::FilterType::Tag.into(), expression: "*".to_owned() }
+/// What a consumer group subscribes to.
+pub(super) fn filter_of(group: &str) -> v2::FilterExpression {
+    let expression = if group == CHOOSY { CHOSEN } else { "*" };
+    v2::FilterExpression { r#type: v2::FilterType::Tag.into(), expression: expression.to_owned() }
 }

@@ -1,0 +1,194 @@
+//! Whoever asks for messages gets those that are there: a receive that wants everything does not end empty-handed when for a
+//! while before its end there was a message that nobody had, be it new or one whose lease had ended. So receives that wait are
+//! woken, and what was let go of is handed out again no later than somebody asks.
+//!
+//! What could have hidden the message is not reported: another receive that was under way, one that was lost with what it
+//! had taken, a renewal, a process that stood still. Ends of leases are not looked at where the wall clock was ever moved.
+
+use super::{Invariant, Report};
+use crate::history::{EmptyReceive, History, Outcome, Place, Pop, Touch, Wish};
+use gantry_proto::model::StoreGroupId;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub(super) const INVARIANT: Invariant = Invariant { name: "who asks is served", check };
+
+/// How long a message may be there before it is found.
+const LATE: Duration = Duration::from_millis(700);
+
+/// A message at a store group, for a consumer group.
+#[derive(Default)]
+struct Message<'a> {
+    pops: Vec<&'a Pop>,
+    touches: Vec<&'a Touch>,
+}
+
+fn check(history: &History, report: &mut Report) {
+    if history.disk_was_copied {
+        return;
+    }
+    // When each message was there for the first time, at the latest.
+    let mut stored: BTreeMap<(StoreGroupId, u32), BTreeMap<&str, Duration>> = BTreeMap::new();
+    for append in &history.appends {
+        let of_topic = stored.entry((append.store_group, append.topic)).or_default();
+        of_topic.entry(&append.id).or_insert(append.answered.at);
+    }
+    let mut messages: BTreeMap<(StoreGroupId, u32, u32, &str), Message<'_>> = BTreeMap::new();
+    let mut ids: BTreeMap<(StoreGroupId, Place), &str> = BTreeMap::new();
+    for pop in &history.pops {
+        let (group, topic, ..) = pop.position;
+        ids.insert((pop.store_group, pop.position), &pop.id);
+        messages.entry((pop.store_group, group, topic, &pop.id)).or_default().pops.push(pop);
+    }
+    for touch in &history.touches {
+        let (group, topic, ..) = touch.position;
+        if let Some(id) = ids.get(&(touch.store_group, touch.position)) {
+            messages.entry((touch.store_group, group, topic, id)).or_default().touches.push(touch);
+        }
+    }
+    for empty in history.empty_receives.iter().filter(|empty| empty.unfiltered) {
+        let EmptyReceive { process, store_group, group, topic, began, ended, .. } = empty;
+        let machine = history.machines.get(store_group);
+        if machine.is_none_or(|machine| history.stalled(machine, began.at, ended.at)) {
+            continue;
+        }
+        let Some(of_topic) = stored.get(&(*store_group, *topic)) else { continue };
+        for (id, since) in of_topic {
+            let message = messages.get(&(*store_group, *group, *topic, id));
+            let Some(since) = there_since(history, empty, message, *since) else { continue };
+            if since + LATE < ended.at && !may_have_been_lost(history, empty, since) {
+                let since = since.as_secs_f64();
+                let what = format!(
+                    "{process} had {id} for group {group} since {since:.3} s at least, and answered with nothing"
+                );
+                report.add(Some(ended.at), what);
+            }
+        }
+    }
+}
+
+/// Since when nobody had the message at the end of the receive. `None`: somebody may have had it.
+fn there_since(
+    history: &History,
+    empty: &EmptyReceive,
+    message: Option<&Message<'_>>,
+    stored: Duration,
+) -> Option<Duration> {
+    let Some(message) = message else { return Some(stored) };
+    if message.pops.iter().any(|pop| pop.began < empty.ended && pop.answered > empty.began) {
+        return None;
+    }
+    let Some(last) = message.pops.iter().rfind(|pop| pop.answered < empty.ended) else { return Some(stored) };
+    let machine = history.machines.get(&empty.store_group)?;
+    let max = history.groups.get(&last.group)?.max_attempts;
+    if last.attempt >= max || history.clock_moved(machine, empty.ended.at) {
+        return None;
+    }
+    let slow = |span: Duration| span + span / 8;
+    let mut end = last.answered.at + slow(last.invisible);
+    for touch in message.touches.iter().filter(|touch| touch.began < empty.ended && touch.outcome != Outcome::Refused) {
+        match (touch.wish, touch.ended) {
+            (Wish::Hide { invisible, .. }, Some(ended)) if ended < empty.ended => {
+                end = end.max(ended.at + slow(invisible));
+            }
+            _ => return None,
+        }
+    }
+    let owner = last.owner.into_iter();
+    for renewal in
+        owner.flat_map(|owner| history.renewals.iter().filter(move |renewal| renewal.owners.contains(&owner)))
+    {
+        if renewal.store_group == empty.store_group && renewal.began < empty.ended {
+            end = end.max(renewal.ended.at + slow(renewal.invisible));
+        }
+    }
+    Some(end)
+}
+
+/// Whether a receive may have taken it that was lost, or still has it.
+fn may_have_been_lost(history: &History, empty: &EmptyReceive, since: Duration) -> bool {
+    history.lost_receives.iter().any(|lost| {
+        let back = lost.gave_back && lost.process == empty.process;
+        let until = if back { lost.at.at } else { lost.at.at + lost.hidden };
+        (lost.store_group, lost.group, lost.topic) == (empty.store_group, empty.group, empty.topic)
+            && lost.began < empty.ended
+            && until + LATE >= since
+            && until + LATE >= empty.began.at
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::history::{Append, Stall};
+    use gantry_proto::model::{Epoch, LogOffset};
+
+    fn stored(history: &mut History, id: &str, at: u64) {
+        let answered = history.second(at);
+        let (process, store_group, epoch, place) = ("store-a#1".into(), StoreGroupId(1), Epoch(1), LogOffset(0));
+        let (id, while_drained) = (id.into(), false);
+        history.appends.push(Append {
+            process,
+            store_group,
+            epoch,
+            written_in: epoch,
+            topic: 1,
+            place,
+            id,
+            while_drained,
+            answered,
+        });
+    }
+
+    #[test]
+    fn a_receive_that_waits_and_is_not_woken_is_reported() {
+        let mut history = history();
+        stored(&mut history, "a", 5);
+        history.found_nothing(2, 5);
+        holds(&INVARIANT, &history);
+        history.empty_receives.clear();
+        history.found_nothing(2, 7);
+        is_broken(
+            &INVARIANT,
+            &history,
+            "store-a#1 had a for group 1 since 5.000 s at least, and answered with nothing",
+        );
+        history.empty_receives[0].unfiltered = false;
+        holds(&INVARIANT, &history);
+    }
+
+    #[test]
+    fn a_message_that_somebody_has_is_not_missed_until_its_lease_has_ended() {
+        let mut history = history();
+        stored(&mut history, "a", 5);
+        history.popped("a", 0, 1, 5);
+        history.found_nothing(7, 16);
+        holds(&INVARIANT, &history);
+        history.found_nothing(16, 19);
+        is_broken(&INVARIANT, &history, "since 16.250 s");
+        let at = history.second(3);
+        history.clock_moves.push(crate::history::ClockMove { machine: "store-a".into(), millis: 1, at });
+        holds(&INVARIANT, &history);
+        history.clock_moves.clear();
+        history.touched(0, 1, Wish::Acknowledge, 15, Outcome::Unknown);
+        is_broken(&INVARIANT, &history, "since 16.250 s");
+        history.touches[0].began = history.pops[0].answered;
+        holds(&INVARIANT, &history);
+    }
+
+    #[test]
+    fn a_receive_that_was_lost_or_a_process_that_stood_still_may_explain_it() {
+        let mut history = history();
+        stored(&mut history, "a", 5);
+        let began = history.second(5);
+        history.lost(began, 7);
+        history.found_nothing(6, 8);
+        holds(&INVARIANT, &history);
+        history.found_nothing(8, 9);
+        is_broken(&INVARIANT, &history, "since 5.000 s");
+        let (from, to) = (history.second(8), Some(history.second(9)));
+        history.stalls.push(Stall { machine: "store-a".into(), from, to });
+        holds(&INVARIANT, &history);
+    }
+}
