@@ -48,6 +48,7 @@ mod queue_index;
 mod receipt;
 mod recovery;
 pub mod repair;
+mod saving;
 mod service;
 mod store;
 mod tenure;

@@ -12,7 +12,6 @@
 //!
 //! What blocks is sent to a worker; one at a time for each task.
 
-use crate::checkpoint::{Checkpoint, ShardCheckpoint};
 use crate::commit_log::retention::{SealedSegment, expired};
 use crate::commit_log::segment::index_name;
 use crate::commit_log::writer::LogWriter;
@@ -20,9 +19,9 @@ use crate::commit_log::{CommitLog, Flush};
 use crate::dedup::Generation;
 use crate::observe::observe;
 use crate::queue_index::{SealedIndex, SealedIndexError};
+use crate::saving::checkpoint;
 use crate::service::no_room;
 use crate::store::Store;
-use bytes::BytesMut;
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::{Epoch, LogOffset, Removal, Removed};
 use std::sync::Arc;
@@ -245,9 +244,14 @@ pub(crate) async fn maintain(store: Arc<Store>) {
         if let Err(panicked) = ran {
             return store.log.fail(StoreError::WritesStopped(format!("maintenance: {panicked}")));
         }
-        let behind = store.log.written_to().0.saturating_sub(store.needed_from.load(Ordering::Relaxed));
-        if checkpoint_due {
-            if behind >= store.config.segment_bytes / CHECKPOINT_SEGMENT_PART
+        let behind = store.log.written_to().0.saturating_sub(store.checkpoints.lock().last().at.0);
+        let pinned = store.log_is_pinned.swap(false, Ordering::Relaxed);
+        if pinned {
+            // Older checkpoints keep segments that are to go.
+            store.checkpoints.lock().begin_generation();
+        }
+        if checkpoint_due || pinned {
+            if (pinned || behind >= store.config.segment_bytes / CHECKPOINT_SEGMENT_PART)
                 && let Err(error) = checkpoint(&store).await
             {
                 tracing::error!(%error, "progress cannot be saved; recovery will have to read more");
@@ -332,53 +336,6 @@ fn index_one(store: &Store) -> Result<bool, SealedIndexError> {
     store.queues.build_missing(files, dir, segment)
 }
 
-/// Saves where everything is.
-pub(crate) async fn checkpoint(store: &Arc<Store>) -> Result<(), StoreError> {
-    let stopped = |panicked| StoreError::WritesStopped(format!("saving progress: {panicked}"));
-    let captured = {
-        let store = store.clone();
-        store.env.clone().run_blocking(move || capture(&store)).await.map_err(stopped)?
-    };
-    // A checkpoint speaks of the log up to here: none of it may be lost any more.
-    store.log.confirmed(store.log.appended_to()).await?;
-    let store = store.clone();
-    store.env.clone().run_blocking(move || save(&store, &captured)).await.map_err(stopped)?
-}
-
-fn capture(store: &Store) -> Checkpoint {
-    let queues_at = store.log.appended_to();
-    let mut checkpoint = Checkpoint { queues_at, ..Checkpoint::default() };
-    store.queues.take_changed();
-    for topic in store.queues.list() {
-        for queue in topic.list() {
-            let row = queue.capture();
-            if row.next.0 > 0 {
-                checkpoint.queues.push(row);
-            }
-        }
-    }
-    for shard in store.progress.list() {
-        let state = shard.lock();
-        let mut bytes = BytesMut::new();
-        state.encode(&mut bytes);
-        // Under the shard's lock: every record of it before this is in its state.
-        let good_for = store.log.appended_to();
-        drop(state);
-        let state = bytes.freeze();
-        checkpoint.shards.push(ShardCheckpoint { group: shard.group, topic: shard.topic, good_for, state });
-    }
-    checkpoint
-}
-
-fn save(store: &Store, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-    store.log.flush()?;
-    checkpoint
-        .write(&*store.env.files, &store.dir)
-        .map_err(|error| StoreError::WritesStopped(format!("writing the checkpoint: {error}")))?;
-    store.needed_from.store(checkpoint.needed_from().0, Ordering::Relaxed);
-    Ok(())
-}
-
 /// Lets groups forget messages that expired while they were outstanding.
 fn trim(store: &Store) -> Result<(), StoreError> {
     for shard in store.progress.list() {
@@ -408,6 +365,8 @@ fn retain(store: &Store) -> Result<(), StoreError> {
     let active_bytes = store.log.config.segment_bytes;
     let (policy, now) = (&store.config.retention, store.log.now());
     let count = expired(policy, &sealed, active_bytes, space, needed_from, now);
+    let wanted = expired(policy, &sealed, active_bytes, space, LogOffset(u64::MAX), now);
+    store.log_is_pinned.store(wanted > count, Ordering::Relaxed);
     for expired in &sealed[..count] {
         store.queues.drop_oldest();
         if let Some(segment) = store.log.segments.remove(expired.base) {

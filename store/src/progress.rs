@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -17,6 +17,15 @@ use tokio::sync::futures::Notified;
 pub(crate) struct ProgressTable {
     shards: RwLock<BTreeMap<ShardKey, Arc<Shard>>>,
     upkeep: Arc<Upkeep>,
+    unsaved: Arc<Mutex<Unsaved>>,
+}
+
+/// In what the shards differ from the last checkpoint.
+#[derive(Default)]
+struct Unsaved {
+    /// Each once.
+    changed: Vec<ShardKey>,
+    gone: Vec<ShardKey>,
 }
 
 /// One group's progress on one topic.
@@ -27,6 +36,9 @@ pub(crate) struct Shard {
     upkeep: Arc<Upkeep>,
     arrivals: Notify,
     waiting: AtomicUsize,
+    unsaved: Arc<Mutex<Unsaved>>,
+    /// Differs from what the last checkpoint says. Changes under the shard's lock.
+    changed: AtomicBool,
 }
 
 /// What a shard's lock guards.
@@ -72,6 +84,8 @@ impl ProgressTable {
             upkeep: self.upkeep.clone(),
             arrivals: Notify::new(),
             waiting: AtomicUsize::new(0),
+            unsaved: self.unsaved.clone(),
+            changed: AtomicBool::new(false),
         });
         shards.insert((group, topic), shard.clone());
         // What its state holds is noted.
@@ -82,6 +96,7 @@ impl ProgressTable {
     /// Forgets a shard whose group or topic was deleted.
     pub(crate) fn remove(&self, group: GroupId, topic: TopicId) -> Option<Arc<Shard>> {
         let shard = self.shards.write().remove(&(group, topic))?;
+        self.unsaved.lock().gone.push((group, topic));
         let mut progress = shard.progress.lock();
         progress.removed = true;
         self.upkeep.note_due(shard.key(), progress.noted.take(), None);
@@ -90,6 +105,13 @@ impl ProgressTable {
         }
         drop(progress);
         Some(shard)
+    }
+
+    /// The shards that changed since they were taken last, and those that were forgotten.
+    pub(crate) fn take_unsaved(&self) -> (Vec<Arc<Shard>>, Vec<ShardKey>) {
+        let Unsaved { changed, gone } = std::mem::take(&mut *self.unsaved.lock());
+        let shards = self.shards.read();
+        (changed.iter().filter_map(|key| shards.get(key).cloned()).collect(), gone)
     }
 
     /// Which shards have something to be done for them.
@@ -107,6 +129,19 @@ impl Shard {
     /// Locks the state.
     pub(crate) fn lock(&self) -> ShardGuard<'_> {
         ShardGuard { shard: self, progress: self.progress.lock(), looked_after: false }
+    }
+
+    /// To be called under the shard's lock before a record that changes it is put into the log: the next checkpoint must
+    /// have it.
+    pub(crate) fn will_change(&self) {
+        if !self.changed.swap(true, Ordering::SeqCst) {
+            self.unsaved.lock().changed.push(self.key());
+        }
+    }
+
+    /// To be called under the shard's lock: a checkpoint gets it as it is now.
+    pub(crate) fn is_saved(&self) {
+        self.changed.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn key(&self) -> ShardKey {

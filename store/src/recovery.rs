@@ -1,6 +1,6 @@
 //! From a folder to a store's state: the checkpoint, the indexes of sealed segments, and every record after them.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoints, Loaded, Snapshot};
 use crate::commit_log::record::{Origin, RecordError, RecordKind};
 use crate::commit_log::recovery::{LogOpenError, Segments};
 use crate::commit_log::segment::ScannedRecord;
@@ -10,12 +10,12 @@ use crate::data_folder::StoreFolder;
 use crate::dedup::DedupWindow;
 use crate::delivery::{DeliveryRecord, DeliveryState};
 use crate::progress::{ProgressTable, Shard};
-use crate::queue_index::{IndexEntry, Indexed, IndexedSegment, QueueTable, SealedIndex, SealedSet};
+use crate::queue_index::{IndexEntry, Indexed, IndexedSegment, Queue, QueueRow, QueueTable, SealedIndex, SealedSet};
 use crate::store::{OpenErrorKind, StoreConfig};
 use crate::tenure::Tenure;
 use gantry_proto::contract::StoreError;
 use gantry_proto::env::Env;
-use gantry_proto::model::{GroupId, LogOffset, MessageHead, TopicId};
+use gantry_proto::model::{GroupId, LogOffset, MessageHead, QueueId, TopicId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(crate) struct Recovered {
     pub queues: QueueTable,
     pub progress: ProgressTable,
     pub dedup: DedupWindow,
-    pub needed_from: LogOffset,
+    pub checkpoints: Checkpoints,
 }
 
 /// Name of the log's folder in the store's.
@@ -56,14 +56,13 @@ pub(crate) fn recover(
     // A process before this one may have replaced the checkpoint, and died before its name was durable.
     let io = |source| LogOpenError::Io { action: "making durable the names in", path: dir.to_owned(), source };
     env.files.sync_dir(dir).map_err(io)?;
-    let checkpoint = Checkpoint::read(&*env.files, dir)?.unwrap_or_default();
-    let needed_from = checkpoint.needed_from();
     let segments = Segments::find(log_config.clone(), env.clone())?;
-
-    let mut replay = Replay::start(&checkpoint, config)?;
     let begins = segments.begins();
-    if begins > LogOffset(0) {
-        // Segments may have expired after the checkpoint was written.
+    let Loaded { snapshot, checkpoints } = Checkpoints::load(&*env.files, dir, config.segment_bytes, begins)?;
+    let position = snapshot.position;
+    let mut replay = Replay::start(snapshot, config)?;
+    if position.retained_from != begins {
+        // Segments have expired since the checkpoint was written.
         replay.queues.sealed.forget_begins();
     }
     let indexed = open_indexes(env, &log_config, &segments, config.dedup_window)?;
@@ -72,11 +71,15 @@ pub(crate) fn recover(
     }
     replay.unsealed = segments.bases_from(replay.queues.sealed.end().unwrap_or(begins));
     remember_sealed_ids(&mut replay.dedup, &replay.queues.sealed, config)?;
-    let from = needed_from.min(replay.unsealed.first().copied().unwrap_or(needed_from));
-    if needed_from < begins {
-        return Err(LogOpenError::TooShort { begins, needed: needed_from }.into());
+    if position.at < begins {
+        return Err(LogOpenError::TooShort { begins, needed: position.at }.into());
     }
+    let from = position.at.min(replay.unsealed.first().copied().unwrap_or(position.at));
     let scanned = segments.scan(from, |record| replay.apply(record))?;
+    if scanned.end() < position.log_to {
+        let what = format!("the checkpoint in {} knows more of it than there is", dir.display());
+        return Err(LogOpenError::Missing { what, from: scanned.end(), to: position.log_to }.into());
+    }
     let (log, writer) = segments.open(scanned, tenure)?;
     log.confirm_found();
     let Replay { queues, progress, dedup, .. } = replay;
@@ -86,7 +89,7 @@ pub(crate) fn recover(
     for shard in progress.list() {
         queues.open(shard.topic, []).attach(shard);
     }
-    Ok(Recovered { log, writer, queues, progress, dedup, needed_from })
+    Ok(Recovered { log, writer, queues, progress, dedup, checkpoints })
 }
 
 /// The state being rebuilt.
@@ -94,25 +97,32 @@ struct Replay {
     queues: QueueTable,
     progress: ProgressTable,
     dedup: DedupWindow,
-    /// Records before this are in the shard's state already.
+    /// The checkpoint says what records before this came to.
+    checkpoint_at: LogOffset,
+    /// Records before this are in the shard's state already, if that is farther.
     good_for: HashMap<(GroupId, TopicId), LogOffset>,
+    /// Queues of topics that the checkpoint does not know any more.
+    deleted: HashMap<(TopicId, QueueId), Arc<Queue>>,
     /// Where the segments begin that have no index and get their entries now. What is before them is in sealed indexes.
     unsealed: Vec<LogOffset>,
 }
 
 impl Replay {
-    fn start(checkpoint: &Checkpoint, config: &StoreConfig) -> Result<Replay, OpenErrorKind> {
+    fn start(snapshot: Snapshot, config: &StoreConfig) -> Result<Replay, OpenErrorKind> {
         let progress = ProgressTable::default();
         let mut good_for = HashMap::new();
-        for shard in &checkpoint.shards {
-            let state = DeliveryState::decode(&shard.state)
+        for ((group, topic), (offset, state)) in snapshot.shards {
+            let state = DeliveryState::decode(&state)
                 .map_err(|error| StoreError::Unreadable(format!("delivery state in the checkpoint: {error}")))?;
-            progress.open(shard.group, shard.topic, state);
-            good_for.insert((shard.group, shard.topic), shard.good_for);
+            progress.open(group, topic, state);
+            good_for.insert((group, topic), offset);
         }
         let (queues, dedup) = (QueueTable::default(), DedupWindow::new(config.dedup_window, config.dedup_bytes_max));
-        checkpoint.queues.iter().for_each(|row| queues.restore(row));
-        Ok(Replay { queues, progress, dedup, good_for, unsealed: Vec::new() })
+        for ((topic, queue), (min, next)) in snapshot.queues {
+            queues.restore(&QueueRow { topic, queue, min, next });
+        }
+        let (deleted, unsealed) = Default::default();
+        Ok(Replay { queues, progress, dedup, checkpoint_at: snapshot.position.at, good_for, deleted, unsealed })
     }
 
     fn apply(&mut self, record: &ScannedRecord<'_>) -> Result<(), RecordError> {
@@ -140,7 +150,8 @@ impl Replay {
 
     fn apply_message(&mut self, record: &ScannedRecord<'_>) -> Result<(), RecordError> {
         let header = &record.header;
-        let queue = self.queues.open_queue(header.topic, header.queue);
+        let (place, at) = ((header.topic, header.queue), header.log_offset);
+        let queue = self.queues.queue_to_recover(place, at, self.checkpoint_at, &mut self.deleted);
         let after = self.unsealed.partition_point(|base| *base <= header.log_offset);
         let Some(segment) = after.checked_sub(1).map(|place| self.unsealed[place]) else {
             self.queues.recover_sealed(&queue, header.queue_offset);
@@ -166,10 +177,12 @@ impl Replay {
 
     /// The shard that a record at `at` changes, unless its state has the change already.
     fn shard(&self, group: GroupId, topic: TopicId, at: LogOffset) -> Option<Arc<Shard>> {
-        if self.good_for.get(&(group, topic)).is_some_and(|good_for| at < *good_for) {
+        if at < self.checkpoint_at || self.good_for.get(&(group, topic)).is_some_and(|good_for| at < *good_for) {
             return None;
         }
-        Some(self.progress.open(group, topic, DeliveryState::default()).0)
+        let (shard, _) = self.progress.open(group, topic, DeliveryState::default());
+        shard.will_change();
+        Some(shard)
     }
 }
 

@@ -5,7 +5,7 @@
 //! Only two things need a decision: an identity that is lost, and a checkpoint that is. What is derived (sealed indexes) the
 //! server makes again by itself. No byte of the log is ever changed here.
 
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint;
 use crate::commit_log::positions::{Positions, PositionsError};
 use crate::identity::{COPY, Home, Identity, IdentityError, NAME};
 use crate::inspect::{InspectError, RecordContent, Seen, SegmentFile, segment_paths};
@@ -121,19 +121,27 @@ impl Repair {
         Ok(Repair { _lock: lock, env, dir, steps: vec![step], lost, touched, change })
     }
 
-    /// Goes on without a checkpoint that cannot be read: the next start makes a new one, from the log as far as it reaches
-    /// back.
+    /// Goes on without checkpoints of which none can be read: the next start makes a new one from the log, if all of it is
+    /// there. (It does so, too, with the damaged ones in the folder.)
     pub fn checkpoint(env: &Env, dir: &Path) -> Result<Repair, RepairError> {
         let lock = lock(env, dir)?;
         let files = &*env.files;
-        match Checkpoint::read(files, dir) {
-            Ok(Some(_)) => return refused(format!("the checkpoint in {} is whole", dir.display())),
-            Ok(None) => return refused(format!("there is no checkpoint in {}", dir.display())),
-            Err(CheckpointError::Damaged(_)) => {}
+        let generations = match checkpoint::look(files, dir) {
+            Ok(generations) => generations,
             Err(error) => return refused(error.to_string()),
+        };
+        if generations.is_empty() {
+            return refused(format!("there is no checkpoint in {}", dir.display()));
+        }
+        for generation in generations {
+            match generation.read {
+                Ok(_) => return refused(format!("a checkpoint in {} is whole", dir.display())),
+                Err(why) if generation.newer => return refused(format!("{}: {why}", generation.path.display())),
+                Err(_) => {}
+            }
         }
         let (begins, shards) = progress_in_log(files, dir)?;
-        let touched = present(files, dir, |name| name == "checkpoint" || name.starts_with("checkpoint."))?;
+        let touched = present(files, dir, |name| name.starts_with("checkpoint-"))?;
         let steps = vec![format!("Move away {}: the next start reads the whole log", touched.join(", "))];
         if begins > LogOffset(0) {
             let groups: Vec<String> =

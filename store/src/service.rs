@@ -111,6 +111,7 @@ impl Store {
         let _whole = self.log.whole();
         let mut appender = self.log.begin();
         appender.reserve(record_len(&body))?;
+        shard.will_change();
         let (at, _) = appender.push(RecordKind::Delivery, Default::default(), |out| out.extend_from_slice(&body));
         let end = appender.end();
         drop(appender);

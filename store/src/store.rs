@@ -1,6 +1,6 @@
 //! The store: what it is made of, how it is opened and how it ends. The calls themselves are in [`crate::service`].
 
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::commit_log::record::key_hash;
 use crate::commit_log::recovery::LogOpenError;
 use crate::commit_log::retention::RetentionPolicy;
@@ -14,6 +14,7 @@ use crate::progress::{ProgressTable, Shard};
 use crate::queue_index::QueueTable;
 use crate::receipt::ReceiptSealer;
 use crate::recovery::{self, Recovered};
+use crate::saving;
 use crate::tenure::Tenure;
 use futures_util::FutureExt as _;
 use gantry_proto::contract::{LeaseTerm, StoreError, StoreGrant, StorePositions};
@@ -22,7 +23,7 @@ use gantry_proto::model::{ClusterId, Epoch, FolderId, LogOffset, MetadataView, S
 use parking_lot::{Mutex, RwLock};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -113,8 +114,12 @@ pub struct Store {
     pub(crate) disk: DiskGuard,
     /// Ids of messages that were appended lately. Locked before the log's tail.
     pub(crate) dedup: Mutex<DedupWindow>,
-    /// The last checkpoint needs the log from here on.
+    /// Recovery may need the log from here on.
     pub(crate) needed_from: AtomicU64,
+    /// Segments would go but for that.
+    pub(crate) log_is_pinned: AtomicBool,
+    /// Written on workers only.
+    pub(crate) checkpoints: Mutex<Checkpoints>,
     /// Cancelled when the store goes down: receives stop waiting, tasks end.
     pub(crate) stopping: CancellationToken,
     /// Cancelled when nothing will be written any more.
@@ -193,7 +198,7 @@ impl Store {
         }
         let last_epoch = folder.last_epoch();
         let tenure = Arc::new(Tenure::new(last_epoch, config.lease_margin));
-        let Recovered { log, writer, queues, progress, dedup, needed_from } =
+        let Recovered { log, writer, queues, progress, dedup, checkpoints } =
             recovery::recover(&config, &env, &folder, tenure)?;
         let home = OnceLock::new();
         if let Some((group, _)) = folder.store_group() {
@@ -212,7 +217,9 @@ impl Store {
             progress,
             disk: DiskGuard::default(),
             dedup: Mutex::new(dedup),
-            needed_from: AtomicU64::new(needed_from.0),
+            needed_from: AtomicU64::new(checkpoints.needed_from().0),
+            checkpoints: Mutex::new(checkpoints),
+            log_is_pinned: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -376,7 +383,7 @@ impl Store {
         self.tasks.wait().await;
         // A failed log may not hold what the progress speaks of.
         let result = match self.health() {
-            Ok(()) => maintenance::checkpoint(self).await,
+            Ok(()) => saving::checkpoint(self).await,
             Err(failed) => Err(failed),
         };
         self.log.confirmed.close();

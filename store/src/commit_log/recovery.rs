@@ -88,6 +88,13 @@ pub(crate) struct Scanned {
     stop: Option<RecordError>,
 }
 
+impl Scanned {
+    /// Where the log ends.
+    pub(crate) fn end(&self) -> LogOffset {
+        self.end
+    }
+}
+
 type IoError<'a> = Box<dyn Fn(io::Error) -> LogOpenError + 'a>;
 
 fn io<'a>(action: &'static str, path: impl Into<PathBuf>) -> IoError<'a> {

@@ -3,7 +3,7 @@
 use super::own_files::{IdentityFacts, PositionsFacts, PositionsSlot, read_identity, read_positions};
 use super::segment::{Ending, RecordContent, Seen, SegmentFile, bases_in};
 use super::{IndexFile, InspectError, io_error};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Position};
 use crate::commit_log::positions::POSITIONS_NAME;
 use crate::commit_log::recovery::PREPARED_NAME;
 use crate::commit_log::segment::{index_name, parse_name, segment_name};
@@ -465,26 +465,45 @@ impl Verifier<'_> {
     }
 
     fn checkpoint(&mut self, retained_from: LogOffset, end: LogOffset) {
-        let path = self.dir.join("checkpoint");
-        match Checkpoint::read(self.files, self.dir) {
-            Ok(None) => {
-                let what = "there is none yet: the next start reads the whole log".into();
-                self.say(Severity::Note, path, None, what, None);
+        let generations = match checkpoint::look(self.files, self.dir) {
+            Ok(generations) => generations,
+            Err(error) => return self.problem("checkpoint", None, error.to_string(), RESTORE),
+        };
+        if generations.is_empty() {
+            let path = self.dir.join("checkpoint");
+            if retained_from > LogOffset(0) {
+                let what = "there is none, and the log does not begin at its first record".into();
+                return self.say(Severity::Problem, path, None, what, Some(RESTORE));
             }
-            Ok(Some(checkpoint)) => {
-                let needed_from = checkpoint.needed_from();
-                if needed_from < retained_from || needed_from > end {
-                    let what =
-                        format!("it needs the log from {needed_from} on, which reaches from {retained_from} to {end}");
-                    self.say(Severity::Problem, path, Some(needed_from), what, Some(RESTORE));
-                } else {
-                    let what = format!("progress up to {needed_from}");
-                    self.say(Severity::Whole, path, Some(needed_from), what, None);
+            let what = "there is none yet: the next start reads the whole log".into();
+            return self.say(Severity::Note, path, None, what, None);
+        }
+        let any_whole = generations.iter().any(|generation| generation.read.is_ok());
+        for generation in generations {
+            let path = generation.path;
+            match generation.read {
+                Ok((snapshot, cut_off)) => {
+                    let Position { at, log_to, .. } = snapshot.position;
+                    if at < retained_from || at > end || log_to > end {
+                        let what = format!(
+                            "it needs the log from {at} on and knows it up to {log_to}; it reaches from {retained_from} to {end}"
+                        );
+                        self.say(Severity::Problem, path, Some(at), what, Some(RESTORE));
+                        continue;
+                    }
+                    let (queues, shards) = (snapshot.queues.len(), snapshot.shards.len());
+                    let what = format!("progress up to {at}: {queues} queues, {shards} groups on topics");
+                    self.say(Severity::Whole, path.clone(), Some(at), what, None);
+                    if cut_off {
+                        let what = "its end is cut off or damaged: the next start reads more of the log instead".into();
+                        self.say(Severity::Note, path, Some(at), what, None);
+                    }
                 }
-            }
-            Err(error) => {
-                let advice = "start the server: its message names what to do";
-                self.say(Severity::Problem, path, None, error.to_string(), Some(advice));
+                Err(why) if any_whole && !generation.newer => {
+                    let what = format!("{why}; another checkpoint is whole, and the next start uses that");
+                    self.say(Severity::Note, path, None, what, None);
+                }
+                Err(why) => self.say(Severity::Problem, path, None, why, Some(RESTORE)),
             }
         }
     }

@@ -205,11 +205,13 @@ impl Queue {
 
 impl Holdings {
     fn push(&mut self, entry: IndexEntry, segment: LogOffset) -> Pushed {
+        // During recovery the checkpoint may know of it already.
+        let grows = self.next <= entry.queue_offset.0;
         self.next = self.next.max(entry.queue_offset.0 + 1);
         let recent = self.recent.get_or_insert_with(|| Box::new(Recent::starting(entry.queue_offset, segment)));
         let enters_segment = recent.enters(segment);
         recent.push(entry);
-        Pushed { enters_segment, changed: !std::mem::replace(&mut self.changed, true) }
+        Pushed { enters_segment, changed: grows && !std::mem::replace(&mut self.changed, true) }
     }
 }
 

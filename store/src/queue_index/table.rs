@@ -19,6 +19,8 @@ pub(crate) struct QueueTable {
     unsealed: Unsealed,
     /// Queues that differ from what the last checkpoint says, each once.
     changed: Mutex<Vec<Arc<Queue>>>,
+    /// Topics that were forgotten since then.
+    gone: Mutex<Vec<TopicId>>,
 }
 
 impl QueueTable {
@@ -47,7 +49,9 @@ impl QueueTable {
 
     /// Forgets a topic that was deleted.
     pub(crate) fn remove(&self, topic: TopicId) -> Option<Arc<TopicQueues>> {
-        self.topics.write().remove(&topic)
+        let removed = self.topics.write().remove(&topic)?;
+        self.gone.lock().push(topic);
+        Some(removed)
     }
 
     /// All topics, by id.
@@ -87,6 +91,25 @@ impl QueueTable {
         }
     }
 
+    /// During recovery: the queue of a message at `at`. What lies before the checkpoint and is not in it was of a topic that
+    /// is deleted: its queue is only there for the index of the segment.
+    pub(crate) fn queue_to_recover(
+        &self,
+        (topic, queue): (TopicId, QueueId),
+        at: LogOffset,
+        checkpoint_at: LogOffset,
+        deleted: &mut HashMap<(TopicId, QueueId), Arc<Queue>>,
+    ) -> Arc<Queue> {
+        if at >= checkpoint_at {
+            return self.open_queue(topic, queue);
+        }
+        if let Some(held) = self.get(topic).and_then(|topic| topic.queue(queue)) {
+            return held;
+        }
+        let fresh = || TopicQueues::new(topic, self.sealed.clone()).open(queue);
+        deleted.entry((topic, queue)).or_insert_with(fresh).clone()
+    }
+
     /// During recovery: what the checkpoint says of a queue.
     pub(crate) fn restore(&self, row: &QueueRow) {
         self.open_queue(row.topic, row.queue).restore(row.min, row.next);
@@ -120,11 +143,11 @@ impl QueueTable {
         segment: impl FnOnce(LogOffset) -> Option<Arc<Segment>>,
     ) -> Result<bool, SealedIndexError> {
         let Some(missing) = self.sealed.first_missing() else { return Ok(false) };
-        if let Some(segment) = segment(missing.base) {
-            tracing::info!(segment = %segment.path.display(), "building the index of a sealed segment");
-            let index = SealedIndex::rebuild(files, dir, &segment, missing.end)?;
-            self.sealed.replace(Arc::new(index));
-        }
+        // Gone since: nobody asks for it any more.
+        let Some(segment) = segment(missing.base) else { return Ok(false) };
+        tracing::info!(segment = %segment.path.display(), "building the index of a sealed segment");
+        let index = SealedIndex::rebuild(files, dir, &segment, missing.end)?;
+        self.sealed.replace(Arc::new(index));
         Ok(true)
     }
 
@@ -158,6 +181,11 @@ impl QueueTable {
         found.sort_unstable();
         found.dedup();
         Ok(found)
+    }
+
+    /// Topics that were forgotten since they were taken last.
+    pub(crate) fn take_gone(&self) -> Vec<TopicId> {
+        std::mem::take(&mut *self.gone.lock())
     }
 
     /// Queues that changed since they were taken last.

@@ -235,6 +235,7 @@ impl Store {
         let _whole = self.log.whole();
         let mut appender = self.log.begin();
         appender.reserve(dead_letter_record_len(message))?;
+        shard.will_change();
         let store_time = appender.store_time();
         let place = (target.topic, target.id, target.next());
         let (log_offset, len) = appender.push(RecordKind::DeadLetter, place, |out| {

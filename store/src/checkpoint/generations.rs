@@ -1,0 +1,275 @@
+//! The files: `checkpoint-` and the number of the generation. The newest two are kept.
+
+use super::parts::{self, Malformed, Read};
+use super::{Changes, CheckpointError, Position, Snapshot};
+use bytes::Bytes;
+use gantry_proto::env::{File, Files, OpenMode};
+use gantry_proto::model::LogOffset;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const PREFIX: &str = "checkpoint-";
+/// Saves are appended to a generation at least until they take this much.
+const SAVES_BYTES_MIN: u64 = 1 << 20;
+/// A generation ends when the log has gone on by this many segments since it began: the log is kept from before that.
+const SEGMENTS_MAX: u64 = 2;
+
+/// Writes checkpoints.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    dir: PathBuf,
+    segment_bytes: u64,
+    /// The generation that is written, unless a new one has to be begun.
+    current: Option<Current>,
+    /// Number of the newest generation that there ever was.
+    newest: u64,
+    /// The generation that the last save is in.
+    whole: Option<u64>,
+    /// Where the last save of the generation before is good for, if it can be fallen back to.
+    older_at: Option<LogOffset>,
+    last: Position,
+}
+
+struct Current {
+    number: u64,
+    file: Arc<dyn File>,
+    base: Position,
+    base_len: u64,
+    end: u64,
+    next_part: u32,
+}
+
+/// What recovery starts from.
+pub(crate) struct Loaded {
+    pub snapshot: Snapshot,
+    pub checkpoints: Checkpoints,
+}
+
+impl std::fmt::Debug for Current {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Current").field("number", &self.number).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+impl Checkpoints {
+    /// Reads the newest checkpoint in `dir` that is whole. `begins`: where the log begins; without any checkpoint it must hold
+    /// everything.
+    pub(crate) fn load(
+        files: &dyn Files,
+        dir: &Path,
+        segment_bytes: u64,
+        begins: LogOffset,
+    ) -> Result<Loaded, CheckpointError> {
+        let numbers = list(files, dir)?;
+        let newest = numbers.last().copied().unwrap_or(0);
+        let dir = dir.to_owned();
+        let mut loaded = Loaded {
+            snapshot: Snapshot::default(),
+            checkpoints: Checkpoints {
+                dir,
+                segment_bytes,
+                current: None,
+                newest,
+                whole: None,
+                older_at: None,
+                last: Position::default(),
+            },
+        };
+        let checkpoints = &mut loaded.checkpoints;
+        let mut why = None;
+        let mut found: Option<Read> = None;
+        for number in numbers.into_iter().rev() {
+            let path = path(&checkpoints.dir, number);
+            let (file, bytes) = contents(files, &path, OpenMode::ReadWrite)?;
+            match parts::read(&bytes) {
+                Ok(read) if read.generation != number => why = Some("it is of another generation".to_owned()),
+                // The newest that is whole: the next one to be written follows it.
+                Ok(read) if found.is_none() => {
+                    let Read { base, base_len, end, next_part, .. } = read;
+                    // Behind something that is not whole nothing may be appended.
+                    if number == newest && end == bytes.len() as u64 {
+                        checkpoints.current = Some(Current { number, file, base, base_len, end, next_part });
+                    } else if end < bytes.len() as u64 {
+                        tracing::warn!(
+                            checkpoint = %path.display(), from = end,
+                            "the end of a checkpoint is cut off or damaged: recovery reads more of the log instead"
+                        );
+                    }
+                    if number < newest {
+                        tracing::error!(
+                            checkpoint = %path.display(), why = why.take().unwrap_or_default(),
+                            "the newest checkpoint is damaged: the one before is used, and recovery reads more of the log"
+                        );
+                    }
+                    checkpoints.whole = Some(number);
+                    found = Some(read);
+                }
+                Ok(read) => {
+                    checkpoints.older_at = Some(read.snapshot.position.at);
+                    break;
+                }
+                Err(Malformed::Newer { what, number }) => {
+                    return Err(CheckpointError::Newer { path, what: format!("{what} {number}") });
+                }
+                Err(Malformed::Damaged(damage)) => {
+                    why = Some(format!("{}: {damage}", path.display()));
+                }
+            }
+        }
+        match (found, why) {
+            (Some(read), _) => loaded.snapshot = read.snapshot,
+            // All that a checkpoint says is in the log.
+            (None, Some(why)) if begins == LogOffset(0) => {
+                tracing::error!(%why, "the checkpoints are damaged: everything is read back from the log, which is whole");
+            }
+            (None, None) if begins == LogOffset(0) => {}
+            (None, Some(why)) => {
+                return Err(CheckpointError::Damaged { dir: checkpoints.dir.clone(), why, begins });
+            }
+            (None, None) => return Err(CheckpointError::Missing { dir: checkpoints.dir.clone(), begins }),
+        }
+        checkpoints.last = loaded.snapshot.position;
+        Ok(loaded)
+    }
+
+    /// True: the next save must say everything, because it begins a generation.
+    pub(crate) fn begins_generation(&self) -> bool {
+        self.current.as_ref().is_none_or(|current| {
+            let saves = current.end - current.base_len;
+            let log = self.last.at.0.saturating_sub(current.base.at.0);
+            saves > SAVES_BYTES_MIN.max(current.base_len) || log > SEGMENTS_MAX * self.segment_bytes
+        })
+    }
+
+    /// The next save is to begin a generation.
+    pub(crate) fn begin_generation(&mut self) {
+        self.current = None;
+    }
+
+    /// Recovery may need the log from here on, whatever of the checkpoints is damaged by then.
+    pub(crate) fn needed_from(&self) -> LogOffset {
+        self.older_at.unwrap_or(LogOffset(0)).min(self.last.at)
+    }
+
+    /// What the last save knows of the log.
+    pub(crate) fn last(&self) -> Position {
+        self.last
+    }
+
+    /// Writes a save. All that it knows of is on disk in the log. After an error the next one must begin a generation.
+    pub(crate) fn save(&mut self, files: &dyn Files, changes: &Changes, position: Position) -> io::Result<u64> {
+        let (saved, written) = match self.current.take() {
+            Some(mut current) => {
+                let mut bytes = Vec::new();
+                let next = parts::write_save(&mut bytes, current.number, current.next_part, changes, &position);
+                current.append(&bytes, next)?;
+                (current, bytes.len() as u64)
+            }
+            None => {
+                self.newest += 1;
+                let begun = begin(files, &self.dir, self.newest, changes, position)?;
+                let written = begun.end;
+                // From here on the one before is what is fallen back to, and those before it are not needed.
+                self.older_at = self.whole.map(|_| self.last.at);
+                let older = self.whole.replace(begun.number);
+                self.remove_all_but(files, [Some(begun.number), older])?;
+                (begun, written)
+            }
+        };
+        self.current = Some(saved);
+        self.last = position;
+        Ok(written)
+    }
+
+    fn remove_all_but(&self, files: &dyn Files, kept: [Option<u64>; 2]) -> io::Result<()> {
+        let numbers = list(files, &self.dir).map_err(io::Error::other)?;
+        for number in numbers.into_iter().filter(|number| !kept.contains(&Some(*number))) {
+            files.remove(&path(&self.dir, number))?;
+        }
+        files.sync_dir(&self.dir)
+    }
+}
+
+/// A generation as it is on disk, for who only looks.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    pub path: PathBuf,
+    /// What its saves come to and whether bytes follow that are not a whole save; or why it cannot be used.
+    pub read: Result<(Snapshot, bool), String>,
+    /// It was written by a newer gantry.
+    pub newer: bool,
+}
+
+/// The checkpoints in `dir`, oldest first. Writes nothing.
+pub(crate) fn look(files: &dyn Files, dir: &Path) -> Result<Vec<Generation>, CheckpointError> {
+    let mut generations = Vec::new();
+    for number in list(files, dir)? {
+        let path = path(dir, number);
+        let (_, bytes) = contents(files, &path, OpenMode::Read)?;
+        let read = match parts::read(&bytes) {
+            Ok(read) if read.generation != number => Err(Malformed::Damaged("it is of another generation")),
+            read => read,
+        };
+        let newer = matches!(read, Err(Malformed::Newer { .. }));
+        let read = read.map(|read| (read.snapshot, read.end < bytes.len() as u64)).map_err(|why| why.to_string());
+        generations.push(Generation { path, read, newer });
+    }
+    Ok(generations)
+}
+
+impl Current {
+    fn append(&mut self, bytes: &[u8], next_part: u32) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.end)?;
+        self.file.sync_data()?;
+        self.end += bytes.len() as u64;
+        self.next_part = next_part;
+        Ok(())
+    }
+}
+
+fn begin(files: &dyn Files, dir: &Path, number: u64, changes: &Changes, position: Position) -> io::Result<Current> {
+    let mut bytes = parts::file_header(number).to_vec();
+    let next_part = parts::write_save(&mut bytes, number, 0, changes, &position);
+    let path = path(dir, number);
+    let aside = path.with_extension("tmp");
+    match files.remove(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = files.open(&aside, OpenMode::CreateNew)?;
+    file.write_all_at(&bytes, 0)?;
+    file.sync_data()?;
+    files.rename(&aside, &path)?;
+    files.sync_dir(dir)?;
+    let len = bytes.len() as u64;
+    Ok(Current { number, file, base: position, base_len: len, end: len, next_part })
+}
+
+fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{PREFIX}{number:020}"))
+}
+
+/// Generations in the folder, oldest first.
+fn list(files: &dyn Files, dir: &Path) -> Result<Vec<u64>, CheckpointError> {
+    let entries = files.list(dir).map_err(|source| CheckpointError::Io {
+        action: "listing the folder",
+        path: dir.to_owned(),
+        source,
+    })?;
+    let number = |name: &str| name.strip_prefix(PREFIX).filter(|digits| digits.len() == 20)?.parse().ok();
+    let mut numbers: Vec<u64> = entries.iter().filter_map(|entry| number(&entry.name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn contents(files: &dyn Files, path: &Path, mode: OpenMode) -> Result<(Arc<dyn File>, Bytes), CheckpointError> {
+    let io = |source| CheckpointError::Io { action: "reading", path: path.to_owned(), source };
+    let file = files.open(path, mode).map_err(io)?;
+    let len = file.len().map_err(io)?;
+    // Through a buffer of our own: the file is written on, and what is read must not change under us.
+    let mut bytes = vec![0; len as usize];
+    let held = file.read_into(0, &mut bytes).map_err(io)?;
+    bytes.truncate(held);
+    Ok((file, bytes.into()))
+}
