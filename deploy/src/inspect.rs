@@ -4,6 +4,8 @@
 //! What is read and judged is the tiers' own matter ([`gantry_store::inspect`]); here it is printed. Records
 //! are printed as they are read: memory does not grow with a segment.
 
+mod checkpoint;
+mod controller;
 mod index;
 mod print;
 mod segment;
@@ -45,6 +47,10 @@ enum What {
     Segment(segment::SegmentArgs),
     /// The index of a sealed segment.
     Index(index::IndexArgs),
+    /// Where recovery begins: the ends of queues, and how far groups are.
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// The folder of a controller's member: its promises, its log, its snapshot.
+    Controller(controller::ControllerArgs),
     /// How far the disk has the log.
     Positions(PathArgs),
     /// Which folder this is, and where it belongs.
@@ -71,6 +77,8 @@ pub fn run(args: InspectArgs) -> anyhow::Result<bool> {
     let looked = match args.what {
         What::Segment(args) => segment::run(&files, &args, &mut printer),
         What::Index(args) => index::run(&files, &args, &mut printer),
+        What::Checkpoint(args) => checkpoint::run(&files, &args, &mut printer),
+        What::Controller(args) => controller::run(&files, &args, &mut printer),
         What::Positions(args) => small::positions(&files, &args.path, &mut printer),
         What::Identity(args) => small::identity(&files, &args.path, &mut printer),
         What::Verify(args) => verify::run(&files, &args, &mut printer),

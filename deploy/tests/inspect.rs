@@ -130,6 +130,9 @@ fn a_whole_folder_is_shown_and_found_whole() {
 
     assert!(text(&["positions"], data.path(), 0).contains("the one that counts"));
     assert_eq!(json(&["identity"], data.path(), 0)[1]["identity"]["store_group_name"], "store-2");
+    let checkpoint = json(&["checkpoint"], data.path(), 0);
+    let newest = checkpoint.as_array().unwrap().iter().max_by_key(|generation| generation["at"].as_u64()).unwrap();
+    assert_eq!(newest["queues"][0]["next_offset"], 5, "{checkpoint}");
     let verified = json(&["verify"], data.path(), 0);
     assert_eq!((&verified["summary"]["problems"], &verified["summary"]["messages"]), (&0.into(), &5.into()));
     assert!(text(&["verify"], data.path(), 0).contains("whole, "));
@@ -158,7 +161,7 @@ fn what_is_not_whole_is_said_with_exit_code_1() {
 #[test]
 fn what_is_not_there_is_wrong_usage() {
     let empty = tempfile::tempdir().unwrap();
-    for command in ["segment", "positions", "identity", "verify", "index"] {
+    for command in ["segment", "positions", "identity", "verify", "index", "checkpoint", "controller"] {
         for path in [empty.path().to_owned(), empty.path().join("missing")] {
             let output = inspect(&[command], &path);
             assert_eq!(output.status.code(), Some(2), "{command} {}: {output:?}", path.display());
@@ -207,4 +210,47 @@ fn a_lost_identity_is_given_back_when_it_is_said_twice() {
     assert_eq!(code, Some(0), "{said}");
     let again = json(&["identity"], data.path(), 0)[0]["identity"].clone();
     assert_eq!((&again["folder"], &again["last_epoch"]), (&identity["folder"], &identity["last_epoch"]));
+}
+
+/// Runs a whole server on the folder and ends it.
+fn run_server(data: &Path) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
+    let flags = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"];
+    let mut server = command.args(flags).arg(data).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let deadline = std::time::Duration::from_secs(120);
+    let begun = tokio::time::Instant::now();
+    while !joined(data) {
+        assert!(begun.elapsed() < deadline, "the server did not start");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&server), rustix::process::Signal::TERM).unwrap();
+    assert!(server.wait().unwrap().success());
+}
+
+fn joined(data: &Path) -> bool {
+    String::from_utf8(inspect(&["identity"], data).stdout).unwrap().contains("belongs to store group")
+}
+
+#[test]
+fn a_controllers_folder_is_shown_and_verified_and_its_damage_is_named() {
+    let data = tempfile::tempdir().unwrap();
+    run_server(data.path());
+    let shown = json(&["controller"], data.path(), 0);
+    let values = shown["values"].as_array().unwrap();
+    assert!(values.iter().any(|value| value["kind"] == "folder" && value["says"] == "of member 1"), "{shown}");
+    assert!(values.iter().any(|value| value["kind"] == "vote" && value["state"] == "whole"), "{shown}");
+    assert!(!shown.to_string().contains("secret: ["), "{shown}");
+    let entries = values.iter().filter(|value| value["kind"] == "log").count();
+    assert!(entries > 1, "{shown}");
+    let limited = json(&["controller", "--limit", "1"], data.path(), 0);
+    assert_eq!(limited["values"].as_array().unwrap().iter().filter(|value| value["kind"] == "log").count(), 1);
+    let verified = json(&["verify"], data.path(), 0);
+    assert_eq!(verified["summary"]["controller_entries"].as_u64(), Some(entries as u64));
+    assert!(text(&["verify"], &data.path().join("controller"), 0).contains("entries in the controller's log"));
+
+    let file = data.path().join("controller/consensus.redb");
+    let len = std::fs::metadata(&file).unwrap().len();
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(len / 3).unwrap();
+    assert!(text(&["controller"], data.path(), 1).contains("NOT READABLE"));
+    assert!(text(&["verify"], data.path(), 1).contains("1 PROBLEM"));
 }

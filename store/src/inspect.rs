@@ -4,11 +4,13 @@
 //! Each reader takes one file; [`verify_store`] reads a whole folder and compares its files with one another. Memory is
 //! bounded by a chunk of a segment and by what a queue costs, however long the log is.
 
+mod checkpoint;
 mod index;
 mod own_files;
 mod segment;
 mod verify;
 
+pub use checkpoint::{CheckpointFacts, GenerationFacts, ProgressFacts, QueueFacts, read_checkpoints};
 pub use index::{IndexContents, IndexEntryAt, IndexFile, IndexFileError, IndexRun};
 pub use own_files::{IdentityCopy, IdentityFacts, PositionsFacts, PositionsSlot, read_identity, read_positions};
 pub use segment::{
@@ -43,6 +45,9 @@ pub enum InspectError {
         /// What tells.
         cause: String,
     },
+    /// Its checksum does not match.
+    #[error("{0}")]
+    Damaged(String),
     /// It is of a later version of this program.
     #[error("{path}: {cause}. Look at it with the version of Gantry that wrote it, or a later one")]
     Newer {
@@ -61,7 +66,7 @@ impl InspectError {
                 matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
             }
             InspectError::Other { .. } => true,
-            InspectError::Newer { .. } => false,
+            InspectError::Newer { .. } | InspectError::Damaged(_) => false,
         }
     }
 }

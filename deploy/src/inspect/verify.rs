@@ -1,17 +1,18 @@
 //! `gantry inspect verify`.
 
 use super::print::Printer;
-use super::{WrongPath, note_in_use};
+use super::{WrongPath, controller, note_in_use};
 use clap::Args;
 use gantry_proto::env::Files;
 use gantry_store::inspect::{Finding, Severity, Verified, verify_store};
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which folder.
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// A data folder (what `--data` names), or the store's folder in it.
+    /// A data folder (what `--data` names), or the store's or the controller's folder in it.
     dir: PathBuf,
     /// Only what is not whole.
     #[arg(long)]
@@ -35,38 +36,94 @@ struct Summary {
     records: u64,
     messages: u64,
     record_bytes: u64,
+    controller_entries: u64,
 }
 
-/// Reads the whole folder. `false`: it has a problem.
+/// Reads the whole folder: the store's part, the controller's part, or both. `false`: it has a problem.
 pub(super) fn run(files: &dyn Files, args: &VerifyArgs, printer: &mut Printer) -> anyhow::Result<bool> {
-    let dir = store_dir(files, &args.dir)?;
-    note_in_use(&dir);
+    let controller = controller::controller_dir(files, &args.dir);
+    let store = match store_dir(files, &args.dir) {
+        Err(_) if controller.is_some() => None,
+        store => Some(store?),
+    };
     printer.begin_object(None)?;
-    printer.value(Some("folder"), &dir.display().to_string())?;
+    printer.value(Some("folder"), &args.dir.display().to_string())?;
     printer.begin_list(Some("findings"))?;
-    let mut printed = Ok(());
-    let verified = verify_store(files, &dir, &mut |finding| {
-        if printed.is_ok() && !(args.quiet && finding.severity == Severity::Whole) {
-            printed = show(&finding, printer);
-        }
-    })?;
-    printed?;
+    let mut sum = Verified::default();
+    if let Some(dir) = &store {
+        note_in_use(dir);
+        let mut printed = Ok(());
+        sum = verify_store(files, dir, &mut |finding| {
+            if printed.is_ok() && !(args.quiet && finding.severity == Severity::Whole) {
+                printed = show(&finding, printer);
+            }
+        })?;
+        printed?;
+    }
+    let mut entries = 0;
+    if let Some(dir) = &controller {
+        note_in_use(dir);
+        let (seen, problems) = of_controller(files, dir, args.quiet, printer)?;
+        entries = seen;
+        sum.problems += problems;
+    }
     printer.end()?;
-    let Verified { segments, records, messages, bytes, problems, notes } = verified;
-    printer.value(Some("summary"), &Summary { problems, notes, segments, records, messages, record_bytes: bytes })?;
+    let Verified { segments, records, messages, bytes, problems, notes } = sum;
+    let summary =
+        Summary { problems, notes, segments, records, messages, record_bytes: bytes, controller_entries: entries };
+    printer.value(Some("summary"), &summary)?;
     printer.end()?;
     printer.line(|| {
-        let judged = match problems {
+        let mut text = match problems {
             0 => "whole".to_owned(),
             1 => "1 PROBLEM".to_owned(),
             many => format!("{many} PROBLEMS"),
         };
-        let many = if segments == 1 { "" } else { "s" };
-        format!(
-            "{judged}, {notes} notes: {records} records, {messages} messages, {bytes} bytes in {segments} segment{many}"
-        )
+        if store.is_some() {
+            let many = if segments == 1 { "" } else { "s" };
+            let _ = write!(
+                text,
+                ", {notes} notes: {records} records, {messages} messages, {bytes} bytes in {segments} segment{many}"
+            );
+        }
+        if controller.is_some() {
+            let _ = write!(text, "; {entries} entries in the controller's log");
+        }
+        text
     })?;
     Ok(problems == 0)
+}
+
+/// Entries and problems.
+fn of_controller(files: &dyn Files, dir: &Path, quiet: bool, printer: &mut Printer) -> anyhow::Result<(u64, u64)> {
+    let finding = |severity, what, advice: Option<&str>| Finding {
+        severity,
+        path: dir.join("consensus.redb"),
+        at: None,
+        what,
+        advice: advice.map(str::to_owned),
+    };
+    let mut found = Vec::new();
+    let seen =
+        controller::verify(files, dir, |what, advice| found.push(finding(Severity::Problem, what, Some(advice))));
+    let (entries, mut problems) = match seen {
+        Ok(seen) => {
+            if seen.problems == 0 {
+                let last = seen.last.map_or_else(String::new, |last| format!(", the last with index {last}"));
+                found.push(finding(Severity::Whole, format!("{} entries{last}", seen.entries), None));
+            }
+            (seen.entries, seen.problems)
+        }
+        Err(error) => {
+            found.push(finding(Severity::Problem, error.to_string(), None));
+            (0, 1)
+        }
+    };
+    problems = problems.max(found.iter().filter(|finding| finding.severity == Severity::Problem).count() as u64);
+    for finding in found.iter().filter(|finding| !(quiet && finding.severity == Severity::Whole)) {
+        show(finding, printer)?;
+    }
+    Ok((entries, problems))
 }
 
 /// The store's folder: `path`, or the part of it that is the store's.
@@ -81,7 +138,10 @@ pub(crate) fn store_dir(files: &dyn Files, path: &Path) -> anyhow::Result<PathBu
     let found = [path.to_owned(), path.join("store")].into_iter().find(|dir| is_store(dir));
     Ok(found.ok_or_else(|| {
         let path = path.display();
-        WrongPath(format!("{path} is not a store's folder: neither commit-log nor identity nor positions is in it"))
+        WrongPath(format!(
+            "{path} is not the folder of a store or a controller: neither commit-log nor identity nor positions nor \
+                 consensus.redb is in it"
+        ))
     })?)
 }
 

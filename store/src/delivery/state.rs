@@ -124,6 +124,17 @@ impl DeliveryState {
         self.damaged
     }
 
+    /// Each queue: where what was never delivered begins, how many deliveries are not finished, how many messages are
+    /// damaged. By queue.
+    pub(crate) fn by_queue(&self) -> Vec<(QueueId, QueueOffset, u64, u64)> {
+        let of = |(queue, progress): (&QueueId, &QueueProgress)| {
+            (*queue, progress.next, progress.outstanding.len() as u64, progress.damaged.len())
+        };
+        let mut queues: Vec<_> = self.queues.iter().map(of).collect();
+        queues.sort_unstable_by_key(|(queue, ..)| *queue);
+        queues
+    }
+
     /// Messages never delivered to the group, whether they match its subscription or not.
     pub(crate) fn ready(&self, reader: &dyn QueueReader) -> u64 {
         let ready = |queue| {
