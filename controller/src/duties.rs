@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How long after a lease's end it is noticed, at most.
+/// How long after a proxy's silence it is noticed, at most. A lease's end is noticed when it comes.
 const INTERVAL_MAX: Duration = Duration::from_millis(500);
 /// How soon a failed attempt is repeated.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             continue;
         }
         let pause = match turn(&core).await {
-            Ok(()) => interval,
+            Ok(next_end) => next_end.map_or(interval, |end| interval.min(end)),
             Err(error) => {
                 tracing::debug!(%error, "the leading controller's duties wait");
                 RETRY_AFTER
@@ -39,7 +39,8 @@ pub(crate) async fn run(core: Arc<Core>) {
     }
 }
 
-async fn turn(core: &Core) -> Result<(), NodeError> {
+/// Returns how long it is until the next lease ends, if nothing happens before.
+async fn turn(core: &Core) -> Result<Option<Duration>, NodeError> {
     let leading = core.node.lead().await?;
     found(core, leading).await?;
     let (ended, gone) = core.with_table(leading, |table, now| {
@@ -59,7 +60,7 @@ async fn turn(core: &Core) -> Result<(), NodeError> {
         tracing::info!(%id, "a proxy is gone");
         let _ = core.decide(MetadataCommand::RemoveProxy { id }, leading).await?;
     }
-    Ok(())
+    core.with_table(leading, |table, now| Some(table.next_end()?.saturating_duration_since(now)))
 }
 
 async fn found(core: &Core, leading: Leadership) -> Result<(), NodeError> {

@@ -37,7 +37,7 @@ pub enum StoredContent {
         /// What it stands for, with the members at that time.
         meta: wire::SnapshotMeta,
         /// The metadata.
-        state: Result<wire::MetadataState, Unreadable>,
+        state: Box<Result<wire::MetadataState, Unreadable>>,
     },
     /// An entry of the log: commands, or a change of members.
     Entry(wire::LogEntry),
@@ -78,6 +78,11 @@ pub fn inspect(files: &dyn Files, path: &Path) -> Result<Vec<StoredValue>, OpenE
     Ok(values.into_iter().map(|(name, bytes)| StoredValue { content: content(&name, &bytes), name, bytes }).collect())
 }
 
+/// Who looks need not know it.
+fn hide(secret: &mut bytes::Bytes) {
+    *secret = bytes::Bytes::from_static(b"(hidden)");
+}
+
 fn content(name: &str, bytes: &[u8]) -> Result<StoredContent, Unreadable> {
     Ok(match name {
         "folder" => StoredContent::Folder(unseal(bytes)?),
@@ -85,9 +90,23 @@ fn content(name: &str, bytes: &[u8]) -> Result<StoredContent, Unreadable> {
         "committed" | "purged" => StoredContent::LogId(unseal(bytes)?),
         "snapshot" => {
             let wire::StoredSnapshot { meta, state } = unseal(bytes)?;
-            StoredContent::Snapshot { meta: meta.unwrap_or_default(), state: unseal(&state).map_err(Unreadable::from) }
+            let mut state = unseal(&state).map_err(Unreadable::from);
+            if let Ok(wire::MetadataState { kept_groups, .. }) = &mut state {
+                kept_groups.iter_mut().for_each(|kept| hide(&mut kept.secret));
+            }
+            StoredContent::Snapshot { meta: meta.unwrap_or_default(), state: Box::new(state) }
         }
-        entry if entry.starts_with("log ") => StoredContent::Entry(unseal(bytes)?),
+        entry if entry.starts_with("log ") => {
+            let mut entry: wire::LogEntry = unseal(bytes)?;
+            if let Some(wire::log_entry::Payload::Commands(held)) = &mut entry.payload {
+                for command in &mut held.commands {
+                    if let Some(wire::metadata_command::Command::JoinStore(join)) = &mut command.command {
+                        hide(&mut join.secret);
+                    }
+                }
+            }
+            StoredContent::Entry(entry)
+        }
         _ => StoredContent::Other,
     })
 }
@@ -108,8 +127,10 @@ impl fmt::Display for StoredContent {
             StoredContent::Folder(folder) => write!(f, "{folder:?}"),
             StoredContent::Vote(vote) => write!(f, "{vote:?}"),
             StoredContent::LogId(id) => write!(f, "{id:?}"),
-            StoredContent::Snapshot { meta, state: Ok(state) } => write!(f, "{meta:?} {state:?}"),
-            StoredContent::Snapshot { meta, state: Err(why) } => write!(f, "{meta:?} {why}"),
+            StoredContent::Snapshot { meta, state } => match &**state {
+                Ok(state) => write!(f, "{meta:?} {state:?}"),
+                Err(why) => write!(f, "{meta:?} {why}"),
+            },
             StoredContent::Entry(entry) => write!(f, "{entry:?}"),
             StoredContent::Other => f.write_str("not known to this version"),
         }

@@ -204,6 +204,15 @@ impl LeaseTable {
         ended
     }
 
+    /// When the next lease ends, if nothing happens before.
+    pub(crate) fn next_end(&self) -> Option<Instant> {
+        let ends = self.leases.values().filter_map(|lease| match lease.end {
+            End::At(end) => Some(end),
+            End::Never | End::Passed => None,
+        });
+        ends.min()
+    }
+
     /// Forgets store groups and proxies that are not part of the metadata any more.
     pub(crate) fn retain(&mut self, group: impl Fn(StoreGroupId) -> bool, proxy: impl Fn(ProxyId) -> bool) {
         self.leases.retain(|id, _| group(*id));

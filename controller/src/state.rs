@@ -10,6 +10,7 @@
 
 mod digest;
 mod groups;
+mod keeping;
 mod members;
 mod parts;
 mod rules;
@@ -18,6 +19,8 @@ mod stores;
 mod topics;
 
 use digest::ObjectSum;
+pub(crate) use keeping::{Keeping, KeptGroup, NamedLeader};
+
 use gantry_proto::model::{
     ClusterId, FolderId, Group, GroupId, GroupName, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal,
     MetadataVersion, ProxyId, ProxyMember, StoreGroup, StoreGroupId, StoreGroupName, Timestamp, Topic, TopicId,
@@ -46,6 +49,8 @@ pub struct MetadataState {
     proxies: BTreeMap<ProxyId, Arc<ProxyMember>>,
     /// Of everything in the maps of objects.
     sum: ObjectSum,
+    /// One for each store group.
+    keepings: BTreeMap<StoreGroupId, Arc<KeptGroup>>,
 }
 
 /// The last identities given, and the rules in force. They never go back.
@@ -63,6 +68,8 @@ pub(crate) struct Decision {
     pub(crate) outcome: MetadataOutcome,
     pub(crate) changes: Vec<MetadataChange>,
     pub(crate) counters: Counters,
+    /// What is kept of a store group from now on.
+    pub(crate) keeping: Option<(StoreGroupId, Keeping)>,
 }
 
 impl MetadataState {
@@ -120,6 +127,16 @@ impl MetadataState {
     /// The store group of that name.
     pub fn store_group_named(&self, name: &StoreGroupName) -> Option<&Arc<StoreGroup>> {
         self.store_groups.get(self.store_group_ids.get(name)?)
+    }
+
+    /// What is kept of a store group.
+    pub(crate) fn keeping(&self, id: StoreGroupId) -> Option<&Keeping> {
+        self.keepings.get(&id).map(|kept| &kept.1)
+    }
+
+    fn keep(&mut self, kept: Arc<KeptGroup>) {
+        let before = self.keepings.insert(kept.0, kept.clone());
+        self.sum.replace(before.as_ref(), Some(&kept));
     }
 
     /// All proxies by identity.
@@ -180,9 +197,18 @@ impl MetadataState {
             }
             MetadataCommand::DeleteGroup { name } => self.delete_group(name),
             MetadataCommand::Found { cluster } => Ok(self.found(*cluster)),
-            MetadataCommand::JoinStore { group, folder, address, last_epoch } => {
-                self.join_store(group, *folder, address, *last_epoch, at)
+            MetadataCommand::JoinStore { group, folder, address, last_epoch, process, place, secret } => {
+                let joining = stores::Joining {
+                    folder: *folder,
+                    address,
+                    last_epoch: *last_epoch,
+                    process: *process,
+                    place: *place,
+                    secret,
+                };
+                self.join_store(group, &joining, at)
             }
+            MetadataCommand::NoteLeading { group, epoch } => Ok(self.note_leading(*group, *epoch)),
             MetadataCommand::EndLease { group, epoch } => Ok(self.end_lease(*group, *epoch)),
             MetadataCommand::DrainStoreGroup { name } => self.drain_store_group(name),
             MetadataCommand::ActivateStoreGroup { name } => self.activate_store_group(name),
@@ -199,7 +225,7 @@ impl MetadataState {
         match Rules::of(to).filter(|to| *to >= self.rules()) {
             Some(rules) => {
                 let counters = Counters { rules, ..self.counters };
-                Ok(Decision { outcome: MetadataOutcome::Rules(to), changes: Vec::new(), counters })
+                Ok(Decision { outcome: MetadataOutcome::Rules(to), changes: Vec::new(), counters, keeping: None })
             }
             None => Err(MetadataRefusal::Rules { now: self.rules().number(), asked: to }),
         }
@@ -210,13 +236,16 @@ impl MetadataState {
         for change in &decision.changes {
             self.absorb_change(change);
         }
+        if let Some((id, keeping)) = &decision.keeping {
+            self.keep(Arc::new(KeptGroup(*id, keeping.clone())));
+        }
         self.counters = decision.counters;
         self.version.0 += 1;
     }
 
     /// What was decided: an outcome, and the changes that bring it about without giving an identity.
     fn decided(&self, outcome: MetadataOutcome, changes: Vec<MetadataChange>) -> Decision {
-        Decision { outcome, changes, counters: self.counters }
+        Decision { outcome, changes, counters: self.counters, keeping: None }
     }
 
     fn absorb_change(&mut self, change: &MetadataChange) {
@@ -252,6 +281,7 @@ impl MetadataState {
                 if let Some(group) = self.store_groups.remove(id) {
                     self.sum.replace(Some(&group), None);
                     self.store_group_ids.remove(&group.name);
+                    self.sum.replace(self.keepings.remove(id).as_ref(), None);
                     for replica in &group.replicas {
                         self.folders.remove(&replica.folder);
                     }

@@ -9,8 +9,8 @@ use gantry_proto::env::Env;
 use gantry_proto::env::fake::{self, FakeFiles};
 use gantry_proto::model::limits::{MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_MAX, QUEUE_COUNT_MAX};
 use gantry_proto::model::{
-    BackoffPolicy, ClusterId, Epoch, FolderId, GroupName, MetadataCommand, MetadataVersion, ProxyId, StoreGroupId,
-    StoreGroupName, TopicName, TopicType,
+    BackoffPolicy, ClusterId, Epoch, FolderId, GroupName, GroupSecret, MetadataCommand, MetadataVersion, ProcessId,
+    ProxyId, StoreGroupId, StoreGroupName, TopicName, TopicType,
 };
 use parking_lot::Mutex;
 use proptest::collection::{SizeRange, vec};
@@ -52,6 +52,9 @@ pub(crate) fn join_store(group: &str, folder: u8) -> MetadataCommand {
         folder: FolderId([folder; 16]),
         address: format!("{group}:1").into(),
         last_epoch: Epoch(0),
+        process: ProcessId([folder; 16]),
+        place: None,
+        secret: GroupSecret([folder; 32]),
     }
 }
 
@@ -97,10 +100,20 @@ fn any_command_of_members() -> impl Strategy<Value = MetadataCommand> {
         4 => (name(), folder(), text(), epoch()).prop_map(|(group, folder, address, last_epoch)| {
             let own = group.as_str().as_bytes()[0] - b'r';
             let folder = FolderId([folder.unwrap_or(own); 16]);
-            MetadataCommand::JoinStore { group, folder, address, last_epoch }
+            MetadataCommand::JoinStore {
+                group,
+                folder,
+                address,
+                last_epoch,
+                process: ProcessId(folder.0),
+                place: None,
+                secret: GroupSecret(folder.0.repeat(2).try_into().expect("16 bytes twice")),
+            }
         }),
         1 => (0..5u32, epoch())
             .prop_map(|(group, epoch)| MetadataCommand::EndLease { group: StoreGroupId(group), epoch }),
+        1 => (0..5u32, epoch())
+            .prop_map(|(group, epoch)| MetadataCommand::NoteLeading { group: StoreGroupId(group), epoch }),
         2 => name().prop_map(|name| MetadataCommand::DrainStoreGroup { name }),
         1 => name().prop_map(|name| MetadataCommand::ActivateStoreGroup { name }),
         1 => name().prop_map(|name| MetadataCommand::RemoveStoreGroup { name }),

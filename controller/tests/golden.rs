@@ -11,8 +11,8 @@ use gantry_proto::contract::MetadataService as _;
 use gantry_proto::env::fake::{self, FakeFiles};
 use gantry_proto::env::{Files as _, OpenMode};
 use gantry_proto::model::{
-    BackoffPolicy, ClusterId, Epoch, FolderId, GroupName, MetadataCommand, ProxyId, StoreGroupId, StoreGroupName,
-    TopicName, TopicType,
+    BackoffPolicy, ClusterId, Epoch, FolderId, GroupName, GroupSecret, MetadataCommand, PlaceId, ProcessId, ProxyId,
+    StoreGroupId, StoreGroupName, TopicName, TopicType,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +36,9 @@ fn commands() -> Vec<MetadataCommand> {
         folder: FolderId([number; 16]),
         address: format!("{name}:9000").into(),
         last_epoch: Epoch(number.into()),
+        process: ProcessId([number; 16]),
+        place: (number > 1).then_some(PlaceId([number; 16])),
+        secret: GroupSecret([number; 32]),
     };
     let proxy = |number: u8| C::JoinProxy {
         id: ProxyId([number; 16]),
@@ -59,6 +62,7 @@ fn commands() -> Vec<MetadataCommand> {
         C::CreateGroup { name: group("group-2"), fifo: true, max_attempts: 3, backoff: exponential.clone() },
         C::AlterTopic { name: topic("topic-0"), topic_type: Some(TopicType::Mixed), queue_count: Some(8) },
         C::AlterGroup { name: group("group-1"), fifo: Some(true), max_attempts: Some(5), backoff: Some(exponential) },
+        C::NoteLeading { group: StoreGroupId(2), epoch: Epoch(3) },
         C::EndLease { group: StoreGroupId(2), epoch: Epoch(3) },
         C::DrainStoreGroup { name: store("store-2") },
         C::SpreadTopics { after: None, limit: 2 },

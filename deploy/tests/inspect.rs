@@ -6,8 +6,9 @@ use bytes::Bytes;
 use gantry_deploy::env;
 use gantry_proto::contract::{AppendRequest, LeaseTerm, StoreGrant, StoreService as _};
 use gantry_proto::model::{
-    ClusterId, Epoch, MessageHead, MetadataChange, MetadataVersion, MetadataView, Placement, QueueId, StoreGroup,
-    StoreGroupId, StoreGroupName, StoreGroupState, StoredMessage, Timestamp, Topic, TopicId, TopicName, TopicType,
+    ClusterId, Epoch, GroupSecret, MessageHead, MetadataChange, MetadataVersion, MetadataView, Placement, QueueId,
+    StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, StoredMessage, Timestamp, Topic, TopicId, TopicName,
+    TopicType,
 };
 use gantry_store::{Granted, Store, StoreConfig, StoreFolder};
 use serde_json::Value;
@@ -54,8 +55,14 @@ fn data_folder() -> tempfile::TempDir {
         let folder = StoreFolder::open(&env, &data.path().join("store")).unwrap();
         let config = StoreConfig { segment_bytes: 1 << 20, ..StoreConfig::default() };
         let store = Store::open(config, env, metadata(), folder).unwrap();
-        let grant =
-            StoreGrant { cluster: ClusterId([1; 16]), group: HERE, epoch: Epoch(1), lease: LeaseTerm::UntilSuperseded };
+        let grant = StoreGrant {
+            cluster: ClusterId([1; 16]),
+            group: HERE,
+            epoch: Epoch(1),
+            lease: LeaseTerm::UntilSuperseded,
+            previous: None,
+            secret: GroupSecret([7; 32]),
+        };
         let name = StoreGroupName::parse("store-2").unwrap();
         store.lead(&Granted { grant, name, called_at: tokio::time::Instant::now() }).await.unwrap();
         for number in 0..5 {

@@ -50,7 +50,8 @@ async fn does_what_a_controller_does<C: MetadataService + MembershipService>(ser
 
     let grant = service.join_store(join()).await.unwrap();
     let lease = LeaseTerm::For(Duration::from_secs(3));
-    let expected = StoreGrant { cluster: ClusterId([1; 16]), group: StoreGroupId(4), epoch: Epoch(8), lease };
+    let (group, epoch, previous, secret) = (StoreGroupId(4), Epoch(8), None, GroupSecret([3; 32]));
+    let expected = StoreGrant { cluster: ClusterId([1; 16]), group, epoch, lease, previous, secret };
     assert_eq!(grant, expected);
     assert_eq!(service.renew_lease(renew()).await.unwrap(), LeaseTerm::UntilSuperseded);
     service.give_up_lease(StoreGroupId(4), Epoch(8)).await.unwrap();

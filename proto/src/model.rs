@@ -15,7 +15,10 @@ mod time;
 mod topic;
 
 pub use backoff::{BackoffPolicy, InvalidBackoff};
-pub use cluster::{ClusterId, FolderId, ProxyId, ProxyMember, Replica, StoreGroup, StoreGroupName, StoreGroupState};
+pub use cluster::{
+    ClusterId, FolderId, GroupSecret, PlaceId, ProcessId, ProxyId, ProxyMember, Replica, StoreGroup, StoreGroupName,
+    StoreGroupState,
+};
 pub use filter::{FilterExpression, InvalidFilter, Tag, TagFilter, tag_hash};
 pub use group::Group;
 pub use ids::{ClientHash, Epoch, GroupId, LogOffset, QueueId, QueueOffset, StoreGroupId, TopicId};

@@ -6,9 +6,9 @@
 use crate::identity::{Home, Identity, IdentityError, NAME};
 use crate::recovery::LOG_DIR;
 use crate::store::OpenError;
-use gantry_proto::contract::StoreGrant;
+use gantry_proto::contract::{PreviousLeader, StoreGrant};
 use gantry_proto::env::{DirectoryLock, Env};
-use gantry_proto::model::{ClusterId, Epoch, FolderId, StoreGroupId, StoreGroupName};
+use gantry_proto::model::{ClusterId, Epoch, FolderId, PlaceId, ProcessId, StoreGroupId, StoreGroupName};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub struct StoreFolder {
     /// `None`: it was given back, and nothing is written any more.
     lock: Option<DirectoryLock>,
+    /// This opening of it.
+    process: ProcessId,
     env: Env,
     dir: PathBuf,
     identity: Identity,
@@ -56,6 +58,12 @@ pub(crate) enum DataFolderError {
          that does not help, the controller has lost metadata: restore them from a backup"
     )]
     OldEpoch { path: PathBuf, granted: Epoch, last: Epoch },
+    #[error(
+        "the store group was led from the data folder {} in epoch {}: what {path} holds may lack what was stored then. Start \
+         the store with that folder",
+        previous.folder, previous.epoch
+    )]
+    LedElsewhere { path: PathBuf, previous: PreviousLeader },
 }
 
 impl DataFolderError {
@@ -100,13 +108,19 @@ impl StoreFolder {
             None => {
                 let mut id = [0; 16];
                 env.random.fill(&mut id);
-                let mut receipt_key = [0; 32];
-                env.random.fill(&mut receipt_key);
-                (Identity::new(FolderId(id), receipt_key), true)
+                (Identity::new(FolderId(id)), true)
             }
         };
-        let mut folder =
-            StoreFolder { lock: Some(lock), env: env.clone(), dir: dir.to_owned(), identity: identity.clone() };
+        let mut process = [0; 16];
+        env.random.fill(&mut process);
+        let process = ProcessId(process);
+        let mut folder = StoreFolder {
+            lock: Some(lock),
+            process,
+            env: env.clone(),
+            dir: dir.to_owned(),
+            identity: identity.clone(),
+        };
         if changed {
             folder.save(identity)?;
         }
@@ -131,6 +145,11 @@ impl StoreFolder {
     /// The last epoch that may have written to it; 0 before the first.
     pub fn last_epoch(&self) -> Epoch {
         self.identity.last_epoch
+    }
+
+    /// This opening of the folder, and where its lock is held.
+    pub(crate) fn process(&self) -> (ProcessId, Option<PlaceId>) {
+        (self.process, self.lock.as_ref().and_then(|lock| lock.place))
     }
 
     /// Where it is.
@@ -169,6 +188,9 @@ impl StoreFolder {
                 return Err(self.other_group(named(home.group), named(grant.group)));
             }
         }
+        if let Some(previous) = grant.previous.filter(|previous| previous.folder != self.identity.folder) {
+            return Err(DataFolderError::LedElsewhere { path: self.dir.clone(), previous });
+        }
         let last = self.identity.last_epoch.max(log_epoch);
         if grant.epoch <= last {
             return Err(DataFolderError::OldEpoch { path: self.dir.clone(), granted: grant.epoch, last });
@@ -177,10 +199,6 @@ impl StoreFolder {
         let mut identity = self.identity.clone();
         (identity.last_epoch, identity.home) = (grant.epoch, Some(home));
         self.save(identity)
-    }
-
-    pub(crate) fn receipt_key(&self) -> &[u8; 32] {
-        &self.identity.receipt_key
     }
 
     /// Lets somebody else open it.
@@ -218,6 +236,7 @@ mod tests {
     use super::*;
     use gantry_proto::contract::LeaseTerm;
     use gantry_proto::env::fake;
+    use gantry_proto::model::GroupSecret;
 
     const DIR: &str = "/store";
 
@@ -227,6 +246,8 @@ mod tests {
             group: StoreGroupId(group),
             epoch: Epoch(epoch),
             lease: LeaseTerm::UntilSuperseded,
+            previous: None,
+            secret: GroupSecret([0; 32]),
         }
     }
 
@@ -262,7 +283,15 @@ mod tests {
             let error = folder.begin(&other, &name(asked), Epoch(log_epoch)).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
-        folder.begin(&grant(1, 7, 4), &name("a"), Epoch(3)).unwrap();
+        // What it holds is all there is only if nobody led elsewhere since.
+        let led_by = |folder, epoch| StoreGrant {
+            previous: Some(PreviousLeader { folder, epoch: Epoch(epoch) }),
+            ..grant(1, 7, 5)
+        };
+        let error = folder.begin(&led_by(FolderId([8; 16]), 4), &name("a"), Epoch(3)).unwrap_err().to_string();
+        assert!(error.contains("was led from the data folder 0808"), "{error}");
+        // A leadership that was granted and never heard of is no matter.
+        folder.begin(&led_by(id, 4), &name("a"), Epoch(3)).unwrap();
     }
 
     #[test]

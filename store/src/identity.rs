@@ -14,7 +14,7 @@
 //! | 2 + 2 + n each | fields: kind, length, value |
 //!
 //! Fields: 1 folder id, 2 how often the file was written (8), 3 last epoch (4), 4 cluster id, 5 store group id (4), 6 store
-//! group name, 7 key of the receipt handles (32). Where it belongs is there once the folder has joined a cluster. A field of a kind that is not known here is
+//! group name. Where it belongs is there once the folder has joined a cluster. A field of a kind that is not known here is
 //! kept as it is, and written again; from [`NEEDED`] on, the file cannot be understood without it, and was written by a newer
 //! Gantry. So was a file of another format whose checksum is right: every format keeps the first 16 bytes.
 //!
@@ -36,8 +36,6 @@ pub(crate) struct Identity {
     pub last_epoch: Epoch,
     /// Where it belongs, for ever. `None`: it never joined a cluster.
     pub home: Option<Home>,
-    /// Key of the receipt handles.
-    pub receipt_key: [u8; 32],
     /// Counts the times it was written.
     written: u64,
     /// Fields that only newer versions know.
@@ -84,12 +82,11 @@ const LAST_EPOCH: u16 = 3;
 const CLUSTER: u16 = 4;
 const GROUP: u16 = 5;
 const GROUP_NAME: u16 = 6;
-const RECEIPT_KEY: u16 = 7;
 
 impl Identity {
     /// Of a folder that is new.
-    pub(crate) fn new(folder: FolderId, receipt_key: [u8; 32]) -> Identity {
-        Identity { folder, last_epoch: Epoch(0), home: None, receipt_key, written: 0, others: Vec::new() }
+    pub(crate) fn new(folder: FolderId) -> Identity {
+        Identity { folder, last_epoch: Epoch(0), home: None, written: 0, others: Vec::new() }
     }
 
     /// What the folder `dir` says, and whether a file of it has to be written again. `None`: it has no identity.
@@ -152,7 +149,6 @@ impl Identity {
         put(FOLDER, &self.folder.0);
         put(WRITTEN, &self.written.to_le_bytes());
         put(LAST_EPOCH, &self.last_epoch.0.to_le_bytes());
-        put(RECEIPT_KEY, &self.receipt_key);
         if let Some(home) = &self.home {
             put(CLUSTER, &home.cluster.0);
             put(GROUP, &home.group.0.to_le_bytes());
@@ -177,7 +173,7 @@ impl Identity {
         if format != FORMAT {
             return Err(IdentityError::Newer { found: format });
         }
-        let (mut folder, mut written, mut last_epoch, mut key) = (None, None, None, None);
+        let (mut folder, mut written, mut last_epoch) = (None, None, None);
         let (mut cluster, mut group, mut name) = (None, None, None);
         let mut others = Vec::new();
         while !fields.is_empty() {
@@ -191,7 +187,6 @@ impl Identity {
                 GROUP_NAME => {
                     name = std::str::from_utf8(value).ok().and_then(|text| StoreGroupName::parse(text).ok());
                 }
-                RECEIPT_KEY => key = exactly(value),
                 NEEDED.. => return Err(IdentityError::NewerField { found: kind }),
                 _ => others.push((kind, Bytes::copy_from_slice(value))),
             }
@@ -201,11 +196,10 @@ impl Identity {
             (None, None, None) => None,
             _ => return Err(IdentityError::Damaged),
         };
-        let (Some(folder), Some(written), Some(last_epoch), Some(receipt_key)) = (folder, written, last_epoch, key)
-        else {
+        let (Some(folder), Some(written), Some(last_epoch)) = (folder, written, last_epoch) else {
             return Err(IdentityError::Damaged);
         };
-        Ok(Identity { folder, last_epoch, home, receipt_key, written, others })
+        Ok(Identity { folder, last_epoch, home, written, others })
     }
 }
 
@@ -279,7 +273,7 @@ mod tests {
     fn identity(epoch: u32) -> Identity {
         let name = StoreGroupName::parse("group").unwrap();
         let home = Home { cluster: ClusterId([1; 16]), group: StoreGroupId(7), name };
-        Identity { last_epoch: Epoch(epoch), home: Some(home), ..Identity::new(FolderId([2; 16]), [3; 32]) }
+        Identity { last_epoch: Epoch(epoch), home: Some(home), ..Identity::new(FolderId([2; 16])) }
     }
 
     fn put(env: &Env, name: &str, bytes: &[u8]) {
@@ -360,7 +354,7 @@ mod tests {
         assert!(matches!(load(&env), Err(IdentityError::Damaged)), "it had one");
 
         put(&env, NAME, &identity(5).encode());
-        put(&env, COPY, &Identity::new(FolderId([9; 16]), [3; 32]).encode());
+        put(&env, COPY, &Identity::new(FolderId([9; 16])).encode());
         assert!(matches!(load(&env), Err(IdentityError::Two(..))), "a file of another folder");
     }
 

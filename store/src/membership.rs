@@ -14,7 +14,7 @@ use gantry_proto::contract::{
     JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, RenewLeaseRequest, StoreError,
 };
 use gantry_proto::env::Env;
-use gantry_proto::model::{ClusterId, Epoch, FolderId, StoreGroupId, StoreGroupName};
+use gantry_proto::model::{Epoch, StoreGroupId, StoreGroupName};
 use protocol::{Note, Protocol, Step};
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,8 +193,7 @@ impl Member {
         sleep_until(at).await;
         // It would be granted one epoch after another, and begin none.
         store.health().map_err(MemberError::LogFailed).map_err(NotJoined::Fatal)?;
-        let (folder, cluster, last_epoch) = store.identity();
-        let granted = self.call_join(folder, cluster, last_epoch).await.map_err(NotJoined::Asked)?;
+        let granted = self.call_join(store.introduction(&self.config)).await.map_err(NotJoined::Asked)?;
         check_margin(store, granted.grant.lease).map_err(NotJoined::Fatal)?;
         match store.lead(&granted).await {
             Ok(()) => Ok(granted),
@@ -225,14 +224,7 @@ impl Member {
         }
     }
 
-    async fn call_join(
-        &self,
-        folder: FolderId,
-        cluster: Option<ClusterId>,
-        last_epoch: Epoch,
-    ) -> Result<Granted, MembershipError> {
-        let MemberConfig { group, address, version } = self.config.clone();
-        let request = JoinStoreRequest { group, folder, cluster, address, last_epoch, version };
+    async fn call_join(&self, request: JoinStoreRequest) -> Result<Granted, MembershipError> {
         let called_at = Instant::now();
         let grant = bounded(JOIN_CALL_MAX, self.service.join_store(request)).await?;
         Ok(Granted { grant, name: self.config.group.clone(), called_at })

@@ -87,9 +87,7 @@ impl Repair {
         }
         let traces = Traces::find(files, dir)?;
         let (folder, home) = (traces.folder(dir)?, traces.home(dir)?);
-        let mut receipt_key = [0; 32];
-        env.random.fill(&mut receipt_key);
-        let mut identity = Identity::new(folder, receipt_key);
+        let mut identity = Identity::new(folder);
         identity.last_epoch = traces.epoch;
         let mut lost = Vec::new();
         let belongs = match (home, group) {

@@ -130,6 +130,10 @@ impl Store {
         if receipt.group != group || receipt.topic != topic {
             return Err(HandleError::Malformed);
         }
+        // Delivered by a leader of whom nothing is known here: it was never confirmed, or this log was put back.
+        if receipt.epoch > self.epoch() {
+            return Err(HandleError::Expired);
+        }
         let shard = self.progress.get(group, topic).ok_or(HandleError::Expired)?;
         Ok((shard, receipt))
     }

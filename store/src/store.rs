@@ -10,6 +10,7 @@ use crate::dedup::DedupWindow;
 use crate::disk::DiskGuard;
 use crate::draining::Draining;
 use crate::maintenance;
+use crate::membership::MemberConfig;
 use crate::progress::{ProgressTable, Shard};
 use crate::queue_index::QueueTable;
 use crate::receipt::ReceiptSealer;
@@ -17,9 +18,9 @@ use crate::recovery::{self, Recovered};
 use crate::saving;
 use crate::tenure::Tenure;
 use futures_util::FutureExt as _;
-use gantry_proto::contract::{LeaseTerm, StoreError, StoreGrant, StorePositions};
+use gantry_proto::contract::{JoinStoreRequest, LeaseTerm, StoreError, StoreGrant, StorePositions};
 use gantry_proto::env::{Env, WorkPanicked};
-use gantry_proto::model::{ClusterId, Epoch, FolderId, LogOffset, MetadataView, StoreGroupId, StoreGroupName, TopicId};
+use gantry_proto::model::{Epoch, FolderId, LogOffset, MetadataView, StoreGroupId, StoreGroupName, TopicId};
 use parking_lot::{Mutex, RwLock};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -242,8 +243,8 @@ impl Store {
     /// The epoch is durable in the folder before its first record can be in the log; with the first epoch of all, so is the
     /// group that the folder belongs to.
     ///
-    /// Sound while nobody else can have led the group in between, which holds for a group of one replica: its folder is
-    /// locked.
+    /// Sound while nobody else has led the group in between: the grant names who led before, and where that was another
+    /// folder, it is an error.
     pub async fn lead(self: &Arc<Store>, granted: &Granted) -> Result<(), OpenError> {
         self.log.tenure.end(self.epoch(), "it joins its group anew");
         let log_epoch = self.log.epoch();
@@ -254,11 +255,11 @@ impl Store {
         };
         let panicked = |panicked| StoreError::WritesStopped(format!("beginning an epoch: {panicked}"));
         durable.map_err(panicked).map_err(OpenErrorKind::Read)?.map_err(OpenErrorKind::Folder)?;
-        let StoreGrant { cluster, group, epoch, lease } = granted.grant;
+        let StoreGrant { cluster, group, epoch, lease, .. } = granted.grant;
         self.log.belongs_to(cluster, group);
         // The folder holds every later grant to the same group.
         let _ = self.home.set(group);
-        *self.sealer.write() = Some(Arc::new(ReceiptSealer::new(group, self.folder.lock().receipt_key())));
+        *self.sealer.write() = Some(Arc::new(ReceiptSealer::new(group, &granted.grant.secret)));
         Ok(self.log.begin_epoch(epoch, lease, granted.called_at).map_err(OpenErrorKind::Read)?)
     }
 
@@ -314,11 +315,26 @@ impl Store {
         self.stopped.cancelled().await;
     }
 
-    /// What a member of the cluster says of itself when it joins: its folder, its cluster, its last epoch.
-    pub(crate) fn identity(&self) -> (FolderId, Option<ClusterId>, Epoch) {
+    /// What a member of the cluster says of itself when it joins.
+    pub(crate) fn introduction(&self, config: &MemberConfig) -> JoinStoreRequest {
         let folder = self.folder.lock();
-        // The folder should know every epoch that wrote; but it may have been put together from parts.
-        (folder.id(), folder.cluster(), folder.last_epoch().max(self.log.epoch()))
+        let (process, place) = folder.process();
+        JoinStoreRequest {
+            group: config.group.clone(),
+            folder: folder.id(),
+            cluster: folder.cluster(),
+            address: config.address.clone(),
+            // The folder should know every epoch that wrote; but it may have been put together from parts.
+            last_epoch: folder.last_epoch().max(self.log.epoch()),
+            version: config.version.clone(),
+            process,
+            place,
+        }
+    }
+
+    /// Its data folder.
+    pub fn folder(&self) -> FolderId {
+        self.folder.lock().id()
     }
 
     /// Whether it may serve the store group of that name.

@@ -11,7 +11,7 @@ use gantry_proto::contract::{
     MembershipService, MetadataError, ProxyAliveRequest, RenewLeaseRequest, StoreError, StoreGrant, StorePositions,
 };
 use gantry_proto::env::fake::{FakeFiles, FakeOp, SeededRandom};
-use gantry_proto::model::{ClusterId, Epoch, QueueId, StoreGroupId, StoreGroupName, Timestamp};
+use gantry_proto::model::{Epoch, QueueId, StoreGroupId, StoreGroupName, Timestamp};
 use gantry_store::{HostError, Kept, Member, MemberConfig, MemberError, REOPENINGS_MAX, Store, StoreHost};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -129,7 +129,7 @@ impl MembershipService for Controller {
                 _ => {
                     state.epoch = Epoch(state.epoch.max(request.last_epoch).0 + 1);
                     let lease = self.hold(&mut state);
-                    Ok(StoreGrant { cluster: ClusterId([1; 16]), group: HERE, epoch: state.epoch, lease })
+                    Ok(StoreGrant { epoch: state.epoch, ..granted(0, lease).grant })
                 }
             }
         };

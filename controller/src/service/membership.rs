@@ -2,12 +2,13 @@
 
 use crate::controller::Controller;
 use crate::raft::{Kind, Leadership, NodeError};
+use crate::state::Keeping;
 use gantry_proto::contract::{
     ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, MetadataError,
     ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StoreStatus,
 };
 use gantry_proto::convert::Wire as _;
-use gantry_proto::model::{Epoch, MetadataCommand, MetadataOutcome, StoreGroup, StoreGroupId};
+use gantry_proto::model::{Epoch, GroupSecret, MetadataCommand, MetadataOutcome, StoreGroup, StoreGroupId};
 use gantry_proto::wire::controller::v1 as wire;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,7 +76,12 @@ impl Controller {
             let reason = format!("the data folder {} belongs to cluster {own}, this is {cluster}", request.folder);
             return Err(MembershipError::Refused(reason));
         }
+        // Only joins change it, and they come one at a time.
+        let last =
+            group.as_ref().and_then(|group| core.feed.read(|state| state.keeping(group.id).map(|kept| kept.last)));
         match &group {
+            // It has not to wait for itself.
+            Some(_) if last.is_some_and(|last| last.is_asking(request)) => {}
             Some(group) => self.admit(group, leading)?,
             None if request.cluster.is_some() => {
                 let reason = format!(
@@ -89,21 +95,30 @@ impl Controller {
         if request.last_epoch == Epoch(u32::MAX) {
             return Err(MembershipError::Refused("there is no epoch after the data folder's last one".to_owned()));
         }
+        let mut secret = [0; 32];
+        core.env.random.fill(&mut secret);
         let command = MetadataCommand::JoinStore {
             group: request.group.clone(),
             folder: request.folder,
             address: request.address.clone(),
             last_epoch: request.last_epoch,
+            process: request.process,
+            place: request.place,
+            secret: GroupSecret(secret),
         };
         let group = match core.decide(command, leading).await? {
             Ok((_, MetadataOutcome::StoreGroup(group))) => group,
             Ok(_) => return Err(MembershipError::Unavailable("the log gave another answer".to_owned())),
             Err(refusal) => return Err(MembershipError::Refused(refusal.to_string())),
         };
+        let kept = core.feed.read(|state| state.keeping(group.id).map(|kept| kept.secret.clone()));
+        let removed = || MembershipError::Unavailable("the store group was removed meanwhile".to_owned());
+        let secret = kept.ok_or_else(removed)?;
         let at = core.env.clock.now();
         let lease = core.with_table(leading, |table, now| table.grant(&group, request.version.clone(), at, now))?;
         tracing::info!(group = %group.name, epoch = %group.epoch, address = &*request.address, "a store leads its group");
-        Ok(StoreGrant { cluster, group: group.id, epoch: group.epoch, lease })
+        let previous = last.map(|last| last.as_previous());
+        Ok(StoreGrant { cluster, group: group.id, epoch: group.epoch, lease, previous, secret })
     }
 
     fn admit(&self, group: &Arc<StoreGroup>, leading: Leadership) -> Result<(), MembershipError> {
@@ -119,7 +134,13 @@ impl Controller {
             Some(group) => self.core.with_table(leading, |table, now| table.renew(&group, epoch, positions, now))?,
             None => None,
         };
-        renewed.ok_or(MembershipError::Superseded { group: id, epoch })
+        let lease = renewed.ok_or(MembershipError::Superseded { group: id, epoch })?;
+        let noted = |kept: &Keeping| kept.last.epoch != epoch || kept.led.get(&kept.last.folder) == Some(&epoch);
+        if self.core.feed.read(|state| state.keeping(id).is_some_and(|kept| !noted(kept))) {
+            // If it fails, the next renewal does it.
+            let _ = self.core.decide(MetadataCommand::NoteLeading { group: id, epoch }, leading).await?;
+        }
+        Ok(lease)
     }
 
     pub(super) async fn give_up_here(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {

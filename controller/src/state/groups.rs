@@ -42,7 +42,7 @@ impl MetadataState {
         });
         // The topic first: whoever knows the group can find where its dead letters go.
         let changes = vec![MetadataChange::TopicUpsert(dead_letters), MetadataChange::GroupUpsert(group.clone())];
-        Ok(Decision { outcome: MetadataOutcome::Group(group), changes, counters })
+        Ok(Decision { outcome: MetadataOutcome::Group(group), changes, counters, keeping: None })
     }
 
     pub(super) fn alter_group(
@@ -62,14 +62,14 @@ impl MetadataState {
         self.check_max_attempts(group.max_attempts)?;
         group.backoff.validate()?;
         let changes = if group == *now { Vec::new() } else { vec![MetadataChange::GroupUpsert(group.clone())] };
-        Ok(Decision { outcome: MetadataOutcome::Group(group), changes, counters: self.counters })
+        Ok(Decision { outcome: MetadataOutcome::Group(group), changes, counters: self.counters, keeping: None })
     }
 
     pub(super) fn delete_group(&self, name: &GroupName) -> Result<Decision, MetadataRefusal> {
         let group = self.group(name.as_str()).ok_or_else(|| MetadataRefusal::GroupNotFound(name.clone()))?;
         let changes =
             vec![MetadataChange::GroupRemoved(group.id), MetadataChange::TopicRemoved(group.dead_letter_topic)];
-        Ok(Decision { outcome: MetadataOutcome::Deleted, changes, counters: self.counters })
+        Ok(Decision { outcome: MetadataOutcome::Deleted, changes, counters: self.counters, keeping: None })
     }
 }
 

@@ -1,6 +1,6 @@
 //! A state in parts, as a snapshot keeps it.
 
-use super::{Counters, MetadataState, Rules};
+use super::{Counters, KeptGroup, MetadataState, Rules};
 use crate::codec::{CodecError, seal, unseal};
 use gantry_proto::convert::{Malformed, Wire};
 use gantry_proto::model::{
@@ -20,6 +20,7 @@ pub(crate) struct StateParts {
     pub(crate) topics: Vec<Arc<Topic>>,
     pub(crate) groups: Vec<Arc<Group>>,
     pub(crate) proxies: Vec<Arc<ProxyMember>>,
+    pub(crate) kept_groups: Vec<Arc<KeptGroup>>,
 }
 
 impl MetadataState {
@@ -51,12 +52,13 @@ impl MetadataState {
             topics: self.topics.values().cloned().collect(),
             groups: self.groups.values().cloned().collect(),
             proxies: self.proxies.values().cloned().collect(),
+            kept_groups: self.keepings.values().cloned().collect(),
         }
     }
 
     /// A state from its parts; what is wrong with them, if they cannot belong to a state.
     pub(crate) fn from_parts(parts: StateParts) -> Result<MetadataState, &'static str> {
-        let StateParts { version, counters, cluster, store_groups, topics, groups, proxies } = parts;
+        let StateParts { version, counters, cluster, store_groups, topics, groups, proxies, kept_groups } = parts;
         if topics.iter().any(|topic| topic.id > counters.last_topic) {
             return Err("a topic's id was never given");
         }
@@ -87,6 +89,10 @@ impl MetadataState {
         ];
         if found != expected || state.proxies.len() != proxy_count {
             return Err("an id or a name occurs twice");
+        }
+        kept_groups.into_iter().for_each(|kept| state.keep(kept));
+        if !state.keepings.keys().eq(state.store_groups.keys()) {
+            return Err("a store group has no secret");
         }
         state.check()?;
         Ok(state)
@@ -135,6 +141,7 @@ impl Wire for StateParts {
             groups: self.groups.iter().map(Wire::to_wire).collect(),
             proxies: self.proxies.iter().map(Wire::to_wire).collect(),
             rules: self.counters.rules.number(),
+            kept_groups: self.kept_groups.iter().map(Wire::to_wire).collect(),
         }
     }
 
@@ -152,6 +159,7 @@ impl Wire for StateParts {
             topics: all(message.topics)?,
             groups: all(message.groups)?,
             proxies: all(message.proxies)?,
+            kept_groups: all(message.kept_groups)?,
         })
     }
 }

@@ -1,22 +1,34 @@
 //! What may happen to store groups.
 
-use super::{Decision, MetadataState};
+use super::{Decision, Keeping, MetadataState, NamedLeader};
 use gantry_proto::model::{
-    Epoch, FolderId, MetadataChange, MetadataOutcome, MetadataRefusal, Replica, StoreGroup, StoreGroupId,
-    StoreGroupName, StoreGroupState, Timestamp,
+    Epoch, FolderId, GroupSecret, MetadataChange, MetadataOutcome, MetadataRefusal, PlaceId, ProcessId, Replica,
+    StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, Timestamp,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A store that wants to lead.
+#[derive(Clone, Copy)]
+pub(super) struct Joining<'a> {
+    pub(super) folder: FolderId,
+    pub(super) address: &'a Arc<str>,
+    pub(super) last_epoch: Epoch,
+    pub(super) process: ProcessId,
+    pub(super) place: Option<PlaceId>,
+    /// For a group that is created.
+    pub(super) secret: &'a GroupSecret,
+}
 
 impl MetadataState {
     /// A new leadership. Whether the one before has ended is for the caller to know: it depends on clocks.
     pub(super) fn join_store(
         &self,
         name: &StoreGroupName,
-        folder: FolderId,
-        address: &Arc<str>,
-        last_epoch: Epoch,
+        joining: &Joining<'_>,
         at: Timestamp,
     ) -> Result<Decision, MetadataRefusal> {
+        let Joining { folder, address, last_epoch, process, place, secret } = *joining;
         let owner = self.folders.get(&folder).and_then(|id| self.store_groups.get(id));
         if let Some(owner) = owner.filter(|owner| owner.name != *name) {
             return Err(MetadataRefusal::FolderOfOtherGroup { folder, group: owner.name.clone() });
@@ -27,6 +39,10 @@ impl MetadataState {
         {
             let expected = replica.folder;
             return Err(MetadataRefusal::OtherFolder { group: name.clone(), expected, found: folder });
+        }
+        let kept = now.and_then(|group| self.keeping(group.id));
+        if let Some(led) = kept.and_then(|kept| kept.led.get(&folder)).filter(|led| **led > last_epoch) {
+            return Err(MetadataRefusal::OlderFolder { group: name.clone(), folder, led: *led, found: last_epoch });
         }
         let mut counters = self.counters;
         let mut group = match now {
@@ -49,9 +65,28 @@ impl MetadataState {
         // The service turns away folders that claim to have seen the last epoch there is.
         group.epoch = Epoch(group.epoch.max(last_epoch).0.saturating_add(1));
         group.leader = Some(folder);
+        let last = NamedLeader { folder, epoch: group.epoch, process, place };
+        let keeping = match kept {
+            Some(kept) => Keeping { last, ..kept.clone() },
+            None => Keeping { secret: secret.clone(), last, led: BTreeMap::new() },
+        };
+        let keeping = Some((group.id, keeping));
         let group = Arc::new(group);
         let changes = vec![MetadataChange::StoreGroupUpsert(group.clone())];
-        Ok(Decision { outcome: MetadataOutcome::StoreGroup(group), changes, counters })
+        Ok(Decision { outcome: MetadataOutcome::StoreGroup(group), changes, counters, keeping })
+    }
+
+    /// The leader says that it leads in `epoch`: it is durable in its folder. Nothing if the epoch is over.
+    pub(super) fn note_leading(&self, id: StoreGroupId, epoch: Epoch) -> Decision {
+        let Some((group, kept)) = self.store_groups.get(&id).zip(self.keeping(id)) else {
+            return self.decided(MetadataOutcome::Deleted, Vec::new());
+        };
+        let mut keeping = kept.clone();
+        if kept.last.epoch == epoch {
+            keeping.led.insert(kept.last.folder, epoch);
+        }
+        let outcome = MetadataOutcome::StoreGroup(group.clone());
+        Decision { keeping: Some((id, keeping)), ..self.decided(outcome, Vec::new()) }
     }
 
     pub(super) fn end_lease(&self, id: StoreGroupId, epoch: Epoch) -> Decision {

@@ -2,7 +2,7 @@ use super::*;
 use crate::testing::{create_group, create_topic, group_name, join_store, some_commands, store_group_name, topic_name};
 use gantry_proto::model::limits::{MAX_ATTEMPTS_MAX, QUEUE_COUNT_MAX};
 use gantry_proto::model::{
-    BackoffPolicy, Epoch, InvalidBackoff, MetadataView, Placement, QueueId, StoreGroupState, TopicType,
+    BackoffPolicy, Epoch, GroupSecret, InvalidBackoff, MetadataView, Placement, QueueId, StoreGroupState, TopicType,
 };
 use proptest::prelude::*;
 
@@ -174,11 +174,16 @@ fn each_join_begins_an_epoch_above_all_that_were() {
     let mut state = state_of(&[]);
     let epoch = |state: &MetadataState| state.store_group(StoreGroupId(1)).unwrap().epoch;
     assert_eq!(epoch(&state), Epoch(1));
-    let MetadataCommand::JoinStore { group, folder, .. } = join_store("s", 1) else { unreachable!() };
-    let again = MetadataCommand::JoinStore { group, folder, address: "b:2".into(), last_epoch: Epoch(6) };
+    let again = match join_store("s", 1) {
+        MetadataCommand::JoinStore { group, folder, process, place, secret, .. } => {
+            let (address, last_epoch) = ("b:2".into(), Epoch(6));
+            MetadataCommand::JoinStore { group, folder, address, last_epoch, process, place, secret }
+        }
+        _ => unreachable!(),
+    };
     state.apply(&again, AT).unwrap();
     let group = state.store_group(StoreGroupId(1)).unwrap();
-    assert_eq!((group.epoch, group.leader), (Epoch(7), Some(folder)));
+    assert_eq!((group.epoch, group.leader), (Epoch(7), Some(FolderId([1; 16]))));
     assert_eq!(&*group.leading_replica().unwrap().address, "b:2");
     state.apply(&join_store("s", 1), AT).unwrap();
     assert_eq!(epoch(&state), Epoch(8));
@@ -194,6 +199,39 @@ fn a_folder_serves_one_store_group_for_ever() {
     let folder = FolderId([3; 16]);
     let refusal = MetadataRefusal::OtherFolder { group: store_group_name("t"), expected: two, found: folder };
     check_refused(&state, join_store("t", 3), refusal);
+}
+
+#[test]
+fn the_secret_of_a_group_stays_and_nobody_who_watches_sees_it() {
+    let mut state = state_of(&[]);
+    let id = StoreGroupId(1);
+    let secret = |state: &MetadataState| state.keeping(id).map(|kept| kept.secret.clone());
+    assert_eq!(secret(&state), Some(GroupSecret([1; 32])));
+    let mut again = join_store("s", 1);
+    if let MetadataCommand::JoinStore { secret, .. } = &mut again {
+        *secret = GroupSecret([0x5a; 32]);
+    }
+    let (outcome, changes) = state.apply(&again, AT).unwrap();
+    assert_eq!(secret(&state), Some(GroupSecret([1; 32])), "handles stay valid");
+    let seen = format!("{outcome:?}{changes:?}{:?}{again:?}", state.to_changes());
+    assert!(!seen.contains("90, 90") && !seen.contains("1, 1, 1, 1, 1, 1, 1, 1, 1"), "{seen}");
+    state.apply(&join_store("t", 2), AT).unwrap();
+    state.apply(&MetadataCommand::DrainStoreGroup { name: store_group_name("s") }, AT).unwrap();
+    state.apply(&MetadataCommand::RemoveStoreGroup { name: store_group_name("s") }, AT).unwrap();
+    assert_eq!(secret(&state), None);
+}
+
+#[test]
+fn a_leadership_that_is_over_is_not_noted() {
+    let mut state = state_of(&[]);
+    let (id, folder) = (StoreGroupId(1), FolderId([1; 16]));
+    let led = |state: &MetadataState| state.keeping(id).unwrap().led.get(&folder).copied();
+    for (epoch, expected) in [(0, None), (2, None), (1, Some(Epoch(1))), (2, Some(Epoch(1)))] {
+        let (_, changes) = state.apply(&MetadataCommand::NoteLeading { group: id, epoch: Epoch(epoch) }, AT).unwrap();
+        assert_eq!((changes, led(&state)), (vec![], expected), "epoch {epoch}");
+    }
+    let older = MetadataRefusal::OlderFolder { group: store_group_name("s"), folder, led: Epoch(1), found: Epoch(0) };
+    check_refused(&state, join_store("s", 1), older);
 }
 
 #[test]

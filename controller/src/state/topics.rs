@@ -33,7 +33,7 @@ impl MetadataState {
             created_at: at,
         });
         let changes = vec![MetadataChange::TopicUpsert(topic.clone())];
-        Ok(Decision { outcome: MetadataOutcome::Topic(topic), changes, counters })
+        Ok(Decision { outcome: MetadataOutcome::Topic(topic), changes, counters, keeping: None })
     }
 
     pub(super) fn alter_topic(
@@ -50,7 +50,7 @@ impl MetadataState {
         }
         let topic = Arc::new(topic);
         let changes = if topic == *now { Vec::new() } else { vec![MetadataChange::TopicUpsert(topic.clone())] };
-        Ok(Decision { outcome: MetadataOutcome::Topic(topic), changes, counters: self.counters })
+        Ok(Decision { outcome: MetadataOutcome::Topic(topic), changes, counters: self.counters, keeping: None })
     }
 
     /// The placement with `asked` queues. Lanes stay: message groups stay where they are.
@@ -75,7 +75,7 @@ impl MetadataState {
         refuse_derived(name)?;
         let topic = self.topic(name.as_str()).ok_or_else(|| MetadataRefusal::TopicNotFound(name.clone()))?;
         let changes = vec![MetadataChange::TopicRemoved(topic.id)];
-        Ok(Decision { outcome: MetadataOutcome::Deleted, changes, counters: self.counters })
+        Ok(Decision { outcome: MetadataOutcome::Deleted, changes, counters: self.counters, keeping: None })
     }
 }
 

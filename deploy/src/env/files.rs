@@ -8,11 +8,12 @@
 use super::read_map::ReadMap;
 use bytes::Bytes;
 use gantry_proto::env::{DirEntry, DirectoryLock, File, Files, OpenMode};
+use gantry_proto::model::PlaceId;
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -83,13 +84,25 @@ impl Files for SystemFiles {
         let options = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = options.map_err(|error| naming(path, error))?;
         match file.try_lock() {
-            Ok(()) => Ok(DirectoryLock { path: path.to_owned(), guard: Box::new(file) }),
+            Ok(()) => {
+                let place = place_of(&file);
+                Ok(DirectoryLock { path: path.to_owned(), guard: Box::new(file), place })
+            }
             Err(fs::TryLockError::WouldBlock) => {
                 Err(naming(path, io::Error::new(io::ErrorKind::WouldBlock, "another process holds the lock")))
             }
             Err(fs::TryLockError::Error(error)) => Err(naming(path, error)),
         }
     }
+}
+
+/// Which file this is, while this machine runs: the machine's start, the file system and the file's number in it.
+fn place_of(file: &fs::File) -> Option<PlaceId> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let boot = u128::from_str_radix(&boot.trim().replace('-', ""), 16).ok()?;
+    let meta = file.metadata().ok()?;
+    let number = u128::from(meta.dev()) << 64 | u128::from(meta.ino());
+    Some(PlaceId((boot ^ number).to_le_bytes()))
 }
 
 /// Blocks that (all, remain available), without those that are kept back for root, of a file system with that many blocks

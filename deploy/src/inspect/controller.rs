@@ -123,7 +123,7 @@ fn in_words(content: StoredContent, index: Option<u64>) -> Result<String, Unread
         }
         StoredContent::LogId(id) => log_id(&id),
         StoredContent::Snapshot { meta, state } => {
-            let state = state?;
+            let state = (*state)?;
             let at = meta.last.as_ref().map_or_else(|| "nothing".to_owned(), log_id);
             format!(
                 "up to {at}; {}; state version {}, {} topics, {} groups, {} store groups, {} proxies",

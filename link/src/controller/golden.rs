@@ -26,6 +26,7 @@ pub(crate) fn controller() -> Vec<Golden> {
 const FOLDER: Bytes = Bytes::from_static(&[0xf0; 16]);
 const CLUSTER: Bytes = Bytes::from_static(&[0xc1; 16]);
 const PROCESS: Bytes = Bytes::from_static(&[0x55; 16]);
+const SECRET: Bytes = Bytes::from_static(&[0x53; 32]);
 
 /// A message that stands for a value.
 fn value<T>(name: &str, message: T::Message) -> Golden
@@ -162,6 +163,7 @@ fn commands() -> Vec<Golden> {
         command("delete_group", Command::DeleteGroup("group".to_owned())),
         command("found", Command::Found(CLUSTER)),
         command("join_store", Command::JoinStore(join_store_command())),
+        command("note_leading", Command::NoteLeading(NoteLeading { group: 3, epoch: 7 })),
         command("end_lease", Command::EndLease(EndLease { group: 3, epoch: 7 })),
         command("drain_store_group", Command::DrainStoreGroup("store-1".to_owned())),
         command("activate_store_group", Command::ActivateStoreGroup("store-1".to_owned())),
@@ -181,7 +183,9 @@ fn join_store_command() -> wire::metadata_command::JoinStore {
         folder: FOLDER,
         address: "store-1:9200".to_owned(),
         last_epoch: 6,
-        ..Default::default()
+        process: PROCESS,
+        place: Some(CLUSTER),
+        secret: SECRET,
     }
 }
 
@@ -230,6 +234,7 @@ fn refusals() -> Vec<Golden> {
         ("store_group_not_found", Reason::StoreGroupNotFound(store())),
         ("folder_of_other_group", Reason::FolderOfOtherGroup(FolderOfOtherGroup { folder: FOLDER, group: store() })),
         ("other_folder", Reason::OtherFolder(other)),
+        ("older_folder", Reason::OlderFolder(OlderFolder { group: store(), folder: FOLDER, led: 7, found: 6 })),
         ("last_store_group", Reason::LastStoreGroup(store())),
         ("store_group_active", Reason::StoreGroupActive(store())),
         ("rules", Reason::Rules(Rules { now: 1, asked: 2 })),
@@ -271,14 +276,16 @@ fn membership() -> Vec<Golden> {
         address: "store-1:9200".to_owned(),
         last_epoch: 6,
         version: "1.2.3".to_owned(),
-        ..wire::JoinStoreRequest::default()
+        process: PROCESS,
+        place: Some(CLUSTER),
     };
     let grant = wire::StoreGrant {
         cluster: CLUSTER,
         group: 3,
         epoch: 7,
         lease: Some(lease(Term::ForNs(3_000_000_000))),
-        ..wire::StoreGrant::default()
+        previous: Some(wire::PreviousLeader { folder: FOLDER, epoch: 6 }),
+        secret: SECRET,
     };
     let renew = wire::RenewLeaseRequest { group: 3, epoch: 7, positions, ..wire::RenewLeaseRequest::default() };
     let alive = wire::ProxyAliveRequest {
@@ -321,7 +328,7 @@ fn membership() -> Vec<Golden> {
         value::<StoreGrant>("grant.for_a_time", grant.clone()),
         value::<StoreGrant>(
             "grant.until_superseded",
-            wire::StoreGrant { lease: Some(lease(Term::UntilSuperseded(wire::Nothing {}))), ..grant },
+            wire::StoreGrant { lease: Some(lease(Term::UntilSuperseded(wire::Nothing {}))), previous: None, ..grant },
         ),
         value::<RenewLeaseRequest>("renew_lease", renew),
         value::<ProxyAliveRequest>("proxy_alive", alive),

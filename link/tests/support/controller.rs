@@ -147,7 +147,15 @@ impl MembershipService for MemoryController {
         let cluster = request.cluster.unwrap_or(ClusterId([1; 16]));
         let epoch = Epoch(request.last_epoch.0 + 1);
         let lease = LeaseTerm::For(Duration::from_secs(3));
-        self.membership(StoreGrant { cluster, group: StoreGroupId(4), epoch, lease }).await
+        self.membership(StoreGrant {
+            cluster,
+            group: StoreGroupId(4),
+            epoch,
+            lease,
+            previous: None,
+            secret: GroupSecret([3; 32]),
+        })
+        .await
     }
 
     async fn renew_lease(&self, _request: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
@@ -219,6 +227,8 @@ pub fn join() -> JoinStoreRequest {
         address: "store:1".into(),
         last_epoch: Epoch(7),
         version: "1".into(),
+        process: ProcessId([8; 16]),
+        place: Some(PlaceId([9; 16])),
     }
 }
 

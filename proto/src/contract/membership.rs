@@ -2,7 +2,8 @@
 
 use super::MetadataError;
 use crate::model::{
-    ClusterId, Epoch, FolderId, LogOffset, ProxyId, StoreGroup, StoreGroupId, StoreGroupName, Timestamp,
+    ClusterId, Epoch, FolderId, GroupSecret, LogOffset, PlaceId, ProcessId, ProxyId, StoreGroup, StoreGroupId,
+    StoreGroupName, Timestamp,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,11 @@ pub struct JoinStoreRequest {
     pub last_epoch: Epoch,
     /// Its software.
     pub version: Arc<str>,
+    /// Which opening of the folder this is. It need not wait for a lease that it holds itself.
+    pub process: ProcessId,
+    /// Where it holds the folder's lock, if that is known. It need not wait for the lease of a process that held it there
+    /// before, either.
+    pub place: Option<PlaceId>,
 }
 
 /// A leadership.
@@ -58,6 +64,19 @@ pub struct StoreGrant {
     pub epoch: Epoch,
     /// For how long.
     pub lease: LeaseTerm,
+    /// The leadership before this one, whether it ever began or not. `None`: this is the first.
+    pub previous: Option<PreviousLeader>,
+    /// The group's secret.
+    pub secret: GroupSecret,
+}
+
+/// Who led a store group, or was to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PreviousLeader {
+    /// Its data folder.
+    pub folder: FolderId,
+    /// The leadership.
+    pub epoch: Epoch,
 }
 
 /// How long a leadership lasts.

@@ -2,11 +2,12 @@
 
 use super::{Malformed, Wire, nanos, required};
 use crate::contract::{
-    ClusterStatus, ControllerChange, ControllerStatus, JoinStoreRequest, LeaseTerm, MembershipError, ProxyAliveRequest,
-    ProxyStatus, RenewLeaseRequest, StoreGrant, StorePositions, StoreStatus,
+    ClusterStatus, ControllerChange, ControllerStatus, JoinStoreRequest, LeaseTerm, MembershipError, PreviousLeader,
+    ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StorePositions, StoreStatus,
 };
 use crate::model::{
-    ClusterId, Epoch, FolderId, LogOffset, MetadataVersion, ProxyId, StoreGroupId, StoreGroupName, Timestamp,
+    ClusterId, Epoch, FolderId, GroupSecret, LogOffset, MetadataVersion, PlaceId, ProcessId, ProxyId, StoreGroupId,
+    StoreGroupName, Timestamp,
 };
 use crate::wire::controller::v1 as wire;
 use std::time::Duration;
@@ -22,6 +23,8 @@ impl Wire for JoinStoreRequest {
             address: self.address.to_string(),
             last_epoch: self.last_epoch.0,
             version: self.version.to_string(),
+            process: self.process.to_wire(),
+            place: self.place.as_ref().map(Wire::to_wire),
         }
     }
 
@@ -33,6 +36,8 @@ impl Wire for JoinStoreRequest {
             address: message.address.into(),
             last_epoch: Epoch(message.last_epoch),
             version: message.version.into(),
+            process: ProcessId::from_wire(message.process)?,
+            place: message.place.map(PlaceId::from_wire).transpose()?,
         })
     }
 }
@@ -67,6 +72,8 @@ impl Wire for StoreGrant {
             group: self.group.0,
             epoch: self.epoch.0,
             lease: Some(self.lease.to_wire()),
+            previous: self.previous.as_ref().map(Wire::to_wire),
+            secret: self.secret.to_wire(),
         }
     }
 
@@ -76,7 +83,21 @@ impl Wire for StoreGrant {
             group: StoreGroupId(message.group),
             epoch: Epoch(message.epoch),
             lease: required(message.lease, "lease of a store")?,
+            previous: message.previous.map(PreviousLeader::from_wire).transpose()?,
+            secret: GroupSecret::from_wire(message.secret)?,
         })
+    }
+}
+
+impl Wire for PreviousLeader {
+    type Message = wire::PreviousLeader;
+
+    fn to_wire(&self) -> wire::PreviousLeader {
+        wire::PreviousLeader { folder: self.folder.to_wire(), epoch: self.epoch.0 }
+    }
+
+    fn from_wire(message: wire::PreviousLeader) -> Result<PreviousLeader, Malformed> {
+        Ok(PreviousLeader { folder: FolderId::from_wire(message.folder)?, epoch: Epoch(message.epoch) })
     }
 }
 

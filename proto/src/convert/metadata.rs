@@ -3,9 +3,9 @@
 use super::{Malformed, Wire, required};
 use crate::contract::MetadataError;
 use crate::model::{
-    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, MetadataChange, MetadataCommand,
-    MetadataOutcome, MetadataRefusal, ProxyId, ProxyMember, StoreGroup, StoreGroupId, StoreGroupName, Topic, TopicId,
-    TopicName, TopicType,
+    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, MetadataChange, MetadataCommand,
+    MetadataOutcome, MetadataRefusal, PlaceId, ProcessId, ProxyId, ProxyMember, StoreGroup, StoreGroupId,
+    StoreGroupName, Topic, TopicId, TopicName, TopicType,
 };
 use crate::wire::controller::v1 as wire;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ impl Wire for MetadataCommand {
 
     fn to_wire(&self) -> wire::MetadataCommand {
         use wire::metadata_command::{
-            AlterGroup, AlterTopic, Command, CreateGroup, CreateTopic, EndLease, JoinProxy, JoinStore, SpreadTopics,
+            AlterGroup, AlterTopic, Command, CreateGroup, CreateTopic, EndLease, JoinProxy, JoinStore, NoteLeading,
+            SpreadTopics,
         };
         let command = match self {
             MetadataCommand::CreateTopic { name, topic_type, queue_count } => Command::CreateTopic(CreateTopic {
@@ -43,12 +44,20 @@ impl Wire for MetadataCommand {
             }),
             MetadataCommand::DeleteGroup { name } => Command::DeleteGroup(name.to_wire()),
             MetadataCommand::Found { cluster } => Command::Found(cluster.to_wire()),
-            MetadataCommand::JoinStore { group, folder, address, last_epoch } => Command::JoinStore(JoinStore {
-                group: group.to_wire(),
-                folder: folder.to_wire(),
-                address: address.to_string(),
-                last_epoch: last_epoch.0,
-            }),
+            MetadataCommand::JoinStore { group, folder, address, last_epoch, process, place, secret } => {
+                Command::JoinStore(JoinStore {
+                    group: group.to_wire(),
+                    folder: folder.to_wire(),
+                    address: address.to_string(),
+                    last_epoch: last_epoch.0,
+                    process: process.to_wire(),
+                    place: place.as_ref().map(Wire::to_wire),
+                    secret: secret.to_wire(),
+                })
+            }
+            MetadataCommand::NoteLeading { group, epoch } => {
+                Command::NoteLeading(NoteLeading { group: group.0, epoch: epoch.0 })
+            }
             MetadataCommand::EndLease { group, epoch } => {
                 Command::EndLease(EndLease { group: group.0, epoch: epoch.0 })
             }
@@ -104,7 +113,13 @@ impl Wire for MetadataCommand {
                 folder: FolderId::from_wire(join.folder)?,
                 address: join.address.into(),
                 last_epoch: Epoch(join.last_epoch),
+                process: ProcessId::from_wire(join.process)?,
+                place: join.place.map(PlaceId::from_wire).transpose()?,
+                secret: GroupSecret::from_wire(join.secret)?,
             },
+            Command::NoteLeading(note) => {
+                MetadataCommand::NoteLeading { group: StoreGroupId(note.group), epoch: Epoch(note.epoch) }
+            }
             Command::EndLease(end) => {
                 MetadataCommand::EndLease { group: StoreGroupId(end.group), epoch: Epoch(end.epoch) }
             }

@@ -2,9 +2,9 @@
 
 use super::{Malformed, Wire, nanos, required};
 use crate::model::{
-    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, Placement, ProxyId, ProxyMember, QueueId,
-    Replica, StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, Timestamp, Topic, TopicId, TopicName,
-    TopicType,
+    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, PlaceId, Placement, ProcessId,
+    ProxyId, ProxyMember, QueueId, Replica, StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, Timestamp,
+    Topic, TopicId, TopicName, TopicType,
 };
 use crate::wire::controller::v1 as wire;
 use bytes::Bytes;
@@ -53,6 +53,9 @@ identities! {
     ClusterId, "identity of a cluster";
     FolderId, "identity of a data folder";
     ProxyId, "identity of a proxy";
+    ProcessId, "identity of a process";
+    PlaceId, "place of a lock";
+    GroupSecret, "secret of a store group";
 }
 
 /// Shared and plain values travel alike.

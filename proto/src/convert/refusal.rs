@@ -1,10 +1,12 @@
 //! Why a command changed nothing.
 
 use super::{Malformed, Wire};
-use crate::model::{FolderId, GroupName, InvalidBackoff, MetadataRefusal, StoreGroupName, TopicName};
+use crate::model::{Epoch, FolderId, GroupName, InvalidBackoff, MetadataRefusal, StoreGroupName, TopicName};
 use crate::wire::controller::v1 as wire;
 use wire::metadata_refusal::backoff::Reason as BackoffReason;
-use wire::metadata_refusal::{Backoff, Bound, FolderOfOtherGroup, OtherFolder, QueuesShrink, Reason, Rules};
+use wire::metadata_refusal::{
+    Backoff, Bound, FolderOfOtherGroup, OlderFolder, OtherFolder, QueuesShrink, Reason, Rules,
+};
 
 impl Wire for MetadataRefusal {
     type Message = wire::MetadataRefusal;
@@ -31,6 +33,12 @@ impl Wire for MetadataRefusal {
                 group: group.to_wire(),
                 expected: expected.to_wire(),
                 found: found.to_wire(),
+            }),
+            MetadataRefusal::OlderFolder { group, folder, led, found } => Reason::OlderFolder(OlderFolder {
+                group: group.to_wire(),
+                folder: folder.to_wire(),
+                led: led.0,
+                found: found.0,
             }),
             MetadataRefusal::LastStoreGroup(name) => Reason::LastStoreGroup(name.to_wire()),
             MetadataRefusal::StoreGroupActive(name) => Reason::StoreGroupActive(name.to_wire()),
@@ -64,6 +72,12 @@ impl Wire for MetadataRefusal {
                 group: StoreGroupName::from_wire(other.group)?,
                 expected: FolderId::from_wire(other.expected)?,
                 found: FolderId::from_wire(other.found)?,
+            },
+            Reason::OlderFolder(older) => MetadataRefusal::OlderFolder {
+                group: StoreGroupName::from_wire(older.group)?,
+                folder: FolderId::from_wire(older.folder)?,
+                led: Epoch(older.led),
+                found: Epoch(older.found),
             },
             Reason::LastStoreGroup(name) => MetadataRefusal::LastStoreGroup(StoreGroupName::from_wire(name)?),
             Reason::StoreGroupActive(name) => MetadataRefusal::StoreGroupActive(StoreGroupName::from_wire(name)?),

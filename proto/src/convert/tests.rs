@@ -191,7 +191,9 @@ fn command() -> impl Strategy<Value = MetadataCommand> {
     ];
     let stores = prop_oneof![
         (store_group_name(), folder(), shared_text(), any::<u32>()).prop_map(|(group, folder, address, epoch)| {
-            C::JoinStore { group, folder, address, last_epoch: Epoch(epoch) }
+            let (process, place, secret) =
+                (ProcessId(folder.0), Some(PlaceId([7; 16])), GroupSecret([epoch as u8; 32]));
+            C::JoinStore { group, folder, address, last_epoch: Epoch(epoch), process, place, secret }
         }),
         any::<(u32, u32)>().prop_map(|(group, epoch)| C::EndLease { group: StoreGroupId(group), epoch: Epoch(epoch) }),
         store_group_name().prop_map(|name| C::DrainStoreGroup { name }),
@@ -253,6 +255,9 @@ fn refusal() -> impl Strategy<Value = MetadataRefusal> {
             group,
             expected,
             found
+        }),
+        (store_group_name(), folder(), any::<(u32, u32)>()).prop_map(|(group, folder, (led, found))| {
+            R::OlderFolder { group, folder, led: Epoch(led), found: Epoch(found) }
         }),
         store_group_name().prop_map(R::LastStoreGroup),
         store_group_name().prop_map(R::StoreGroupActive),
@@ -377,7 +382,10 @@ proptest! {
     ) {
         let (text, epoch) = (address.to_string(), Epoch(epoch));
         let (at, of) = (address.clone(), version.clone());
-        arrives(&JoinStoreRequest { group, folder, cluster, address: at, last_epoch: epoch, version: of })?;
+        for place in [None, Some(PlaceId([6; 16]))] {
+            let (group, address, version, process) = (group.clone(), at.clone(), of.clone(), ProcessId([5; 16]));
+            arrives(&JoinStoreRequest { group, folder, cluster, address, last_epoch: epoch, version, process, place })?;
+        }
         arrives(&RenewLeaseRequest { group: StoreGroupId(number), epoch, positions })?;
         arrives(&ProxyAliveRequest { id: proxy, address, version, sessions: number })?;
         let change = match add {
@@ -393,12 +401,15 @@ proptest! {
         lease in lease(),
         status in status(),
     ) {
-        let grant = StoreGrant { cluster, group: StoreGroupId(group), epoch: Epoch(epoch), lease };
         arrives(&lease)?;
-        arrives(&grant)?;
+        for previous in [None, Some(PreviousLeader { folder: FolderId([4; 16]), epoch: Epoch(group) })] {
+            let (group, epoch, secret) = (StoreGroupId(group), Epoch(epoch), GroupSecret([8; 32]));
+            let grant = StoreGrant { cluster, group, epoch, lease, previous, secret };
+            arrives(&grant)?;
+            arrives(&Ok::<_, MembershipError>(grant))?;
+        }
         arrives(&status)?;
         arrives(&Ok::<_, MembershipError>(lease))?;
-        arrives(&Ok::<_, MembershipError>(grant))?;
         arrives(&Ok::<_, MembershipError>(Duration::from_millis(epoch.into())))?;
         arrives(&Ok::<_, MetadataError>(status))?;
     }

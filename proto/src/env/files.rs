@@ -1,5 +1,6 @@
 //! The file system as the store and the controller need it.
 
+use crate::model::PlaceId;
 use bytes::Bytes;
 use std::io;
 use std::ops::Range;
@@ -106,4 +107,7 @@ pub struct DirectoryLock {
     pub path: PathBuf,
     /// Whatever keeps the lock.
     pub guard: Box<dyn Send + Sync>,
+    /// The same for every lock on this very file while this machine runs, and for no other: not for a copy of the file, nor
+    /// after a restart of the machine. `None`: that is not known here.
+    pub place: Option<PlaceId>,
 }

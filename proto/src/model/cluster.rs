@@ -39,6 +39,28 @@ identity! {
     ProxyId
 }
 
+identity! {
+    /// An opening of a store's data folder by a process, drawn each time.
+    ProcessId
+}
+
+identity! {
+    /// Where a lock on a data folder is held: the same only for the same file of the same running machine, so not for a
+    /// copy of the folder. Who holds the lock there knows that nobody else does.
+    PlaceId
+}
+
+/// What all replicas of a store group share and nobody else may know: receipt handles are sealed with it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GroupSecret(pub [u8; 32]);
+
+/// It is never shown.
+impl fmt::Debug for GroupSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GroupSecret(..)")
+    }
+}
+
 /// A store group's name, given by the operator: 1 to 63 characters of `a-z A-Z 0-9 _ -`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreGroupName(Arc<str>);
@@ -145,6 +167,11 @@ mod tests {
         for bad in ["", " ", "a|b", "%a", "a/b", "ä", &"x".repeat(64)] {
             assert!(StoreGroupName::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        assert_eq!(format!("{:?}", GroupSecret([0x41; 32])), "GroupSecret(..)");
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //! picture that proxies and stores keep from the changes ([`MetadataView`]).
 
 use super::{
-    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, InvalidBackoff, Placement, ProxyId,
-    ProxyMember, QueueId, StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, Topic, TopicId, TopicName,
-    TopicType,
+    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, InvalidBackoff, PlaceId,
+    Placement, ProcessId, ProxyId, ProxyMember, QueueId, StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState,
+    Topic, TopicId, TopicName, TopicType,
 };
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap};
@@ -84,6 +84,19 @@ pub enum MetadataCommand {
         address: Arc<str>,
         /// The last epoch in which the folder was written. The new one is greater.
         last_epoch: Epoch,
+        /// Who asks.
+        process: ProcessId,
+        /// Where it holds the folder's lock, if that is known.
+        place: Option<PlaceId>,
+        /// The group's secret if it is created. Drawn by whoever proposes.
+        secret: GroupSecret,
+    },
+    /// Notes that a leadership has begun: from now on the group's folder knows its epoch. Changes nothing if it is over.
+    NoteLeading {
+        /// Its group.
+        group: StoreGroupId,
+        /// The leadership.
+        epoch: Epoch,
     },
     /// Ends the lease of a leader. Changes nothing if the epoch is over.
     EndLease {
@@ -245,6 +258,22 @@ pub enum MetadataRefusal {
         expected: FolderId,
         /// What joined.
         found: FolderId,
+    },
+    /// The folder was put back to an older state.
+    #[error(
+        "the data folder {folder} is an older copy: store group {group} was led from it in epoch {led}, and this one knows \
+         of epoch {found} only. What was stored since then is not in it; start the store with the folder as it was last \
+         used"
+    )]
+    OlderFolder {
+        /// The group.
+        group: StoreGroupName,
+        /// The folder.
+        folder: FolderId,
+        /// The last epoch in which it is known to have led.
+        led: Epoch,
+        /// What it knows of.
+        found: Epoch,
     },
     /// Somebody has to take the messages.
     #[error("store group {0} is the last active one: add another one before this one is drained")]

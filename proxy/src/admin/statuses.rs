@@ -23,6 +23,7 @@ pub(super) fn refused(refusal: &MetadataRefusal) -> Status {
         | MetadataRefusal::DerivedTopic(_)
         | MetadataRefusal::NoStoreGroup
         | MetadataRefusal::FolderOfOtherGroup { .. }
+        | MetadataRefusal::OlderFolder { .. }
         | MetadataRefusal::OtherFolder { .. }
         | MetadataRefusal::LastStoreGroup(_)
         | MetadataRefusal::StoreGroupActive(_)

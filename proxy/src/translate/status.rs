@@ -152,6 +152,7 @@ fn metadata_refusal(refusal: &MetadataRefusal) -> Refusal {
         | MetadataRefusal::NoStoreGroup
         | MetadataRefusal::StoreGroupNotFound(_)
         | MetadataRefusal::FolderOfOtherGroup { .. }
+        | MetadataRefusal::OlderFolder { .. }
         | MetadataRefusal::OtherFolder { .. }
         | MetadataRefusal::LastStoreGroup(_)
         | MetadataRefusal::StoreGroupActive(_)

@@ -54,6 +54,8 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 const RENEWAL_CALL_MAX: Duration = Duration::from_secs(5);
 /// Waits between joins: the first, and the longest.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// It is asked again as soon as somebody else's lease has ended.
+const WAIT_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 impl Protocol {
@@ -100,7 +102,7 @@ impl Protocol {
         let topic = match error {
             MembershipError::Held { remaining, .. } => {
                 // Not longer than it can take; sooner than that if it is long, for it may be given up.
-                wait = wait.min((*remaining).max(BACKOFF_MIN));
+                wait = wait.min((*remaining).max(WAIT_MIN));
                 Topic::Held
             }
             _ => Topic::Unavailable,
@@ -187,6 +189,8 @@ mod tests {
         assert_eq!(protocol.next_at() - now, BACKOFF_MAX / 2);
         assert!(protocol.join_failed(&held(Duration::from_millis(300)), now, 0.0).is_none());
         assert_eq!(protocol.next_at() - now, Duration::from_millis(300));
+        protocol.join_failed(&held(Duration::from_millis(20)), now, 0.0);
+        assert_eq!(protocol.next_at() - now, Duration::from_millis(20), "not a moment later than it may");
     }
 
     #[test]

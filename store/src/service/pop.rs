@@ -16,7 +16,9 @@ use crate::queue_index::IndexEntry;
 use crate::receipt::Receipt;
 use crate::store::Store;
 use gantry_proto::contract::{PopError, PopReply, PopRequest, PoppedMessage, StoreError};
-use gantry_proto::model::{FilterExpression, LogOffset, MessageHead, QueueId, QueueOffset, TagFilter, Timestamp};
+use gantry_proto::model::{
+    Epoch, FilterExpression, LogOffset, MessageHead, QueueId, QueueOffset, TagFilter, Timestamp,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -117,10 +119,13 @@ impl Store {
             // Only skipped messages that do not match; nothing to wait for.
             return Ok(Tried::Nothing { due_in: if plan.more { Some(Duration::ZERO) } else { next_look } });
         }
+        // If another epoch has begun since, this delivery is never called a success.
+        let epoch = self.epoch();
         Ok(Tried::Leased(Leased {
             store: self,
             shard,
             lease,
+            epoch,
             end,
             messages: plan.messages,
             promised_until: visible_at,
@@ -147,6 +152,7 @@ struct Leased<'a> {
     store: &'a Store,
     shard: &'a Arc<Shard>,
     lease: LogOffset,
+    epoch: Epoch,
     end: LogOffset,
     messages: Vec<(IndexEntry, QueueId, u32)>,
     promised_until: Timestamp,
@@ -247,6 +253,7 @@ impl Leased<'_> {
             queue: header.queue,
             queue_offset: header.queue_offset,
             lease: self.lease,
+            epoch: self.epoch,
             promised_until: self.promised_until,
         };
         Ok(PoppedMessage {

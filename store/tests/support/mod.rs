@@ -12,9 +12,9 @@ use gantry_proto::contract::{
 use gantry_proto::env::Env;
 use gantry_proto::env::fake::{self, FakeClock, FakeFiles};
 use gantry_proto::model::{
-    BackoffPolicy, ClusterId, Epoch, FilterExpression, Group, GroupId, GroupName, MessageHead, MetadataChange,
-    MetadataVersion, MetadataView, Placement, QueueId, ReceiptHandle, StoreGroup, StoreGroupId, StoreGroupName,
-    StoreGroupState, StoredMessage, Timestamp, Topic, TopicId, TopicName, TopicType,
+    BackoffPolicy, ClusterId, Epoch, FilterExpression, Group, GroupId, GroupName, GroupSecret, MessageHead,
+    MetadataChange, MetadataVersion, MetadataView, Placement, QueueId, ReceiptHandle, StoreGroup, StoreGroupId,
+    StoreGroupName, StoreGroupState, StoredMessage, Timestamp, Topic, TopicId, TopicName, TopicType,
 };
 use gantry_store::{Flush, Granted, OpenError, Store, StoreConfig, StoreFolder};
 use std::path::PathBuf;
@@ -178,7 +178,8 @@ fn store_group(id: StoreGroupId, state: StoreGroupState) -> Arc<StoreGroup> {
 
 /// The leadership of [`HERE`], asked for now.
 pub fn granted(epoch: u32, lease: LeaseTerm) -> Granted {
-    let grant = StoreGrant { cluster: ClusterId([1; 16]), group: HERE, epoch: Epoch(epoch), lease };
+    let (epoch, secret) = (Epoch(epoch), GroupSecret([7; 32]));
+    let grant = StoreGrant { cluster: ClusterId([1; 16]), group: HERE, epoch, lease, previous: None, secret };
     Granted { grant, name: StoreGroupName::parse("store-2").unwrap(), called_at: Instant::now() }
 }
 

@@ -5,6 +5,7 @@ use super::faults::{FakeOp, Fate, Faults};
 use super::names::{Entry, Names};
 use super::random::SplitMix;
 use crate::env::{DirEntry, DirectoryLock, File, Files, OpenMode};
+use crate::model::PlaceId;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -34,6 +35,8 @@ struct Machine {
     names: Names,
     files: BTreeMap<u64, OpenableFile>,
     locks: HashMap<PathBuf, u64>,
+    /// How often the machine was started again.
+    boots: u64,
     faults: Faults,
     capacity: Option<u64>,
 }
@@ -60,6 +63,7 @@ impl FakeFiles {
         for file in machine.files.values_mut() {
             file.contents.crash(random.as_mut());
         }
+        machine.boots += 1;
         machine.restart();
     }
 
@@ -289,7 +293,12 @@ impl Files for FakeFiles {
         let token = machine.next_id();
         machine.locks.insert(path.to_owned(), token);
         let guard = LockGuard { machine: self.machine.clone(), path: path.to_owned(), token };
-        Ok(DirectoryLock { path: path.to_owned(), guard: Box::new(guard) })
+        let mut place = [0; 16];
+        place[..8].copy_from_slice(&machine.boots.to_le_bytes());
+        if let Some(Entry::File(id)) = machine.names.get(path) {
+            place[8..].copy_from_slice(&id.to_le_bytes());
+        }
+        Ok(DirectoryLock { path: path.to_owned(), guard: Box::new(guard), place: Some(PlaceId(place)) })
     }
 }
 

@@ -177,6 +177,7 @@ impl MetadataService for FakeMetadata {
             MetadataCommand::SpreadTopics { after, limit } => Ok(self.spread(after, limit as usize)),
             MetadataCommand::Found { .. }
             | MetadataCommand::JoinStore { .. }
+            | MetadataCommand::NoteLeading { .. }
             | MetadataCommand::EndLease { .. }
             | MetadataCommand::JoinProxy { .. }
             | MetadataCommand::RemoveProxy { .. }
