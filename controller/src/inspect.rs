@@ -78,9 +78,9 @@ pub fn inspect(files: &dyn Files, path: &Path) -> Result<Vec<StoredValue>, OpenE
     Ok(values.into_iter().map(|(name, bytes)| StoredValue { content: content(&name, &bytes), name, bytes }).collect())
 }
 
-/// Who looks need not know it.
+/// Who looks need not know it. As long as a secret, so that the rest can still be read.
 fn hide(secret: &mut bytes::Bytes) {
-    *secret = bytes::Bytes::from_static(b"(hidden)");
+    *secret = bytes::Bytes::from_static(b"(hidden)(hidden)(hidden)(hidden)");
 }
 
 fn content(name: &str, bytes: &[u8]) -> Result<StoredContent, Unreadable> {
