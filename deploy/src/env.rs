@@ -5,12 +5,9 @@
 
 mod files;
 mod network;
-// Memory maps need `unsafe`; the module holds nothing else and argues for it.
-#[allow(unsafe_code)]
-mod read_map;
 mod workers;
 
-pub use files::{MAPPED_BYTES_MIN, SystemFiles};
+pub use files::SystemFiles;
 pub use network::SystemNetwork;
 pub use workers::TokioWorkers;
 

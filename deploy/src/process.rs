@@ -8,7 +8,7 @@ use crate::config::{Config, Loaded};
 use crate::ops::{Health, OpsServer, OpsState, Phase};
 use crate::signals::{self, StopSignals};
 use crate::tasks::Tasks;
-use crate::{env, panics, port, telemetry};
+use crate::{env, panics, port, runtime, telemetry};
 use anyhow::{Context as _, anyhow};
 use futures_util::FutureExt as _;
 use gantry_proto::env::Env;
@@ -47,6 +47,7 @@ pub async fn run<R: Role>(loaded: Loaded) -> anyhow::Result<()> {
     let start = Instant::now();
     let config = loaded.config;
     telemetry::start_logs(&config.log)?;
+    runtime::allow_many_files();
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
     let data_dir = config.data.dir.display();
     tracing::info!(role = R::NAME, version = env!("CARGO_PKG_VERSION"), %data_dir, "starting");

@@ -22,6 +22,16 @@ pub fn keep_pages_small() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
+/// Raises the number of files that this process may have open to what the system lets it have: the log alone has two per
+/// segment, and each client a connection.
+pub fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+        tracing::warn!(?current, ?maximum, "the limit of open files cannot be raised");
+    }
+}
+
 /// Runs a server: one worker per core that this process may use. With a single core everything runs on this thread, which
 /// spares handing work from one thread to another.
 pub fn block_on_server<T>(server: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

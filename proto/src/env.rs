@@ -8,7 +8,7 @@ mod workers;
 #[cfg(feature = "fake")]
 pub mod fake;
 
-pub use files::{DirEntry, DirectoryLock, File, Files, OpenMode, make_durable};
+pub use files::{DirEntry, DirectoryLock, File, FileStatus, Files, OpenMode, make_durable};
 pub use network::{Connection, Listener, Network};
 pub use workers::{WorkPanicked, Workers};
 

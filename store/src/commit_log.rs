@@ -18,7 +18,9 @@
 //! How far this disk has the log is noted beside it after each flush: see [`positions`].
 
 mod clock;
+pub(crate) mod damage;
 pub(crate) mod positions;
+pub(crate) mod read;
 pub(crate) mod record;
 pub(crate) mod recovery;
 pub(crate) mod retention;
@@ -30,11 +32,14 @@ pub(crate) mod writer;
 
 use crate::tenure::Tenure;
 use clock::LogClock;
+use damage::{DamageCause, DamageRegister, DamagedRange};
 use gantry_proto::contract::{LeaseTerm, StoreError};
 use gantry_proto::env::{Env, File};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, LogOffset, StoreGroupId, Timestamp};
 use parking_lot::Mutex;
 use positions::{Positions, PositionsFile};
+use read::{Cold, Place};
+use retention::BelievedTime;
 use segment::{ReadError, Record, Segment, SegmentSet};
 use std::io;
 use std::path::PathBuf;
@@ -76,6 +81,8 @@ pub(crate) struct LogConfig {
     pub flush: Flush,
     pub segment_bytes: u64,
     pub pending_bytes_max: usize,
+    /// An operator chose to go on without a part of the log that is missing.
+    pub accept_missing: bool,
 }
 
 /// The log of one store group, open for appending.
@@ -94,6 +101,10 @@ pub(crate) struct CommitLog {
     written_to: AtomicU64,
     flushed_to: AtomicU64,
     disk: Mutex<Disk>,
+    /// It is on disk that the log begins here.
+    retain_from: AtomicU64,
+    believed: Mutex<BelievedTime>,
+    pub(crate) damage: DamageRegister,
     /// Consumers and waiting callers go by this.
     pub(crate) confirmed: Watermark,
     /// Where the segments that are made from now on belong.
@@ -201,9 +212,53 @@ impl CommitLog {
         self.confirmed.wait(to).await.map_err(interrupted).map_err(StoreError::Interrupted)
     }
 
-    /// Reads a record that was confirmed.
-    pub(crate) fn read(&self, at: LogOffset, len: u32) -> Result<Record, ReadError> {
-        self.segments.read(at, len)
+    /// Reads a record that was confirmed, and that tells its length itself.
+    pub(crate) fn read_whole(&self, at: LogOffset) -> Result<Record, ReadError> {
+        self.known_damage(at, 1)?;
+        self.segments.read_whole(at).inspect_err(|error| self.note_damage(at, 1, error))
+    }
+
+    fn known_damage(&self, at: LogOffset, len: u32) -> Result<(), ReadError> {
+        match self.damage.touching(at, len) {
+            Some(range) => Err(ReadError::Known { at, range }),
+            None => Ok(()),
+        }
+    }
+
+    /// What does not come back as it was written is noted. A disk that fails to answer may do so later.
+    fn note_damage(&self, at: LogOffset, len: u32, error: &ReadError) {
+        if let ReadError::Damaged { source, .. } = error
+            && !source.is_whole()
+        {
+            let (to, found_at) = (at.plus(u64::from(len)), self.now());
+            self.damage.note(DamagedRange { from: at, to, cause: DamageCause::Changed, found_at });
+        }
+    }
+
+    /// Reads and checks records that were confirmed, in the order asked for: without waiting if they are in memory, else on
+    /// a worker. Nobody may hold a lock meanwhile.
+    pub(crate) async fn read_records(
+        self: &Arc<CommitLog>,
+        places: Vec<Place>,
+    ) -> Result<Vec<Result<Record, ReadError>>, StoreError> {
+        let known = |place: &Place| self.known_damage(place.at, place.len).err();
+        let mut known: Vec<Option<ReadError>> = places.iter().map(known).collect();
+        let asked: Vec<Place> =
+            places.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(p, _)| *p).collect();
+        let read = match self.segments.read_warm(&asked) {
+            Ok(records) => records,
+            Err(Cold) => {
+                let (log, asked) = (self.clone(), asked.clone());
+                let reading = self.env.run_blocking(move || log.segments.read_cold(&asked)).await;
+                reading.map_err(|panicked| StoreError::Unreadable(format!("reading the log: {panicked}")))?
+            }
+        };
+        let mut read = asked
+            .iter()
+            .zip(read)
+            .map(|(place, record)| record.inspect_err(|error| self.note_damage(place.at, place.len, error)));
+        let next = |known: &mut Option<ReadError>| known.take().map_or_else(|| read.next(), |known| Some(Err(known)));
+        Ok(known.iter_mut().filter_map(next).collect())
     }
 
     /// Tells everybody what was written: queues grow, receivers and waiting callers wake. In the order of the log, by one
@@ -279,7 +334,31 @@ impl CommitLog {
         held.confirmed_to = held.confirmed_to.max(self.confirmed.get().min(held.flushed_to));
         held.epoch = self.tail.lock().epoch;
         held.answered_unflushed = self.config.flush == Flush::Async;
-        held.time = self.now();
+        held.time = self.believed_now();
+    }
+
+    /// The log begins at `at` from now on: what lies before may be removed. Durable on return. Blocks.
+    pub(crate) fn retain_from(&self, at: LogOffset) -> Result<(), StoreError> {
+        let noted = self.on_disk(|positions| {
+            positions.update(|held| {
+                self.note_progress(held);
+                held.retained_from = held.retained_from.max(at);
+            })?;
+            positions.settle()
+        });
+        if let Err(error) = noted {
+            let stopped = StoreError::WritesStopped(format!("noting where the log begins: {error}"));
+            self.fail(stopped.clone());
+            return Err(stopped);
+        }
+        self.retain_from.fetch_max(at.0, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// The time that retention goes by: see [`BelievedTime`].
+    pub(crate) fn believed_now(&self) -> Timestamp {
+        let (wall, at) = (self.env.clock.now(), self.env.clock.monotonic());
+        self.believed.lock().follow(wall, at)
     }
 
     /// Whether [`CommitLog::settle_positions`] has something to do.
@@ -304,6 +383,25 @@ impl CommitLog {
         self.confirmed.advance(self.flushed_to());
     }
 
+    /// Looks whether the files are what they were when they were written: somebody may have removed or cut one. Then
+    /// nothing more is taken, for it could not be read back. Blocks.
+    pub(crate) fn check_files(&self) -> Result<(), StoreError> {
+        let retain_from = LogOffset(self.retain_from.load(Ordering::Acquire));
+        for (segment, end) in self.segments.list() {
+            if segment.base < retain_from {
+                // Retention is about to remove it, or has.
+                continue;
+            }
+            let needed = end.map_or(segment.file_len(), |end| segment.position(end));
+            if let Err(error) = segment.check_file(needed) {
+                let stopped = StoreError::WritesStopped(error.to_string());
+                self.fail(stopped.clone());
+                return Err(stopped);
+            }
+        }
+        Ok(())
+    }
+
     /// Makes room behind the current segment when less than half of it is left, or when somebody waits. Blocks.
     pub(crate) fn prepare_next_segment(&self) {
         let (missing, starved) = {
@@ -322,11 +420,13 @@ impl CommitLog {
                 NextSegment::Prepared
             }
             Err(error) => {
-                let reason = error.to_string();
-                if tail.next_segment != NextSegment::Failed(reason.clone()) {
-                    tracing::error!(error = %reason, "no room for the next log segment: free disk space; messages will be refused when the current segment is full");
+                let (reason, full) = (error.to_string(), error.kind() == io::ErrorKind::StorageFull);
+                let failed = if full { NextSegment::DiskFull(reason) } else { NextSegment::Failed(reason) };
+                if tail.next_segment != failed {
+                    let advice = if full { "free disk space" } else { "see the error" };
+                    tracing::error!(%error, advice, "the next log segment cannot be prepared; messages will be refused when the current segment is full");
                 }
-                NextSegment::Failed(reason)
+                failed
             }
         };
         drop(tail);

@@ -3,6 +3,7 @@
 //! | task | why | wakes |
 //! |---|---|---|
 //! | [`write`] | writes the log, tells callers and receivers what was written | when something was appended |
+//! | [`flush`] | with asynchronous flush, makes durable what was written | each [`FLUSH_INTERVAL`] |
 //! | [`bury`] | moves exhausted messages to dead-letter topics | when a delivery has ended |
 //! | [`remember`] | fills the window of message ids after a start | once |
 //! | [`fence`] | tells waiting receives that the store does not lead any more | when its tenure ends |
@@ -12,10 +13,10 @@
 //!
 //! What blocks is sent to a worker; one at a time for each task.
 
+use crate::commit_log::CommitLog;
 use crate::commit_log::retention::{SealedSegment, expired};
-use crate::commit_log::segment::index_name;
+use crate::commit_log::segment::{index_name, segment_name};
 use crate::commit_log::writer::LogWriter;
-use crate::commit_log::{CommitLog, Flush};
 use crate::dedup::Generation;
 use crate::observe::observe;
 use crate::queue_index::{SealedIndex, SealedIndexError};
@@ -33,6 +34,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const TICK: Duration = Duration::from_millis(500);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 const SETTLE_AFTER: Duration = Duration::from_millis(50);
 const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
 /// Between two looks for exhausted messages.
@@ -87,6 +89,19 @@ pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: 
             if let Err(panicked) = log.env.run_blocking(move || settling.settle_positions()).await {
                 return log.fail(StoreError::WritesStopped(format!("noting the positions of the log: {panicked}")));
             }
+        }
+    }
+}
+
+/// With asynchronous flush: makes what was written durable every [`FLUSH_INTERVAL`], whatever else the store is busy with.
+pub(crate) async fn flush(log: Arc<CommitLog>, stopping: CancellationToken) {
+    while stopping.run_until_cancelled(tokio::time::sleep(FLUSH_INTERVAL)).await.is_some() {
+        let flushing = log.clone();
+        match log.env.run_blocking(move || flushing.flush()).await {
+            Ok(Ok(())) => {}
+            // It has stopped the log, and was reported there.
+            Ok(Err(_)) => return,
+            Err(panicked) => return log.fail(StoreError::WritesStopped(format!("flushing the log: {panicked}"))),
         }
     }
 }
@@ -274,12 +289,13 @@ pub(crate) async fn maintain(store: Arc<Store>) {
 
 fn run(store: &Store, retention_due: bool) {
     store.log.prepare_next_segment();
-    if store.log.config.flush == Flush::Async {
-        // A failure has stopped the log and was reported there.
-        let _ = store.log.flush();
+    if let Err(error) = store.log.damage.save() {
+        tracing::warn!(%error, "the list of damaged parts of the log cannot be saved");
     }
     if retention_due {
         observe(store);
+        // A failure has stopped the log and was reported there.
+        let _ = store.log.check_files();
     }
     let leads = store.log.tenure.check().is_ok();
     if retention_due
@@ -361,35 +377,53 @@ fn retain(store: &Store) -> Result<(), StoreError> {
             Some(SealedSegment { base: segment.base, end, bytes, newest: segment.newest()? })
         })
         .collect();
+    store.disk.observe(space, store.config.disk_full_percent);
     let needed_from = LogOffset(store.needed_from.load(Ordering::Relaxed));
     let active_bytes = store.log.config.segment_bytes;
-    let (policy, now) = (&store.config.retention, store.log.now());
+    let (policy, now) = (&store.config.retention, store.log.believed_now());
     let count = expired(policy, &sealed, active_bytes, space, needed_from, now);
     let wanted = expired(policy, &sealed, active_bytes, space, LogOffset(u64::MAX), now);
     store.log_is_pinned.store(wanted > count, Ordering::Relaxed);
-    for expired in &sealed[..count] {
-        store.queues.drop_oldest();
-        if let Some(segment) = store.log.segments.remove(expired.base) {
-            let path = segment.path.display();
-            if now.since(expired.newest) > policy.age {
-                tracing::info!(segment = %path, "removing an expired segment");
-            } else {
-                tracing::warn!(
-                    segment = %path, newest = %expired.newest,
-                    "removing a segment before its time: the log or its disk is larger or fuller than retention allows. \
-                     Messages in it that were not consumed are gone"
-                );
-            }
-            let index = store.log.config.dir.join(index_name(expired.base));
-            files.remove(&segment.path).map_err(|error| failed("removing a segment", error))?;
-            files.remove(&index).map_err(|error| failed("removing an index", error))?;
+    if count == 0 {
+        return Ok(());
+    }
+    // The oldest first, and none after one that could not be removed: the log must not get a hole.
+    let removed = sealed[..count].iter().try_for_each(|segment| {
+        if now.since(segment.newest) > policy.age {
+            tracing::info!(segment = segment_name(segment.base), "removing an expired segment");
+        } else {
+            tracing::warn!(
+                segment = segment_name(segment.base), newest = %segment.newest,
+                "removing a segment before its time: the log or its disk is larger or fuller than retention allows. \
+                 Messages in it that were not consumed are gone"
+            );
         }
-    }
-    if count > 0 {
-        trim(store)?;
-        files.sync_dir(&store.log.config.dir).map_err(|error| failed("flushing the folder", error))?;
-    }
+        remove_segment(store, segment)
+    });
+    trim(store)?;
+    removed?;
     let space = files.space(&store.dir).map_err(|error| failed("measuring the disk", error))?;
     store.disk.observe(space, store.config.disk_full_percent);
+    Ok(())
+}
+
+/// Removes the oldest segment. In this order: it is on disk that the log begins behind it; its files are gone; that is on
+/// disk; then it is forgotten. Whatever fails, what is left is a log without a hole, and a leftover that the next start
+/// removes.
+fn remove_segment(store: &Store, segment: &SealedSegment) -> Result<(), StoreError> {
+    let (files, dir) = (&*store.env.files, &store.log.config.dir);
+    store.log.retain_from(segment.end)?;
+    for name in [segment_name(segment.base), index_name(segment.base)] {
+        match files.remove(&dir.join(&name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::Unreadable(format!("removing {name}: {error}")));
+            }
+            _ => {}
+        }
+    }
+    files.sync_dir(dir).map_err(|error| StoreError::Unreadable(format!("flushing {}: {error}", dir.display())))?;
+    store.queues.drop_oldest();
+    store.log.segments.remove(segment.base);
+    store.log.damage.forget_before(segment.end);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{Checkpoints, Loaded, Snapshot};
 use crate::commit_log::record::{Origin, RecordError, RecordKind};
-use crate::commit_log::recovery::{LogOpenError, Segments};
+use crate::commit_log::recovery::{LogOpenError, Segments, Visit};
 use crate::commit_log::segment::ScannedRecord;
 use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{CommitLog, LogConfig, LogHome};
@@ -52,6 +52,7 @@ pub(crate) fn recover(
         flush: config.flush,
         segment_bytes: config.segment_bytes,
         pending_bytes_max: config.pending_bytes_max,
+        accept_missing: config.accept_missing_log,
     };
     // A process before this one may have replaced the checkpoint, and died before its name was durable.
     let io = |source| LogOpenError::Io { action: "making durable the names in", path: dir.to_owned(), source };
@@ -75,7 +76,19 @@ pub(crate) fn recover(
         return Err(LogOpenError::TooShort { begins, needed: position.at }.into());
     }
     let from = position.at.min(replay.unsealed.first().copied().unwrap_or(position.at));
-    let scanned = segments.scan(from, |record| replay.apply(record))?;
+    let scanned = segments.scan(from, |visit| match visit {
+        Visit::Record { record, gaps } => replay.apply(record, gaps),
+        Visit::Damaged { range, claimed } => {
+            // Its offset is not given again.
+            if let Some(claimed) = claimed.filter(|claimed| claimed.kind.is_message() && claimed.end() == range.to)
+                && let Some(queue) = replay.queues.get(claimed.topic).and_then(|topic| topic.queue(claimed.queue))
+                && queue.next() == claimed.queue_offset
+            {
+                replay.queues.recover_sealed(&queue, claimed.queue_offset);
+            }
+            Ok(())
+        }
+    })?;
     if scanned.end() < position.log_to {
         let what = format!("the checkpoint in {} knows more of it than there is", dir.display());
         return Err(LogOpenError::Missing { what, from: scanned.end(), to: position.log_to }.into());
@@ -125,13 +138,13 @@ impl Replay {
         Ok(Replay { queues, progress, dedup, checkpoint_at: snapshot.position.at, good_for, deleted, unsealed })
     }
 
-    fn apply(&mut self, record: &ScannedRecord<'_>) -> Result<(), RecordError> {
+    fn apply(&mut self, record: &ScannedRecord<'_>, gaps: bool) -> Result<(), RecordError> {
         match record.header.kind {
             // They say nothing of their own.
             RecordKind::Batch | RecordKind::Unknown(_) => Ok(()),
-            RecordKind::Message => self.apply_message(record),
+            RecordKind::Message => self.apply_message(record, gaps),
             RecordKind::DeadLetter => {
-                self.apply_message(record)?;
+                self.apply_message(record, gaps)?;
                 let origin = Origin::parse(record.body())?;
                 if let Some(shard) = self.shard(origin.group, origin.topic, record.header.log_offset) {
                     shard.lock().finish(origin.queue, origin.queue_offset);
@@ -148,7 +161,7 @@ impl Replay {
         }
     }
 
-    fn apply_message(&mut self, record: &ScannedRecord<'_>) -> Result<(), RecordError> {
+    fn apply_message(&mut self, record: &ScannedRecord<'_>, gaps: bool) -> Result<(), RecordError> {
         let header = &record.header;
         let (place, at) = ((header.topic, header.queue), header.log_offset);
         let queue = self.queues.queue_to_recover(place, at, self.checkpoint_at, &mut self.deleted);
@@ -171,7 +184,7 @@ impl Replay {
         if header.kind == RecordKind::Message {
             self.dedup.insert(hashes[0], header.log_offset, header.store_time);
         }
-        let follows = self.queues.recover(&queue, segment, entry, &hashes, false);
+        let follows = self.queues.recover(&queue, segment, entry, &hashes, gaps);
         if follows { Ok(()) } else { Err(RecordError::Malformed("its queue offset does not follow the one before it")) }
     }
 

@@ -1,6 +1,7 @@
 //! The store: what it is made of, how it is opened and how it ends. The calls themselves are in [`crate::service`].
 
 use crate::checkpoint::{CheckpointError, Checkpoints};
+use crate::commit_log::damage::DamagedRange;
 use crate::commit_log::record::key_hash;
 use crate::commit_log::recovery::LogOpenError;
 use crate::commit_log::retention::RetentionPolicy;
@@ -56,6 +57,9 @@ pub struct StoreConfig {
     pub dedup_bytes_max: usize,
     /// Ids that are read back before the store begins to work; the rest of the window follows while it works.
     pub dedup_recalled_at_once: usize,
+    /// Goes on without a part of the log that is missing: files that are gone or were cut. What was in them is lost. For one
+    /// start, after an operator read what is missing.
+    pub accept_missing_log: bool,
     /// How much earlier than granted a timed lease ends for the store: clocks do not run equally fast.
     pub lease_margin: Duration,
 }
@@ -73,7 +77,11 @@ impl Default for StoreConfig {
             flush: Flush::Sync,
             segment_bytes: 1 << 30,
             pending_bytes_max: 64 << 20,
-            retention: RetentionPolicy { age: Duration::from_secs(72 * 3600), bytes_max: None, disk_used_percent: 85 },
+            retention: RetentionPolicy {
+                age: Duration::from_secs(72 * 3600),
+                bytes_max: None,
+                disk_used_percent: None,
+            },
             disk_full_percent: 90,
             checkpoint_interval: Duration::from_secs(5),
             inflight_max: 100_000,
@@ -81,6 +89,7 @@ impl Default for StoreConfig {
             dedup_window: Duration::from_secs(600),
             dedup_bytes_max: 512 << 20,
             dedup_recalled_at_once: 1 << 20,
+            accept_missing_log: false,
             lease_margin: Duration::from_millis(500),
         }
     }
@@ -227,6 +236,9 @@ impl Store {
             folder: Mutex::new(folder),
         });
         store.spawn("writing", maintenance::write(store.log.clone(), writer, store.stopping.clone()));
+        if store.config.flush == Flush::Async {
+            store.spawn("flushing", maintenance::flush(store.log.clone(), store.stopping.clone()));
+        }
         store.spawn("fencing", maintenance::fence(store.clone(), last_epoch));
         store.spawn("burying", maintenance::bury(store.clone()));
         store.spawn("forgetting", maintenance::forget(store.clone(), store.view.removals()));
@@ -340,6 +352,11 @@ impl Store {
     /// Whether it may serve the store group of that name.
     pub(crate) fn check_group(&self, name: &StoreGroupName) -> Result<(), OpenError> {
         self.folder.lock().check_group(name)
+    }
+
+    /// Which parts of the log cannot be read, by place.
+    pub fn damaged(&self) -> Vec<DamagedRange> {
+        self.log.damage.list()
     }
 
     /// Where the log begins and ends.

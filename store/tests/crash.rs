@@ -368,17 +368,28 @@ async fn retries_that_overtake_the_first_attempt_wait_for_its_answer() {
 }
 
 #[tokio::test]
-async fn damage_in_the_middle_is_an_error_that_names_the_place() {
+async fn damage_in_the_middle_is_noted_and_stops_neither_the_start_nor_what_follows() {
     let machine = Machine::new(5);
     let store = machine.must_open();
     for number in 0..20 {
         send(&store, 0, &format!("message-{number}")).await.unwrap();
     }
+    let end_at = store.log_range().1;
     end(store).await;
+    machine.files.kill();
     let segment = machine.dir.join("commit-log/00000000000000000000.log");
     machine.files.flip_bits(&segment, 4096 + 500, 0x10).unwrap();
-    let error = machine.open().map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("00000000000000000000.log") && error.contains("damaged at byte"), "{error}");
+    for _ in 0..2 {
+        let store = machine.must_open();
+        let [damaged] = store.damaged()[..] else { panic!("one range: {:?}", store.damaged()) };
+        assert!(damaged.from.0 <= 500 && 500 < damaged.to.0 && damaged.to.0 - damaged.from.0 < 300, "{damaged:?}");
+        assert!(store.log_range().1 >= end_at);
+        end(store).await;
+        machine.files.kill();
+    }
+    let store = machine.must_open();
+    assert_eq!(send(&store, 0, "next").await.unwrap().queue_offset.0, 20);
+    end(store).await;
 }
 
 #[tokio::test]

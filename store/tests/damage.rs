@@ -98,7 +98,10 @@ async fn what_cannot_be_read_for_a_moment_comes_later_and_is_no_attempt() {
     for n in 0..3 {
         send(&store, 0, &format!("message-{n:02}")).await.unwrap();
     }
-    machine.files.fail_next(FakeOp::Read, 1, io::ErrorKind::Other);
+    // The read of all three, on the runtime and on a worker, and then that of the second alone.
+    for after in [0, 1, 3] {
+        machine.files.fail_next(FakeOp::Read, after, io::ErrorKind::Other);
+    }
     let got: Vec<_> = pop_all(&store).await.iter().map(body).collect();
     assert_eq!(got, ["message-00", "message-02"]);
     machine.clock.advance(10 * SECOND);

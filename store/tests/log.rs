@@ -6,8 +6,10 @@ mod support;
 
 use gantry_proto::contract::{AppendRequest, StoreService as _};
 use gantry_proto::env::OpenMode;
+use gantry_proto::env::fake::FakeOp;
 use gantry_proto::model::QueueId;
 use gantry_store::Store;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,5 +85,169 @@ async fn a_record_that_a_later_version_wrote_is_neither_cut_off_nor_called_damag
     let store = machine.must_open();
     assert_eq!(store.log_range().1.0, end_at + 64);
     assert_eq!(pop_all(&store).await.len(), 1);
+    end(store).await;
+}
+
+/// Sends messages of 3,000 bytes, more than two segments of them, and waits until what is full is sealed.
+async fn fill_segments(store: &Store) {
+    for number in 0..60 {
+        send(store, 0, &format!("filler-{number}-{}", "x".repeat(3000))).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+}
+
+#[tokio::test]
+async fn the_last_answered_message_does_not_vanish_with_one_bit_and_its_offset_is_not_given_again() {
+    for (first, count) in [(200, 1), (350, 20)] {
+        let mut machine = Machine::new(1);
+        machine.config.checkpoint_interval = Duration::from_secs(3600);
+        let store = machine.must_open();
+        for number in 0..3 {
+            send(&store, 0, &format!("m{number}-{}", "x".repeat(300))).await.unwrap();
+        }
+        let last = send(&store, 0, &format!("last-{}", "x".repeat(300))).await.unwrap();
+        let end_at = store.log_range().1;
+        machine.files.kill();
+        drop(store);
+        for byte in first..first + count {
+            machine
+                .files
+                .flip_bits(&first_segment(&machine), SEGMENT_HEADER_LEN + last.log_offset.0 + byte, 0xff)
+                .unwrap();
+        }
+        let store = machine.must_open();
+        let damaged: Vec<_> = store.damaged().iter().map(|range| (range.from, range.to)).collect();
+        assert_eq!(damaged, [(last.log_offset, end_at)], "{first}");
+        let next = send(&store, 0, "next").await.unwrap();
+        assert!(next.queue_offset.0 > last.queue_offset.0 && next.log_offset >= end_at, "{first}: {next:?}");
+        let after = store.log_range().1;
+        end(store).await;
+        machine.files.kill();
+        let store = machine.must_open();
+        assert_eq!(store.damaged().len(), 1, "{first}");
+        assert!(store.log_range().1 >= after);
+        assert!(send(&store, 0, "later").await.unwrap().queue_offset.0 > next.queue_offset.0, "{first}");
+        end(store).await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_file_that_is_cut_or_removed_under_a_running_store_stops_it_at_once() {
+    for removed in [false, true] {
+        let machine = Machine::new(1);
+        let store = machine.must_open();
+        send(&store, 0, "before").await.unwrap();
+        let path = first_segment(&machine);
+        if removed {
+            machine.env.files.remove(&path).unwrap();
+        } else {
+            machine.env.files.open(&path, OpenMode::ReadWrite).unwrap().set_len(0).unwrap();
+        }
+        assert!(send(&store, 0, "after").await.is_err(), "a message was answered that nobody can read back");
+        let reason = store.health().unwrap_err().to_string();
+        assert!(reason.contains("while the server used it") && reason.contains(".log"), "{reason}");
+        end(store).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_missing_is_named_at_the_start_and_can_be_gone_without() {
+    let mut machine = Machine::new(1);
+    let store = machine.must_open();
+    fill_segments(&store).await;
+    let end_at = store.log_range().1;
+    let acked = pop_all(&store).await;
+    assert_eq!(acked.len(), 60);
+    end(store).await;
+    machine.files.kill();
+    let files = machine.env.files.list(&machine.dir.join("commit-log")).unwrap();
+    let mut segments: Vec<_> =
+        files.into_iter().map(|entry| entry.name).filter(|name| name.ends_with(".log")).collect();
+    segments.sort();
+    assert!(segments.len() > 2);
+    let path = machine.dir.join("commit-log").join(segments.last().unwrap());
+    machine.env.files.open(&path, OpenMode::ReadWrite).unwrap().set_len(SEGMENT_HEADER_LEN).unwrap();
+    for _ in 0..2 {
+        let error = machine.open().map(|_| ()).unwrap_err().to_string();
+        assert!(
+            error.contains("missing") && error.contains("accept_missing_log") && error.contains("was cut"),
+            "{error}"
+        );
+    }
+    machine.config.accept_missing_log = true;
+    let store = machine.must_open();
+    assert!(store.damaged().iter().any(|range| range.cause == gantry_store::DamageCause::Missing));
+    let next = send(&store, 0, "next").await.unwrap();
+    assert!(next.log_offset >= end_at && next.queue_offset.0 >= 60, "{next:?}");
+    end(store).await;
+    machine.files.kill();
+    machine.config.accept_missing_log = false;
+    let store = machine.must_open();
+    assert!(send(&store, 0, "after").await.unwrap().queue_offset.0 > next.queue_offset.0);
+    end(store).await;
+}
+
+/// A machine whose messages are all old enough to go.
+async fn expired_machine() -> Machine {
+    let mut machine = Machine::new(1);
+    machine.config.retention.age = Duration::from_secs(3600);
+    machine.config.checkpoint_interval = Duration::from_secs(3600);
+    let store = machine.must_open();
+    fill_segments(&store).await;
+    end(store).await;
+    machine.files.kill();
+    machine
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_fails_leaves_no_hole_in_the_log() {
+    for after in 0..6 {
+        let machine = expired_machine().await;
+        let store = machine.must_open();
+        let begins = store.log_range().0;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        machine.clock.advance(Duration::from_secs(7200));
+        machine.files.fail_next(FakeOp::Remove, after, io::ErrorKind::Other);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(store.log_range().0 > begins, "nothing expired: the test tests nothing");
+        assert!(store.health().is_ok());
+        end(store).await;
+        machine.files.kill();
+        end(machine.must_open()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_power_failure_while_segments_are_removed_leaves_no_hole_in_the_log() {
+    for seed in 0..60 {
+        let machine = expired_machine().await;
+        let store = machine.must_open();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        machine.clock.advance(Duration::from_secs(7200));
+        machine.files.power_off_after(seed % 20);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        end(store).await;
+        machine.files.crash(seed);
+        end(machine.must_open()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_ahead_removes_nothing() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    fill_segments(&store).await;
+    let right = machine.env.clock.now();
+    machine.clock.set(right.after(Duration::from_secs(80 * 3600)));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(store.log_range().0.0, 0, "messages that nobody consumed are gone");
+    end(store).await;
+    machine.files.kill();
+    // Nor after a restart with the clock still wrong.
+    let store = machine.must_open();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(store.log_range().0.0, 0, "messages that nobody consumed are gone");
+    machine.clock.set(right);
+    assert_eq!(pop_all(&store).await.len(), 60);
     end(store).await;
 }

@@ -19,13 +19,15 @@ pub(super) fn find(config: &Config, resolver: &mut Resolver) {
             format!("listen.address and ops.address are both {}: choose another for one", listen.address),
         );
     }
-    if store.retention_watermark >= store.disk_watermark {
+    if let Some(retention_watermark) = store.retention_watermark
+        && retention_watermark >= store.disk_watermark
+    {
         resolver.contradiction(
             &["store.retention_watermark", "store.disk_watermark"],
             format!(
                 "store.retention_watermark ({}) must be below store.disk_watermark ({}): old messages are dropped before \
                  new ones are refused",
-                store.retention_watermark.show(),
+                retention_watermark.show(),
                 store.disk_watermark.show()
             ),
         );

@@ -96,10 +96,14 @@ options! {
         retention: Duration = "72h" { range: Some(("1m", "87600h")) };
         /// Bytes of log to keep; older messages are dropped before their time. Not set: as many as the disk holds.
         retention_bytes: Option<ByteSize> = "" { example: "200GiB", range: Some(("32MiB", "1024TiB")) };
-        /// Percent of the disk in use from which on the oldest messages are dropped before their time.
-        retention_watermark: Percent = "85" { range: Some(("10", "98")) };
+        /// Percent of the disk in use from which on the oldest messages are dropped before their time, consumed or not.
+        /// Not set: none are; new messages are refused when the disk is full.
+        retention_watermark: Option<Percent> = "" { example: "85", range: Some(("10", "98")) };
         /// Percent of the disk in use from which on new messages are refused.
         disk_watermark: Percent = "90" { range: Some(("20", "99")) };
+        /// Start although a part of the log is missing (a file is gone or was cut), and go on without it: its messages are
+        /// lost. For one start, after reading what is missing; then take it away again.
+        accept_missing_log: bool = "false";
         /// Time between checkpoints. A restart reads the log written since the last one.
         checkpoint_interval: Duration = "5s" { range: Some(("1s", "10m")) };
         /// Delivered and unacknowledged messages that a group may have of one topic; then it receives nothing more.

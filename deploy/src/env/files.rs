@@ -1,24 +1,20 @@
 //! [`SystemFiles`]: the file system contract over `std::fs`.
 //!
-//! Reads follow one rule: **a file of at least [`MAPPED_BYTES_MIN`] is read through one memory map of the whole file,
-//! a smaller one by `pread`**. Log segments are preallocated to their final size, so each is mapped once and every read is
-//! a slice without a system call or a copy; checkpoints, manifests and journals are small and are read once. A file
-//! that has outgrown its map is mapped again; slices of the old map stay right, because they keep it alive.
+//! Reads are positioned reads into memory of their own, never maps: a disk that cannot read, or a file that was cut, is an
+//! error value and not the end of the process. What may wait for the disk and what must not are two calls.
 
-use super::read_map::ReadMap;
 use bytes::Bytes;
-use gantry_proto::env::{DirEntry, DirectoryLock, File, Files, OpenMode};
+use gantry_proto::env::{DirEntry, DirectoryLock, File, FileStatus, Files, OpenMode};
 use gantry_proto::model::PlaceId;
-use rustix::fs::{FallocateFlags, SeekFrom};
-use rustix::io::Errno;
+use rustix::fs::{Advice, FallocateFlags, SeekFrom};
+use rustix::io::{Errno, ReadWriteFlags};
 use std::fs;
 use std::io;
+use std::io::IoSliceMut;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
-
-/// From this length on a file is read through a memory map.
-pub const MAPPED_BYTES_MIN: u64 = 1 << 20;
 
 /// The operating system's file system.
 pub struct SystemFiles;
@@ -42,7 +38,7 @@ impl Files for SystemFiles {
             OpenMode::CreateNew => options.read(true).write(true).create_new(true),
         };
         let file = options.open(path).map_err(|error| naming(path, error))?;
-        Ok(Arc::new(SystemFile { file, map: ReadMap::default() }))
+        Ok(Arc::new(SystemFile { file }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -113,7 +109,6 @@ fn without_reserved(blocks: u64, free: u64, available: u64) -> (u64, u64) {
 
 struct SystemFile {
     file: fs::File,
-    map: ReadMap,
 }
 
 impl File for SystemFile {
@@ -143,33 +138,61 @@ impl File for SystemFile {
         }
     }
 
-    /// [`io::ErrorKind::ResourceBusy`] when the file would become shorter while bytes read through a map are still in
-    /// use: their memory would vanish under them.
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.map.set_len(&self.file, len).map_err(no_room)
+        self.file.set_len(len).map_err(no_room)
     }
 
     fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        if let Some(bytes) = self.map.slice(offset, len) {
-            return Ok(bytes);
+        let mut buffer = vec![0; len];
+        let held = self.read_into(offset, &mut buffer)?;
+        buffer.truncate(held);
+        Ok(buffer.into())
+    }
+
+    fn try_read_at(&self, offset: u64, len: usize) -> io::Result<Option<Bytes>> {
+        let mut buffer = vec![0; len];
+        let mut held = 0;
+        while held < len {
+            let mut rest = [IoSliceMut::new(&mut buffer[held..])];
+            let Some(at) = readable_from(offset, held) else { break };
+            match rustix::io::preadv2(&self.file, &mut rest, at, ReadWriteFlags::NOWAIT) {
+                Ok(0) => break,
+                // Less than all: what follows is not in memory, or the file ends. The next turn tells.
+                Ok(count) => held += count,
+                Err(Errno::INTR) => {}
+                // Not in memory; or this file system (or kernel) cannot tell.
+                Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
         }
-        let file_len = self.len()?;
-        let end = file_len.min(offset.saturating_add(len as u64));
-        if end <= offset {
-            return Ok(Bytes::new());
+        buffer.truncate(held);
+        Ok(Some(buffer.into()))
+    }
+
+    fn will_read(&self, offset: u64, len: u64) {
+        if let Some(len) = NonZeroU64::new(len) {
+            // An advice: where nobody takes it, the read itself waits.
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(len), Advice::WillNeed);
         }
-        let len = (end - offset) as usize;
-        if file_len >= MAPPED_BYTES_MIN {
-            return self.map.slice_of_file(&self.file, offset, len);
-        }
-        self.read_exact(offset, len)
+    }
+
+    fn status(&self) -> io::Result<FileStatus> {
+        let metadata = self.file.metadata()?;
+        Ok(FileStatus { len: metadata.len(), removed: metadata.nlink() == 0 })
     }
 
     fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let end = self.len()?.min(offset.saturating_add(buffer.len() as u64));
-        let len = end.saturating_sub(offset) as usize;
-        self.file.read_exact_at(&mut buffer[..len], offset)?;
-        Ok(len)
+        let mut held = 0;
+        while held < buffer.len() {
+            let Some(at) = readable_from(offset, held) else { break };
+            match self.file.read_at(&mut buffer[held..], at) {
+                Ok(0) => break,
+                Ok(count) => held += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(held)
     }
 
     fn next_data_at(&self, offset: u64) -> io::Result<Option<u64>> {
@@ -185,12 +208,6 @@ impl File for SystemFile {
 }
 
 impl SystemFile {
-    fn read_exact(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let mut buffer = vec![0; len];
-        self.file.read_exact_at(&mut buffer, offset)?;
-        Ok(buffer.into())
-    }
-
     /// Where a file system cannot reserve blocks, zeros reserve them.
     fn write_zeros_to(&self, len: u64) -> io::Result<()> {
         let zeros = vec![0; 1 << 20];
@@ -202,6 +219,11 @@ impl SystemFile {
         }
         Ok(())
     }
+}
+
+/// Where reading goes on; nothing lies where no file can reach.
+fn readable_from(offset: u64, held: usize) -> Option<u64> {
+    offset.checked_add(held as u64).filter(|at| i64::try_from(*at).is_ok())
 }
 
 fn is_dir(path: &Path) -> bool {

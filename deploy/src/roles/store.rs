@@ -151,9 +151,10 @@ fn store_config(options: &StoreOptions) -> StoreConfig {
         retention: RetentionPolicy {
             age: options.retention,
             bytes_max: options.retention_bytes.map(|size| size.0),
-            disk_used_percent: options.retention_watermark.0,
+            disk_used_percent: options.retention_watermark.map(|percent| percent.0),
         },
         disk_full_percent: options.disk_watermark.0,
+        accept_missing_log: options.accept_missing_log,
         checkpoint_interval: options.checkpoint_interval,
         dedup_window: options.dedup_window,
         dedup_bytes_max: usize::try_from(options.dedup_memory.0).unwrap_or(usize::MAX),

@@ -29,6 +29,15 @@ pub struct DirEntry {
     pub is_dir: bool,
 }
 
+/// What is known of an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStatus {
+    /// Length in bytes.
+    pub len: u64,
+    /// It has no name any more: it ends with the process.
+    pub removed: bool,
+}
+
 /// A file system. Calls block; callers keep them off the paths where that matters.
 ///
 /// Nothing is durable before [`File::sync_data`] (contents) or [`Files::sync_dir`] (names) returned.
@@ -69,9 +78,14 @@ pub trait File: Send + Sync + 'static {
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Cuts the file (or extends it with zeros) to `len` bytes.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// The bytes in `[offset, offset + len)`, cut at the end of the file. May share memory with a map of the file: the
-    /// caller must only ask for ranges that are not written any more.
+    /// The bytes in `[offset, offset + len)`, cut at the end of the file. Waits for the disk if it must.
     fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes>;
+    /// The same without waiting for the disk: `None` if not all of it is in memory (or if nobody can tell).
+    fn try_read_at(&self, offset: u64, len: usize) -> io::Result<Option<Bytes>>;
+    /// Tells the system that these bytes are going to be read. An advice: nothing waits, and nothing fails.
+    fn will_read(&self, offset: u64, len: u64);
+    /// Length and standing of the file, as they are now.
+    fn status(&self) -> io::Result<FileStatus>;
     /// Copies what follows `offset` into `buffer` and says how much that was: less than the buffer only at the end of the
     /// file. For reading a file through once, without keeping it in memory.
     fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;

@@ -190,22 +190,19 @@ pub(crate) fn claimed_len(bytes: &[u8]) -> Result<u32, RecordError> {
     }
 }
 
-/// Whether a header says that it lies at `at`. Nothing of it was checked.
-pub(crate) fn claims_place(header: &[u8], at: LogOffset) -> bool {
-    header.get(16..24).is_some_and(|place| place == at.0.to_le_bytes())
+/// What the header at the front of `bytes` says, if it looks like that of a record at `at`. Nothing has checked it: only for
+/// saying what a damaged record may have been.
+pub(crate) fn claimed_header(bytes: &[u8], at: LogOffset) -> Option<RecordHeader> {
+    let len = claimed_len(bytes).ok()?;
+    let header = parse_header(bytes.get(..HEADER_LEN)?, len);
+    let known = !matches!(header.kind, RecordKind::Unknown(_));
+    (known && header.log_offset == at).then_some(header)
 }
 
-/// Reads the record at the front of `bytes`, which lie at `at` in the log. The checksum is looked at first.
-pub(crate) fn parse_record(bytes: &[u8], at: LogOffset) -> Result<(RecordHeader, &[u8]), RecordError> {
-    let len = claimed_len(bytes)?;
-    let record = bytes.get(..len as usize).ok_or(RecordError::CutOff)?;
-    let mut fields = record;
-    if fields.get_u32_le() != crc32c::crc32c(&record[4..]) {
-        return Err(RecordError::Checksum);
-    }
-    fields.advance(4);
-    let (number, flags, extensions_len) = (fields.get_u8(), fields.get_u8(), fields.get_u16_le());
-    let header = RecordHeader {
+fn parse_header(mut fields: &[u8], len: u32) -> RecordHeader {
+    fields.advance(8);
+    let (number, _flags, extensions_len) = (fields.get_u8(), fields.get_u8(), fields.get_u16_le());
+    RecordHeader {
         len,
         kind: RecordKind::from_number(number),
         extensions_len,
@@ -215,7 +212,18 @@ pub(crate) fn parse_record(bytes: &[u8], at: LogOffset) -> Result<(RecordHeader,
         topic: TopicId(fields.get_u32_le()),
         queue: QueueId(fields.get_u32_le()),
         queue_offset: QueueOffset(fields.get_u64_le()),
-    };
+    }
+}
+
+/// Reads the record at the front of `bytes`, which lie at `at` in the log. The checksum is looked at first.
+pub(crate) fn parse_record(bytes: &[u8], at: LogOffset) -> Result<(RecordHeader, &[u8]), RecordError> {
+    let len = claimed_len(bytes)?;
+    let record = bytes.get(..len as usize).ok_or(RecordError::CutOff)?;
+    let mut stored = record;
+    if stored.get_u32_le() != crc32c::crc32c(&record[4..]) {
+        return Err(RecordError::Checksum);
+    }
+    let (header, flags) = (parse_header(record, len), record[9]);
     if header.log_offset != at {
         return Err(RecordError::LeftOver);
     }

@@ -1,14 +1,19 @@
 //! Opening the log: which segments there are, where the last one ends, and every record that came after the checkpoint.
 //!
 //! The end is where records stop being whole. What lies before the position that [`super::positions`] proves was on this
-//! disk: if it is not whole now it is **damaged** or **missing**, and never cut off. What lies behind it is a **torn tail**, a
-//! write that was under way when the machine went down: it is erased from the file, so that it can never come back to life
-//! behind records that are written later, and that is said. A record that is whole is neither, understood or not: opening
-//! fails then with its place and the reason, and nothing is changed.
+//! disk, and is never cut off. If it is not whole now it is **damaged**: noted (see [`super::damage`]) and passed over, up to
+//! the next whole record, which names its own place. Or it is **missing**: files are, or nothing at all is at the end. Then
+//! opening fails and says what is missing, unless an operator chose to go on without it; the log goes on behind the gap, so
+//! that no place is ever given to two records. What lies behind the proof is a **torn tail**, a write that was under way when
+//! the machine went down: it is erased from the file, so that it can never come back to life behind records that are written
+//! later, and that is said. A record that is whole is neither, understood or not: opening fails then with its place and the
+//! reason, and nothing is changed.
 
 use super::clock::LogClock;
+use super::damage::{DamageCause, DamageError, DamageRegister, DamagedRange};
 use super::positions::{Positions, PositionsError, PositionsFile};
-use super::record::{BatchFrame, RecordError, RecordKind};
+use super::record::{BatchFrame, RecordError, RecordHeader, RecordKind};
+use super::retention::BelievedTime;
 use super::segment::{ScannedRecord, Segment, SegmentOpenError, SegmentReader, parse_name, segment_name};
 use super::segment_header::{EpochStart, SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderError};
 use super::tail::{NextSegment, Tail};
@@ -38,18 +43,15 @@ pub(crate) enum LogOpenError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error(transparent)]
     Positions(#[from] PositionsError),
+    #[error(transparent)]
+    Damage(#[from] DamageError),
     #[error(
-        "{0} is missing, which says how far the log was written: nobody can tell whether its end is there. Restore the \
-         file from a backup; nothing was changed"
+        "{0} is missing, which says how far the log was written: nobody can tell whether its end is there. Put the file \
+         back, or start once with store.accept_missing_log = true to go on with what the log itself shows. Nothing was changed"
     )]
     NoPositions(PathBuf),
     #[error("{path} is not a segment of this log: {cause}. Nothing was changed")]
     Segment { path: PathBuf, cause: String },
-    #[error(
-        "{path} is damaged at byte {at} ({cause}), and it was whole once: the log is known to have been on this disk up to \
-         log offset {flushed_to}. Restore the file from a backup; nothing was changed"
-    )]
-    Damaged { path: PathBuf, at: u64, cause: RecordError, flushed_to: LogOffset },
     #[error(
         "{path} holds at byte {at} (log offset {log_offset}) a whole record, but {cause}. Start the version of Gantry that \
          wrote it, or a later one; nothing was changed"
@@ -61,11 +63,15 @@ pub(crate) enum LogOpenError {
     )]
     Inapplicable { path: PathBuf, at: u64, log_offset: LogOffset, cause: RecordError },
     #[error(
-        "a part of the log is missing: {what}. It should reach from log offset {from} to {to}. Put the missing files back; \
-         nothing was changed"
+        "a part of the log is missing, from log offset {from} to {to}: {what}. The log was on this disk as a whole once. Put \
+         the missing files back; or start once with store.accept_missing_log = true to go on without what is missing: its \
+         messages are lost then. Nothing was changed"
     )]
     Missing { what: String, from: LogOffset, to: LogOffset },
-    #[error("the log begins at {begins} but the checkpoint needs it from {needed} on: segments are missing")]
+    #[error(
+        "the log begins at log offset {begins}, but the checkpoint needs it from {needed} on: segments are missing. Put them \
+         back; or start once with store.accept_missing_log = true to go on without what was in them. Nothing was changed"
+    )]
     TooShort { begins: LogOffset, needed: LogOffset },
 }
 
@@ -74,8 +80,17 @@ pub(crate) struct Segments {
     config: LogConfig,
     env: Env,
     positions: PositionsFile,
+    damage: DamageRegister,
     /// In order; each ends where the next begins.
     list: Vec<Arc<Segment>>,
+}
+
+/// What a scan passes by.
+pub(crate) enum Visit<'a> {
+    /// A whole record. `gaps`: what came before it may be damaged.
+    Record { record: &'a ScannedRecord<'a>, gaps: bool },
+    /// Something that cannot be read. `claimed`: what the header of the record there says; nothing checks that.
+    Damaged { range: DamagedRange, claimed: Option<RecordHeader> },
 }
 
 /// What a scan found out.
@@ -86,6 +101,8 @@ pub(crate) struct Scanned {
     epochs: Vec<EpochStart>,
     /// Why the active segment's records end at `end`.
     stop: Option<RecordError>,
+    /// The log is known to have been on this disk up to here: its positions say so, or the checkpoint does.
+    proven: LogOffset,
 }
 
 impl Scanned {
@@ -115,7 +132,9 @@ impl Segments {
             bases
         };
         let mut bases = bases_of("log");
-        let positions = open_positions(&config, files, bases.is_empty())?;
+        let mut positions = open_positions(&config, files, &bases)?;
+        let damage = DamageRegister::open(env.files.clone(), &config.folder)?;
+        let found_at = env.clock.now();
         let Positions { folder, retained_from, flushed_to, .. } = positions.current();
         if folder != config.home.folder {
             let cause = format!("it belongs to the data folder {folder}, and this one is {}", config.home.folder);
@@ -137,21 +156,39 @@ impl Segments {
         if bases.is_empty() {
             if flushed_to > retained_from {
                 let what = format!("no segment is in {}", config.dir.display());
-                return Err(LogOpenError::Missing { what, from: retained_from, to: flushed_to });
+                let missing = Gap { what, from: retained_from, to: flushed_to };
+                missing.accept(&config, &damage, found_at)?;
             }
-            create_first(files, &config, retained_from)?;
-            bases.push(retained_from);
+            create_first(files, &config, flushed_to)?;
+            bases.push(flushed_to);
         }
         // A process before this one may have named files and died, or failed, before that was durable.
         files.sync_dir(&config.dir).map_err(io("making durable the names in", &config.dir))?;
-        let list = bases.iter().map(|base| open_segment(files, &config, *base)).collect::<Result<Vec<_>, _>>()?;
-        check_whole(&list, positions.current())?;
+        let mut list = bases.iter().map(|base| open_segment(files, &config, *base)).collect::<Result<Vec<_>, _>>()?;
+        let known = damage.list();
+        for gap in gaps(&list, positions.current())? {
+            let accepted = known.iter().any(|range| range.from <= gap.from && gap.to <= range.to);
+            if !accepted {
+                gap.accept(&config, &damage, found_at)?;
+            }
+        }
+        damage.save().map_err(io("writing the list of damaged parts in", &config.folder))?;
+        let (first, last) = (list[0].base, &list[list.len() - 1]);
+        if last.base.plus(last.capacity) < flushed_to {
+            // What follows what is missing begins there, and not where something was once.
+            create_first(files, &config, flushed_to)?;
+            list.push(open_segment(files, &config, flushed_to)?);
+        }
+        if first > retained_from {
+            let begins = positions.update(|held| held.retained_from = first);
+            begins.and_then(|()| positions.settle()).map_err(io("writing the positions in", &config.folder))?;
+        }
         for base in bases_of("index") {
             if base >= retained_from && bases.binary_search(&base).is_err() {
                 remove(&super::segment::index_name(base))?;
             }
         }
-        Ok(Segments { config, env, positions, list })
+        Ok(Segments { config, env, positions, damage, list })
     }
 
     /// All but the last, each with its end.
@@ -197,10 +234,10 @@ impl Segments {
     pub(crate) fn scan(
         &self,
         from: LogOffset,
-        mut visit: impl FnMut(&ScannedRecord<'_>) -> Result<(), RecordError>,
+        mut visit: impl FnMut(Visit<'_>) -> Result<(), RecordError>,
     ) -> Result<Scanned, LogOpenError> {
         let begins = self.list[0].base;
-        if from < begins {
+        if from < begins && !self.config.accept_missing {
             return Err(LogOpenError::TooShort { begins, needed: from });
         }
         let flushed_to = self.positions.current().flushed_to;
@@ -211,29 +248,19 @@ impl Segments {
             last_store_time: Timestamp::ZERO,
             epochs: active.epochs.clone(),
             stop: None,
-        };
-        let damaged = |segment: &Segment, at: LogOffset, cause| {
-            Err(LogOpenError::Damaged { path: segment.path.clone(), at: segment.position(at), cause, flushed_to })
+            proven: flushed_to.max(from),
         };
         for (segment, end) in self.sealed().filter(|(_, end)| *end > from) {
-            if let Some((at, cause)) = scan_segment(segment, Some(end), flushed_to, &mut scanned, &mut visit)? {
-                return damaged(segment, at, cause);
-            }
+            self.scan_segment(segment, end, Some(end), &mut scanned, &mut visit)?;
         }
-        if let Some((at, cause)) = scan_segment(active, None, flushed_to, &mut scanned, &mut visit)? {
-            if at < flushed_to && cause == RecordError::Blank && is_blank(active, at, flushed_to)? {
-                let what = format!("{} holds nothing from byte {} on", active.path.display(), active.position(at));
-                return Err(LogOpenError::Missing { what, from: at, to: flushed_to });
-            }
-            if at < flushed_to {
-                return damaged(active, at, cause);
-            }
-            scanned.stop = Some(cause);
+        let held_to = active.held_to().map_err(io("measuring", &active.path))?;
+        let proven = scanned.proven;
+        if active.base.plus(active.capacity) < proven {
+            let what = format!("the checkpoint needs it, and {} is the last segment", active.path.display());
+            return Err(LogOpenError::Missing { what, from: active.base, to: proven });
         }
-        if scanned.end < from.max(flushed_to) {
-            let what = format!("{} ends at log offset {}", active.path.display(), scanned.end);
-            return Err(LogOpenError::Missing { what, from: scanned.end, to: from.max(flushed_to) });
-        }
+        self.scan_segment(active, held_to.max(proven), None, &mut scanned, &mut visit)?;
+        self.damage.save().map_err(io("writing the list of damaged parts in", &self.config.folder))?;
         Ok(scanned)
     }
 
@@ -281,6 +308,9 @@ impl Segments {
             written_to: AtomicU64::new(scanned.end.0),
             flushed_to: AtomicU64::new(scanned.end.0),
             confirmed: Watermark::new(found.confirmed_to),
+            damage: self.damage,
+            retain_from: AtomicU64::new(found.retained_from.0),
+            believed: Mutex::new(BelievedTime::starting(found.time, self.env.clock.now(), self.env.clock.monotonic())),
             disk: Mutex::new(Disk { positions: self.positions, failed: false }),
             prepared: Mutex::default(),
             home: Mutex::new(self.config.home),
@@ -338,15 +368,26 @@ fn create_first(files: &dyn Files, config: &LogConfig, base: LogOffset) -> Resul
     Ok(())
 }
 
-/// The positions, which are made before the first segment is. `fresh`: there is no segment.
-fn open_positions(config: &LogConfig, files: &dyn Files, fresh: bool) -> Result<PositionsFile, LogOpenError> {
-    if Positions::read(files, &config.folder)?.is_some() {
-        return Ok(PositionsFile::open(files, &config.folder)?);
+/// The positions, which are made before the first segment is. `bases`: where the segments begin.
+fn open_positions(config: &LogConfig, files: &dyn Files, bases: &[LogOffset]) -> Result<PositionsFile, LogOpenError> {
+    match Positions::read(files, &config.folder) {
+        Ok(Some(_)) => return Ok(PositionsFile::open(files, &config.folder)?),
+        Ok(None) if bases.is_empty() => {}
+        Ok(None) if !config.accept_missing => {
+            return Err(LogOpenError::NoPositions(config.folder.join(super::positions::POSITIONS_NAME)));
+        }
+        Err(error) if !config.accept_missing || !matches!(error, PositionsError::Damaged(_)) => {
+            return Err(error.into());
+        }
+        Ok(None) | Err(_) => {
+            tracing::warn!(
+                "nothing proves how far the log was written: going on with what it shows, as store.accept_missing_log says"
+            );
+        }
     }
-    if !fresh {
-        return Err(LogOpenError::NoPositions(config.folder.join(super::positions::POSITIONS_NAME)));
-    }
-    let positions = Positions::new(config.home.folder, LogOffset(0));
+    let mut positions = Positions::new(config.home.folder, bases.first().copied().unwrap_or_default());
+    let last = bases.last().copied().unwrap_or_default();
+    (positions.sealed_to, positions.flushed_to) = (last, last);
     Ok(PositionsFile::create(files, &config.folder, positions)?)
 }
 
@@ -381,13 +422,33 @@ fn foreign(found: &LogHome, own: &LogHome) -> Option<String> {
     other_folder.then(|| format!("it belongs to the data folder {}, and this one is {}", found.folder, own.folder))
 }
 
-/// Whether files hold all that the log must have.
-fn check_whole(list: &[Arc<Segment>], positions: Positions) -> Result<(), LogOpenError> {
-    let missing = |what: String, from, to| Err(LogOpenError::Missing { what, from, to });
+/// A part of the log that no file holds.
+struct Gap {
+    what: String,
+    from: LogOffset,
+    to: LogOffset,
+}
+
+impl Gap {
+    /// Goes on without it, if an operator chose to. That is noted.
+    fn accept(self, config: &LogConfig, damage: &DamageRegister, found_at: Timestamp) -> Result<(), LogOpenError> {
+        let Gap { what, from, to } = self;
+        if !config.accept_missing {
+            return Err(LogOpenError::Missing { what, from, to });
+        }
+        tracing::warn!(%from, %to, what, "going on without a part of the log that is missing, as store.accept_missing_log says");
+        damage.note(DamagedRange { from, to, cause: DamageCause::Missing, found_at });
+        Ok(())
+    }
+}
+
+/// What files do not hold of what the log must have.
+fn gaps(list: &[Arc<Segment>], positions: Positions) -> Result<Vec<Gap>, LogOpenError> {
+    let mut gaps = Vec::new();
     let first = &list[0];
     if first.base > positions.retained_from {
         let what = format!("the first segment is {}", first.path.display());
-        return missing(what, positions.retained_from, first.base);
+        gaps.push(Gap { what, from: positions.retained_from, to: first.base });
     }
     for (place, segment) in list.iter().enumerate() {
         let next = list.get(place + 1);
@@ -401,67 +462,98 @@ fn check_whole(list: &[Arc<Segment>], positions: Positions) -> Result<(), LogOpe
                 Some(next) => format!("{} does not follow {path}", next.path.display()),
                 None => format!("{path} is not the last segment"),
             };
-            return missing(what, held_to, needed_to);
+            gaps.push(Gap { what, from: held_to, to: needed_to });
         }
     }
-    Ok(())
+    Ok(gaps)
 }
 
-/// Visits records up to `end` (or as far as they are whole). Returns where and why it stopped, unless it reached `end`.
-/// What lies before `proven` is known to have been on the disk.
-fn scan_segment(
-    segment: &Segment,
-    end: Option<LogOffset>,
-    proven: LogOffset,
-    scanned: &mut Scanned,
-    visit: &mut impl FnMut(&ScannedRecord<'_>) -> Result<(), RecordError>,
-) -> Result<Option<(LogOffset, RecordError)>, LogOpenError> {
-    let read_error = io("reading", &segment.path);
-    let limit = end.map_or_else(|| segment.held_to().map_err(&read_error), Ok)?;
-    let refused = |log_offset: LogOffset, cause: RecordError| {
-        let (path, at) = (segment.path.clone(), segment.position(log_offset));
-        Err(match cause {
-            RecordError::Newer { .. } => LogOpenError::Newer { path, at, log_offset, cause },
-            _ => LogOpenError::Inapplicable { path, at, log_offset, cause },
-        })
-    };
-    let mut reader = SegmentReader::new(segment);
-    let mut at = segment.base;
-    scanned.end = at;
-    while at < limit {
-        let record = match reader.read(at, limit.0 - at.0).map_err(&read_error)? {
-            Ok(record) if record.header.epoch < scanned.epoch => return Ok(Some((at, RecordError::LeftOver))),
-            Ok(record) => record,
-            Err(cause) if cause.is_whole() => return refused(at, cause),
-            Err(cause) => return Ok(Some((at, cause))),
+impl Segments {
+    /// Visits records up to `limit`, which is the end of a sealed segment; of the active one, as far as they are whole.
+    fn scan_segment(
+        &self,
+        segment: &Segment,
+        limit: LogOffset,
+        end: Option<LogOffset>,
+        scanned: &mut Scanned,
+        visit: &mut impl FnMut(Visit<'_>) -> Result<(), RecordError>,
+    ) -> Result<(), LogOpenError> {
+        let read_error = io("reading", &segment.path);
+        // What lies before this is known to have been on the disk.
+        let proven = end.unwrap_or(scanned.proven);
+        let refused = |log_offset: LogOffset, cause: RecordError| {
+            let (path, at) = (segment.path.clone(), segment.position(log_offset));
+            Err(match cause {
+                RecordError::Newer { .. } => LogOpenError::Newer { path, at, log_offset, cause },
+                _ => LogOpenError::Inapplicable { path, at, log_offset, cause },
+            })
         };
-        let header = record.header;
-        let judged = match header.kind {
-            RecordKind::Batch => BatchFrame::parse(record.body()).map(Some),
-            RecordKind::Unknown(_) => Ok(None),
-            _ => visit(&record).map(|()| None),
-        };
-        match judged {
-            Err(cause) => return refused(at, cause),
-            // Behind the proof it may be torn anywhere: all of its records or none of them.
-            Ok(Some(frame)) if header.end().plus(frame.bytes) > proven => {
-                if !holds_batch(&mut reader, header.end(), frame, limit).map_err(&read_error)? {
-                    return Ok(Some((at, RecordError::PartOfBatch)));
-                }
-            }
-            Ok(_) => {}
-        }
-        if header.epoch > scanned.epoch {
-            scanned.epoch = header.epoch;
-            if scanned.epochs.last().is_none_or(|(last, _)| *last < header.epoch) {
-                scanned.epochs.push((header.epoch, at));
-            }
-        }
-        scanned.last_store_time = scanned.last_store_time.max(header.store_time);
-        at = header.end();
+        let mut reader = SegmentReader::new(segment);
+        let mut at = segment.base;
         scanned.end = at;
+        while at < limit {
+            let cause = match reader.read(at, limit.0 - at.0).map_err(&read_error)? {
+                Ok(record) if record.header.epoch < scanned.epoch => RecordError::LeftOver,
+                Ok(record) => {
+                    let header = record.header;
+                    let gaps = !self.damage.is_empty();
+                    let judged = match header.kind {
+                        RecordKind::Batch => BatchFrame::parse(record.body()).map(Some),
+                        RecordKind::Unknown(_) => Ok(None),
+                        _ => visit(Visit::Record { record: &record, gaps }).map(|()| None),
+                    };
+                    match judged {
+                        Err(cause) => return refused(at, cause),
+                        // Behind the proof it may be torn anywhere: all of its records or none of them.
+                        Ok(Some(frame)) if header.end().plus(frame.bytes) > proven => {
+                            if !holds_batch(&mut reader, header.end(), frame, limit).map_err(&read_error)? {
+                                scanned.stop = Some(RecordError::PartOfBatch);
+                                return Ok(());
+                            }
+                        }
+                        Ok(_) => {}
+                    }
+                    scanned.pass(&header);
+                    at = header.end();
+                    continue;
+                }
+                Err(cause) if cause.is_whole() => return refused(at, cause),
+                Err(cause) => cause,
+            };
+            if at >= proven {
+                scanned.stop = Some(cause);
+                return Ok(());
+            }
+            let claimed = reader.claimed(at).map_err(&read_error)?;
+            let to = reader.next_whole(at, claimed.as_ref(), proven).map_err(&read_error)?;
+            let blank = cause == RecordError::Blank || cause == RecordError::CutOff;
+            let missing = blank && end.is_none() && to == proven && is_blank(segment, at, to)?;
+            let found_at = self.env.clock.now();
+            if missing && self.damage.touching(at, 1).is_none() {
+                let what = format!("{} holds nothing from byte {} on", segment.path.display(), segment.position(at));
+                Gap { what, from: at, to }.accept(&self.config, &self.damage, found_at)?;
+            }
+            let range = DamagedRange { from: at, to, cause: DamageCause::Changed, found_at };
+            self.damage.note(range);
+            visit(Visit::Damaged { range, claimed }).or_else(|cause| refused(at, cause))?;
+            (at, scanned.end) = (to, to);
+        }
+        Ok(())
     }
-    Ok(None)
+}
+
+impl Scanned {
+    /// A whole record was passed.
+    fn pass(&mut self, header: &RecordHeader) {
+        if header.epoch > self.epoch {
+            self.epoch = header.epoch;
+            if self.epochs.last().is_none_or(|(last, _)| *last < header.epoch) {
+                self.epochs.push((header.epoch, header.log_offset));
+            }
+        }
+        self.last_store_time = self.last_store_time.max(header.store_time);
+        self.end = header.end();
+    }
 }
 
 /// Whether every record that `frame` announces is there from `at` on.
@@ -578,6 +670,7 @@ mod tests {
             flush: Flush::Sync,
             segment_bytes: SEGMENT_BYTES,
             pending_bytes_max: SEGMENT_BYTES as usize,
+            accept_missing: false,
         }
     }
 
@@ -617,11 +710,16 @@ mod tests {
     fn scan(env: &Env) -> Result<(LogOffset, usize), LogOpenError> {
         let segments = Segments::find(config(), env.clone())?;
         let mut seen = 0;
-        let scanned = segments.scan(LogOffset(0), |_| {
-            seen += 1;
+        let scanned = segments.scan(LogOffset(0), |visit| {
+            seen += usize::from(matches!(visit, Visit::Record { .. }));
             Ok(())
         })?;
         Ok((scanned.end, seen))
+    }
+
+    fn damage(env: &Env) -> Vec<(LogOffset, LogOffset)> {
+        let ranges = crate::commit_log::damage::read(&*env.files, &config().folder).unwrap();
+        ranges.iter().map(|range| (range.from, range.to)).collect()
     }
 
     fn file(env: &Env) -> Arc<dyn File> {
@@ -639,7 +737,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_tail_is_cut_and_damage_of_what_was_flushed_is_an_error() {
+    fn a_torn_tail_is_cut_and_damage_of_what_was_flushed_is_noted_and_passed_over() {
         let (mut bytes, places) = records(&[(RECORD, 1, &BODY), (RECORD, 1, &BODY)]);
         bytes[places[1].0 as usize + 60] ^= 1;
         for zeroed in [false, true] {
@@ -647,8 +745,11 @@ mod tests {
                 bytes[places[1].0 as usize..][..48].fill(0);
             }
             assert_eq!(scan(&log_with(&bytes, places[1])).unwrap(), (places[1], 1));
-            let error = scan(&log_with(&bytes, places[2])).unwrap_err();
-            assert!(matches!(error, LogOpenError::Damaged { .. }), "{error}");
+            let env = log_with(&bytes, places[2]);
+            for _ in 0..2 {
+                assert_eq!(scan(&env).unwrap(), (places[2], 1), "the log goes on behind what it lost");
+                assert_eq!(damage(&env), [(places[1], places[2])]);
+            }
         }
     }
 
@@ -722,6 +823,60 @@ mod tests {
         // Cut off in between.
         let cut = &whole[..places[4].0 as usize + 10];
         assert_eq!(scan(&log_with(cut, places[1])).unwrap(), (places[1], 1));
+    }
+
+    #[test]
+    fn behind_damage_the_next_whole_record_is_found_by_its_own_place() {
+        let written: Vec<Written<'_>> = (0..8).map(|_| (RECORD, 1, BODY.as_slice())).collect();
+        let (whole, places) = records(&written);
+        let place = |number: usize| places[number].0 as usize;
+        // What is damaged, and which records are left: a body, a length, a header, two records in one.
+        for (damaged, left) in [
+            (place(3) + 90..place(3) + 91, 7),
+            (place(3) + 4..place(3) + 8, 7),
+            (place(3)..place(3) + 48, 7),
+            (place(3) + 20..place(4) + 60, 6),
+            (place(0)..place(5), 3),
+        ] {
+            let mut bytes = whole.clone();
+            bytes[damaged.clone()].iter_mut().for_each(|byte| *byte = !*byte);
+            let env = log_with(&bytes, places[8]);
+            assert_eq!(scan(&env).unwrap(), (places[8], left), "{damaged:?}");
+            let [(from, to)] = damage(&env)[..] else { panic!("one range: {:?}", damage(&env)) };
+            assert!(from.0 as usize <= damaged.start && damaged.end <= to.0 as usize, "{from} to {to}");
+            assert!(places.contains(&from) && places.contains(&to));
+        }
+    }
+
+    #[test]
+    fn an_operator_can_choose_to_go_on_without_what_is_missing() {
+        let (bytes, places) = records(&[(RECORD, 1, &BODY), (RECORD, 1, &BODY)]);
+        let accepting = LogConfig { accept_missing: true, ..config() };
+        for case in 0..4 {
+            let env = log_with(&bytes, places[2]);
+            let name = config().dir.join(segment_name(LogOffset(0)));
+            let left = match case {
+                0 => file(&env).set_len(SEGMENT_HEADER_LEN + places[1].0).map(|()| 1),
+                1 => file(&env).write_all_at(&[0; 148], SEGMENT_HEADER_LEN + places[1].0).map(|()| 1),
+                2 => env.files.remove(&name).map(|()| 0),
+                _ => env.files.remove(&config().folder.join("positions")).map(|()| 2),
+            };
+            let left = left.unwrap();
+            assert!(scan(&env).is_err(), "{case}");
+            let segments = Segments::find(accepting.clone(), env.clone()).unwrap();
+            let mut seen = 0;
+            let scanned = segments.scan(LogOffset(0), |visit| {
+                seen += usize::from(matches!(visit, Visit::Record { .. }));
+                Ok(())
+            });
+            let scanned = scanned.unwrap();
+            assert_eq!((scanned.end, seen), (places[2], left), "{case}: nothing is written where something was");
+            assert_eq!(damage(&env).len(), usize::from(left < 2), "{case}");
+            drop(segments);
+            // Once is enough.
+            let next = Segments::find(config(), env.clone()).unwrap();
+            assert_eq!(next.scan(next.list[0].base, |_| Ok(())).unwrap().end, places[2], "{case}");
+        }
     }
 
     #[test]

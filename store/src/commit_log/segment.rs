@@ -2,10 +2,12 @@
 //! bytes that it reserved behind that stay zero.
 
 use super::LogHome;
-use super::record::{HEADER_LEN, MessageSpan, RecordError, RecordHeader, claimed_len, claims_place, parse_record};
+use super::damage::DamagedRange;
+use super::read::Place;
+use super::record::{HEADER_LEN, MessageSpan, RecordError, RecordHeader, claimed_header, claimed_len, parse_record};
 use super::segment_header::{EpochStart, SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderError};
 use bytes::Bytes;
-use gantry_proto::env::{File, Files, OpenMode};
+use gantry_proto::env::{File, FileStatus, Files, OpenMode};
 use gantry_proto::model::LogOffset;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -58,6 +60,8 @@ pub(crate) struct SegmentReader<'a> {
 }
 
 const CHUNK_LEN: usize = 1 << 20;
+/// Where in a record its own log offset is.
+const PLACE_AT: usize = 16;
 
 /// Why a record could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,8 @@ pub(crate) enum ReadError {
     Io { path: PathBuf, at: u64, source: io::Error },
     #[error("{path} is damaged at byte {at}: {source}")]
     Damaged { path: PathBuf, at: u64, source: RecordError },
+    #[error("the record at log offset {at} is in a part of the log that is damaged ({})", .range.cause)]
+    Known { at: LogOffset, range: DamagedRange },
 }
 
 /// File name of the segment that begins at `base`: 20 digits, so that names sort like offsets.
@@ -128,6 +134,24 @@ impl Segment {
         SEGMENT_HEADER_LEN + self.capacity
     }
 
+    /// Fails if the file has lost its name or is shorter than `needed`: somebody removed or cut it.
+    pub(crate) fn check_file(&self, needed: u64) -> io::Result<()> {
+        let FileStatus { len, removed } = self.file.status()?;
+        let path = self.path.display();
+        if removed {
+            return Err(io::Error::other(format!(
+                "{path} was removed while the server used it: put it back, or what it held is lost, and start the server again"
+            )));
+        }
+        if len < needed {
+            return Err(io::Error::other(format!(
+                "{path} was cut to {len} bytes while the server used it: put it back, or what it held is lost, and start the \
+                 server again"
+            )));
+        }
+        Ok(())
+    }
+
     /// Where the file ends in the log. A file that was cut ends earlier.
     pub(crate) fn held_to(&self) -> io::Result<LogOffset> {
         Ok(self.base.plus(self.file.len()?.min(self.file_len()).saturating_sub(SEGMENT_HEADER_LEN)))
@@ -141,12 +165,8 @@ impl Segment {
             at: position,
             source,
         })?;
-        let checked = parse_record(&bytes, at).and_then(|(header, _)| match header.len {
-            own if own == len => Ok(header),
-            _ => Err(RecordError::Malformed("it is not as long as its index entry says")),
-        });
-        let header = checked.map_err(|source| ReadError::Damaged { path: self.path.clone(), at: position, source })?;
-        Ok(Record { header, bytes })
+        let damaged = |source| ReadError::Damaged { path: self.path.clone(), at: position, source };
+        super::read::checked(bytes, Place { at, len }).map_err(damaged)
     }
 }
 
@@ -169,22 +189,52 @@ impl<'a> SegmentReader<'a> {
         Ok(parse_record(bytes, at).map(|(header, _)| ScannedRecord { header, bytes }))
     }
 
-    /// Where the next record is from `from` on that names its own place and whose checksum is right; `end` if there is none
-    /// before that. Bytes of a message never pass for a record: they do not know where they lie.
-    pub(crate) fn next_whole(&mut self, from: LogOffset, end: LogOffset) -> io::Result<LogOffset> {
-        let mut at = from;
-        while at.plus(HEADER_LEN as u64) <= end {
-            let header = self.bytes(self.segment.position(at), HEADER_LEN)?;
-            if claims_place(header, at) {
-                match self.read(at, end.0 - at.0)? {
-                    Ok(_) => return Ok(at),
-                    Err(cause) if cause.is_whole() => return Ok(at),
-                    Err(_) => {}
+    /// What the header at `at` says, if it looks like one. Nothing checks it.
+    pub(crate) fn claimed(&mut self, at: LogOffset) -> io::Result<Option<RecordHeader>> {
+        let position = self.segment.position(at);
+        Ok(claimed_header(self.bytes(position, HEADER_LEN)?, at))
+    }
+
+    /// Where the next whole record begins behind the damaged one at `at`, or `limit`, where one begins or the log ends.
+    pub(crate) fn next_whole(
+        &mut self,
+        at: LogOffset,
+        claimed: Option<&RecordHeader>,
+        limit: LogOffset,
+    ) -> io::Result<LogOffset> {
+        // A producer can put what looks like a record into a message, and cannot know where it will lie; but what the
+        // damaged record says of its own length is tried first.
+        if let Some(end) = claimed.map(RecordHeader::end)
+            && (end == limit || end < limit && self.is_whole(end, limit)?)
+        {
+            return Ok(end);
+        }
+        let mut from = at.plus(1);
+        while from < limit {
+            let position = self.segment.position(from);
+            let window = self.bytes(position, CHUNK_LEN)?;
+            let own_place = |place: &usize| {
+                let at = from.plus(*place as u64);
+                window[place + PLACE_AT..].first_chunk() == Some(&at.0.to_le_bytes())
+            };
+            let Some(count) = window.len().checked_sub(HEADER_LEN) else { break };
+            let candidates: Vec<usize> = (0..=count).filter(own_place).collect();
+            for place in candidates {
+                let candidate = from.plus(place as u64);
+                if candidate < limit && self.is_whole(candidate, limit)? {
+                    return Ok(candidate);
                 }
             }
-            at = at.plus(1);
+            from = from.plus(count as u64 + 1);
         }
-        Ok(end)
+        Ok(limit)
+    }
+
+    fn is_whole(&mut self, at: LogOffset, limit: LogOffset) -> io::Result<bool> {
+        Ok(match self.read(at, limit.0 - at.0)? {
+            Ok(_) => true,
+            Err(cause) => cause.is_whole(),
+        })
     }
 
     /// The bytes at `position`, fewer at the end of the file.
@@ -240,11 +290,6 @@ impl SegmentSet {
             return Err(ReadError::Damaged { path: path(), at: position, source: RecordError::Checksum });
         }
         segment.read(at, len)
-    }
-
-    /// Reads and checks a record.
-    pub(crate) fn read(&self, at: LogOffset, len: u32) -> Result<Record, ReadError> {
-        self.holding(at).ok_or(ReadError::Gone(at))?.read(at, len)
     }
 }
 

@@ -66,7 +66,9 @@ pub(crate) enum NextSegment {
     Missing,
     /// It is there.
     Prepared,
-    /// It could not be prepared; tried again from time to time.
+    /// There is no room on the disk for it; tried again from time to time.
+    DiskFull(String),
+    /// It could not be prepared for another reason; tried again from time to time.
     Failed(String),
 }
 
@@ -137,8 +139,11 @@ impl Appender<'_> {
             match &self.tail.next_segment {
                 NextSegment::Prepared => self.roll(),
                 NextSegment::Missing => return Err(NoRoom::SegmentNotReady),
-                NextSegment::Failed(reason) => {
+                NextSegment::DiskFull(reason) => {
                     return Err(NoRoom::Refused(StoreError::DiskFull(format!("no next segment: {reason}"))));
+                }
+                NextSegment::Failed(reason) => {
+                    return Err(NoRoom::Refused(StoreError::Busy(format!("no next segment: {reason}"))));
                 }
             }
         }

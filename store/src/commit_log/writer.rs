@@ -44,7 +44,11 @@ impl LogWriter {
             self.open_segment(batch.start)?;
         }
         let (log, segment, end) = (&self.log, &self.segment, batch.end());
-        log.on_disk(|_| segment.file.write_all_at(&batch.bytes, segment.position(batch.start)))?;
+        log.on_disk(|_| {
+            segment.file.write_all_at(&batch.bytes, segment.position(batch.start))?;
+            // Else it would be answered, and be gone.
+            segment.check_file(segment.file_len())
+        })?;
         let before = log.written_to.swap(end.0, Ordering::AcqRel);
         assert_eq!(before, batch.start.0, "batches are written in order and without gaps");
         if log.config.flush == Flush::Sync {

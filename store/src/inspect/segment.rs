@@ -346,7 +346,9 @@ impl SegmentFile {
                     (None, Some(flushed_to)) if at >= flushed_to => return Ok(ending(at, batch, written, cause)),
                     (None, flushed_to) => flushed_to.map(|flushed_to| flushed_to.min(limit)),
                 };
-                let whole = if written == 0 { limit } else { reader.next_whole(at.plus(1), limit).map_err(read)? };
+                let claimed = reader.claimed(at).map_err(read)?;
+                let whole =
+                    if written == 0 { limit } else { reader.next_whole(at, claimed.as_ref(), limit).map_err(read)? };
                 let to = match proven {
                     _ if whole < limit => whole,
                     None => return Ok(ending(at, batch, written, cause)),

@@ -107,7 +107,8 @@ impl Gathered {
                     return Err(SealedIndexError::NotUnderstood { path: segment.path.clone(), at, cause });
                 }
                 Err(cause) => {
-                    let next = reader.next_whole(at.plus(1), end).map_err(io)?;
+                    let claimed = reader.claimed(at).map_err(io)?;
+                    let next = reader.next_whole(at, claimed.as_ref(), end).map_err(io)?;
                     tracing::error!(
                         segment = %segment.path.display(), from = at.0 - segment.base.0, to = next.0 - segment.base.0, %cause,
                         "a part of a segment is damaged: its messages are listed as damaged"

@@ -3,7 +3,7 @@
 //!
 //! What was found is told for each message: one that cannot be read stops nothing but itself.
 
-use crate::commit_log::CommitLog;
+use crate::commit_log::read::Place;
 use crate::commit_log::record::MessageSpan;
 use crate::commit_log::segment::{ReadError, Record};
 use crate::queue_index::IndexEntry;
@@ -34,22 +34,26 @@ impl Store {
         topic: TopicId,
         entries: Vec<(QueueId, IndexEntry)>,
     ) -> Result<Vec<Found>, StoreError> {
-        let oldest = entries.iter().map(|(_, entry)| entry.log_offset).min();
-        if oldest.is_none_or(|oldest| self.is_hot(oldest)) {
-            return Ok(read_all(&self.log, topic, &entries));
-        }
-        let log = self.log.clone();
-        let reading = self.env.run_blocking(move || read_all(&log, topic, &entries)).await;
-        reading.map_err(|panicked| StoreError::Unreadable(format!("reading messages: {panicked}")))
+        let whole = entries.iter().filter(|(_, entry)| !entry.is_damaged());
+        let places = whole.map(|(_, entry)| Place { at: entry.log_offset, len: entry.len }).collect();
+        let mut records = self.log.read_records(places).await?.into_iter();
+        let found = |(queue, entry): (QueueId, IndexEntry)| {
+            let record = if entry.is_damaged() { None } else { records.next() };
+            match record {
+                Some(record) => found(record, topic, queue, &entry),
+                None => Found::Damaged(format!("its record was lost, near log offset {}", entry.log_offset)),
+            }
+        };
+        Ok(entries.into_iter().map(found).collect())
     }
 
     /// The record at `at`, which tells its length itself.
     pub(crate) async fn read_record(&self, at: LogOffset) -> Result<Result<Record, ReadError>, StoreError> {
         if self.is_hot(at) {
-            return Ok(self.log.segments.read_whole(at));
+            return Ok(self.log.read_whole(at));
         }
         let log = self.log.clone();
-        let reading = self.env.run_blocking(move || log.segments.read_whole(at)).await;
+        let reading = self.env.run_blocking(move || log.read_whole(at)).await;
         reading.map_err(|panicked| StoreError::Unreadable(format!("reading a message: {panicked}")))
     }
 
@@ -58,20 +62,14 @@ impl Store {
     }
 }
 
-fn read_all(log: &CommitLog, topic: TopicId, entries: &[(QueueId, IndexEntry)]) -> Vec<Found> {
-    entries.iter().map(|(queue, entry)| read(log, topic, *queue, entry)).collect()
-}
-
-fn read(log: &CommitLog, topic: TopicId, queue: QueueId, entry: &IndexEntry) -> Found {
-    if entry.is_damaged() {
-        return Found::Damaged(format!("its record was lost, near log offset {}", entry.log_offset));
-    }
-    let record = match log.read(entry.log_offset, entry.len) {
+/// What reading at an entry of a queue has come to.
+fn found(read: Result<Record, ReadError>, topic: TopicId, queue: QueueId, entry: &IndexEntry) -> Found {
+    let record = match read {
         Ok(record) => record,
         Err(ReadError::Gone(_)) => return Found::Gone,
         // Whole, and of a newer Gantry or not to be understood: that is not damage.
         Err(ReadError::Damaged { source, .. }) if source.is_whole() => return Found::Failed(source.to_string()),
-        Err(error @ ReadError::Damaged { .. }) => return Found::Damaged(error.to_string()),
+        Err(error @ (ReadError::Damaged { .. } | ReadError::Known { .. })) => return Found::Damaged(error.to_string()),
         Err(error @ ReadError::Io { .. }) => return Found::Failed(error.to_string()),
     };
     let header = &record.header;

@@ -5,59 +5,58 @@ fn create(dir: &tempfile::TempDir, name: &str) -> Arc<dyn File> {
 }
 
 #[test]
-fn slices_of_a_mapped_file_stay_right_while_other_bytes_are_written() {
+fn what_was_read_stays_right_whatever_becomes_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = create(&dir, "segment");
     file.allocate(4 << 20).unwrap();
     file.write_all_at(b"first", 100).unwrap();
     let first = file.read_at(100, 5).unwrap();
-    let pointer = first.as_ptr();
-    file.write_all_at(&[0xee; 4096], 105).unwrap();
-    let second = file.read_at(105, 4096).unwrap();
-    file.sync_data().unwrap();
+    file.write_all_at(b"other", 100).unwrap();
+    file.set_len(50).unwrap();
     assert_eq!(first, "first");
-    assert_eq!(second, vec![0xee; 4096], "a write after the mapping is seen through it");
-    assert_eq!(file.read_at(100, 5).unwrap().as_ptr(), pointer, "no copy: both are the same memory");
-}
-
-#[test]
-fn a_file_that_grows_is_mapped_again_and_old_slices_live_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = create(&dir, "journal");
-    file.write_all_at(&vec![1; 1 << 20], 0).unwrap();
-    let old = file.read_at(0, 1 << 20).unwrap();
-    file.write_all_at(&vec![2; 1 << 20], 1 << 20).unwrap();
-    let new = file.read_at((1 << 20) - 1, 2).unwrap();
-    assert_eq!(new, vec![1, 2]);
-    drop(file);
-    assert!(old.iter().all(|byte| *byte == 1), "slices outlive their file's handle");
-}
-
-#[test]
-fn a_file_is_not_cut_under_slices_in_use() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = create(&dir, "segment");
-    file.allocate(2 << 20).unwrap();
-    let slice = file.read_at(0, 10).unwrap();
-    assert_eq!(file.set_len(100).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
-    assert_eq!(file.len().unwrap(), 2 << 20);
-    file.set_len(3 << 20).unwrap();
-    drop(slice);
-    file.set_len(100).unwrap();
-    assert_eq!(file.read_at(0, 1000).unwrap().len(), 100);
+    assert_eq!(file.read_at(100, 5).unwrap(), "", "a file that was cut is shorter, and nothing worse");
 }
 
 #[test]
 fn reads_are_cut_at_the_end_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    for len in [10, MAPPED_BYTES_MIN, MAPPED_BYTES_MIN + 5] {
+    for len in [10, 1 << 20] {
         let file = create(&dir, &len.to_string());
         file.set_len(len).unwrap();
         assert_eq!(file.read_at(len - 4, 100).unwrap().len(), 4);
         assert_eq!(file.read_at(len, 100).unwrap().len(), 0);
         assert_eq!(file.read_at(u64::MAX - 1, 100).unwrap().len(), 0);
         assert_eq!(file.read_at(0, 4).unwrap(), vec![0; 4]);
+        let mut buffer = [1; 8];
+        assert_eq!(file.read_into(len - 4, &mut buffer).unwrap(), 4);
+        assert_eq!(buffer, [0, 0, 0, 0, 1, 1, 1, 1]);
     }
+}
+
+#[test]
+fn what_was_just_written_is_read_without_waiting_where_the_file_system_can_tell() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = create(&dir, "segment");
+    file.write_all_at(&[7; 10_000], 0).unwrap();
+    file.will_read(0, 10_000);
+    file.will_read(5, 0);
+    for (offset, len, held) in [(0, 10_000, 10_000), (9_990, 100, 10), (10_000, 10, 0), (u64::MAX - 1, 4, 0)] {
+        if let Some(bytes) = file.try_read_at(offset, len).unwrap() {
+            assert_eq!(bytes, vec![7; held], "{len} bytes at {offset}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_removed_or_cut_is_known_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = create(&dir, "segment");
+    file.set_len(100).unwrap();
+    assert_eq!(file.status().unwrap(), FileStatus { len: 100, removed: false });
+    fs::File::options().write(true).open(dir.path().join("segment")).unwrap().set_len(7).unwrap();
+    assert_eq!(file.status().unwrap(), FileStatus { len: 7, removed: false });
+    fs::remove_file(dir.path().join("segment")).unwrap();
+    assert_eq!(file.status().unwrap(), FileStatus { len: 7, removed: true });
 }
 
 #[test]
@@ -75,7 +74,7 @@ fn allocation_extends_and_never_shrinks() {
 fn zeros_reserve_what_the_file_system_cannot() {
     let dir = tempfile::tempdir().unwrap();
     let inner = fs::File::create_new(dir.path().join("zeros")).unwrap();
-    let file = SystemFile { file: inner, map: ReadMap::default() };
+    let file = SystemFile { file: inner };
     file.write_all_at(b"kept", 0).unwrap();
     file.write_zeros_to((1 << 20) + 17).unwrap();
     assert_eq!(file.len().unwrap(), (1 << 20) + 17);

@@ -4,7 +4,7 @@ use super::contents::Contents;
 use super::faults::{FakeOp, Fate, Faults};
 use super::names::{Entry, Names};
 use super::random::SplitMix;
-use crate::env::{DirEntry, DirectoryLock, File, Files, OpenMode};
+use crate::env::{DirEntry, DirectoryLock, File, FileStatus, Files, OpenMode};
 use crate::model::PlaceId;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -39,6 +39,8 @@ struct Machine {
     boots: u64,
     faults: Faults,
     capacity: Option<u64>,
+    /// Nothing is in memory: see [`FakeFiles::set_cold`].
+    cold: bool,
 }
 
 #[derive(Default)]
@@ -93,6 +95,11 @@ impl FakeFiles {
     /// part that fits.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.machine.lock().capacity = bytes;
+    }
+
+    /// While it is cold, [`File::try_read_at`] finds nothing in memory.
+    pub fn set_cold(&self, cold: bool) {
+        self.machine.lock().cold = cold;
     }
 
     /// Flips the bits of `mask` in one byte of a file, as a bad disk does.
@@ -400,6 +407,20 @@ impl File for FakeFile {
         self.alive(&machine)?;
         machine.observe(FakeOp::Read)?;
         Ok(machine.file(self.id).contents.read(offset, len).into())
+    }
+
+    fn try_read_at(&self, offset: u64, len: usize) -> io::Result<Option<Bytes>> {
+        if self.machine.lock().cold { Ok(None) } else { self.read_at(offset, len).map(Some) }
+    }
+
+    fn will_read(&self, _offset: u64, _len: u64) {}
+
+    fn status(&self) -> io::Result<FileStatus> {
+        let mut machine = self.machine.lock();
+        self.alive(&machine)?;
+        machine.observe(FakeOp::Open)?;
+        let removed = !machine.names.live_files().any(|id| id == self.id);
+        Ok(FileStatus { len: machine.file(self.id).contents.len(), removed })
     }
 
     fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {

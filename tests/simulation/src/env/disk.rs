@@ -1,7 +1,7 @@
 use super::Machine;
 use crate::note;
 use bytes::Bytes;
-use gantry_proto::env::{DirEntry, DirectoryLock, File, Files, OpenMode};
+use gantry_proto::env::{DirEntry, DirectoryLock, File, FileStatus, Files, OpenMode};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -135,6 +135,18 @@ impl File for SimFile {
 
     fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         self.machine.told("reading", self.file.read_at(offset, len))
+    }
+
+    fn try_read_at(&self, offset: u64, len: usize) -> io::Result<Option<Bytes>> {
+        self.machine.told("reading", self.file.try_read_at(offset, len))
+    }
+
+    fn will_read(&self, offset: u64, len: u64) {
+        self.file.will_read(offset, len);
+    }
+
+    fn status(&self) -> io::Result<FileStatus> {
+        self.file.status()
     }
 
     fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {

@@ -36,7 +36,7 @@ pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
         segment_bytes: SEGMENT_BYTES,
         checkpoint_interval: Duration::from_secs(2),
         // A full disk must refuse messages here, not remove those that nobody has consumed: that is no loss to find.
-        retention: RetentionPolicy { disk_used_percent: 100, ..defaults.retention },
+        retention: RetentionPolicy { disk_used_percent: None, ..defaults.retention },
         ..defaults
     };
     let (store, granted) = StoreHost::start(config, env.clone(), view.clone(), data().to_owned(), member).await?;
