@@ -248,6 +248,29 @@ async fn what_was_written_behind_the_proof_is_unfinished_and_no_problem() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_not_all_there_is_unfinished_from_its_frame_on() {
+    let machine = Machine::new(10);
+    let store = machine.must_open();
+    send(&store, 0, "m").await.unwrap();
+    let messages = (0..3).map(|number| message(&format!("b{number}-"), None)).collect();
+    store.append(AppendRequest { topic: TOPIC, queue: QueueId(0), messages }).await.unwrap();
+    end(store).await;
+    machine.files.kill();
+    let path = segments(&machine).pop().unwrap();
+    let before = walk(&machine, &path);
+    let (frame, (last, len)) = (before.records[1].0, before.records[4]);
+    assert_eq!(before.ids, ["m", "b0-", "b1-", "b2-"]);
+    let position = SegmentFile::open(&*machine.env.files, &path).unwrap().position(last);
+    write_at(&machine, &path, position, &vec![0; len as usize]);
+    // It is proven to have been there.
+    assert!(matches!(walk(&machine, &path).ending, Some(Ending::Missing { at, .. }) if at == last));
+    // Nothing is.
+    machine.env.files.remove(&machine.dir.join("positions")).unwrap();
+    let ending = walk(&machine, &path).ending;
+    assert!(matches!(ending, Some(Ending::Unfinished { at, .. }) if at == frame), "{ending:?}");
+}
+
+#[tokio::test]
 async fn what_is_missing_is_named() {
     // The newest file cut between two records, cut to its header, and cut to nothing.
     for keep in [Some(2), Some(0), None] {
