@@ -229,6 +229,22 @@ async fn a_damaged_record_is_named_with_its_place_and_its_neighbours_are_shown()
 }
 
 #[tokio::test]
+async fn damage_that_the_server_has_set_aside_is_said_to_be_known() {
+    let machine = written(11, "t").await;
+    let path = segments(&machine).pop().unwrap();
+    let (at, _) = walk(&machine, &path).records[1];
+    let position = SegmentFile::open(&*machine.env.files, &path).unwrap().position(at);
+    machine.files.flip_bits(&path, position + 60, 1).unwrap();
+    let said = |machine: &Machine| problems(machine).into_iter().find(|(_, place, _)| *place == Some(at)).unwrap().2;
+    assert!(!said(&machine).contains("The server knows"));
+    end(machine.must_open()).await;
+    machine.files.kill();
+    assert!(said(&machine).contains("The server knows"), "{}", said(&machine));
+    let (_, findings) = verified(&machine);
+    assert!(findings.iter().any(|finding| finding.path.ends_with("damaged") && finding.at == Some(at)), "{findings:?}");
+}
+
+#[tokio::test]
 async fn what_was_written_behind_the_proof_is_unfinished_and_no_problem() {
     let machine = written(4, "t").await;
     let path = segments(&machine).pop().unwrap();

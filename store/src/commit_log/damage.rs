@@ -78,7 +78,7 @@ pub(crate) struct DamageRegister {
     unsaved: AtomicBool,
 }
 
-const NAME: &str = "damaged";
+pub(crate) const NAME: &str = "damaged";
 const MAGIC: &[u8; 8] = b"GNTRYDMG";
 const FORMAT: u32 = 1;
 const ENTRY_LEN: usize = 28;

@@ -4,6 +4,7 @@ use super::own_files::{IdentityFacts, PositionsFacts, PositionsSlot, read_identi
 use super::segment::{Ending, RecordContent, Seen, SegmentFile, bases_in};
 use super::{IndexFile, InspectError, io_error};
 use crate::checkpoint::{self, Position};
+use crate::commit_log::damage::{self, DamagedRange};
 use crate::commit_log::positions::POSITIONS_NAME;
 use crate::commit_log::recovery::PREPARED_NAME;
 use crate::commit_log::segment::{index_name, parse_name, segment_name};
@@ -63,7 +64,8 @@ pub struct Verified {
 /// Reads all of a store's folder and tells what it finds, file by file.
 pub fn verify_store(files: &dyn Files, dir: &Path, tell: &mut dyn FnMut(Finding)) -> Result<Verified, InspectError> {
     let log = dir.join(LOG_DIR);
-    let mut verifier = Verifier { files, dir, log, tell, sum: Verified::default(), queues: HashMap::new() };
+    let mut verifier =
+        Verifier { files, dir, log, tell, sum: Verified::default(), queues: HashMap::new(), known: Vec::new() };
     verifier.run()?;
     Ok(verifier.sum)
 }
@@ -76,6 +78,8 @@ struct Verifier<'a> {
     sum: Verified,
     /// Where each queue goes on.
     queues: HashMap<(TopicId, QueueId), QueueOffset>,
+    /// Damage that the server knows of.
+    known: Vec<DamagedRange>,
 }
 
 /// What a segment's walk found out.
@@ -109,6 +113,8 @@ impl Fingerprint {
 }
 
 const RESTORE: &str = "restore the file from a backup";
+const GO_ON_WITHOUT: &str =
+    "restore the file from a backup, or start once with store.accept_missing_log = true to go on without";
 const USE_NEWER: &str = "use the version of Gantry that wrote it, or a later one";
 
 impl Verifier<'_> {
@@ -116,6 +122,7 @@ impl Verifier<'_> {
         // In this order: of a running server, what is proven here is in the segments when they are read.
         let positions = self.positions()?;
         let identity = self.identity();
+        self.register();
         let bases = match bases_in(self.files, &self.log) {
             Err(InspectError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
             bases => bases?,
@@ -141,11 +148,11 @@ impl Verifier<'_> {
             (Some(first), Some(positions)) if *first > positions.retained_from => {
                 let what =
                     format!("the log should begin at {}: what lies before {first} is missing", positions.retained_from);
-                self.problem(LOG_DIR, Some(positions.retained_from), what, "put the missing segments back");
+                self.problem(LOG_DIR, Some(positions.retained_from), what, "put the missing segments back, or start once with store.accept_missing_log = true to go on without");
             }
             (None, Some(positions)) if positions.flushed_to > positions.retained_from => {
                 let what = format!("no segment is there, and the log reached to {}", positions.flushed_to);
-                self.problem(LOG_DIR, Some(positions.retained_from), what, "put the missing segments back");
+                self.problem(LOG_DIR, Some(positions.retained_from), what, "put the missing segments back, or start once with store.accept_missing_log = true to go on without");
             }
             (None, _) => self.say(Severity::Note, self.log.clone(), None, "the log is empty".into(), None),
             _ => {}
@@ -176,6 +183,24 @@ impl Verifier<'_> {
         }
         self.checkpoint(retained_from, end);
         self.leftovers(&kept)
+    }
+
+    /// What the server has noted as damaged.
+    fn register(&mut self) {
+        match damage::read(self.files, self.dir) {
+            Ok(known) => self.known = known,
+            Err(error) => self.problem(damage::NAME, None, error.to_string(), USE_NEWER),
+        }
+        for DamagedRange { from, to, cause, .. } in self.known.clone() {
+            let what = format!("set aside up to {to}: {cause}");
+            self.say(Severity::Note, self.dir.join(damage::NAME), Some(from), what, None);
+        }
+    }
+
+    /// Says so, if the server knows of damage at `at`.
+    fn if_known(&self, at: LogOffset) -> &'static str {
+        let known = self.known.iter().any(|range| range.from <= at && at < range.to);
+        if known { ". The server knows, and has set it aside" } else { "" }
     }
 
     fn positions(&mut self) -> Result<Option<PositionsFacts>, InspectError> {
@@ -347,7 +372,8 @@ impl Verifier<'_> {
                 }
                 Seen::Damaged { at, to, cause } => {
                     walked.damaged = true;
-                    let what = format!("{} bytes are damaged ({cause}); whole again from {to} on", to.0 - at.0);
+                    let (bytes, known) = (to.0 - at.0, self.if_known(at));
+                    let what = format!("{bytes} bytes are damaged ({cause}); whole again from {to} on{known}");
                     let advice =
                         "what lay there, its neighbours show: gantry inspect segment. Restore the file from a backup";
                     self.say(Severity::Problem, path.clone(), Some(at), what, Some(advice));
@@ -367,8 +393,8 @@ impl Verifier<'_> {
                 at
             }
             Ok(Ending::Missing { at, to, cause }) => {
-                let what = format!("the log is missing from here to {to}: {cause}");
-                self.say(Severity::Problem, path.clone(), Some(at), what, Some(RESTORE));
+                let what = format!("the log is missing from here to {to}: {cause}{}", self.if_known(at));
+                self.say(Severity::Problem, path.clone(), Some(at), what, Some(GO_ON_WITHOUT));
                 walked.damaged = true;
                 at
             }
