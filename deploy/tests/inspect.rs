@@ -222,7 +222,7 @@ fn a_lost_identity_is_given_back_when_it_is_said_twice() {
 /// Runs a whole server on the folder and ends it.
 fn run_server(data: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
-    let flags = ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data"];
+    let flags = "--listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --store-segment-bytes 16MiB --data".split(' ');
     let mut server = command.args(flags).arg(data).stderr(std::process::Stdio::null()).spawn().unwrap();
     let deadline = std::time::Duration::from_secs(120);
     let begun = tokio::time::Instant::now();
