@@ -196,6 +196,9 @@ impl File for SystemFile {
     }
 
     fn next_data_at(&self, offset: u64) -> io::Result<Option<u64>> {
+        // Blocks that were reserved and never written count as data while pages of them are in memory, and reading what lies
+        // in front of them brings pages in: a look at the end of a segment would read all of it, and never end early.
+        let _ = rustix::fs::fadvise(&self.file, offset, None, Advice::DontNeed);
         match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
             Ok(position) => Ok(Some(position)),
             // Nothing but a hole up to the end.

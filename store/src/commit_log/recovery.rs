@@ -607,6 +607,10 @@ fn erase(file: &dyn File, from: u64, to: u64) -> io::Result<u64> {
     let zeros = vec![0; WINDOW_LEN];
     let mut erased = 0;
     for_each_window(file, from, to, |position, window| {
+        // In one comparison, which is fast in every build.
+        if window == &zeros[..window.len()] {
+            return Ok(true);
+        }
         if let Some(last) = window.iter().rposition(|byte| *byte != 0) {
             file.write_all_at(&zeros[..last + 1], position)?;
             erased = position + last as u64 + 1 - from;

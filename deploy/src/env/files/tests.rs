@@ -71,6 +71,26 @@ fn allocation_extends_and_never_shrinks() {
 }
 
 #[test]
+fn reading_what_was_reserved_does_not_make_it_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = create(&dir, "segment");
+    file.allocate(4 << 20).unwrap();
+    file.write_all_at(b"kept", 0).unwrap();
+    file.sync_data().unwrap();
+    let mut buffer = vec![0; 2 << 20];
+    file.read_into(0, &mut buffer).unwrap();
+    // A block may be larger than what was written into it. Where no holes are known everything is data.
+    assert_eq!(file.next_data_at(1 << 20).unwrap().is_none(), knows_holes(&dir));
+}
+
+/// Whether the file system under `dir` tells what was never written.
+fn knows_holes(dir: &tempfile::TempDir) -> bool {
+    let file = create(dir, "never written");
+    file.allocate(4 << 20).unwrap();
+    file.next_data_at(0).unwrap().is_none()
+}
+
+#[test]
 fn zeros_reserve_what_the_file_system_cannot() {
     let dir = tempfile::tempdir().unwrap();
     let inner = fs::File::create_new(dir.path().join("zeros")).unwrap();
