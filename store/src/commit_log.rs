@@ -101,6 +101,9 @@ pub(crate) struct CommitLog {
     written_to: AtomicU64,
     flushed_to: AtomicU64,
     disk: Mutex<Disk>,
+    /// Held while the log's files are flushed, and taken before `disk`: the system tells of a failed flush only once, so
+    /// whoever hears of it has to have said so before anybody else may call anything flushed.
+    flushing: Mutex<()>,
     /// It is on disk that the log begins here.
     retain_from: AtomicU64,
     believed: Mutex<BelievedTime>,
@@ -308,16 +311,19 @@ impl CommitLog {
         Ok(())
     }
 
-    /// Makes a segment durable, whose bytes before `to` were written, and notes that.
+    /// Makes a segment durable, whose bytes before `to` were written, and notes that. Writes go on meanwhile: with
+    /// asynchronous flush nobody waits for this.
     fn flush_segment(&self, segment: &Segment, to: LogOffset) -> io::Result<()> {
+        let _flushing = self.flushing.lock();
+        let flushed = segment.file.sync_data();
         self.on_disk(|positions| {
-            segment.file.sync_data()?;
+            flushed?;
             self.flushed_to.fetch_max(to.0, Ordering::AcqRel);
             positions.update(|held| self.note_progress(held))
         })
     }
 
-    /// Writes or flushes, one caller at a time. After a failure nothing more is written and nothing is called flushed: what
+    /// Writes, or notes a flush, one caller at a time. After a failure nothing more is written and nothing is called flushed: what
     /// a later flush says is not about what the earlier one lost.
     fn on_disk(&self, change: impl FnOnce(&mut PositionsFile) -> io::Result<()>) -> io::Result<()> {
         let mut disk = self.disk.lock();

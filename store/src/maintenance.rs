@@ -96,6 +96,9 @@ pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: 
 /// With asynchronous flush: makes what was written durable every [`FLUSH_INTERVAL`], whatever else the store is busy with.
 pub(crate) async fn flush(log: Arc<CommitLog>, stopping: CancellationToken) {
     while stopping.run_until_cancelled(tokio::time::sleep(FLUSH_INTERVAL)).await.is_some() {
+        if log.written_to() <= log.flushed_to() {
+            continue;
+        }
         let flushing = log.clone();
         match log.env.run_blocking(move || flushing.flush()).await {
             Ok(Ok(())) => {}

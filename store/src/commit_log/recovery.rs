@@ -312,6 +312,7 @@ impl Segments {
             retain_from: AtomicU64::new(found.retained_from.0),
             believed: Mutex::new(BelievedTime::starting(found.time, self.env.clock.now(), self.env.clock.monotonic())),
             disk: Mutex::new(Disk { positions: self.positions, failed: false }),
+            flushing: Mutex::default(),
             prepared: Mutex::default(),
             home: Mutex::new(self.config.home),
             room: Notify::new(),
