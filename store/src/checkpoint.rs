@@ -30,9 +30,7 @@ use std::path::PathBuf;
 /// What a save says, in this order: what is gone, then what is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
-    /// Topics that were deleted, with all that is known of them.
-    pub topics_gone: Vec<TopicId>,
-    /// Shards of groups that were deleted.
+    /// Shards of groups or topics that were deleted. The queues of a deleted topic stay: their offsets never start again.
     pub shards_gone: Vec<(GroupId, TopicId)>,
     pub queues: Vec<QueueRow>,
     pub shards: Vec<ShardState>,
@@ -89,10 +87,6 @@ pub(crate) enum CheckpointError {
 
 impl Snapshot {
     fn apply(&mut self, changes: Changes, position: Position) {
-        for topic in &changes.topics_gone {
-            self.queues.retain(|(held, _), _| held != topic);
-            self.shards.retain(|(_, held), _| held != topic);
-        }
         for gone in &changes.shards_gone {
             self.shards.remove(gone);
         }

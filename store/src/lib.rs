@@ -14,13 +14,17 @@
 //! store again when its log has failed.
 //!
 //! # What must always hold
-//! - State is a function of the log: whatever a call changes is in a record first. Recovery applies the same records.
+//! - State is a function of the log: whatever a call changes is in a record first. Leader, recovery
+//!   and followers apply records with the same functions: see [`apply`].
+//! - Only a record makes the store forget a topic or a group, and only the leader writes it, because of an explicit deletion:
+//!   see [`removal`]. Queue offsets never start again.
 //! - `retained_from ≤ confirmed_to ≤ written_to ≤ appended_to`; consumers see only what is confirmed.
 //! - An answer of success is given only after the record behind it was confirmed, and while the tenure lasts in which the
 //!   record was put into the log.
 //! - Epochs never go back along the log, and one that began is durable in the folder before its first record.
 //! - The same seed gives the same log: what is made for many topics or groups is made in the order of their ids.
-//! - Locks are taken in this order: shard, dedup window, log tail, queue. None is held across an await or during a write.
+//! - Locks are taken in this order: shard, dedup window, log tail, queue. None is held across an await or during a write,
+//!   but for the one around a removal, which comes before all: no checkpoint is taken between its record and its effect.
 //!
 //! # Tasks
 //! See [`maintenance`]. All end with [`Store::shutdown`]. [`StoreHost::keep`] is run by whoever runs the process, and ends after
@@ -28,6 +32,7 @@
 //!
 //! This crate never speaks the client protocol and touches files only through the `Files` it was given.
 
+mod apply;
 mod checkpoint;
 mod commit_log;
 mod data_folder;
@@ -47,6 +52,7 @@ mod progress;
 mod queue_index;
 mod receipt;
 mod recovery;
+mod removal;
 pub mod repair;
 mod saving;
 mod service;

@@ -38,7 +38,7 @@ impl Store {
             let head = MessageHead::parse(span.head(&record.bytes)).map_err(|error| unreadable(error.to_string()))?;
             // Another text may have the same hash.
             let is_it = head.message_id == id_or_key || head.keys.contains(&id_or_key);
-            if is_it && record.header.topic == topic {
+            if is_it && record.header.topic == topic && self.holds(&record.header) {
                 let (queue, queue_offset) = (record.header.queue, record.header.queue_offset);
                 places.push(MessagePlace { queue, queue_offset, log_offset: at, store_time: record.header.store_time });
             }

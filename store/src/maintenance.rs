@@ -7,7 +7,7 @@
 //! | [`bury`] | moves exhausted messages to dead-letter topics | when a delivery has ended |
 //! | [`remember`] | fills the window of message ids after a start | once |
 //! | [`fence`] | tells waiting receives that the store does not lead any more | when its tenure ends |
-//! | [`forget`] | drops the state of deleted topics and groups | when one is deleted |
+//! | [`forget`] | records that topics and groups were deleted, which drops their state | when one is deleted; when the store begins to lead |
 //! | [`index`] | writes the indexes of full segments, builds those that are missing or damaged | when a segment was begun, or an index is missing |
 //! | [`maintain`] | prepares segments, saves checkpoints, drops what expired, watches the disk, measures | each [`TICK`], or each [`RETENTION_INTERVAL`] while nothing is written |
 //!
@@ -20,6 +20,7 @@ use crate::commit_log::writer::LogWriter;
 use crate::dedup::Generation;
 use crate::observe::observe;
 use crate::queue_index::{SealedIndex, SealedIndexError};
+use crate::removal::NotRemoved;
 use crate::saving::checkpoint;
 use crate::service::no_room;
 use crate::store::Store;
@@ -211,40 +212,72 @@ async fn remember_older_ids(store: &Arc<Store>) {
     }
 }
 
-/// Drops what is kept in memory of topics and groups that were deleted. Their records go with their segments.
+/// Records that topics and groups were deleted, which drops their state: see [`crate::removal`]. Their messages go with their
+/// segments. Who does not lead forgets nothing; once it leads it looks for what was deleted until then.
 ///
 /// Only an explicit removal counts. A topic that the metadata merely do not name (an empty controller, one that was put
 /// back to an earlier state) is left alone.
 pub(crate) async fn forget(store: Arc<Store>, mut removals: Receiver<Removal>) {
-    // What was deleted before the store was there to hear of it.
-    forget_removed(&store);
+    let tenure = &store.log.tenure;
+    let (mut look, mut removed) = (true, Vec::new());
     loop {
-        let removal = tokio::select! {
+        let epoch = tenure.epoch();
+        if tenure.check().is_err() {
+            look = true;
+            tokio::select! {
+                biased;
+                () = store.stopping.cancelled() => return,
+                () = tenure.begun_after(epoch) => continue,
+            }
+        }
+        if std::mem::take(&mut look) {
+            let here = store.removed_and_here();
+            removed.retain(|gone| !here.contains(gone));
+            removed.extend(here);
+        }
+        removed = remove_all(&store, removed).await;
+        tokio::select! {
             biased;
             () = store.stopping.cancelled() => return,
-            removal = removals.recv() => removal,
-        };
-        match removal {
-            Ok(Removal::Of(Removed::Topic(topic))) => {
-                store.queues.remove(topic);
-                store.forget_shards(|shard| shard.topic == topic);
-            }
-            Ok(Removal::Of(Removed::Group(group))) => store.forget_shards(|shard| shard.group == group),
-            Ok(Removal::LookAgain) | Err(RecvError::Lagged(_)) => forget_removed(&store),
-            Err(RecvError::Closed) => return,
+            _ = tenure.over() => {}
+            removal = removals.recv() => match removal {
+                Ok(Removal::Of(gone)) => removed.push(gone),
+                Ok(Removal::LookAgain) | Err(RecvError::Lagged(_)) => look = true,
+                Err(RecvError::Closed) => return,
+            },
+            () = tokio::time::sleep(FORGET_AGAIN), if !removed.is_empty() => {}
         }
     }
 }
 
-fn forget_removed(store: &Store) {
-    for topic in store.queues.list() {
-        if store.view.knows_removed(Removed::Topic(topic.id)) {
-            store.queues.remove(topic.id);
+/// Returns those that could not be recorded now.
+async fn remove_all(store: &Store, removed: Vec<Removed>) -> Vec<Removed> {
+    let mut left = Vec::new();
+    for gone in removed {
+        let is_back = match gone {
+            Removed::Topic(topic) => store.view.topic_by_id(topic).is_some(),
+            Removed::Group(group) => store.view.group_by_id(group).is_some(),
+        };
+        if is_back {
+            continue;
+        }
+        let mut done = store.remove(gone).await;
+        if matches!(done, Err(NotRemoved::SegmentNotReady)) {
+            // Whatever it is that is in the way, the next try finds out.
+            let _ = store.log.room_for(REMOVAL_BYTES).await;
+            done = store.remove(gone).await;
+        }
+        if done.is_err() {
+            left.push(gone);
         }
     }
-    let gone = |identity| store.view.knows_removed(identity);
-    store.forget_shards(|shard| gone(Removed::Topic(shard.topic)) || gone(Removed::Group(shard.group)));
+    left
 }
+
+/// Room for the record of a removal.
+const REMOVAL_BYTES: usize = 64;
+/// When removals that could not be recorded are tried again.
+const FORGET_AGAIN: Duration = Duration::from_secs(1);
 
 /// Keeps the folder in order.
 pub(crate) async fn maintain(store: Arc<Store>) {
@@ -357,7 +390,7 @@ fn index_one(store: &Store) -> Result<bool, SealedIndexError> {
 
 /// Lets groups forget messages that expired while they were outstanding.
 fn trim(store: &Store) -> Result<(), StoreError> {
-    for shard in store.progress.list() {
+    for shard in store.progress.list().into_iter().filter(|shard| !shard.is_closed()) {
         let Some(reader) = store.reader(shard.topic) else { continue };
         let mut state = shard.lock();
         if let Some(change) = state.plan_trim(&reader) {

@@ -3,7 +3,7 @@
 
 use crate::delivery::DeliveryState;
 use crate::upkeep::{ShardKey, Upkeep};
-use gantry_proto::model::{GroupId, Timestamp, TopicId};
+use gantry_proto::model::{GroupId, Removed, Timestamp, TopicId};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -39,6 +39,8 @@ pub(crate) struct Shard {
     unsaved: Arc<Mutex<Unsaved>>,
     /// Differs from what the last checkpoint says. Changes under the shard's lock.
     changed: AtomicBool,
+    /// A record is on its way that its group or topic was deleted. Changes under the shard's lock.
+    closed: AtomicBool,
 }
 
 /// What a shard's lock guards.
@@ -86,6 +88,7 @@ impl ProgressTable {
             waiting: AtomicUsize::new(0),
             unsaved: self.unsaved.clone(),
             changed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         });
         shards.insert((group, topic), shard.clone());
         // What its state holds is noted.
@@ -139,9 +142,28 @@ impl Shard {
         }
     }
 
+    /// No record of it is made from now on, or again.
+    pub(crate) fn set_closed(&self, closed: bool) {
+        let _progress = self.progress.lock();
+        self.closed.store(closed, Ordering::SeqCst);
+    }
+
+    /// Its group or topic was deleted: no record of it is made any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     /// To be called under the shard's lock: a checkpoint gets it as it is now.
     pub(crate) fn is_saved(&self) {
         self.changed.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether it ends when that is deleted.
+    pub(crate) fn is_of(&self, removed: Removed) -> bool {
+        match removed {
+            Removed::Topic(topic) => self.topic == topic,
+            Removed::Group(group) => self.group == group,
+        }
     }
 
     pub(crate) fn key(&self) -> ShardKey {

@@ -1,21 +1,19 @@
 //! From a folder to a store's state: the checkpoint, the indexes of sealed segments, and every record after them.
 
+use crate::apply::Applier;
 use crate::checkpoint::{Checkpoints, Loaded, Snapshot};
-use crate::commit_log::record::{Origin, RecordError, RecordKind};
 use crate::commit_log::recovery::{LogOpenError, Segments, Visit};
-use crate::commit_log::segment::ScannedRecord;
 use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{CommitLog, LogConfig, LogHome};
 use crate::data_folder::StoreFolder;
 use crate::dedup::DedupWindow;
-use crate::delivery::{DeliveryRecord, DeliveryState};
-use crate::progress::{ProgressTable, Shard};
-use crate::queue_index::{IndexEntry, Indexed, IndexedSegment, Queue, QueueRow, QueueTable, SealedIndex, SealedSet};
+use crate::delivery::DeliveryState;
+use crate::progress::ProgressTable;
+use crate::queue_index::{IndexedSegment, QueueRow, QueueTable, SealedIndex, SealedSet};
 use crate::store::{OpenErrorKind, StoreConfig};
 use crate::tenure::Tenure;
 use gantry_proto::contract::StoreError;
 use gantry_proto::env::Env;
-use gantry_proto::model::{GroupId, LogOffset, MessageHead, QueueId, TopicId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,31 +59,25 @@ pub(crate) fn recover(
     let begins = segments.begins();
     let Loaded { snapshot, checkpoints } = Checkpoints::load(&*env.files, dir, config.segment_bytes, begins)?;
     let position = snapshot.position;
-    let mut replay = Replay::start(snapshot, config)?;
+    let mut applier = start(snapshot, config)?;
     if position.retained_from != begins {
         // Segments have expired since the checkpoint was written.
-        replay.queues.sealed.forget_begins();
+        applier.queues.sealed.forget_begins();
     }
     let indexed = open_indexes(env, &log_config, &segments, config.dedup_window)?;
     for segment in indexed {
-        replay.queues.sealed.push(segment);
+        applier.queues.sealed.push(segment);
     }
-    replay.unsealed = segments.bases_from(replay.queues.sealed.end().unwrap_or(begins));
-    remember_sealed_ids(&mut replay.dedup, &replay.queues.sealed, config)?;
+    applier.unsealed = segments.bases_from(applier.queues.sealed.end().unwrap_or(begins));
+    remember_sealed_ids(&mut applier.dedup, &applier.queues.sealed, config)?;
     if position.at < begins {
         return Err(LogOpenError::TooShort { begins, needed: position.at }.into());
     }
-    let from = position.at.min(replay.unsealed.first().copied().unwrap_or(position.at));
+    let from = position.at.min(applier.unsealed.first().copied().unwrap_or(position.at));
     let scanned = segments.scan(from, |visit| match visit {
-        Visit::Record { record, gaps } => replay.apply(record, gaps),
+        Visit::Record { record, gaps } => applier.apply(record, gaps),
         Visit::Damaged { range, claimed } => {
-            // Its offset is not given again.
-            if let Some(claimed) = claimed.filter(|claimed| claimed.kind.is_message() && claimed.end() == range.to)
-                && let Some(queue) = replay.queues.get(claimed.topic).and_then(|topic| topic.queue(claimed.queue))
-                && queue.next() == claimed.queue_offset
-            {
-                replay.queues.recover_sealed(&queue, claimed.queue_offset);
-            }
+            applier.damaged(range, claimed);
             Ok(())
         }
     })?;
@@ -95,7 +87,7 @@ pub(crate) fn recover(
     }
     let (log, writer) = segments.open(scanned, tenure)?;
     log.confirm_found();
-    let Replay { queues, progress, dedup, .. } = replay;
+    let Applier { queues, progress, dedup, .. } = applier;
     for topic in queues.list() {
         topic.list().iter().for_each(|queue| queue.confirm_all());
     }
@@ -105,98 +97,21 @@ pub(crate) fn recover(
     Ok(Recovered { log, writer, queues, progress, dedup, checkpoints })
 }
 
-/// The state being rebuilt.
-struct Replay {
-    queues: QueueTable,
-    progress: ProgressTable,
-    dedup: DedupWindow,
-    /// The checkpoint says what records before this came to.
-    checkpoint_at: LogOffset,
-    /// Records before this are in the shard's state already, if that is farther.
-    good_for: HashMap<(GroupId, TopicId), LogOffset>,
-    /// Queues of topics that the checkpoint does not know any more.
-    deleted: HashMap<(TopicId, QueueId), Arc<Queue>>,
-    /// Where the segments begin that have no index and get their entries now. What is before them is in sealed indexes.
-    unsealed: Vec<LogOffset>,
-}
-
-impl Replay {
-    fn start(snapshot: Snapshot, config: &StoreConfig) -> Result<Replay, OpenErrorKind> {
-        let progress = ProgressTable::default();
-        let mut good_for = HashMap::new();
-        for ((group, topic), (offset, state)) in snapshot.shards {
-            let state = DeliveryState::decode(&state)
-                .map_err(|error| StoreError::Unreadable(format!("delivery state in the checkpoint: {error}")))?;
-            progress.open(group, topic, state);
-            good_for.insert((group, topic), offset);
-        }
-        let (queues, dedup) = (QueueTable::default(), DedupWindow::new(config.dedup_window, config.dedup_bytes_max));
-        for ((topic, queue), (min, next)) in snapshot.queues {
-            queues.restore(&QueueRow { topic, queue, min, next });
-        }
-        let (deleted, unsealed) = Default::default();
-        Ok(Replay { queues, progress, dedup, checkpoint_at: snapshot.position.at, good_for, deleted, unsealed })
+/// The state as the checkpoint says that it was. Records change it from there on.
+fn start(snapshot: Snapshot, config: &StoreConfig) -> Result<Applier, OpenErrorKind> {
+    let progress = ProgressTable::default();
+    let mut good_for = HashMap::new();
+    for ((group, topic), (offset, state)) in snapshot.shards {
+        let state = DeliveryState::decode(&state)
+            .map_err(|error| StoreError::Unreadable(format!("delivery state in the checkpoint: {error}")))?;
+        progress.open(group, topic, state);
+        good_for.insert((group, topic), offset);
     }
-
-    fn apply(&mut self, record: &ScannedRecord<'_>, gaps: bool) -> Result<(), RecordError> {
-        match record.header.kind {
-            // They say nothing of their own.
-            RecordKind::Batch | RecordKind::Unknown(_) => Ok(()),
-            RecordKind::Message => self.apply_message(record, gaps),
-            RecordKind::DeadLetter => {
-                self.apply_message(record, gaps)?;
-                let origin = Origin::parse(record.body())?;
-                if let Some(shard) = self.shard(origin.group, origin.topic, record.header.log_offset) {
-                    shard.lock().finish(origin.queue, origin.queue_offset);
-                }
-                Ok(())
-            }
-            RecordKind::Delivery => {
-                let (group, topic, change) = DeliveryRecord::decode(record.body())?;
-                if let Some(shard) = self.shard(group, topic, record.header.log_offset) {
-                    shard.lock().apply(&change, record.header.log_offset);
-                }
-                Ok(())
-            }
-        }
+    let (queues, dedup) = (QueueTable::default(), DedupWindow::new(config.dedup_window, config.dedup_bytes_max));
+    for ((topic, queue), (min, next)) in snapshot.queues {
+        queues.restore(&QueueRow { topic, queue, min, next });
     }
-
-    fn apply_message(&mut self, record: &ScannedRecord<'_>, gaps: bool) -> Result<(), RecordError> {
-        let header = &record.header;
-        let (place, at) = ((header.topic, header.queue), header.log_offset);
-        let queue = self.queues.queue_to_recover(place, at, self.checkpoint_at, &mut self.deleted);
-        let after = self.unsealed.partition_point(|base| *base <= header.log_offset);
-        let Some(segment) = after.checked_sub(1).map(|place| self.unsealed[place]) else {
-            self.queues.recover_sealed(&queue, header.queue_offset);
-            return Ok(());
-        };
-        let span = record.message_span()?;
-        let head = MessageHead::parse(span.head(record.bytes))?;
-        let Indexed { tag_hash, message_group_hash, hashes } = Indexed::of(header.topic, &head);
-        let entry = IndexEntry {
-            queue_offset: header.queue_offset,
-            log_offset: header.log_offset,
-            len: header.len,
-            tag_hash,
-            message_group_hash,
-            store_time: header.store_time,
-        };
-        if header.kind == RecordKind::Message {
-            self.dedup.insert(hashes[0], header.log_offset, header.store_time);
-        }
-        let follows = self.queues.recover(&queue, segment, entry, &hashes, gaps);
-        if follows { Ok(()) } else { Err(RecordError::Malformed("its queue offset does not follow the one before it")) }
-    }
-
-    /// The shard that a record at `at` changes, unless its state has the change already.
-    fn shard(&self, group: GroupId, topic: TopicId, at: LogOffset) -> Option<Arc<Shard>> {
-        if at < self.checkpoint_at || self.good_for.get(&(group, topic)).is_some_and(|good_for| at < *good_for) {
-            return None;
-        }
-        let (shard, _) = self.progress.open(group, topic, DeliveryState::default());
-        shard.will_change();
-        Some(shard)
-    }
+    Ok(Applier { queues, progress, dedup, checkpoint_at: snapshot.position.at, good_for, unsealed: Vec::new() })
 }
 
 /// Fills the window from the newest sealed segments; the ids of those without an index come with their records.

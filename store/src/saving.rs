@@ -25,6 +25,8 @@ pub(crate) async fn checkpoint(store: &Arc<Store>) -> Result<(), StoreError> {
 async fn try_checkpoint(store: &Arc<Store>) -> Result<(), StoreError> {
     let stopped = |panicked| StoreError::WritesStopped(format!("saving progress: {panicked}"));
     let captured = {
+        // A removal is in the log and applied, or neither.
+        let _removing = store.removing.lock().await;
         let store = store.clone();
         store.env.clone().run_blocking(move || capture(&store)).await.map_err(stopped)?
     };
@@ -48,8 +50,8 @@ fn capture(store: &Store) -> (Changes, LogOffset, LogOffset) {
     // First: see above.
     let at = store.log.appended_to();
     let (changed, shards_gone) = store.progress.take_unsaved();
-    let (topics_gone, queues) = (store.queues.take_gone(), store.queues.take_changed());
-    let mut changes = Changes { topics_gone, shards_gone, queues, shards: Vec::new() };
+    let queues = store.queues.take_changed();
+    let mut changes = Changes { shards_gone, queues, shards: Vec::new() };
     if everything {
         changes = Changes::default();
         for topic in store.queues.list() {

@@ -11,6 +11,7 @@ mod read;
 mod renew;
 mod status;
 
+use crate::apply;
 use crate::commit_log::record::{RecordKind, record_len};
 use crate::commit_log::tail::NoRoom;
 use crate::delivery::{DeliveryRecord, DeliveryState, Over, QueueReader};
@@ -106,6 +107,7 @@ impl Store {
         state: &mut DeliveryState,
         change: &DeliveryRecord,
     ) -> Result<(LogOffset, LogOffset), NoRoom> {
+        check_open(shard)?;
         let mut body = Vec::with_capacity(128);
         change.encode(shard.group, shard.topic, &mut body);
         let _whole = self.log.whole();
@@ -115,7 +117,7 @@ impl Store {
         let (at, _) = appender.push(RecordKind::Delivery, Default::default(), |out| out.extend_from_slice(&body));
         let end = appender.end();
         drop(appender);
-        state.apply(change, at);
+        apply::delivery(state, change, at);
         Ok((at, end))
     }
 
@@ -185,6 +187,14 @@ pub(crate) fn standing(state: &DeliveryState, receipt: &Receipt, now: Timestamp)
         Err(Over::Finished) if now < receipt.promised_until => Standing::Finished,
         Err(Over::Finished | Over::Expired) => Standing::Expired,
     }
+}
+
+/// Nothing is recorded of a shard behind the record that ends it. Its lock is held.
+fn check_open(shard: &Shard) -> Result<(), NoRoom> {
+    if shard.is_closed() {
+        return Err(NoRoom::Refused(StoreError::Busy("its topic or its consumer group was deleted".into())));
+    }
+    Ok(())
 }
 
 /// What a full tail means to a caller that changes progress.

@@ -12,7 +12,7 @@ use crate::disk::DiskGuard;
 use crate::draining::Draining;
 use crate::maintenance;
 use crate::membership::MemberConfig;
-use crate::progress::{ProgressTable, Shard};
+use crate::progress::ProgressTable;
 use crate::queue_index::QueueTable;
 use crate::receipt::ReceiptSealer;
 use crate::recovery::{self, Recovered};
@@ -130,6 +130,8 @@ pub struct Store {
     pub(crate) log_is_pinned: AtomicBool,
     /// Written on workers only.
     pub(crate) checkpoints: Mutex<Checkpoints>,
+    /// Held while a removal is put into the log and applied.
+    pub(crate) removing: tokio::sync::Mutex<()>,
     /// Cancelled when the store goes down: receives stop waiting, tasks end.
     pub(crate) stopping: CancellationToken,
     /// Cancelled when nothing will be written any more.
@@ -230,6 +232,7 @@ impl Store {
             needed_from: AtomicU64::new(checkpoints.needed_from().0),
             checkpoints: Mutex::new(checkpoints),
             log_is_pinned: AtomicBool::new(false),
+            removing: tokio::sync::Mutex::default(),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -422,17 +425,6 @@ impl Store {
         self.log.confirmed.close();
         self.stopped.cancel();
         result
-    }
-
-    /// Forgets groups' progress on topics, and lets those who wait for it find out.
-    pub(crate) fn forget_shards(&self, gone: impl Fn(&Shard) -> bool) {
-        for shard in self.progress.list().into_iter().filter(|shard| gone(shard)) {
-            self.progress.remove(shard.group, shard.topic);
-            if let Some(topic) = self.queues.get(shard.topic) {
-                topic.detach(&shard);
-            }
-            shard.wake_all();
-        }
     }
 
     /// The key under which a message is remembered, unless none is.

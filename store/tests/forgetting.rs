@@ -4,7 +4,7 @@
 
 mod support;
 
-use gantry_proto::contract::{AppendRequest, StoreService as _};
+use gantry_proto::contract::{AppendRequest, PopRequest, StoreService as _};
 use gantry_proto::model::{GroupId, MetadataChange, MetadataVersion, QueueId, Topic, TopicId};
 use gantry_store::Store;
 use std::sync::Arc;
@@ -84,4 +84,188 @@ async fn what_was_deleted_while_the_store_was_away_is_forgotten_when_it_is_back(
     let store = machine.must_open();
     forgotten(&store, FIRST_TOPIC).await;
     assert_eq!(append(&store, last, "another").await, 1);
+}
+
+/// Waits until no group holds anything of the topic, and it holds nothing itself.
+async fn gone(store: &Store, topic: TopicId) {
+    forgotten(store, topic).await;
+    let wait = async {
+        while store.progress(GROUP).await.unwrap().iter().any(|progress| progress.topic == topic)
+            || store.remains().await.unwrap().unclaimed > 0
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("progress on the topic must be forgotten");
+}
+
+async fn end(store: Arc<Store>) {
+    let _ = store.shutdown().await;
+}
+
+/// Fills segments with messages of another topic that are consumed at once, until `segments` have their index.
+async fn fill_segments(machine: &Machine, store: &Store, segments: usize) {
+    let indexes = || {
+        let names = machine.env.files.list(&machine.dir.join("commit-log")).unwrap();
+        names.iter().filter(|entry| entry.name.ends_with(".index")).count()
+    };
+    let wanted = indexes() + segments;
+    let wait = async {
+        for n in 0.. {
+            if indexes() >= wanted {
+                return;
+            }
+            send(store, 0, &format!("m{n}-{}-{}", indexes(), "x".repeat(3000))).await.unwrap();
+            for message in pop_all(store).await {
+                ack(store, &message.handle).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("segments must be sealed");
+}
+
+async fn pop_topic(store: &Store, topic: TopicId, batch_max: u32) -> Vec<String> {
+    let request = PopRequest { topic, ..pop_request(batch_max) };
+    store.pop(request).await.unwrap().messages.iter().map(body).collect()
+}
+
+fn given() -> MetadataChange {
+    MetadataChange::Given { last_topic: FIRST_TOPIC, last_group: READER }
+}
+
+#[tokio::test]
+async fn a_deleted_topic_does_not_come_back_at_sealing_or_at_restart_and_its_offsets_go_on() {
+    let machine = Machine::new(1);
+    machine.add_topics_and_groups(1, 0);
+    let store = machine.must_open();
+    for text in ["a", "b", "c"] {
+        append(&store, FIRST_TOPIC, text).await;
+    }
+    assert_eq!(pop_topic(&store, FIRST_TOPIC, 2).await.len(), 2);
+    machine.change(&[MetadataChange::TopicRemoved(FIRST_TOPIC)]);
+    gone(&store, FIRST_TOPIC).await;
+    let late = AppendRequest { topic: FIRST_TOPIC, queue: QueueId(0), messages: vec![message("late", None)] };
+    assert!(store.append(late).await.is_err(), "a deleted topic took a message");
+    assert_eq!(store.queues(FIRST_TOPIC).await.unwrap(), []);
+    fill_segments(&machine, &store, 2).await;
+    assert_eq!(store.queues(FIRST_TOPIC).await.unwrap(), [], "it came back with its segment's index");
+    assert_eq!(store.remains().await.unwrap().unclaimed, 0);
+    end(store).await;
+    machine.files.kill();
+    // From the checkpoint, and then without one: the records are in sealed segments.
+    for without_checkpoint in [false, true] {
+        if without_checkpoint {
+            for entry in machine.env.files.list(&machine.dir).unwrap() {
+                if entry.name.starts_with("checkpoint-") {
+                    machine.env.files.remove(&machine.dir.join(entry.name)).unwrap();
+                }
+            }
+        }
+        // Nobody has to tell it again.
+        let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
+        assert!(store.queues(FIRST_TOPIC).await.unwrap().iter().all(|queue| queue.min_offset == queue.max_offset));
+        end(store).await;
+        machine.files.kill();
+    }
+    let store = machine.must_open();
+    assert_eq!(store.remains().await.unwrap().unclaimed, 0, "it came back at the restart");
+    assert!(store.progress(GROUP).await.unwrap().iter().all(|progress| progress.topic == TOPIC));
+    // Metadata from before the deletion are restored: the topic goes on where it was, also with a message of the same id.
+    machine.add_topics_and_groups(1, 0);
+    assert_eq!(append(&store, FIRST_TOPIC, "c").await, 3);
+    assert_eq!(append(&store, FIRST_TOPIC, "d").await, 4);
+    assert_eq!(pop_topic(&store, FIRST_TOPIC, 9).await, ["c", "d"]);
+    end(store).await;
+}
+
+#[tokio::test]
+async fn who_does_not_lead_forgets_nothing() {
+    let machine = Machine::new(1);
+    machine.add_topics_and_groups(1, 0);
+    let store = machine.must_open();
+    append(&store, FIRST_TOPIC, "of a topic that goes").await;
+    assert_eq!(pop_topic(&store, FIRST_TOPIC, 1).await.len(), 1);
+    end(store).await;
+    machine.files.kill();
+    machine.change(&[given(), MetadataChange::TopicRemoved(FIRST_TOPIC)]);
+    let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
+    machine.change(&[MetadataChange::TopicRemoved(FIRST_TOPIC), MetadataChange::GroupRemoved(GROUP)]);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(store.queues(FIRST_TOPIC).await.unwrap()[0].max_offset.0, 1, "a follower forgot by itself");
+    assert_eq!(store.progress(GROUP).await.unwrap().len(), 1);
+    let before = store.log_range().1;
+    store.lead(&granted(9, gantry_proto::contract::LeaseTerm::UntilSuperseded)).await.unwrap();
+    gone(&store, FIRST_TOPIC).await;
+    assert!(store.log_range().1 > before, "forgetting is a record");
+    end(store).await;
+}
+
+#[tokio::test]
+async fn a_deleted_group_is_forgotten_by_a_record() {
+    let mut machine = Machine::new(1);
+    machine.config.checkpoint_interval = Duration::from_secs(3600);
+    let store = machine.must_open();
+    send(&store, 0, "m").await.unwrap();
+    assert_eq!(pop_all(&store).await.len(), 1);
+    machine.change(&[MetadataChange::GroupRemoved(GROUP)]);
+    let wait = async {
+        while !store.progress(GROUP).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the group must be forgotten");
+    assert!(pop(&store, 1).await.is_err());
+    // The process dies: nothing but the log says so.
+    machine.files.kill();
+    end(store).await;
+    let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
+    assert_eq!(store.progress(GROUP).await.unwrap(), [], "a deleted group came back at the restart");
+    assert_eq!(store.queues(TOPIC).await.unwrap()[0].max_offset.0, 1, "the topic stays");
+    end(store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn power_that_fails_at_any_step_of_a_deletion_leaves_all_of_a_topic_or_nothing() {
+    let (mut stayed, mut went) = (0, 0);
+    for step in 0..40u64 {
+        let mut machine = Machine::new(step);
+        // A checkpoint comes in between, or none.
+        machine.config.checkpoint_interval = Duration::from_secs(3600 * (step % 2));
+        machine.add_topics_and_groups(1, 0);
+        let store = machine.must_open();
+        for text in ["a", "b", "c"] {
+            append(&store, FIRST_TOPIC, text).await;
+        }
+        assert_eq!(pop_topic(&store, FIRST_TOPIC, 1).await, ["a"]);
+        machine.files.power_off_after(step / 2);
+        machine.change(&[given(), MetadataChange::TopicRemoved(FIRST_TOPIC)]);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let seen_gone = store.health().is_ok()
+            && store.remains().await.is_ok_and(|remains| remains.unclaimed == 0)
+            && store.progress(GROUP).await.unwrap().is_empty();
+        end(store).await;
+        machine.files.crash(step);
+        // What the log says, before anybody leads.
+        let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
+        let held: u64 =
+            store.queues(FIRST_TOPIC).await.unwrap().iter().map(|queue| queue.max_offset.0 - queue.min_offset.0).sum();
+        let shards = store.progress(GROUP).await.unwrap().len();
+        assert!((held, shards) == (3, 1) || (held, shards) == (0, 0), "step {step}: {held} messages, {shards} shards");
+        assert!(!seen_gone || held == 0, "step {step}: it was gone, and came back");
+        if held == 0 {
+            went += 1
+        } else {
+            stayed += 1
+        }
+        end(store).await;
+        machine.files.kill();
+        let store = machine.must_open();
+        gone(&store, FIRST_TOPIC).await;
+        machine.add_topics_and_groups(1, 0);
+        assert_eq!(append(&store, FIRST_TOPIC, "d").await, 3, "step {step}: the queue began again");
+        assert_eq!(pop_topic(&store, FIRST_TOPIC, 9).await, ["d"]);
+        end(store).await;
+    }
+    assert!(stayed > 0 && went > 0, "{stayed} stayed, {went} went: the power did not fail around the deletion");
 }

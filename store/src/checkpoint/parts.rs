@@ -9,7 +9,6 @@
 //!
 //! | kind | what | body |
 //! |---|---|---|
-//! | 1 | topic gone | topic 4 |
 //! | 2 | shard gone | group 4, topic 4 |
 //! | 3 | queues | length of a row 2, then rows: topic 4, queue 4, first retained offset 8, next offset 8 |
 //! | 4 | shard | group 4, topic 4, good for 8, delivery state |
@@ -27,7 +26,6 @@ const MAGIC: &[u8; 8] = b"GNTRYCKP";
 const FORMAT: u32 = 1;
 const PART_HEADER_LEN: usize = 24;
 const MAY_PASS_OVER: u8 = 1;
-const TOPIC_GONE: u8 = 1;
 const SHARD_GONE: u8 = 2;
 const QUEUES: u8 = 3;
 const SHARD: u8 = 4;
@@ -91,9 +89,6 @@ pub(super) fn write_save(
         out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
         part += 1;
     };
-    for topic in &changes.topics_gone {
-        write(TOPIC_GONE, &mut |out| out.extend_from_slice(&topic.0.to_le_bytes()));
-    }
     for (group, topic) in &changes.shards_gone {
         write(SHARD_GONE, &mut |out| {
             out.extend_from_slice(&group.0.to_le_bytes());
@@ -197,7 +192,6 @@ fn next_part(bytes: &Bytes, generation: u64, number: u32) -> Option<(u8, bool, B
 fn take(kind: u8, may_pass_over: bool, mut body: Bytes, changes: &mut Changes) -> Result<Option<Position>, Malformed> {
     const SHORT: Malformed = Malformed::Damaged("a part is shorter than its kind");
     match kind {
-        TOPIC_GONE => changes.topics_gone.push(TopicId(body.try_get_u32_le().map_err(|_| SHORT)?)),
         SHARD_GONE if body.len() >= 8 => {
             changes.shards_gone.push((GroupId(body.get_u32_le()), TopicId(body.get_u32_le())));
         }

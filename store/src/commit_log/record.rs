@@ -24,6 +24,8 @@
 //! | 2 delivery | see `delivery::record` |
 //! | 3 dead letter | 4 bytes group id, 4 topic id, 4 queue id, 8 queue offset of the message that could not be consumed, then as a message. One record both adds the dead letter and finishes the original: no crash can separate the two |
 //! | 4 batch | see [`BatchFrame`] |
+//! | 5 topic removed | 4 bytes topic id. It was deleted: what came before of it is gone, groups' progress on it, too; its queue offsets go on |
+//! | 6 group removed | 4 bytes group id. It was deleted: its progress is gone |
 //!
 //! **Damaged** is only what the checksum says is: it is looked at before anything else. A record whose checksum is right and
 //! that is not understood is [`RecordError::Newer`], or [`RecordError::Malformed`] with a reason; neither is ever taken
@@ -31,7 +33,7 @@
 
 use bytes::{Buf, Bytes};
 use gantry_proto::model::{
-    Epoch, GroupId, LogOffset, MalformedMessage, QueueId, QueueOffset, StoredMessage, Timestamp, TopicId,
+    Epoch, GroupId, LogOffset, MalformedMessage, QueueId, QueueOffset, Removed, StoredMessage, Timestamp, TopicId,
 };
 
 /// Bytes of the header.
@@ -48,6 +50,10 @@ pub(crate) enum RecordKind {
     DeadLetter,
     /// The records that follow are all there or none of them is: see [`BatchFrame`].
     Batch,
+    /// A topic was deleted.
+    TopicRemoved,
+    /// A consumer group was deleted.
+    GroupRemoved,
     /// Of a later version, which says that it may be passed over.
     Unknown(u8),
 }
@@ -140,6 +146,8 @@ impl RecordKind {
             2 => RecordKind::Delivery,
             3 => RecordKind::DeadLetter,
             4 => RecordKind::Batch,
+            5 => RecordKind::TopicRemoved,
+            6 => RecordKind::GroupRemoved,
             number => RecordKind::Unknown(number),
         }
     }
@@ -150,6 +158,8 @@ impl RecordKind {
             RecordKind::Delivery => 2,
             RecordKind::DeadLetter => 3,
             RecordKind::Batch => 4,
+            RecordKind::TopicRemoved => 5,
+            RecordKind::GroupRemoved => 6,
             RecordKind::Unknown(number) => number,
         }
     }
@@ -342,6 +352,25 @@ impl BatchFrame {
 
 const BATCH_VERSION: u8 = 1;
 
+/// The id of the topic or the group as the body of a record that says that it was deleted.
+pub(crate) fn removed_body(removed: Removed) -> (RecordKind, [u8; 4]) {
+    match removed {
+        Removed::Topic(topic) => (RecordKind::TopicRemoved, topic.0.to_le_bytes()),
+        Removed::Group(group) => (RecordKind::GroupRemoved, group.0.to_le_bytes()),
+    }
+}
+
+/// Reads the body of a record of one of these two kinds.
+pub(crate) fn parse_removed(kind: RecordKind, body: &[u8]) -> Result<Removed, RecordError> {
+    let id = body.first_chunk().ok_or(RecordError::Malformed("the id in it is cut off"))?;
+    let id = u32::from_le_bytes(*id);
+    match kind {
+        RecordKind::TopicRemoved => Ok(Removed::Topic(TopicId(id))),
+        RecordKind::GroupRemoved => Ok(Removed::Group(GroupId(id))),
+        _ => Err(RecordError::Malformed("it removes nothing")),
+    }
+}
+
 impl MessageSpan {
     /// Finds the message in a whole record that adds one.
     pub(crate) fn find(header: &RecordHeader, record: &[u8]) -> Result<MessageSpan, RecordError> {
@@ -450,6 +479,17 @@ mod tests {
         write_record(&mut out, &header(RecordKind::Delivery, 64), |out| out.extend_from_slice(&[0; 8]));
         assert!(parse_record(&out, LogOffset(64)).is_ok());
         assert_eq!(parse_record(&out, LogOffset(65)).map(|_| ()), Err(RecordError::LeftOver));
+    }
+
+    #[test]
+    fn what_was_removed_reads_back_and_its_numbers_never_change() {
+        for (removed, number) in [(Removed::Topic(TopicId(258)), 5), (Removed::Group(GroupId(258)), 6)] {
+            let (kind, body) = removed_body(removed);
+            assert_eq!((kind.number(), body), (number, [2, 1, 0, 0]));
+            assert_eq!(RecordKind::from_number(number), kind);
+            assert_eq!(parse_removed(kind, &body), Ok(removed));
+            assert!(matches!(parse_removed(kind, &body[1..]), Err(RecordError::Malformed(_))));
+        }
     }
 
     /// Changes one byte of a record and makes the checksum right again.

@@ -2,14 +2,15 @@
 
 use super::{InspectError, io_error};
 use crate::commit_log::positions::Positions;
-use crate::commit_log::record::{BatchFrame, Origin, RecordError, RecordKind, claimed_len};
+use crate::commit_log::record::{BatchFrame, Origin, RecordError, RecordKind, claimed_len, parse_removed};
 use crate::commit_log::segment::{ScannedRecord, Segment, SegmentReader, parse_name};
 use crate::commit_log::segment_header::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderError};
 use crate::delivery::DeliveryRecord;
 use crate::recovery::LOG_DIR;
 use gantry_proto::env::{File, Files, OpenMode};
 use gantry_proto::model::{
-    ClusterId, Epoch, FolderId, GroupId, LogOffset, MessageHead, QueueId, QueueOffset, StoreGroupId, Timestamp, TopicId,
+    ClusterId, Epoch, FolderId, GroupId, LogOffset, MessageHead, QueueId, QueueOffset, Removed, StoreGroupId,
+    Timestamp, TopicId,
 };
 use std::io;
 use std::ops::ControlFlow;
@@ -406,7 +407,13 @@ impl SegmentFile {
                 let BatchFrame { count, bytes } = BatchFrame::parse(body)?;
                 RecordContent::Batch(BatchInfo { count, bytes })
             }
-            other => RecordContent::Other(format!("{other:?}")),
+            RecordKind::TopicRemoved | RecordKind::GroupRemoved => {
+                RecordContent::Other(match parse_removed(header.kind, body)? {
+                    Removed::Topic(topic) => format!("topic {topic} removed"),
+                    Removed::Group(group) => format!("group {group} removed"),
+                })
+            }
+            RecordKind::Unknown(_) => RecordContent::Other(format!("{:?}", header.kind)),
         };
         Ok(RecordInfo {
             at: header.log_offset,

@@ -19,8 +19,6 @@ pub(crate) struct QueueTable {
     unsealed: Unsealed,
     /// Queues that differ from what the last checkpoint says, each once.
     changed: Mutex<Vec<Arc<Queue>>>,
-    /// Topics that were forgotten since then.
-    gone: Mutex<Vec<TopicId>>,
 }
 
 impl QueueTable {
@@ -47,11 +45,14 @@ impl QueueTable {
         self.open(topic, []).open(queue)
     }
 
-    /// Forgets a topic that was deleted.
-    pub(crate) fn remove(&self, topic: TopicId) -> Option<Arc<TopicQueues>> {
-        let removed = self.topics.write().remove(&topic)?;
-        self.gone.lock().push(topic);
-        Some(removed)
+    /// Forgets what a topic held that was deleted, up to these ends of its queues, but not how far queue offsets were given.
+    pub(crate) fn forget(&self, topic: &TopicQueues, ends: &[(Arc<Queue>, QueueOffset)]) {
+        topic.set_removed(true);
+        for (queue, end) in ends {
+            if queue.raise_min(*end) {
+                self.changed.lock().push(queue.clone());
+            }
+        }
     }
 
     /// All topics, by id.
@@ -89,25 +90,6 @@ impl QueueTable {
         if queue.recover_sealed(offset) {
             self.changed.lock().push(queue.clone());
         }
-    }
-
-    /// During recovery: the queue of a message at `at`. What lies before the checkpoint and is not in it was of a topic that
-    /// is deleted: its queue is only there for the index of the segment.
-    pub(crate) fn queue_to_recover(
-        &self,
-        (topic, queue): (TopicId, QueueId),
-        at: LogOffset,
-        checkpoint_at: LogOffset,
-        deleted: &mut HashMap<(TopicId, QueueId), Arc<Queue>>,
-    ) -> Arc<Queue> {
-        if at >= checkpoint_at {
-            return self.open_queue(topic, queue);
-        }
-        if let Some(held) = self.get(topic).and_then(|topic| topic.queue(queue)) {
-            return held;
-        }
-        let fresh = || TopicQueues::new(topic, self.sealed.clone()).open(queue);
-        deleted.entry((topic, queue)).or_insert_with(fresh).clone()
     }
 
     /// During recovery: what the checkpoint says of a queue.
@@ -181,11 +163,6 @@ impl QueueTable {
         found.sort_unstable();
         found.dedup();
         Ok(found)
-    }
-
-    /// Topics that were forgotten since they were taken last.
-    pub(crate) fn take_gone(&self) -> Vec<TopicId> {
-        std::mem::take(&mut *self.gone.lock())
     }
 
     /// Queues that changed since they were taken last.

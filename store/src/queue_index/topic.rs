@@ -2,9 +2,10 @@
 
 use super::{Queue, SealedSet};
 use crate::progress::Shard;
-use gantry_proto::model::{MetadataView, QueueId, Topic, TopicId};
+use gantry_proto::model::{MetadataView, QueueId, QueueOffset, Topic, TopicId};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The queues that one topic has on this store group, and the groups that consume from them.
 pub(crate) struct TopicQueues {
@@ -14,6 +15,8 @@ pub(crate) struct TopicQueues {
     shared: Arc<TopicShared>,
     /// What was last found out about the topic's other queues: see [`TopicQueues::has_active_queue`].
     active: Mutex<Option<ActiveQueue>>,
+    /// It was deleted: only the metadata can say that something may be written to it.
+    removed: AtomicBool,
 }
 
 /// Queues by id; `None` for those on other store groups.
@@ -34,8 +37,28 @@ struct ActiveQueue {
 
 impl TopicQueues {
     pub(super) fn new(id: TopicId, sealed: Arc<SealedSet>) -> TopicQueues {
-        let (queues, active, shards) = Default::default();
-        TopicQueues { id, queues, active, shared: Arc::new(TopicShared { shards, sealed }) }
+        let (queues, active, removed, shards) = Default::default();
+        TopicQueues { id, queues, active, removed, shared: Arc::new(TopicShared { shards, sealed }) }
+    }
+
+    /// It was deleted, and the metadata have not named it since.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// It was deleted, or the metadata name it again.
+    pub(crate) fn set_removed(&self, removed: bool) {
+        self.removed.store(removed, Ordering::Release);
+    }
+
+    /// Whether any message is retained.
+    pub(crate) fn holds_messages(&self) -> bool {
+        self.list().iter().any(|queue| queue.range().0 < queue.next())
+    }
+
+    /// Next offset to be given, of each queue. Only meaningful while the log's tail is locked.
+    pub(crate) fn ends(&self) -> Vec<(Arc<Queue>, QueueOffset)> {
+        self.list().into_iter().map(|queue| (queue.clone(), queue.next())).collect()
     }
 
     pub(crate) fn queue(&self, id: QueueId) -> Option<Arc<Queue>> {

@@ -4,6 +4,7 @@
 //! answer, and gets it now. The same holds for two of one id in one request. Whether the message seen is this one is found
 //! out by reading it, under no lock.
 
+use crate::apply::{self, Arrival};
 use crate::commit_log::record::{BatchFrame, RecordHeader, RecordKind, message_record_len, write_message};
 use crate::commit_log::segment::{ReadError, Record};
 use crate::commit_log::tail::NoRoom;
@@ -85,10 +86,8 @@ impl Store {
             let Indexed { tag_hash, message_group_hash, hashes } = &draft.indexed;
             let (tag_hash, message_group_hash) = (*tag_hash, *message_group_hash);
             let entry = IndexEntry { queue_offset, log_offset, len, tag_hash, message_group_hash, store_time };
-            self.queues.push(queue, appender.segment_base(), entry, hashes);
-            if let Some(key) = draft.key {
-                dedup.insert(key, log_offset, store_time);
-            }
+            let arrival = Arrival { entry, segment: appender.segment_base(), hashes, remember: draft.key };
+            apply::message(&self.queues, queue, Some(&mut *dedup), &arrival);
             appended.push(Appended { queue_offset, log_offset, store_time });
             queue_offset = queue_offset.next();
         }
@@ -113,6 +112,8 @@ impl Store {
                     self.log.confirmed(at.plus(1)).await?;
                 }
                 let same = match self.read_record(at).await? {
+                    // What a deleted topic held is gone, even if its id came back.
+                    Ok(record) if !self.holds(&record.header) => None,
                     Ok(record) => recognize(topic, draft, &record)?,
                     Err(ReadError::Gone(_)) => None,
                     Err(error) => return Err(StoreError::Unreadable(error.to_string()).into()),
@@ -123,15 +124,28 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the message of that record is retained.
+    pub(crate) fn holds(&self, header: &RecordHeader) -> bool {
+        let queue = self.queues.get(header.topic).and_then(|topic| topic.queue(header.queue));
+        queue.is_some_and(|queue| queue.range().0 <= header.queue_offset)
+    }
+
     /// The queue, which exists if the metadata place it on this store group.
     pub(crate) fn queue(&self, topic: TopicId, queue: QueueId) -> Result<Arc<Queue>, AppendError> {
-        if let Some(found) = self.queues.get(topic).and_then(|topic| topic.queue(queue)) {
+        let here = self.queues.get(topic);
+        let removed = here.as_ref().is_some_and(|topic| topic.is_removed());
+        if !removed && let Some(found) = here.as_ref().and_then(|topic| topic.queue(queue)) {
             return Ok(found);
         }
         let home = self.home()?;
         let known = self.view.topic_by_id(topic).ok_or(AppendError::UnknownQueue(topic))?;
         match known.placement.store_group(queue) {
-            Some(group) if group == home => Ok(self.queues.open_queue(topic, queue)),
+            Some(group) if group == home => {
+                if let Some(removed) = here.filter(|_| removed) {
+                    removed.set_removed(false);
+                }
+                Ok(self.queues.open_queue(topic, queue))
+            }
             _ => Err(AppendError::UnknownQueue(topic)),
         }
     }

@@ -4,7 +4,8 @@
 //! The message is read under no lock; whether it is still to be buried is looked at again afterwards.
 
 use super::read::Found;
-use super::{Standing, no_room, standing};
+use super::{Standing, check_open, no_room, standing};
+use crate::apply::{self, Arrival};
 use crate::commit_log::record::{Origin, RecordKind, dead_letter_record_len, write_message};
 use crate::commit_log::tail::NoRoom;
 use crate::delivery::{DeliveryRecord, DeliveryState};
@@ -230,6 +231,7 @@ impl Store {
         state: &mut DeliveryState,
         letter: &Letter,
     ) -> Result<LogOffset, NoRoom> {
+        check_open(shard)?;
         let Letter { queue, queue_offset, message, indexed } = letter;
         let origin = Origin { group: shard.group, topic: shard.topic, queue: *queue, queue_offset: *queue_offset };
         let _whole = self.log.whole();
@@ -245,11 +247,12 @@ impl Store {
         let Indexed { tag_hash, message_group_hash, hashes } = indexed;
         let (tag_hash, message_group_hash) = (*tag_hash, *message_group_hash);
         let entry = IndexEntry { queue_offset: place.2, log_offset, len, tag_hash, message_group_hash, store_time };
-        self.queues.push(target, appender.segment_base(), entry, hashes);
+        let arrival = Arrival { entry, segment: appender.segment_base(), hashes, remember: None };
+        apply::message(&self.queues, target, None, &arrival);
         appender.arrival(target, place.2.next());
         let end = appender.end();
         drop(appender);
-        state.finish(*queue, *queue_offset);
+        apply::given_up(state, &origin);
         let (group, topic) = (group.name.to_string(), topic.name.to_string());
         metrics::counter!("rocketmq_send_to_dlq_messages_total", "consumer_group" => group, "topic" => topic)
             .increment(1);

@@ -83,7 +83,8 @@ impl Store {
 
     fn try_pop<'a>(&'a self, shard: &'a Arc<Shard>, request: &PopRequest) -> Result<Tried<'a>, PopError> {
         let group = self.view.group_by_id(request.group).ok_or(PopError::UnknownGroup(request.group))?;
-        let queues = self.queues.get(request.topic).ok_or(PopError::UnknownTopic(request.topic))?;
+        let queues = self.queues.get(request.topic).filter(|_| !shard.is_closed());
+        let queues = queues.ok_or(PopError::UnknownTopic(request.topic))?;
         let reader = TopicReader::new(&queues);
         let now = self.log.now();
         let visible_at = now.after(request.invisible);

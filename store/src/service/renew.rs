@@ -39,6 +39,9 @@ impl Store {
             }
             let Some(shard) = self.progress.get(group, topic) else { continue };
             let mut state = shard.lock();
+            if shard.is_closed() {
+                continue;
+            }
             if let Some(change) = plan(&state, &owners) {
                 let (_, end) = self.record(&shard, &mut state, &change).map_err(no_room).map_err(|refused| {
                     if last == LogOffset(0) { refused } else { StoreError::Interrupted(refused.to_string()) }

@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 impl Store {
     pub(crate) fn queue_ranges(&self, topic: TopicId) -> Vec<QueueStatus> {
-        let held = self.queues.get(topic).map(|queues| queues.list()).unwrap_or_default();
+        let known = self.view.topic_by_id(topic);
+        let held = self.queues.get(topic).filter(|held| known.is_some() || !held.is_removed());
+        let held = held.map(|queues| queues.list()).unwrap_or_default();
         let mut ranges: BTreeMap<QueueId, QueueStatus> = held.iter().map(|queue| (queue.id, queue.status())).collect();
-        if let (Some(known), Some(home)) = (self.view.topic_by_id(topic), self.store_group()) {
+        if let (Some(known), Some(home)) = (known, self.store_group()) {
             for queue in known.placement.queues_on(home) {
                 let (min_offset, max_offset) = Default::default();
                 ranges.entry(queue).or_insert(QueueStatus { queue, min_offset, max_offset });
