@@ -225,6 +225,25 @@ async fn a_deleted_group_is_forgotten_by_a_record() {
     end(store).await;
 }
 
+#[tokio::test]
+async fn a_deletion_that_is_not_on_disk_has_not_happened() {
+    let machine = Machine::new(1);
+    machine.add_topics_and_groups(1, 0);
+    let store = machine.must_open();
+    append(&store, FIRST_TOPIC, "of a topic that goes").await;
+    assert_eq!(pop_topic(&store, FIRST_TOPIC, 1).await.len(), 1);
+    machine.files.power_off_after(0);
+    machine.change(&[MetadataChange::TopicRemoved(FIRST_TOPIC)]);
+    let wait = async {
+        while store.health().is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the log must fail");
+    assert_eq!(store.progress(GROUP).await.unwrap().len(), 1, "it was forgotten before its record was confirmed");
+    end(store).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn power_that_fails_at_any_step_of_a_deletion_leaves_all_of_a_topic_or_nothing() {
     let (mut stayed, mut went) = (0, 0);
