@@ -7,13 +7,13 @@
 //! Must always hold: no clock, no I/O, no choice. Whatever is decided was decided before the record was written.
 
 use crate::commit_log::damage::DamagedRange;
-use crate::commit_log::record::{Origin, RecordError, RecordHeader, RecordKind, parse_removed};
+use crate::commit_log::record::{MESSAGE_RECORD_LEN_MIN, Origin, RecordError, RecordHeader, RecordKind, parse_removed};
 use crate::commit_log::segment::ScannedRecord;
 use crate::dedup::DedupWindow;
 use crate::delivery::{DeliveryRecord, DeliveryState};
 use crate::progress::{ProgressTable, Shard};
 use crate::queue_index::{IndexEntry, Indexed, Queue, QueueTable};
-use gantry_proto::model::{GroupId, LogOffset, MessageHead, QueueOffset, Removed, TopicId};
+use gantry_proto::model::{GroupId, LogOffset, MessageHead, QueueId, QueueOffset, Removed, TopicId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -99,17 +99,50 @@ pub(crate) struct Applier {
     pub good_for: HashMap<(GroupId, TopicId), LogOffset>,
     /// Where the segments begin that have no index and get their entries now. What is before them is in sealed indexes.
     pub unsealed: Vec<LogOffset>,
+    /// How many messages may have been in damaged parts so far that nobody knows the queues of.
+    pub lost: u64,
+    /// What that was at the last message of a queue behind a damaged part: its offset tells how many of the queue were lost
+    /// up to there.
+    pub lost_before: HashMap<(TopicId, QueueId), u64>,
 }
+
+/// No more offsets than that are passed over at a queue's end: each of them is set aside by every group.
+const SKIPPED_MAX: u64 = 1 << 16;
 
 impl Applier {
     /// A part of the log cannot be read. `claimed` is what the header there says: it is believed only if it says just what
-    /// is expected. Then its queue offset is not given again.
-    pub(crate) fn damaged(&self, range: DamagedRange, claimed: Option<RecordHeader>) {
+    /// is expected. Otherwise any queue may have had messages there.
+    pub(crate) fn damaged(&mut self, range: DamagedRange, claimed: Option<RecordHeader>) {
         if let Some(claimed) = claimed.filter(|claimed| claimed.kind.is_message() && claimed.end() == range.to)
             && let Some(queue) = self.queues.get(claimed.topic).and_then(|topic| topic.queue(claimed.queue))
             && queue.next() == claimed.queue_offset
         {
             self.queues.recover_sealed(&queue, claimed.queue_offset);
+            return;
+        }
+        // Where the queues go on after what lies before the checkpoint is in it.
+        let from = range.from.max(self.checkpoint_at);
+        self.lost += range.to.0.saturating_sub(from.0).div_ceil(MESSAGE_RECORD_LEN_MIN as u64);
+    }
+
+    /// Everything was applied: queue offsets of messages that were damaged are not given again. Where nobody knows how many
+    /// there were at a queue's end, as many are passed over as there can have been; and all that any group has had to do
+    /// with, for it would never receive a new message there. A queue that holds nothing has only the latter.
+    pub(crate) fn pass_over_lost_offsets(&self) {
+        for topic in self.queues.list().iter().filter(|_| self.lost > 0) {
+            for queue in topic.list().into_iter().filter(|queue| queue.range().0 < queue.next()) {
+                let before = self.lost_before.get(&(queue.topic, queue.id)).copied().unwrap_or_default();
+                if let Some(last) = (self.lost - before).min(SKIPPED_MAX).checked_sub(1) {
+                    self.queues.recover_sealed(&queue, QueueOffset(queue.next().0 + last));
+                }
+            }
+        }
+        for shard in self.progress.list() {
+            for (queue, reached) in shard.lock().reached() {
+                if let Some(last) = reached.0.checked_sub(1) {
+                    self.queues.recover_sealed(&self.queues.open_queue(shard.topic, queue), QueueOffset(last));
+                }
+            }
         }
     }
 
@@ -145,6 +178,9 @@ impl Applier {
     fn apply_message(&mut self, record: &ScannedRecord<'_>, gaps: bool) -> Result<(), RecordError> {
         let RecordHeader { kind, len, log_offset, store_time, topic, queue, queue_offset, .. } = record.header;
         let queue = self.queues.open_queue(topic, queue);
+        if self.lost > 0 {
+            self.lost_before.insert((queue.topic, queue.id), self.lost);
+        }
         let after = self.unsealed.partition_point(|base| *base <= log_offset);
         let Some(segment) = after.checked_sub(1).map(|place| self.unsealed[place]) else {
             self.queues.recover_sealed(&queue, queue_offset);

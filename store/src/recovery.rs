@@ -74,17 +74,14 @@ pub(crate) fn recover(
         return Err(LogOpenError::TooShort { begins, needed: position.at }.into());
     }
     let from = position.at.min(applier.unsealed.first().copied().unwrap_or(position.at));
-    let scanned = segments.scan(from, |visit| match visit {
+    let scanned = segments.scan(from, position.log_to, |visit| match visit {
         Visit::Record { record, gaps } => applier.apply(record, gaps),
         Visit::Damaged { range, claimed } => {
             applier.damaged(range, claimed);
             Ok(())
         }
     })?;
-    if scanned.end() < position.log_to {
-        let what = format!("the checkpoint in {} knows more of it than there is", dir.display());
-        return Err(LogOpenError::Missing { what, from: scanned.end(), to: position.log_to }.into());
-    }
+    applier.pass_over_lost_offsets();
     let (log, writer) = segments.open(scanned, tenure)?;
     log.confirm_found();
     let Applier { queues, progress, dedup, .. } = applier;
@@ -111,7 +108,8 @@ fn start(snapshot: Snapshot, config: &StoreConfig) -> Result<Applier, OpenErrorK
     for ((topic, queue), (min, next)) in snapshot.queues {
         queues.restore(&QueueRow { topic, queue, min, next });
     }
-    Ok(Applier { queues, progress, dedup, checkpoint_at: snapshot.position.at, good_for, unsealed: Vec::new() })
+    let (checkpoint_at, unsealed, lost, lost_before) = (snapshot.position.at, Vec::new(), 0, HashMap::new());
+    Ok(Applier { queues, progress, dedup, checkpoint_at, good_for, unsealed, lost, lost_before })
 }
 
 /// Fills the window from the newest sealed segments; the ids of those without an index come with their records.

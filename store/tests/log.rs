@@ -98,7 +98,9 @@ async fn fill_segments(store: &Store) {
 
 #[tokio::test]
 async fn the_last_answered_message_does_not_vanish_with_one_bit_and_its_offset_is_not_given_again() {
-    for (first, count) in [(200, 1), (350, 20)] {
+    // Every byte of the header, too.
+    let header = (0..48).map(|byte| (byte, 1));
+    for (first, count) in header.chain([(0, 48), (200, 1), (350, 20)]) {
         let mut machine = Machine::new(1);
         machine.config.checkpoint_interval = Duration::from_secs(3600);
         let store = machine.must_open();
@@ -129,6 +131,72 @@ async fn the_last_answered_message_does_not_vanish_with_one_bit_and_its_offset_i
         assert!(send(&store, 0, "later").await.unwrap().queue_offset.0 > next.queue_offset.0, "{first}");
         end(store).await;
     }
+}
+
+#[tokio::test]
+async fn a_group_that_consumed_a_damaged_message_gets_the_next_one() {
+    // Each byte of the header, and the sector that it begins in.
+    for (first, count) in (0..48).map(|byte| (byte, 1)).chain([(0, 512)]) {
+        let mut machine = Machine::new(1);
+        machine.config.checkpoint_interval = Duration::from_secs(3600);
+        let store = machine.must_open();
+        for number in 0..3 {
+            send(&store, 0, &format!("m{number}")).await.unwrap();
+        }
+        let last = send(&store, 0, &format!("last-{}", "x".repeat(1500))).await.unwrap();
+        for popped in pop_all(&store).await {
+            ack(&store, &popped.handle).await.unwrap();
+        }
+        machine.files.kill();
+        drop(store);
+        let mut at = SEGMENT_HEADER_LEN + last.log_offset.0 + first;
+        if count == 1 {
+            machine.files.flip_bits(&first_segment(&machine), at, 0xff).unwrap();
+        } else {
+            at -= at % 512;
+            let file = machine.env.files.open(&first_segment(&machine), OpenMode::ReadWrite).unwrap();
+            file.write_all_at(&[0; 512], at).unwrap();
+            file.sync_data().unwrap();
+        }
+        let store = machine.must_open();
+        let next = send(&store, 0, "next").await.unwrap();
+        assert!(next.queue_offset > last.queue_offset, "{first}: {next:?}");
+        let got = pop_all(&store).await;
+        assert_eq!(got.iter().map(body).collect::<Vec<_>>(), ["next"], "{first} {count}");
+        machine.files.kill();
+        drop(store);
+        let store = machine.must_open();
+        assert!(send(&store, 0, "later").await.unwrap().queue_offset > next.queue_offset, "{first}");
+        end(store).await;
+    }
+}
+
+/// What is in the file before the last process wrote to it comes back: it was in the page cache only.
+fn put_back(machine: &Machine, positions: &[u8]) {
+    let file = machine.env.files.open(&machine.dir.join("positions"), OpenMode::ReadWrite).unwrap();
+    file.write_all_at(positions, 0).unwrap();
+    file.sync_data().unwrap();
+}
+
+#[tokio::test]
+async fn what_the_checkpoint_proves_is_no_torn_tail() {
+    let mut machine = Machine::new(1);
+    machine.config.checkpoint_interval = Duration::from_secs(3600);
+    let store = machine.must_open();
+    send(&store, 0, "first").await.unwrap();
+    let path = machine.dir.join("positions");
+    let file = machine.env.files.open(&path, OpenMode::Read).unwrap();
+    let positions = file.read_at(0, file.len().unwrap() as usize).unwrap().to_vec();
+    let damaged = send(&store, 0, &format!("damaged-{}", "x".repeat(1500))).await.unwrap();
+    send(&store, 0, "last").await.unwrap();
+    end(store).await;
+    machine.files.kill();
+    put_back(&machine, &positions);
+    machine.files.flip_bits(&first_segment(&machine), SEGMENT_HEADER_LEN + damaged.log_offset.0 + 300, 1).unwrap();
+    let store = machine.must_open();
+    assert_eq!(store.damaged().iter().map(|range| range.from).collect::<Vec<_>>(), [damaged.log_offset]);
+    assert_eq!(pop_all(&store).await.iter().map(body).collect::<Vec<_>>(), ["first", "last"]);
+    end(store).await;
 }
 
 #[tokio::test]

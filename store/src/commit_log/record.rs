@@ -276,6 +276,9 @@ pub(crate) fn write_record(out: &mut Vec<u8>, header: &RecordHeader, body: impl 
     len
 }
 
+/// No record of a message is shorter.
+pub(crate) const MESSAGE_RECORD_LEN_MIN: usize = HEADER_LEN + 4;
+
 /// Bytes of a message's record, so that room can be checked before anything is written.
 pub(crate) fn message_record_len(message: &StoredMessage) -> usize {
     HEADER_LEN + 4 + message.len()

@@ -105,13 +105,6 @@ pub(crate) struct Scanned {
     proven: LogOffset,
 }
 
-impl Scanned {
-    /// Where the log ends.
-    pub(crate) fn end(&self) -> LogOffset {
-        self.end
-    }
-}
-
 type IoError<'a> = Box<dyn Fn(io::Error) -> LogOpenError + 'a>;
 
 fn io<'a>(action: &'static str, path: impl Into<PathBuf>) -> IoError<'a> {
@@ -230,10 +223,12 @@ impl Segments {
         self.list.last().expect("a log has at least one segment")
     }
 
-    /// Shows `visit` every record of the active segment and of the others that reach beyond `from`.
+    /// Shows `visit` every record of the active segment and of the others that reach beyond `from`. `log_to`: the checkpoint
+    /// proves that the log was on this disk up to there.
     pub(crate) fn scan(
         &self,
         from: LogOffset,
+        log_to: LogOffset,
         mut visit: impl FnMut(Visit<'_>) -> Result<(), RecordError>,
     ) -> Result<Scanned, LogOpenError> {
         let begins = self.list[0].base;
@@ -248,7 +243,7 @@ impl Segments {
             last_store_time: Timestamp::ZERO,
             epochs: active.epochs.clone(),
             stop: None,
-            proven: flushed_to.max(from),
+            proven: flushed_to.max(from).max(log_to),
         };
         for (segment, end) in self.sealed().filter(|(_, end)| *end > from) {
             self.scan_segment(segment, end, Some(end), &mut scanned, &mut visit)?;
@@ -531,7 +526,13 @@ impl Segments {
             let missing = blank && end.is_none() && to == proven && is_blank(segment, at, to)?;
             let found_at = self.env.clock.now();
             if missing && self.damage.touching(at, 1).is_none() {
-                let what = format!("{} holds nothing from byte {} on", segment.path.display(), segment.position(at));
+                let (path, byte) = (segment.path.display(), segment.position(at));
+                let knows = if proven > self.positions.current().flushed_to {
+                    ", but the checkpoint knows of more"
+                } else {
+                    ""
+                };
+                let what = format!("{path} holds nothing from byte {byte} on{knows}");
                 Gap { what, from: at, to }.accept(&self.config, &self.damage, found_at)?;
             }
             let range = DamagedRange { from: at, to, cause: DamageCause::Changed, found_at };
@@ -715,7 +716,7 @@ mod tests {
     fn scan(env: &Env) -> Result<(LogOffset, usize), LogOpenError> {
         let segments = Segments::find(config(), env.clone())?;
         let mut seen = 0;
-        let scanned = segments.scan(LogOffset(0), |visit| {
+        let scanned = segments.scan(LogOffset(0), LogOffset(0), |visit| {
             seen += usize::from(matches!(visit, Visit::Record { .. }));
             Ok(())
         })?;
@@ -764,7 +765,7 @@ mod tests {
         bytes[places[1].0 as usize + 60] ^= 1;
         let env = log_with(&bytes, places[1]);
         let segments = Segments::find(config(), env.clone()).unwrap();
-        let scanned = segments.scan(LogOffset(0), |_| Ok(())).unwrap();
+        let scanned = segments.scan(LogOffset(0), LogOffset(0), |_| Ok(())).unwrap();
         let tenure = Tenure::new(Epoch(1), Duration::ZERO);
         let (log, _) = segments.open(scanned, Arc::new(tenure)).unwrap();
         assert_eq!(log.appended_to(), places[1]);
@@ -797,7 +798,7 @@ mod tests {
         let env = log_with(&bytes, LogOffset(0));
         let segments = Segments::find(config(), env).unwrap();
         let mut seen = 0;
-        let scanned = segments.scan(LogOffset(0), |_| {
+        let scanned = segments.scan(LogOffset(0), LogOffset(0), |_| {
             seen += 1;
             if seen == 2 { Err(RecordError::Malformed("this is a test")) } else { Ok(()) }
         });
@@ -870,7 +871,7 @@ mod tests {
             assert!(scan(&env).is_err(), "{case}");
             let segments = Segments::find(accepting.clone(), env.clone()).unwrap();
             let mut seen = 0;
-            let scanned = segments.scan(LogOffset(0), |visit| {
+            let scanned = segments.scan(LogOffset(0), LogOffset(0), |visit| {
                 seen += usize::from(matches!(visit, Visit::Record { .. }));
                 Ok(())
             });
@@ -880,7 +881,7 @@ mod tests {
             drop(segments);
             // Once is enough.
             let next = Segments::find(config(), env.clone()).unwrap();
-            assert_eq!(next.scan(next.list[0].base, |_| Ok(())).unwrap().end, places[2], "{case}");
+            assert_eq!(next.scan(next.list[0].base, LogOffset(0), |_| Ok(())).unwrap().end, places[2], "{case}");
         }
     }
 

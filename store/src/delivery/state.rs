@@ -135,6 +135,15 @@ impl DeliveryState {
         queues
     }
 
+    /// The offset behind the last one of each queue that the group ever had to do with: so many were given there.
+    pub(crate) fn reached(&self) -> Vec<(QueueId, QueueOffset)> {
+        let reached = |(queue, progress): (&QueueId, &QueueProgress)| {
+            let last = progress.outstanding.last_key_value().map(|(offset, _)| offset.next());
+            (*queue, progress.next.max(last.unwrap_or_default()))
+        };
+        self.queues.iter().map(reached).collect()
+    }
+
     /// Messages never delivered to the group, whether they match its subscription or not.
     pub(crate) fn ready(&self, reader: &dyn QueueReader) -> u64 {
         let ready = |queue| {
