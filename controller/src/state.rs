@@ -250,7 +250,8 @@ impl MetadataState {
 
     fn absorb_change(&mut self, change: &MetadataChange) {
         match change {
-            MetadataChange::Reset | MetadataChange::Given { .. } => {}
+            // The last is only ever made by watchers.
+            MetadataChange::Reset | MetadataChange::Given { .. } | MetadataChange::NotUnderstood(_) => {}
             MetadataChange::TopicUpsert(topic) => {
                 self.topic_ids.insert(topic.name.clone(), topic.id);
                 self.sum.replace(self.topics.insert(topic.id, topic.clone()).as_ref(), Some(topic));

@@ -24,7 +24,7 @@ use gantry_proto::contract::{
     PopError, PopReply, PopRequest, QueueStatus, ReleaseRequest, Remains, RenewRequest, StoreError, StoreService,
     TopicProgress,
 };
-use gantry_proto::model::{GroupId, LogOffset, QueueId, QueueOffset, ReceiptHandle, Timestamp, TopicId};
+use gantry_proto::model::{GroupId, LogOffset, QueueId, QueueOffset, ReceiptHandle, Removed, Timestamp, TopicId};
 use std::sync::Arc;
 
 #[async_trait::async_trait]
@@ -161,6 +161,19 @@ impl Store {
         metrics::counter!("gantry_messages_set_aside_total", "consumer_group" => group, "topic" => topic)
             .increment(damaged.len() as u64);
         Ok(())
+    }
+
+    /// Refuses what a newer controller describes in a way that this version cannot read: nobody can tell what may be done
+    /// with it.
+    fn check_understood(&self, identity: Removed) -> Result<(), StoreError> {
+        if !self.view.not_understood(identity) {
+            return Ok(());
+        }
+        let what = match identity {
+            Removed::Topic(id) => format!("topic {id}"),
+            Removed::Group(id) => format!("consumer group {id}"),
+        };
+        Err(StoreError::Unsupported(format!("{what} is described by a newer Gantry; upgrade the store")))
     }
 
     /// The reader of a topic that has queues here.

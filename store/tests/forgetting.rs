@@ -5,7 +5,9 @@
 mod support;
 
 use gantry_proto::contract::{AppendRequest, PopRequest, StoreService as _};
+use gantry_proto::convert::{Wire as _, watched};
 use gantry_proto::model::{GroupId, MetadataChange, MetadataVersion, QueueId, Topic, TopicId};
+use gantry_proto::wire::controller::v1::{self as wire, metadata_change::Change};
 use gantry_store::Store;
 use std::sync::Arc;
 use std::time::Duration;
@@ -287,4 +289,45 @@ async fn power_that_fails_at_any_step_of_a_deletion_leaves_all_of_a_topic_or_not
         end(store).await;
     }
     assert!(stayed > 0 && went > 0, "{stayed} stayed, {went} went: the power did not fail around the deletion");
+}
+
+#[tokio::test]
+async fn what_a_newer_controller_describes_otherwise_is_not_forgotten() {
+    let machine = Machine::new(1);
+    machine.add_topics_and_groups(2, 0);
+    let store = machine.must_open();
+    append(&store, FIRST_TOPIC, "of a topic that becomes another").await;
+    append(&store, TopicId(FIRST_TOPIC.0 + 1), "of a topic that goes").await;
+    for n in 0..20 {
+        send(&store, 0, &format!("m{n}")).await.unwrap();
+    }
+    for delivered in pop_all(&store).await {
+        ack(&store, &delivered.handle).await.unwrap();
+    }
+    // What a snapshot brings: the topic of the consumed messages has a type, the group a policy, that only later versions have.
+    let (before, last) = (machine.everything(), TopicId(FIRST_TOPIC.0 + 1));
+    let given = MetadataChange::Given { last_topic: last, last_group: GroupId(u32::MAX) };
+    let snapshot = [MetadataChange::Reset, given].into_iter().chain(before.clone());
+    let described = snapshot.filter_map(|change| {
+        let mut message = change.to_wire();
+        match &mut message.change {
+            Some(Change::TopicUpsert(topic)) if topic.id == last.0 => return None,
+            Some(Change::TopicUpsert(topic)) => topic.r#type = 99,
+            Some(Change::GroupUpsert(group)) => group.backoff = Some(wire::BackoffPolicy { policy: None }),
+            _ => {}
+        }
+        watched(message).0
+    });
+    machine.change(&described.collect::<Vec<_>>());
+    // Once this is done, so is what the snapshot could do.
+    forgotten(&store, last).await;
+    let refused = send(&store, 0, "not now").await.unwrap_err();
+    assert!(refused.to_string().contains("described by a newer Gantry"), "{refused}");
+    let refused = pop(&store, 1).await.err().unwrap();
+    assert!(refused.to_string().contains("described by a newer Gantry"), "{refused}");
+    // After an upgrade everything is as it was.
+    machine.change(&before);
+    assert_eq!(pop_all(&store).await.len(), 0, "acknowledged messages are delivered again");
+    assert_eq!(send(&store, 0, "next").await.unwrap().queue_offset.0, 20, "the queue began again");
+    assert_eq!(append(&store, FIRST_TOPIC, "another").await, 1);
 }

@@ -110,7 +110,8 @@ impl Watch {
         if !self.newer_logged {
             tracing::warn!(
                 version = self.after.0,
-                "the controller runs a newer gantry: {newer}, and is left out; everything else goes on. Upgrade this process"
+                "the controller runs a newer gantry: {newer}, and cannot be used here; everything else goes on. Upgrade this \
+                 process"
             );
             self.newer_logged = true;
         }
@@ -154,14 +155,14 @@ async fn whole(pages: &mut Streaming<wire::WatchPage>) -> Result<(MetadataEvent,
     }
 }
 
-/// Adds the changes that are understood. What a newer controller says besides must not keep a watcher on old metadata.
+/// Adds the changes, as far as they are understood. What a newer controller says besides must not keep a watcher on old
+/// metadata, nor look as if it were not there.
 fn understood(page: Vec<wire::MetadataChange>, changes: &mut Vec<MetadataChange>) -> Option<Malformed> {
     let mut newer = None;
     for change in page {
-        match watched(change) {
-            Ok(change) => changes.extend(change),
-            Err(unknown) => newer = newer.or(Some(unknown)),
-        }
+        let (change, unknown) = watched(change);
+        changes.extend(change);
+        newer = newer.or(unknown);
     }
     newer
 }
@@ -170,7 +171,7 @@ fn understood(page: Vec<wire::MetadataChange>, changes: &mut Vec<MetadataChange>
 mod tests {
     use super::*;
     use gantry_proto::convert::Wire as _;
-    use gantry_proto::model::TopicId;
+    use gantry_proto::model::{GroupId, Removed, TopicId};
     use prost::Message as _;
 
     /// A change of a kind that only a later version has, as its bytes arrive here.
@@ -186,17 +187,64 @@ mod tests {
         for (skippable, said) in [(true, false), (false, true)] {
             let mut changes = Vec::new();
             let newer = understood(vec![unknown(skippable), known.to_wire(), unknown(skippable)], &mut changes);
-            assert_eq!(changes, std::slice::from_ref(&known));
+            let left_out = said.then_some(MetadataChange::NotUnderstood(None));
+            let expected: Vec<_> = left_out.iter().chain([&known]).chain(&left_out).cloned().collect();
+            assert_eq!(changes, expected);
             assert_eq!(newer.is_some(), said);
         }
     }
 
-    #[test]
-    fn a_known_change_with_a_value_that_is_not_known_is_left_out_and_named() {
-        let later = wire::Topic { name: "a".to_owned(), r#type: 99, ..wire::Topic::default() };
-        let change = Some(wire::metadata_change::Change::TopicUpsert(later));
+    /// A page with one change, as its bytes arrive here.
+    fn taken(page: &[u8]) -> (Vec<MetadataChange>, bool) {
         let mut changes = Vec::new();
-        assert!(understood(vec![wire::MetadataChange { change, skippable: false }], &mut changes).is_some());
-        assert!(changes.is_empty());
+        let page = wire::WatchPage::decode(page).unwrap();
+        let newer = understood(page.changes, &mut changes);
+        (changes, newer.is_some())
+    }
+
+    fn page(change: wire::metadata_change::Change) -> Vec<u8> {
+        let changes = vec![wire::MetadataChange { change: Some(change), skippable: false }];
+        wire::WatchPage { version: 3, changes, last: true }.encode_to_vec()
+    }
+
+    #[test]
+    fn a_topic_or_group_that_cannot_be_read_is_there_all_the_same() {
+        use wire::metadata_change::Change;
+        let spread = Some(wire::placement::Placement::EveryGroup(wire::placement::EveryGroup {}));
+        let topic = wire::Topic {
+            id: 9,
+            name: "a".to_owned(),
+            r#type: 1,
+            placement: Some(wire::Placement { placement: spread }),
+            ..wire::Topic::default()
+        };
+        assert!(matches!(taken(&page(Change::TopicUpsert(topic.clone()))).0[..], [MetadataChange::TopicUpsert(_)]));
+        let of_later_type = wire::Topic { r#type: 99, ..topic.clone() };
+        let placed_otherwise = wire::Topic { placement: Some(wire::Placement { placement: None }), ..topic.clone() };
+        let named_otherwise = wire::Topic { name: "a b".to_owned(), ..topic };
+        let group = wire::Group {
+            id: 5,
+            name: "g".to_owned(),
+            backoff: Some(wire::BackoffPolicy { policy: None }),
+            ..wire::Group::default()
+        };
+        let topic = Some(Removed::Topic(TopicId(9)));
+        for (change, identity) in [
+            (Change::TopicUpsert(of_later_type.clone()), topic),
+            (Change::TopicUpsert(placed_otherwise), topic),
+            (Change::TopicUpsert(named_otherwise), topic),
+            (Change::GroupUpsert(group), Some(Removed::Group(GroupId(5)))),
+            (Change::TopicUpsert(wire::Topic { id: 0, ..of_later_type }), None),
+        ] {
+            assert_eq!(taken(&page(change)), (vec![MetadataChange::NotUnderstood(identity)], true));
+        }
+    }
+
+    #[test]
+    fn a_store_group_or_proxy_that_cannot_be_read_says_nothing_of_topics() {
+        use wire::metadata_change::Change;
+        let group = wire::StoreGroup { id: 1, name: "a".to_owned(), state: 99, ..wire::StoreGroup::default() };
+        assert_eq!(taken(&page(Change::StoreGroupUpsert(group))), (vec![], true));
+        assert_eq!(taken(&page(Change::ProxyRemoved(bytes::Bytes::from_static(b"short")))), (vec![], true));
     }
 }

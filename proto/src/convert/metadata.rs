@@ -4,7 +4,7 @@ use super::{Malformed, Wire, required};
 use crate::contract::MetadataError;
 use crate::model::{
     BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, MetadataChange, MetadataCommand,
-    MetadataOutcome, MetadataRefusal, PlaceId, ProcessId, ProxyId, ProxyMember, StoreGroup, StoreGroupId,
+    MetadataOutcome, MetadataRefusal, PlaceId, ProcessId, ProxyId, ProxyMember, Removed, StoreGroup, StoreGroupId,
     StoreGroupName, Topic, TopicId, TopicName, TopicType,
 };
 use crate::wire::controller::v1 as wire;
@@ -204,6 +204,16 @@ impl Wire for MetadataChange {
             MetadataChange::StoreGroupRemoved(id) => Change::StoreGroupRemoved(id.0),
             MetadataChange::ProxyUpsert(proxy) => Change::ProxyUpsert(proxy.to_wire()),
             MetadataChange::ProxyRemoved(id) => Change::ProxyRemoved(id.to_wire()),
+            // As a watcher would have to get it.
+            MetadataChange::NotUnderstood(Some(Removed::Topic(id))) => {
+                Change::TopicUpsert(wire::Topic { id: id.0, ..wire::Topic::default() })
+            }
+            MetadataChange::NotUnderstood(Some(Removed::Group(id))) => {
+                Change::GroupUpsert(wire::Group { id: id.0, ..wire::Group::default() })
+            }
+            MetadataChange::NotUnderstood(None) => {
+                return wire::MetadataChange { change: None, skippable: false };
+            }
         };
         // All of these matter to somebody.
         wire::MetadataChange { change: Some(change), skippable: false }
@@ -229,12 +239,21 @@ impl Wire for MetadataChange {
     }
 }
 
-/// A change as a watcher takes it. `None`: of a kind that it does not know and need not.
-pub fn watched(message: wire::MetadataChange) -> Result<Option<MetadataChange>, Malformed> {
-    let skippable = message.skippable;
+/// A change as a watcher takes it, and what of it was not understood and matters. What may be about a topic or a group
+/// comes as [`MetadataChange::NotUnderstood`]; without any change, the message was about neither.
+pub fn watched(message: wire::MetadataChange) -> (Option<MetadataChange>, Option<Malformed>) {
+    use wire::metadata_change::Change;
+    let identity = match &message.change {
+        None if message.skippable => return (None, None),
+        // Identities begin at 1: a newer one may be elsewhere.
+        Some(Change::TopicUpsert(topic)) => Some((topic.id > 0).then_some(Removed::Topic(TopicId(topic.id)))),
+        Some(Change::GroupUpsert(group)) => Some((group.id > 0).then_some(Removed::Group(GroupId(group.id)))),
+        Some(Change::StoreGroupUpsert(_) | Change::ProxyUpsert(_) | Change::ProxyRemoved(_)) => None,
+        _ => Some(None),
+    };
     match MetadataChange::from_wire(message) {
-        Err(_) if skippable => Ok(None),
-        change => change.map(Some),
+        Ok(change) => (Some(change), None),
+        Err(unknown) => (identity.map(MetadataChange::NotUnderstood), Some(unknown)),
     }
 }
 

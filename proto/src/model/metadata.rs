@@ -7,7 +7,7 @@ use super::{
     Topic, TopicId, TopicName, TopicType,
 };
 use parking_lot::RwLock;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -322,9 +322,12 @@ pub enum MetadataChange {
     ProxyUpsert(Arc<ProxyMember>),
     /// A proxy is gone.
     ProxyRemoved(ProxyId),
+    /// A newer controller said what this version cannot read: of this topic or group, or of who knows what. It removes
+    /// nothing. Only a watcher makes it of what it gets.
+    NotUnderstood(Option<Removed>),
 }
 
-/// What is deleted for good: identities are never reused.
+/// What can be deleted for good: identities are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Removed {
     /// A topic.
@@ -402,6 +405,10 @@ struct Picture {
     store_groups_revision: u64,
     /// The last identities given, once a snapshot has told.
     given: Option<(TopicId, GroupId)>,
+    /// What exists, but is described by a newer controller in a way that this version cannot read.
+    not_understood: HashSet<Removed>,
+    /// Since the last snapshot began something could not be read that may have been a topic or a group.
+    left_out: bool,
     version: MetadataVersion,
     /// The latest version ever applied.
     newest: MetadataVersion,
@@ -533,12 +540,21 @@ impl MetadataView {
         if version < newest { Applied::Backwards { newest } } else { Applied::Forwards }
     }
 
-    /// Whether this was deleted: it was given once and is not there any more, and the picture is the latest one seen.
+    /// Whether this exists, but is described by a newer controller in a way that this version cannot read.
+    pub fn not_understood(&self, identity: Removed) -> bool {
+        self.inner.read().not_understood.contains(&identity)
+    }
+
+    /// Whether this was deleted: it was given once and is not there any more, and the picture is the latest one seen, with
+    /// nothing left out that could be it.
     pub fn knows_removed(&self, identity: Removed) -> bool {
         let inner = self.inner.read();
         let Some((last_topic, last_group)) = inner.given.filter(|_| inner.version >= inner.newest) else {
             return false;
         };
+        if inner.left_out || inner.not_understood.contains(&identity) {
+            return false;
+        }
         match identity {
             Removed::Topic(id) => id <= last_topic && !inner.topics_by_id.contains_key(&id),
             Removed::Group(id) => id <= last_group && !inner.groups_by_id.contains_key(&id),
@@ -612,25 +628,53 @@ impl Picture {
                 self.proxies.remove(id);
             }
             MetadataChange::TopicUpsert(topic) => {
-                self.given = self.given.map(|(last, group)| (last.max(topic.id), group));
+                self.saw(Removed::Topic(topic.id));
+                self.not_understood.remove(&Removed::Topic(topic.id));
                 self.topics.insert(topic.name.clone(), topic.clone());
                 self.topics_by_id.insert(topic.id, topic.clone());
             }
-            MetadataChange::TopicRemoved(id) => {
-                if let Some(topic) = self.topics_by_id.remove(id)
-                    && self.topics.get(&topic.name).is_some_and(|named| named.id == *id)
+            MetadataChange::TopicRemoved(id) => self.drop(Removed::Topic(*id)),
+            MetadataChange::GroupUpsert(group) => {
+                self.saw(Removed::Group(group.id));
+                self.not_understood.remove(&Removed::Group(group.id));
+                self.groups.insert(group.name.clone(), group.clone());
+                self.groups_by_id.insert(group.id, group.clone());
+            }
+            MetadataChange::GroupRemoved(id) => self.drop(Removed::Group(*id)),
+            MetadataChange::NotUnderstood(Some(identity)) => {
+                // What was known of it does not hold any more.
+                self.drop(*identity);
+                self.saw(*identity);
+                self.not_understood.insert(*identity);
+            }
+            MetadataChange::NotUnderstood(None) => self.left_out = true,
+        }
+    }
+
+    /// This identity was given.
+    fn saw(&mut self, identity: Removed) {
+        if let Some((last_topic, last_group)) = &mut self.given {
+            match identity {
+                Removed::Topic(id) => *last_topic = id.max(*last_topic),
+                Removed::Group(id) => *last_group = id.max(*last_group),
+            }
+        }
+    }
+
+    /// Takes it out of the picture.
+    fn drop(&mut self, identity: Removed) {
+        self.not_understood.remove(&identity);
+        match identity {
+            Removed::Topic(id) => {
+                if let Some(topic) = self.topics_by_id.remove(&id)
+                    && self.topics.get(&topic.name).is_some_and(|named| named.id == id)
                 {
                     self.topics.remove(&topic.name);
                 }
             }
-            MetadataChange::GroupUpsert(group) => {
-                self.given = self.given.map(|(topic, last)| (topic, last.max(group.id)));
-                self.groups.insert(group.name.clone(), group.clone());
-                self.groups_by_id.insert(group.id, group.clone());
-            }
-            MetadataChange::GroupRemoved(id) => {
-                if let Some(group) = self.groups_by_id.remove(id)
-                    && self.groups.get(&group.name).is_some_and(|named| named.id == *id)
+            Removed::Group(id) => {
+                if let Some(group) = self.groups_by_id.remove(&id)
+                    && self.groups.get(&group.name).is_some_and(|named| named.id == id)
                 {
                     self.groups.remove(&group.name);
                 }
@@ -712,6 +756,43 @@ mod tests {
         let view = view();
         view.apply(MetadataVersion(11), &[MetadataChange::Reset, founded(1)]);
         assert_eq!(removed(&view), []);
+    }
+
+    fn not_understood(id: u32) -> MetadataChange {
+        MetadataChange::NotUnderstood(Some(Removed::Topic(TopicId(id))))
+    }
+
+    #[test]
+    fn what_is_not_understood_is_not_removed() {
+        let view = view();
+        let newer = [MetadataChange::Reset, founded(1), given(5), not_understood(1), topic(2)];
+        view.apply(MetadataVersion(20), &newer);
+        assert_eq!(removed(&view), [3, 4, 5]);
+        assert!(view.not_understood(Removed::Topic(TopicId(1))) && view.topic_by_id(TopicId(1)).is_none());
+        // One that is new, and one that was understood before.
+        view.apply(MetadataVersion(21), &[not_understood(6), not_understood(2)]);
+        assert_eq!(removed(&view), [3, 4, 5]);
+        assert!(view.topic_by_id(TopicId(2)).is_none() && view.topic("topic-2").is_none());
+        view.apply(MetadataVersion(22), &[topic(1), MetadataChange::TopicRemoved(TopicId(2))]);
+        assert_eq!(removed(&view), [2, 3, 4, 5]);
+        assert!(!view.not_understood(Removed::Topic(TopicId(1))) && view.topic_by_id(TopicId(1)).is_some());
+    }
+
+    #[test]
+    fn a_picture_with_something_left_out_removes_nothing_until_the_next_whole_one() {
+        let left_out = MetadataChange::NotUnderstood(None);
+        let snapshots = [
+            [MetadataChange::Reset, left_out.clone(), founded(1), given(5), topic(2)],
+            [MetadataChange::Reset, founded(1), given(5), topic(2), left_out],
+        ];
+        for snapshot in snapshots {
+            let view = view();
+            view.apply(MetadataVersion(20), &snapshot);
+            view.apply(MetadataVersion(21), &[given(6)]);
+            assert_eq!(removed(&view), []);
+            view.apply(MetadataVersion(22), &[MetadataChange::Reset, founded(1), given(5), topic(2)]);
+            assert_eq!(removed(&view), [1, 3, 4, 5]);
+        }
     }
 
     #[test]

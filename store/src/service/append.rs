@@ -12,7 +12,7 @@ use crate::dedup::DedupWindow;
 use crate::queue_index::{IndexEntry, Indexed, Queue};
 use crate::store::Store;
 use gantry_proto::contract::{AppendError, AppendReply, AppendRequest, Appended, StoreError};
-use gantry_proto::model::{LogOffset, MessageHead, QueueId, StoredMessage, TopicId};
+use gantry_proto::model::{LogOffset, MessageHead, QueueId, Removed, StoredMessage, TopicId};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use std::sync::Arc;
 impl Store {
     pub(crate) async fn append_messages(&self, request: AppendRequest) -> Result<AppendReply, AppendError> {
         self.disk.admit()?;
+        self.check_understood(Removed::Topic(request.topic))?;
         let queue = self.queue(request.topic, request.queue)?;
         if self.draining.look(&self.view, self.home()?) {
             self.check_writable(request.topic)?;

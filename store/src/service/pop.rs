@@ -17,7 +17,7 @@ use crate::receipt::Receipt;
 use crate::store::Store;
 use gantry_proto::contract::{PopError, PopReply, PopRequest, PoppedMessage, StoreError};
 use gantry_proto::model::{
-    Epoch, FilterExpression, LogOffset, MessageHead, QueueId, QueueOffset, TagFilter, Timestamp,
+    Epoch, FilterExpression, LogOffset, MessageHead, QueueId, QueueOffset, Removed, TagFilter, Timestamp,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,8 @@ const READ_RETRY: Duration = Duration::from_secs(10);
 
 impl Store {
     pub(crate) async fn pop_messages(&self, request: PopRequest) -> Result<PopReply, PopError> {
+        self.check_understood(Removed::Topic(request.topic))?;
+        self.check_understood(Removed::Group(request.group))?;
         let shard = self.shard(&request)?;
         let deadline = Instant::now() + request.wait;
         let waiting = shard.wait();
