@@ -147,23 +147,27 @@ fn remember_sealed_ids(dedup: &mut DedupWindow, sealed: &SealedSet, config: &Sto
 const UNSEALED_MAX: usize = 2;
 const UNSEALED_BYTES_MAX: u64 = 256 << 20;
 
-/// The indexes of the full segments, but for the last few that have none. Any other that cannot be used is built in the
-/// background; at once if ids in it must be remembered.
+/// The indexes of the full segments, but for the last few that have none. Any other that is missing or damaged is built in
+/// the background; at once if ids in it must be remembered. One that is newer, or that the disk does not give, is an error:
+/// it may be whole, and is not to be replaced.
 fn open_indexes(
     env: &Env,
     config: &LogConfig,
     segments: &Segments,
     window: Duration,
 ) -> Result<Vec<IndexedSegment>, OpenErrorKind> {
-    let mut indexed: Vec<IndexedSegment> = (segments.sealed())
-        .map(|(segment, end)| {
-            let opened = SealedIndex::open(&*env.files, &config.dir, segment.base, end);
-            let index = opened.inspect_err(|error| {
+    let mut indexed = Vec::new();
+    for (segment, end) in segments.sealed() {
+        let index = match SealedIndex::open(&*env.files, &config.dir, segment.base, end) {
+            Ok(index) => Some(Arc::new(index)),
+            Err(error) if error.is_absence() || error.is_damage() => {
                 tracing::info!(segment = %segment.path.display(), %error, "the index of a segment cannot be used and is made again");
-            });
-            IndexedSegment { base: segment.base, end, index: index.ok().map(Arc::new) }
-        })
-        .collect();
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        indexed.push(IndexedSegment { base: segment.base, end, index });
+    }
     let missing = indexed.iter().rev().take_while(|segment| segment.index.is_none()).count();
     let unsealed_max = UNSEALED_MAX.max((UNSEALED_BYTES_MAX / config.segment_bytes) as usize);
     indexed.truncate(indexed.len() - missing.min(unsealed_max));

@@ -13,7 +13,7 @@ use crate::draining::Draining;
 use crate::maintenance;
 use crate::membership::MemberConfig;
 use crate::progress::ProgressTable;
-use crate::queue_index::QueueTable;
+use crate::queue_index::{QueueTable, SealedIndexError};
 use crate::receipt::ReceiptSealer;
 use crate::recovery::{self, Recovered};
 use crate::saving;
@@ -154,6 +154,8 @@ pub(crate) enum OpenErrorKind {
     #[error(transparent)]
     Log(#[from] LogOpenError),
     #[error(transparent)]
+    Index(#[from] SealedIndexError),
+    #[error(transparent)]
     Read(#[from] StoreError),
     #[error("the setting {name} is {value}, but must be {expected}")]
     Setting { name: &'static str, value: u64, expected: String },
@@ -172,6 +174,7 @@ impl OpenError {
             OpenErrorKind::Folder(error) => error.may_pass(),
             OpenErrorKind::Checkpoint(error) => matches!(error, CheckpointError::Io { .. }),
             OpenErrorKind::Log(error) => matches!(error, LogOpenError::Io { .. }),
+            OpenErrorKind::Index(error) => error.may_pass(),
             OpenErrorKind::Read(_) => true,
             OpenErrorKind::Setting { .. } => false,
         }

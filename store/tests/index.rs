@@ -250,3 +250,63 @@ async fn what_expired_is_not_looked_for_and_a_queue_begins_behind_it() {
     assert_eq!(store.find_messages(TOPIC, "id-1", 9).unwrap(), []);
     end(store).await;
 }
+
+/// Changes a byte of the index file's first block, as whoever wrote it would have.
+fn rewrite(machine: &Machine, base: u64, at: usize, flip: u8) {
+    let file = machine.env.files.open(&path(machine, base, "index"), OpenMode::ReadWrite).unwrap();
+    let mut block = file.read_at(0, 4096).unwrap().to_vec();
+    block[at] ^= flip;
+    // Number and base of the first block are not known yet when it is read.
+    let place = crc32c::crc32c(&[0; 16]);
+    let checksum = crc32c::crc32c_append(place, &block[..4092]);
+    block[4092..].copy_from_slice(&checksum.to_le_bytes());
+    file.write_all_at(&block, 0).unwrap();
+    file.sync_data().unwrap();
+}
+
+#[tokio::test]
+async fn an_index_of_a_newer_version_is_refused_and_stays_as_it_is() {
+    let (format, demands) = (8, 16);
+    for (at, which) in [(format, 0), (demands, 1), (format, usize::MAX)] {
+        let (machine, _) = sealed_machine(6).await;
+        let (_, indexes) = segments(&machine);
+        let base = indexes[which.min(indexes.len() - 1)];
+        rewrite(&machine, base, at, 2);
+        let newer = contents(&machine, base).unwrap();
+        let refused = machine.open().err().expect("a newer index must not be used").to_string();
+        assert!(refused.contains("newer Gantry") && refused.contains(&format!("{base:020}.index")), "{refused}");
+        assert!(contents(&machine, base).unwrap() == newer, "the index was replaced");
+        // The version that wrote it opens it.
+        rewrite(&machine, base, at, 2);
+        let store = machine.must_open();
+        check_all(pop_patiently(&store).await);
+        end(store).await;
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_be_opened_for_now_is_not_made_again() {
+    let (machine, _) = sealed_machine(7).await;
+    let (_, indexes) = segments(&machine);
+    // Nobody looks at these bytes, and an index that is made again does not have them.
+    indexes.iter().for_each(|base| rewrite(&machine, *base, 12, 1));
+    let contents = || indexes.iter().map(|base| contents(&machine, *base).unwrap()).collect::<Vec<_>>();
+    let before = contents();
+    let mut refusals = 0;
+    for (op, after) in (0..40).flat_map(|after| [(FakeOp::Open, after), (FakeOp::Read, after)]) {
+        let folder = machine.open_folder().unwrap();
+        machine.files.fail_next(op, after, io::ErrorKind::Other);
+        match machine.open_only(folder) {
+            Ok(store) => end(store).await,
+            Err(refused) => refusals += u32::from(refused.to_string().contains(".index")),
+        }
+        machine.files.kill();
+        // The failure happens here, if it did not before.
+        for _ in 0..=after {
+            let _ =
+                machine.env.files.open(&path(&machine, 0, "log"), OpenMode::Read).and_then(|file| file.read_at(0, 1));
+        }
+        assert!(contents() == before, "{op:?} {after}: an index was made again");
+    }
+    assert!(refusals >= 4, "only {refusals} times it was an index that could not be opened");
+}

@@ -48,7 +48,10 @@ pub(crate) enum BlockError {
     Io(#[from] io::Error),
     #[error("block {0} is damaged")]
     Damaged(u64),
-    #[error("it was written by a newer gantry (format {0}, this one knows {FORMAT})")]
+    #[error(
+        "it was written by a newer Gantry (format {0}, this one knows {FORMAT}). Start the version of Gantry that wrote it, \
+         or a later one; it was not changed"
+    )]
     Newer(u32),
     #[error("it ends before {0}")]
     CutOff(&'static str),

@@ -295,8 +295,19 @@ impl SealedIndex {
 }
 
 impl SealedIndexError {
-    /// The file itself is at fault, not the disk's answer of a moment.
+    /// The file itself is at fault, not the disk's answer of a moment; nor is it whole, and not understood.
     pub(crate) fn is_damage(&self) -> bool {
-        matches!(self, SealedIndexError::Unusable { cause, .. } if !matches!(cause, BlockError::Io(_)))
+        matches!(self, SealedIndexError::Unusable { cause, .. }
+            if !matches!(cause, BlockError::Io(_) | BlockError::Newer(_)))
+    }
+
+    /// There is no such file.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self, SealedIndexError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// What the disk answered, which may be another thing the next time.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, SealedIndexError::Io { .. } | SealedIndexError::Unusable { cause: BlockError::Io(_), .. })
     }
 }
