@@ -33,6 +33,7 @@
 //! This crate never speaks the client protocol and touches files only through the `Files` it was given.
 
 mod apply;
+mod backoff;
 mod checkpoint;
 mod commit_log;
 mod data_folder;

@@ -13,6 +13,7 @@
 //!
 //! What blocks is sent to a worker; one at a time for each task.
 
+use crate::backoff::Backoff;
 use crate::commit_log::CommitLog;
 use crate::commit_log::retention::{SealedSegment, expired};
 use crate::commit_log::segment::{index_name, segment_name};
@@ -346,19 +347,35 @@ fn run(store: &Store, retention_due: bool) {
 /// waits for it: until a segment has its index, its entries are in memory.
 pub(crate) async fn index(store: Arc<Store>) {
     let stopping = store.stopping.clone();
+    // What cannot be built must not keep full segments from being sealed.
+    let (mut sealing, mut building) = (Backoff::default(), Backoff::default());
     loop {
+        let now = Instant::now();
+        let (seals, builds) = (sealing.is_due(now), building.is_due(now));
         let ran = {
-            let store = store.clone();
-            store.env.clone().run_blocking(move || index_one(&store)).await
+            let (env, store) = (store.env.clone(), store.clone());
+            let work = move || {
+                let sealed = seals.then(|| seal_one(&store));
+                let builds = builds && !matches!(sealed, Some(Ok(true)));
+                (sealed, builds.then(|| build_one(&store)))
+            };
+            env.run_blocking(work).await
         };
         match ran {
-            Ok(Ok(true)) if !stopping.is_cancelled() => {
-                tokio::task::yield_now().await;
-                continue;
-            }
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the index of a segment cannot be written for now; its entries stay in memory, or are not found");
+            Ok((sealed, built)) => {
+                let more = went_on(
+                    &mut sealing,
+                    sealed,
+                    "the index of a full segment cannot be written for now; its entries stay in memory",
+                ) | went_on(
+                    &mut building,
+                    built,
+                    "the index of a segment cannot be built for now; what is in the segment is not found",
+                );
+                if more && !stopping.is_cancelled() {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
             }
             Err(panicked) => return store.log.fail(StoreError::WritesStopped(format!("indexing: {panicked}"))),
         }
@@ -371,8 +388,25 @@ pub(crate) async fn index(store: Arc<Store>) {
     }
 }
 
-/// Writes or builds one index. False: there is nothing to do.
-fn index_one(store: &Store) -> Result<bool, SealedIndexError> {
+/// Takes note of what came of an attempt, if there was one. True: there may be more to do.
+fn went_on(backoff: &mut Backoff, attempt: Option<Result<bool, SealedIndexError>>, failure: &str) -> bool {
+    match attempt {
+        None => false,
+        Some(Ok(more)) => {
+            backoff.worked();
+            more
+        }
+        Some(Err(error)) => {
+            if backoff.failed(Instant::now(), &error.to_string()) {
+                tracing::error!(%error, "{failure}. It is tried again, less and less often");
+            }
+            false
+        }
+    }
+}
+
+/// Writes the index of one full segment. False: there is nothing to do.
+fn seal_one(store: &Store) -> Result<bool, SealedIndexError> {
     let (files, dir) = (&*store.env.files, &store.log.config.dir);
     let sealed_to = store.queues.sealed.end();
     let segments = store.log.segments.list();
@@ -384,8 +418,14 @@ fn index_one(store: &Store) -> Result<bool, SealedIndexError> {
         store.queues.seal(files, dir, segment.base, *end)?;
         return Ok(true);
     }
+    Ok(false)
+}
+
+/// Builds one index that is missing. False: there is nothing to do.
+fn build_one(store: &Store) -> Result<bool, SealedIndexError> {
+    let segments = store.log.segments.list();
     let segment = |base| segments.iter().find(|(segment, _)| segment.base == base).map(|(segment, _)| segment.clone());
-    store.queues.build_missing(files, dir, segment)
+    store.queues.build_missing(&*store.env.files, &store.log.config.dir, segment)
 }
 
 /// Lets groups forget messages that expired while they were outstanding.

@@ -62,7 +62,7 @@ impl SealedIndex {
         end: LogOffset,
     ) -> Result<SealedIndex, SealedIndexError> {
         let gathered = Gathered::read(segment, end)?;
-        write(files, dir, segment.base, end, |index| {
+        let index = write(files, dir, segment.base, end, |index| {
             let mut entries = Vec::with_capacity(COPY_MAX);
             for (key, recent) in &gathered.queues {
                 let mut from = recent.first();
@@ -76,7 +76,16 @@ impl SealedIndex {
             }
             index.hashes(&gathered.hashes)?;
             index.damage(&gathered.damaged)
-        })
+        })?;
+        // Said once, not with every attempt.
+        for (range, cause) in gathered.damaged.iter().zip(&gathered.causes) {
+            let (from, to) = (range.start.0 - segment.base.0, range.end.0 - segment.base.0);
+            tracing::error!(
+                segment = %segment.path.display(), from, to, %cause,
+                "a part of a segment is damaged: its messages are listed as damaged"
+            );
+        }
+        Ok(index)
     }
 }
 
@@ -87,13 +96,15 @@ struct Gathered {
     queues: BTreeMap<(TopicId, QueueId), Recent>,
     hashes: HashRows,
     damaged: Vec<Range<LogOffset>>,
+    /// Why each of them is.
+    causes: Vec<RecordError>,
 }
 
 impl Gathered {
     fn read(segment: &Segment, end: LogOffset) -> Result<Gathered, SealedIndexError> {
         let io = |source| SealedIndexError::Io { action: "reading", path: segment.path.clone(), source };
-        let (queues, hashes, damaged) = Default::default();
-        let mut gathered = Gathered { queues, hashes, damaged };
+        let (queues, hashes, damaged, causes) = Default::default();
+        let mut gathered = Gathered { queues, hashes, damaged, causes };
         let mut reader = SegmentReader::new(segment);
         let mut at = segment.base;
         while at < end {
@@ -109,11 +120,8 @@ impl Gathered {
                 Err(cause) => {
                     let claimed = reader.claimed(at).map_err(io)?;
                     let next = reader.next_whole(at, claimed.as_ref(), end).map_err(io)?;
-                    tracing::error!(
-                        segment = %segment.path.display(), from = at.0 - segment.base.0, to = next.0 - segment.base.0, %cause,
-                        "a part of a segment is damaged: its messages are listed as damaged"
-                    );
                     gathered.damaged.push(at..next);
+                    gathered.causes.push(cause);
                     next
                 }
             };

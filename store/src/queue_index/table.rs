@@ -127,8 +127,8 @@ impl QueueTable {
         let Some(missing) = self.sealed.first_missing() else { return Ok(false) };
         // Gone since: nobody asks for it any more.
         let Some(segment) = segment(missing.base) else { return Ok(false) };
-        tracing::info!(segment = %segment.path.display(), "building the index of a sealed segment");
         let index = SealedIndex::rebuild(files, dir, &segment, missing.end)?;
+        tracing::info!(segment = %segment.path.display(), "built the index of a sealed segment");
         self.sealed.replace(Arc::new(index));
         Ok(true)
     }
