@@ -4,7 +4,8 @@
 //!
 //! What a lease promises depends on its kind:
 //! - A timed one has an end that its holder knows. Whatever runs, pauses or is cut off, and even if a copy of the data
-//!   folder serves elsewhere: after the end the holder answers nothing, and nobody else leads before it.
+//!   folder serves elsewhere: after the end the holder answers nothing, and nobody else leads before it, unless he holds
+//!   the very lock of the folder that the holder held.
 //! - One until superseded goes on while the controller is away. That nobody else leads rests on the data folder: a process
 //!   that serves it holds its lock, on its machine. Once a process has heard of a later epoch, from the controller or from
 //!   anybody who asks it something, it answers nothing in the earlier one. A copy of the folder breaks the first half (a
@@ -73,7 +74,10 @@ fn overlaps(history: &History, report: &mut Report) {
     for next in history.leases.iter().filter(|lease| lease.begins) {
         let before =
             history.leases.iter().filter(|lease| lease.store_group == next.store_group && lease.epoch < next.epoch);
-        for lease in before.filter(|lease| !history.given_up.contains(&(lease.store_group, lease.epoch))) {
+        let goes_on = |lease: &&Lease| {
+            !history.given_up.contains(&(lease.store_group, lease.epoch)) && !on_one_machine(lease, next)
+        };
+        for lease in before.filter(goes_on) {
             if let Some(until) = lease.until.filter(|until| next.heard.at < *until) {
                 let what = format!(
                     "{} was let in with epoch {} of store group {} while {} held epoch {} until {:.3} s",
@@ -90,13 +94,20 @@ fn overlaps(history: &History, report: &mut Report) {
     }
 }
 
+/// Whether both processes serve the same folder, one after the other: the later one holds its lock, so the earlier one is
+/// dead, or is the same.
+fn on_one_machine(earlier: &Lease, later: &Lease) -> bool {
+    let machine = |lease: &Lease| lease.process.split('#').next().map(str::to_owned);
+    machine(earlier) == machine(later)
+}
+
 /// Leases without an end that somebody else got while their holder was heard of. The member of the controller that leads
 /// waits until it has heard nothing for some time; one that has just begun to lead has never heard anything.
 fn takeovers(history: &History, report: &mut Report) {
     for next in history.leases.iter().filter(|lease| lease.begins) {
         let of_it = |lease: &&Lease| lease.store_group == next.store_group && lease.until.is_none();
         let before = history.leases.iter().filter(of_it);
-        let before = before.filter(|lease| lease.epoch < next.epoch && lease.process != next.process);
+        let before = before.filter(|lease| lease.epoch < next.epoch && !on_one_machine(lease, next));
         let Some(last) = before.filter(|lease| lease.heard < next.called).max_by_key(|lease| lease.called) else {
             continue;
         };
@@ -240,6 +251,16 @@ mod tests {
         holds(&INVARIANT, &history);
         history.leases[0].until = Some(seconds(5));
         is_broken(&INVARIANT, &history, "after epoch 2");
+    }
+
+    #[test]
+    fn whoever_holds_the_lock_of_the_one_before_need_not_wait_for_its_lease() {
+        let mut history = history();
+        leased(&mut history, "a#1", 1, 0);
+        leased(&mut history, "a#2", 2, 1);
+        holds(&INVARIANT, &history);
+        leased(&mut history, "twin#1", 3, 2);
+        is_broken(&INVARIANT, &history, "twin#1 was let in with epoch 3 of store group 1 while a#1 held epoch 1");
     }
 
     #[test]
