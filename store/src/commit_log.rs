@@ -398,7 +398,9 @@ impl CommitLog {
                 // Retention is about to remove it, or has.
                 continue;
             }
-            let needed = end.map_or(segment.file_len(), |end| segment.position(end));
+            // What is known to be missing at its end is no news.
+            let needed =
+                end.map_or(segment.file_len(), |end| segment.position(self.damage.intact_to(end).max(segment.base)));
             if let Err(error) = segment.check_file(needed) {
                 let stopped = StoreError::WritesStopped(error.to_string());
                 self.fail(stopped.clone());

@@ -14,6 +14,7 @@ use crate::store::{OpenErrorKind, StoreConfig};
 use crate::tenure::Tenure;
 use gantry_proto::contract::StoreError;
 use gantry_proto::env::Env;
+use gantry_proto::model::LogOffset;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,11 +56,17 @@ pub(crate) fn recover(
     // A process before this one may have replaced the checkpoint, and died before its name was durable.
     let io = |source| LogOpenError::Io { action: "making durable the names in", path: dir.to_owned(), source };
     env.files.sync_dir(dir).map_err(io)?;
-    let segments = Segments::find(log_config.clone(), env.clone())?;
+    let mut segments = Segments::find(log_config.clone(), env.clone())?;
     let begins = segments.begins();
-    let Loaded { snapshot, checkpoints } = Checkpoints::load(&*env.files, dir, config.segment_bytes, begins)?;
+    // Without a checkpoint the log is needed from its beginning on.
+    let may_lack = segments.may_lack_from(LogOffset(0));
+    let Loaded { snapshot, checkpoints } = Checkpoints::load(&*env.files, dir, config.segment_bytes, begins, may_lack)?;
     let position = snapshot.position;
+    let lacking = segments.must_hold(position.at, position.log_to)?;
     let mut applier = start(snapshot, config)?;
+    if let Some(range) = lacking {
+        applier.damaged(range, None);
+    }
     if position.retained_from != begins {
         // Segments have expired since the checkpoint was written.
         applier.queues.sealed.forget_begins();
@@ -70,10 +77,8 @@ pub(crate) fn recover(
     }
     applier.unsealed = segments.bases_from(applier.queues.sealed.end().unwrap_or(begins));
     remember_sealed_ids(&mut applier.dedup, &applier.queues.sealed, config)?;
-    if position.at < begins {
-        return Err(LogOpenError::TooShort { begins, needed: position.at }.into());
-    }
-    let from = position.at.min(applier.unsealed.first().copied().unwrap_or(position.at));
+    let at = position.at.max(begins);
+    let from = at.min(applier.unsealed.first().copied().unwrap_or(at));
     let scanned = segments.scan(from, position.log_to, |visit| match visit {
         Visit::Record { record, gaps } => applier.apply(record, gaps),
         Visit::Damaged { range, claimed } => {

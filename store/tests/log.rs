@@ -255,6 +255,60 @@ async fn what_is_missing_is_named_at_the_start_and_can_be_gone_without() {
     end(store).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn any_segment_that_is_gone_or_cut_after_a_crash_can_be_gone_without() {
+    for (which, cut, saved) in (0..4)
+        .flat_map(|which| [(which, false), (which, true)])
+        .flat_map(|(which, cut)| [false, true].map(|saved| (which, cut, saved)))
+    {
+        let case = format!("segment {which}, cut {cut}, with a checkpoint {saved}");
+        let mut machine = Machine::new(1);
+        machine.config.checkpoint_interval = if saved { Duration::ZERO } else { Duration::from_secs(3600) };
+        let store = machine.must_open();
+        match which {
+            // The only one.
+            0 => drop(send(&store, 0, "alone").await.unwrap()),
+            _ => fill_segments(&store).await,
+        }
+        assert!(!pop(&store, 32).await.unwrap().is_empty());
+        let end_at = store.log_range().1;
+        machine.files.kill();
+        drop(store);
+        let names = machine.env.files.list(&machine.dir.join("commit-log")).unwrap();
+        let mut names: Vec<_> =
+            names.into_iter().map(|entry| entry.name).filter(|name| name.ends_with(".log")).collect();
+        names.sort();
+        let place = [0, 0, 1, names.len() - 1][which];
+        assert!(if which == 0 { names.len() == 1 } else { names.len() > 2 }, "{case}: {names:?}");
+        let path = machine.dir.join("commit-log").join(&names[place]);
+        if cut {
+            machine.env.files.open(&path, OpenMode::ReadWrite).unwrap().set_len(SEGMENT_HEADER_LEN + 100).unwrap();
+        } else {
+            machine.env.files.remove(&path).unwrap();
+        }
+        for _ in 0..2 {
+            let Err(error) = machine.open() else { panic!("{case}: opened") };
+            assert!(error.to_string().contains("accept_missing_log"), "{case}: {error}");
+        }
+        machine.config.accept_missing_log = true;
+        let store = machine.must_open();
+        assert!(store.damaged().iter().any(|range| range.cause == gantry_store::DamageCause::Missing), "{case}");
+        let next = send(&store, 0, "next").await.unwrap();
+        assert!(next.log_offset >= end_at, "{case}: {next:?}");
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(store.health().is_ok(), "{case}: {:?}", store.health());
+        assert!(pop_all(&store).await.iter().any(|message| body(message) == "next"), "{case}");
+        machine.files.kill();
+        drop(store);
+        machine.config.accept_missing_log = false;
+        let store = machine.must_open();
+        assert!(send(&store, 0, "after").await.unwrap().queue_offset > next.queue_offset, "{case}");
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(store.health().is_ok(), "{case}: {:?}", store.health());
+        end(store).await;
+    }
+}
+
 /// A machine whose messages are all old enough to go.
 async fn expired_machine() -> Machine {
     let mut machine = Machine::new(1);

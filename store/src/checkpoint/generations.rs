@@ -54,12 +54,13 @@ impl std::fmt::Debug for Current {
 
 impl Checkpoints {
     /// Reads the newest checkpoint in `dir` that is whole. `begins`: where the log begins; without any checkpoint it must hold
-    /// everything.
+    /// everything, unless it `may_lack` its beginning.
     pub(crate) fn load(
         files: &dyn Files,
         dir: &Path,
         segment_bytes: u64,
         begins: LogOffset,
+        may_lack: bool,
     ) -> Result<Loaded, CheckpointError> {
         let numbers = list(files, dir)?;
         let newest = numbers.last().copied().unwrap_or(0);
@@ -124,6 +125,9 @@ impl Checkpoints {
                 tracing::error!(%why, "the checkpoints are damaged: everything is read back from the log, which is whole");
             }
             (None, None) if begins == LogOffset(0) => {}
+            (None, None) if may_lack => {
+                tracing::warn!(%begins, "no checkpoint is there: what consumers did before the log begins is not known");
+            }
             (None, Some(why)) => {
                 return Err(CheckpointError::Damaged { dir: checkpoints.dir.clone(), why, begins });
             }

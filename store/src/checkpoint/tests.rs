@@ -17,7 +17,7 @@ fn disk() -> (Env, FakeFiles) {
 }
 
 fn load(env: &Env, begins: u64) -> Result<Loaded, CheckpointError> {
-    Checkpoints::load(&*env.files, Path::new(DIR), SEGMENT_BYTES, LogOffset(begins))
+    Checkpoints::load(&*env.files, Path::new(DIR), SEGMENT_BYTES, LogOffset(begins), false)
 }
 
 fn position(at: u64) -> Position {

@@ -133,6 +133,18 @@ impl DamageRegister {
         self.ranges.read().iter().find(|range| range.from < end && at < range.to).copied()
     }
 
+    /// How far what ends at `end` is there: up to the damage that reaches `end`, if any does.
+    pub(crate) fn intact_to(&self, end: LogOffset) -> LogOffset {
+        let ranges = self.ranges.read();
+        let reaching = ranges.iter().filter(|range| range.from < end && end <= range.to);
+        reaching.map(|range| range.from).min().unwrap_or(end)
+    }
+
+    /// Whether all of `[from, to)` is known to be damaged.
+    pub(crate) fn covers(&self, from: LogOffset, to: LogOffset) -> bool {
+        self.ranges.read().iter().any(|range| range.from <= from && to <= range.to)
+    }
+
     /// Whether anything is.
     pub(crate) fn is_empty(&self) -> bool {
         self.none.load(Ordering::Acquire)

@@ -125,7 +125,7 @@ impl Segments {
             bases
         };
         let mut bases = bases_of("log");
-        let mut positions = open_positions(&config, files, &bases)?;
+        let positions = open_positions(&config, files, &bases)?;
         let damage = DamageRegister::open(env.files.clone(), &config.folder)?;
         let found_at = env.clock.now();
         let Positions { folder, retained_from, flushed_to, .. } = positions.current();
@@ -158,23 +158,16 @@ impl Segments {
         // A process before this one may have named files and died, or failed, before that was durable.
         files.sync_dir(&config.dir).map_err(io("making durable the names in", &config.dir))?;
         let mut list = bases.iter().map(|base| open_segment(files, &config, *base)).collect::<Result<Vec<_>, _>>()?;
-        let known = damage.list();
         for gap in gaps(&list, positions.current())? {
-            let accepted = known.iter().any(|range| range.from <= gap.from && gap.to <= range.to);
-            if !accepted {
+            if !damage.covers(gap.from, gap.to) {
                 gap.accept(&config, &damage, found_at)?;
             }
         }
-        damage.save().map_err(io("writing the list of damaged parts in", &config.folder))?;
-        let (first, last) = (list[0].base, &list[list.len() - 1]);
+        let last = &list[list.len() - 1];
         if last.base.plus(last.capacity) < flushed_to {
             // What follows what is missing begins there, and not where something was once.
             create_first(files, &config, flushed_to)?;
             list.push(open_segment(files, &config, flushed_to)?);
-        }
-        if first > retained_from {
-            let begins = positions.update(|held| held.retained_from = first);
-            begins.and_then(|()| positions.settle()).map_err(io("writing the positions in", &config.folder))?;
         }
         for base in bases_of("index") {
             if base >= retained_from && bases.binary_search(&base).is_err() {
@@ -182,6 +175,40 @@ impl Segments {
             }
         }
         Ok(Segments { config, env, positions, damage, list })
+    }
+
+    /// Whether the log may begin where it does although the checkpoint needs it from `needed` on: an operator chose so, now or
+    /// before.
+    pub(crate) fn may_lack_from(&self, needed: LogOffset) -> bool {
+        let begins = self.begins();
+        begins <= needed || self.config.accept_missing || self.damage.covers(needed, begins)
+    }
+
+    /// The checkpoint needs the log from `needed` on, and proves that it was on this disk up to `log_to`. What is missing at
+    /// the front is returned, if that may be.
+    pub(crate) fn must_hold(
+        &mut self,
+        needed: LogOffset,
+        log_to: LogOffset,
+    ) -> Result<Option<DamagedRange>, LogOpenError> {
+        let (begins, found_at) = (self.begins(), self.env.clock.now());
+        if !self.may_lack_from(needed) {
+            return Err(LogOpenError::TooShort { begins, needed });
+        }
+        let last = self.active().clone();
+        if last.base.plus(last.capacity) < log_to {
+            let what = format!("the checkpoint needs it, and {} is the last segment", last.path.display());
+            let from = last.held_to().map_err(io("measuring", &last.path))?;
+            Gap { what, from, to: log_to }.accept(&self.config, &self.damage, found_at)?;
+            create_first(&*self.env.files, &self.config, log_to)?;
+            self.list.push(open_segment(&*self.env.files, &self.config, log_to)?);
+        }
+        if needed >= begins {
+            return Ok(None);
+        }
+        let front = DamagedRange { from: needed, to: begins, cause: DamageCause::Missing, found_at };
+        self.damage.note(front);
+        Ok(Some(front))
     }
 
     /// All but the last, each with its end.
@@ -231,10 +258,6 @@ impl Segments {
         log_to: LogOffset,
         mut visit: impl FnMut(Visit<'_>) -> Result<(), RecordError>,
     ) -> Result<Scanned, LogOpenError> {
-        let begins = self.list[0].base;
-        if from < begins && !self.config.accept_missing {
-            return Err(LogOpenError::TooShort { begins, needed: from });
-        }
         let flushed_to = self.positions.current().flushed_to;
         let active = self.active();
         let mut scanned = Scanned {
@@ -273,7 +296,9 @@ impl Segments {
         // An epoch that began and wrote nothing whole is over, too.
         let epoch = scanned.epoch.max(found.epoch);
         cut_tail(&active, &scanned, found.answered_unflushed)?;
+        let begins = self.begins();
         let positions = self.positions.update(|held| {
+            held.retained_from = begins;
             held.flushed_to = scanned.end;
             held.sealed_to = active.base;
             held.epoch = epoch;
@@ -304,7 +329,7 @@ impl Segments {
             flushed_to: AtomicU64::new(scanned.end.0),
             confirmed: Watermark::new(found.confirmed_to),
             damage: self.damage,
-            retain_from: AtomicU64::new(found.retained_from.0),
+            retain_from: AtomicU64::new(begins.0),
             believed: Mutex::new(BelievedTime::starting(found.time, self.env.clock.now(), self.env.clock.monotonic())),
             disk: Mutex::new(Disk { positions: self.positions, failed: false }),
             flushing: Mutex::default(),
@@ -535,7 +560,11 @@ impl Segments {
                 let what = format!("{path} holds nothing from byte {byte} on{knows}");
                 Gap { what, from: at, to }.accept(&self.config, &self.damage, found_at)?;
             }
-            let range = DamagedRange { from: at, to, cause: DamageCause::Changed, found_at };
+            // Of the last record before a gap there may be a part.
+            let gone =
+                self.damage.touching(LogOffset(to.0 - 1), 1).is_some_and(|known| known.cause == DamageCause::Missing);
+            let cause = if gone { DamageCause::Missing } else { DamageCause::Changed };
+            let range = DamagedRange { from: at, to, cause, found_at };
             self.damage.note(range);
             visit(Visit::Damaged { range, claimed }).or_else(|cause| refused(at, cause))?;
             (at, scanned.end) = (to, to);
