@@ -6,6 +6,8 @@
 //! - an identity is given once, and the counters outlive what they counted;
 //! - each group has exactly one dead-letter topic, of its derived name, and each dead-letter topic has its group;
 //! - a queue stays on its store group; the number of a topic's lanes never changes, and each is a queue that was made;
+//! - a store group is removed only after the leader of its last epoch confirmed that it takes no messages and holds none,
+//!   unless by force;
 //! - the epoch of a store group grows with each of its leaderships, and a data folder belongs to one store group.
 
 mod digest;
@@ -212,7 +214,9 @@ impl MetadataState {
             MetadataCommand::EndLease { group, epoch } => Ok(self.end_lease(*group, *epoch)),
             MetadataCommand::DrainStoreGroup { name } => self.drain_store_group(name),
             MetadataCommand::ActivateStoreGroup { name } => self.activate_store_group(name),
-            MetadataCommand::RemoveStoreGroup { name } => self.remove_store_group(name),
+            MetadataCommand::CloseStoreGroup { name } => self.close_store_group(name),
+            MetadataCommand::NoteClosed { group, epoch, since } => Ok(self.note_closed(*group, *epoch, *since)),
+            MetadataCommand::RemoveStoreGroup { name, force } => self.remove_store_group(name, *force),
             MetadataCommand::SpreadTopics { after, limit } => self.spread_topics(after.as_ref(), *limit),
             MetadataCommand::JoinProxy { id, address, version } => Ok(self.join_proxy(*id, address, version, at)),
             MetadataCommand::RemoveProxy { id } => Ok(self.remove_proxy(*id)),

@@ -116,7 +116,13 @@ fn any_command_of_members() -> impl Strategy<Value = MetadataCommand> {
             .prop_map(|(group, epoch)| MetadataCommand::NoteLeading { group: StoreGroupId(group), epoch }),
         2 => name().prop_map(|name| MetadataCommand::DrainStoreGroup { name }),
         1 => name().prop_map(|name| MetadataCommand::ActivateStoreGroup { name }),
-        1 => name().prop_map(|name| MetadataCommand::RemoveStoreGroup { name }),
+        1 => (name(), any::<bool>()).prop_map(|(name, force)| MetadataCommand::RemoveStoreGroup { name, force }),
+        1 => name().prop_map(|name| MetadataCommand::CloseStoreGroup { name }),
+        1 => (0..5u32, epoch(), 0..60u64).prop_map(|(group, epoch, since)| MetadataCommand::NoteClosed {
+            group: StoreGroupId(group),
+            epoch,
+            since: MetadataVersion(since),
+        }),
         1 => (proxy(), text(), text())
             .prop_map(|(id, address, version)| MetadataCommand::JoinProxy { id, address, version }),
         1 => proxy().prop_map(|id| MetadataCommand::RemoveProxy { id }),

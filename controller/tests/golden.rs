@@ -11,8 +11,8 @@ use gantry_proto::contract::MetadataService as _;
 use gantry_proto::env::fake::{self, FakeFiles};
 use gantry_proto::env::{Files as _, OpenMode};
 use gantry_proto::model::{
-    BackoffPolicy, ClusterId, Epoch, FolderId, GroupName, GroupSecret, MetadataCommand, PlaceId, ProcessId, ProxyId,
-    StoreGroupId, StoreGroupName, TopicName, TopicType,
+    BackoffPolicy, ClusterId, Epoch, FolderId, GroupName, GroupSecret, MetadataCommand, MetadataVersion, PlaceId,
+    ProcessId, ProxyId, StoreGroupId, StoreGroupName, TopicName, TopicType,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,8 +76,16 @@ fn commands() -> Vec<MetadataCommand> {
         C::RemoveProxy { id: ProxyId([2; 16]) },
         C::ActivateStoreGroup { name: store("store-2") },
         C::DrainStoreGroup { name: store("store-1") },
-        C::RemoveStoreGroup { name: store("store-1") },
+        C::CloseStoreGroup { name: store("store-1") },
+    ]);
+    // Founding is a version, and each command.
+    let since = MetadataVersion(commands.len() as u64 + 1);
+    commands.extend([
+        C::NoteClosed { group: StoreGroupId(1), epoch: Epoch(2), since },
+        C::RemoveStoreGroup { name: store("store-1"), force: false },
         join("store-3", 3),
+        C::DrainStoreGroup { name: store("store-3") },
+        C::RemoveStoreGroup { name: store("store-3"), force: true },
         proxy(3),
         C::AlterTopic { name: topic("topic-2"), topic_type: None, queue_count: Some(9) },
         C::AlterGroup { name: group("group-1"), fifo: None, max_attempts: None, backoff: None },
@@ -136,7 +144,7 @@ async fn values_of_version_1_say_what_they_said() {
     let told = told(&files);
     assert_eq!(files.mutations(), before, "who looks writes nothing");
     assert_eq!(told, std::fs::read_to_string(fixture("consensus.txt")).unwrap());
-    for kind in ["folder: ", "vote: ", "committed: ", "snapshot: ", "Membership(", "RemoveStoreGroup("] {
+    for kind in ["folder: ", "vote: ", "committed: ", "snapshot: ", "Membership(", "RemoveStoreGroup(", "NoteClosed("] {
         assert!(told.contains(kind), "nothing of {kind}");
     }
     // A controller goes on from there.

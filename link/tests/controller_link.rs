@@ -346,7 +346,9 @@ async fn a_controller_of_another_cluster_carries_nothing_out_and_is_named() {
     let MetadataError::Unavailable(why) = &error else { panic!("{error:?}: it is certain that nothing happened") };
     assert!(why.contains(&CLUSTER.to_string()) && why.contains(&OTHER.to_string()), "{why}");
     assert!(matches!(link.join_store(join()).await, Err(MembershipError::Unavailable(_))));
-    assert!(matches!(link.renew_lease(renew()).await, Err(MembershipError::Unavailable(_))));
+    assert!(matches!(link.renew_lease(renew()).await, Err(MembershipError::Unavailable(_))), "no tenure ends by it");
+    let given_up = link.give_up_lease(renew().group, renew().epoch).await;
+    assert!(matches!(given_up, Err(MembershipError::Unavailable(_))), "{given_up:?}");
     let mut events = link.watch(MetadataVersion(0)).await.unwrap();
     assert!(tokio::time::timeout(Duration::from_secs(20), events.next()).await.is_err(), "its metadata are not seen");
     let call = ConsensusCall { kind: 1, target: 1, cluster: None, payload: Bytes::new() };

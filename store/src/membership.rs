@@ -157,8 +157,10 @@ impl Member {
         limit: Duration,
     ) -> (Instant, Renewal) {
         sleep_until(at).await;
+        // The lease does not wait for a slow disk: the next renewal says it.
+        let closed = timeout(limit / 4, store.closed()).await.unwrap_or_default();
         let called_at = Instant::now();
-        let request = RenewLeaseRequest { group, epoch, positions: store.positions() };
+        let request = RenewLeaseRequest { group, epoch, positions: store.positions(), closed };
         (called_at, bounded(limit, self.service.renew_lease(request)).await)
     }
 

@@ -19,9 +19,11 @@ use crate::recovery::{self, Recovered};
 use crate::saving;
 use crate::tenure::Tenure;
 use futures_util::FutureExt as _;
-use gantry_proto::contract::{JoinStoreRequest, LeaseTerm, StoreError, StoreGrant, StorePositions};
+use gantry_proto::contract::{JoinStoreRequest, LeaseTerm, Remains, StoreError, StoreGrant, StorePositions};
 use gantry_proto::env::{Env, WorkPanicked};
-use gantry_proto::model::{Epoch, FolderId, LogOffset, MetadataView, StoreGroupId, StoreGroupName, TopicId};
+use gantry_proto::model::{
+    Epoch, FolderId, LogOffset, MetadataVersion, MetadataView, StoreGroupId, StoreGroupName, TopicId,
+};
 use parking_lot::{Mutex, RwLock};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -348,6 +350,18 @@ impl Store {
             process,
             place,
         }
+    }
+
+    /// If its group is closing: since when, once it takes no messages and holds none, durably.
+    pub(crate) async fn closed(&self) -> Option<MetadataVersion> {
+        let since = self.draining.follow(&self.view, self.store_group()?)?;
+        // It waits for all that is in the log. What became a dead letter while it was counted is found the second time.
+        for _ in 0..2 {
+            if self.remaining_messages().await.ok()? != Remains::default() {
+                return None;
+            }
+        }
+        Some(since)
     }
 
     /// Its data folder.

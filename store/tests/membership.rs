@@ -5,13 +5,16 @@
 
 mod support;
 
+use futures_util::FutureExt as _;
 use gantry_proto::contract::StoreService as _;
 use gantry_proto::contract::{
     AppendError, AppendRequest, ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError,
     MembershipService, MetadataError, ProxyAliveRequest, RenewLeaseRequest, StoreError, StoreGrant, StorePositions,
 };
 use gantry_proto::env::fake::{FakeFiles, FakeOp, SeededRandom};
-use gantry_proto::model::{Epoch, QueueId, StoreGroupId, StoreGroupName, Timestamp};
+use gantry_proto::model::{
+    Epoch, MetadataChange, MetadataVersion, QueueId, StoreGroupId, StoreGroupName, StoreGroupState, Timestamp,
+};
 use gantry_store::{HostError, Kept, Member, MemberConfig, MemberError, REOPENINGS_MAX, Store, StoreHost};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -43,6 +46,7 @@ struct State {
     joins: usize,
     renewals: usize,
     positions: StorePositions,
+    closed: Option<MetadataVersion>,
     given_up: Option<(Epoch, u64)>,
 }
 
@@ -67,6 +71,7 @@ impl Controller {
             joins: 0,
             renewals: 0,
             positions: StorePositions::default(),
+            closed: None,
             given_up: None,
         };
         let margin = machine.config.lease_margin;
@@ -146,6 +151,7 @@ impl MembershipService for Controller {
                 Err(MembershipError::Superseded { group: request.group, epoch: request.epoch })
             } else {
                 state.positions = request.positions;
+                state.closed = request.closed;
                 Ok(self.hold(&mut state))
             }
         };
@@ -221,6 +227,89 @@ impl Joined {
         let refused = send(&self.store, 0, "refused").await;
         assert!(matches!(refused, Err(AppendError::Store(StoreError::NotLeader(_)))));
     }
+}
+
+impl Controller {
+    /// What the first renewal says that begins now or later.
+    async fn next_closed(&self) -> Option<MetadataVersion> {
+        // The one that is under way may have looked before.
+        let renewals = self.seen().renewals;
+        while self.seen().renewals < renewals + 2 {
+            sleep(10 * MILLI).await;
+        }
+        self.seen().closed
+    }
+}
+
+/// Both messages in one request.
+async fn send_both(store: &Store, first: &str, second: &str) -> Result<(), AppendError> {
+    let messages = vec![message(first, Some("t")), message(second, Some("t"))];
+    store.append(AppendRequest { topic: TOPIC, queue: QueueId(0), messages }).await.map(|_| ())
+}
+
+async fn finish_all(store: &Store) {
+    for popped in pop_all(store).await {
+        ack(store, &popped.handle).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_confirmed_that_it_is_closed_takes_no_message_that_was_on_its_way() {
+    let machine = Machine::new(1);
+    let controller = Controller::new(&machine, LEASE);
+    let joined = join(&machine, &controller).await;
+    let store = &joined.store;
+    send(store, 0, "before").await.unwrap();
+    finish_all(store).await;
+    // Two calls, begun while the group is open. The second one goes on only when it is polled again: it has found that the
+    // first of its messages is being written, and waits.
+    let mut writing = Box::pin(send(store, 0, "again"));
+    assert!((&mut writing).now_or_never().is_none());
+    let mut waiting = Box::pin(send_both(store, "again", "late"));
+    assert!((&mut waiting).now_or_never().is_none());
+    writing.await.unwrap();
+    let since = MetadataVersion(41);
+    machine.set_store_groups(&[(HERE, StoreGroupState::Closing(since))]);
+    assert_eq!(controller.next_closed().await, None, "it holds a message");
+    assert!(matches!(send(store, 0, "refused").await, Err(AppendError::Draining)));
+    finish_all(store).await;
+    assert_eq!(controller.next_closed().await, Some(since));
+    assert!(matches!(waiting.await, Err(AppendError::Draining)), "it has confirmed that it takes none");
+    assert_eq!(store.remains().await.unwrap(), Default::default());
+    joined.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_confirms_only_what_its_metadata_say_and_is_open_again_when_they_do() {
+    let machine = Machine::new(1);
+    let controller = Controller::new(&machine, LEASE);
+    let joined = join(&machine, &controller).await;
+    let store = &joined.store;
+    let set = |state| machine.set_store_groups(&[(HERE, state)]);
+    let refused = async |text: &str| matches!(send(store, 0, text).await, Err(AppendError::Draining));
+    // Its metadata are old: it takes messages, and so says nothing.
+    assert_eq!(controller.next_closed().await, None, "though it holds none");
+    set(StoreGroupState::Draining);
+    assert_eq!(controller.next_closed().await, None);
+    for (since, open) in [(5, StoreGroupState::Draining), (9, StoreGroupState::Active)] {
+        set(StoreGroupState::Closing(MetadataVersion(since)));
+        assert_eq!(controller.next_closed().await, Some(MetadataVersion(since)));
+        assert!(refused("closing").await);
+        set(StoreGroupState::Closed);
+        assert_eq!(controller.next_closed().await, None, "it is known");
+        assert!(refused("closed").await);
+        set(open);
+        assert!(!refused(&format!("open since {since}")).await, "at once");
+        assert_eq!(controller.next_closed().await, None);
+        finish_all(store).await;
+    }
+    set(StoreGroupState::Closing(MetadataVersion(12)));
+    assert_eq!(controller.next_closed().await, Some(MetadataVersion(12)));
+    let version = MetadataVersion(machine.view.version().0 + 1);
+    machine.view.apply(version, &[MetadataChange::StoreGroupRemoved(HERE)]);
+    assert_eq!(controller.next_closed().await, None);
+    assert!(refused("removed").await, "its lease may last a while");
+    joined.end().await;
 }
 
 fn seconds(count: u64) -> Duration {

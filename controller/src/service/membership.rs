@@ -127,7 +127,7 @@ impl Controller {
     }
 
     pub(super) async fn renew_here(&self, request: &RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
-        let RenewLeaseRequest { group: id, epoch, positions } = *request;
+        let RenewLeaseRequest { group: id, epoch, positions, closed } = *request;
         let leading = self.core.node.lead().await?;
         let group = self.core.feed.read(|state| state.store_group(id).cloned());
         let renewed = match group {
@@ -139,6 +139,9 @@ impl Controller {
         if self.core.feed.read(|state| state.keeping(id).is_some_and(|kept| !noted(kept))) {
             // If it fails, the next renewal does it.
             let _ = self.core.decide(MetadataCommand::NoteLeading { group: id, epoch }, leading).await?;
+        }
+        if let Some(since) = closed {
+            let _ = self.core.decide(MetadataCommand::NoteClosed { group: id, epoch, since }, leading).await?;
         }
         Ok(lease)
     }

@@ -2,8 +2,8 @@
 
 use super::{Decision, Keeping, MetadataState, NamedLeader};
 use gantry_proto::model::{
-    Epoch, FolderId, GroupSecret, MetadataChange, MetadataOutcome, MetadataRefusal, PlaceId, ProcessId, Replica,
-    StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, Timestamp,
+    Epoch, FolderId, GroupSecret, MetadataChange, MetadataOutcome, MetadataRefusal, MetadataVersion, PlaceId,
+    ProcessId, Replica, StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,6 +65,10 @@ impl MetadataState {
         // The service turns away folders that claim to have seen the last epoch there is.
         group.epoch = Epoch(group.epoch.max(last_epoch).0.saturating_add(1));
         group.leader = Some(folder);
+        // The new leader may have older metadata than the one that confirmed.
+        if matches!(group.state, StoreGroupState::Closing(_) | StoreGroupState::Closed) {
+            group.state = self.closing();
+        }
         let last = NamedLeader { folder, epoch: group.epoch, process, place };
         let keeping = match kept {
             Some(kept) => Keeping { last, ..kept.clone() },
@@ -111,12 +115,43 @@ impl MetadataState {
         Ok(self.changed(now, StoreGroup { state: StoreGroupState::Active, ..StoreGroup::clone(now) }))
     }
 
+    /// From the next version on it takes no messages.
+    pub(super) fn close_store_group(&self, name: &StoreGroupName) -> Result<Decision, MetadataRefusal> {
+        let now = self.found_store_group(name)?;
+        let state = match now.state {
+            StoreGroupState::Active => return Err(MetadataRefusal::StoreGroupActive(name.clone())),
+            StoreGroupState::Draining => self.closing(),
+            StoreGroupState::Closing(_) | StoreGroupState::Closed => now.state,
+        };
+        Ok(self.changed(now, StoreGroup { state, ..StoreGroup::clone(now) }))
+    }
+
+    /// The leader of `epoch` has seen that the group is closing since that version. If it was opened meanwhile, or another
+    /// leader may take messages who has not seen it, that says nothing.
+    pub(super) fn note_closed(&self, id: StoreGroupId, epoch: Epoch, since: MetadataVersion) -> Decision {
+        match self.store_groups.get(&id) {
+            Some(now) if now.epoch == epoch && now.state == StoreGroupState::Closing(since) => {
+                self.changed(now, StoreGroup { state: StoreGroupState::Closed, ..StoreGroup::clone(now) })
+            }
+            Some(now) => self.decided(MetadataOutcome::StoreGroup(now.clone()), Vec::new()),
+            None => self.decided(MetadataOutcome::Deleted, Vec::new()),
+        }
+    }
+
+    /// Closing since the version that this decision makes.
+    fn closing(&self) -> StoreGroupState {
+        StoreGroupState::Closing(MetadataVersion(self.version.0 + 1))
+    }
+
     /// Its queues stay in the placements of topics: their numbers are never given to others.
-    pub(super) fn remove_store_group(&self, name: &StoreGroupName) -> Result<Decision, MetadataRefusal> {
+    pub(super) fn remove_store_group(&self, name: &StoreGroupName, force: bool) -> Result<Decision, MetadataRefusal> {
         let now = self.found_store_group(name)?;
         match now.state {
             StoreGroupState::Active => Err(MetadataRefusal::StoreGroupActive(name.clone())),
-            StoreGroupState::Draining => {
+            StoreGroupState::Draining | StoreGroupState::Closing(_) if !force => {
+                Err(MetadataRefusal::StoreGroupNotClosed(name.clone()))
+            }
+            StoreGroupState::Draining | StoreGroupState::Closing(_) | StoreGroupState::Closed => {
                 Ok(self.decided(MetadataOutcome::Deleted, vec![MetadataChange::StoreGroupRemoved(now.id)]))
             }
         }

@@ -202,6 +202,51 @@ fn a_folder_serves_one_store_group_for_ever() {
 }
 
 #[test]
+fn a_group_is_removed_only_after_the_leader_of_its_last_epoch_has_confirmed_that_it_is_closed() {
+    let id = StoreGroupId(1);
+    let name = || store_group_name("s");
+    let remove = MetadataCommand::RemoveStoreGroup { name: name(), force: false };
+    let close = MetadataCommand::CloseStoreGroup { name: name() };
+    let drain = MetadataCommand::DrainStoreGroup { name: name() };
+    let note = |epoch, since| MetadataCommand::NoteClosed { group: id, epoch: Epoch(epoch), since };
+    let not_closed = || MetadataRefusal::StoreGroupNotClosed(name());
+    let of = |state: &MetadataState| state.store_group(id).unwrap().state;
+    let mut state = state_of(&[join_store("t", 2)]);
+    check_refused(&state, close.clone(), MetadataRefusal::StoreGroupActive(name()));
+    state.apply(&drain, AT).unwrap();
+    check_refused(&state, remove.clone(), not_closed());
+    // What was confirmed of an earlier closing is worth nothing after it was opened again.
+    state.apply(&close, AT).unwrap();
+    let StoreGroupState::Closing(first) = of(&state) else { panic!() };
+    assert_eq!(first, state.version(), "whoever has seen that version has seen it");
+    for open in [drain.clone(), MetadataCommand::ActivateStoreGroup { name: name() }] {
+        state.apply(&open, AT).unwrap();
+        state.apply(&note(1, first), AT).unwrap();
+        assert!(matches!(of(&state), StoreGroupState::Draining | StoreGroupState::Active));
+        state.apply(&drain, AT).unwrap();
+        state.apply(&close, AT).unwrap();
+        state.apply(&note(1, first), AT).unwrap();
+        check_refused(&state, remove.clone(), not_closed());
+    }
+    let StoreGroupState::Closing(second) = of(&state) else { panic!() };
+    state.apply(&close, AT).unwrap();
+    assert_eq!(of(&state), StoreGroupState::Closing(second), "said again");
+    // Nor is what an older leader confirmed, or one confirmed whom another has followed.
+    state.apply(&note(0, second), AT).unwrap();
+    check_refused(&state, remove.clone(), not_closed());
+    state.apply(&note(1, second), AT).unwrap();
+    assert_eq!(of(&state), StoreGroupState::Closed);
+    state.apply(&join_store("s", 1), AT).unwrap();
+    check_refused(&state, remove.clone(), not_closed());
+    state.apply(&note(2, second), AT).unwrap();
+    check_refused(&state, remove.clone(), not_closed());
+    let StoreGroupState::Closing(third) = of(&state) else { panic!() };
+    state.apply(&note(2, third), AT).unwrap();
+    state.apply(&remove, AT).unwrap();
+    assert!(state.store_group(id).is_none());
+}
+
+#[test]
 fn the_secret_of_a_group_stays_and_nobody_who_watches_sees_it() {
     let mut state = state_of(&[]);
     let id = StoreGroupId(1);
@@ -217,7 +262,7 @@ fn the_secret_of_a_group_stays_and_nobody_who_watches_sees_it() {
     assert!(!seen.contains("90, 90") && !seen.contains("1, 1, 1, 1, 1, 1, 1, 1, 1"), "{seen}");
     state.apply(&join_store("t", 2), AT).unwrap();
     state.apply(&MetadataCommand::DrainStoreGroup { name: store_group_name("s") }, AT).unwrap();
-    state.apply(&MetadataCommand::RemoveStoreGroup { name: store_group_name("s") }, AT).unwrap();
+    state.apply(&MetadataCommand::RemoveStoreGroup { name: store_group_name("s"), force: true }, AT).unwrap();
     assert_eq!(secret(&state), None);
 }
 
@@ -248,7 +293,7 @@ fn only_the_epoch_that_is_meant_ends() {
 #[test]
 fn the_last_active_store_group_is_not_drained_and_an_active_one_not_removed() {
     let drain = |name| MetadataCommand::DrainStoreGroup { name: store_group_name(name) };
-    let remove = |name| MetadataCommand::RemoveStoreGroup { name: store_group_name(name) };
+    let remove = |name| MetadataCommand::RemoveStoreGroup { name: store_group_name(name), force: true };
     let state = state_of(&[]);
     check_refused(&state, drain("s"), MetadataRefusal::LastStoreGroup(store_group_name("s")));
     check_refused(&state, drain("x"), MetadataRefusal::StoreGroupNotFound(store_group_name("x")));

@@ -48,7 +48,7 @@ fn after(grant: &StoreGrant) -> JoinStoreRequest {
 
 fn renewal(grant: &StoreGrant) -> RenewLeaseRequest {
     let positions = StorePositions { appended_to: LogOffset(7), ..StorePositions::default() };
-    RenewLeaseRequest { group: grant.group, epoch: grant.epoch, positions }
+    RenewLeaseRequest { group: grant.group, epoch: grant.epoch, positions, closed: None }
 }
 
 async fn leads(controller: &Arc<Controller>, group: StoreGroupId) -> bool {
@@ -172,7 +172,7 @@ async fn folders_of_other_clusters_groups_and_removed_groups_are_turned_away() {
     controller.join_store(JoinStoreRequest { group: store_group_name("t"), ..request(2) }).await.unwrap();
     let name = store_group_name("s");
     controller.propose(MetadataCommand::DrainStoreGroup { name: name.clone() }).await.unwrap();
-    controller.propose(MetadataCommand::RemoveStoreGroup { name }).await.unwrap();
+    controller.propose(MetadataCommand::RemoveStoreGroup { name, force: true }).await.unwrap();
     refused(JoinStoreRequest { cluster: Some(grant.cluster), last_epoch: grant.epoch, ..request(1) }).await;
     assert!(matches!(controller.renew_lease(renewal(&grant)).await, Err(MembershipError::Superseded { .. })));
 }

@@ -23,7 +23,8 @@ pub(super) enum ClusterCommand {
         /// Which store group.
         name: String,
     },
-    /// Remove a drained store group. Refused while it holds something for a consumer.
+    /// Remove a drained store group. Waits until its store has confirmed that it takes no messages and holds none for a
+    /// consumer; refused, and draining as before, if it does not.
     Remove {
         /// Which store group.
         name: String,
@@ -292,6 +293,7 @@ impl StoreGroup {
                 v1::StoreGroupState::Unspecified => "unknown",
                 v1::StoreGroupState::Active => "active",
                 v1::StoreGroupState::Draining => "draining",
+                v1::StoreGroupState::Closing => "closing",
             },
             name: group.name,
             epoch: group.epoch,

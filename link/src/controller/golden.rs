@@ -163,6 +163,9 @@ fn commands() -> Vec<Golden> {
         command("delete_group", Command::DeleteGroup("group".to_owned())),
         command("found", Command::Found(CLUSTER)),
         command("join_store", Command::JoinStore(join_store_command())),
+        command("close_store_group", Command::CloseStoreGroup("store-1".to_owned())),
+        command("note_closed", Command::NoteClosed(NoteClosed { group: 3, epoch: 7, since: 41 })),
+        command("force_store_group_away", Command::ForceStoreGroupAway("store-1".to_owned())),
         command("note_leading", Command::NoteLeading(NoteLeading { group: 3, epoch: 7 })),
         command("end_lease", Command::EndLease(EndLease { group: 3, epoch: 7 })),
         command("drain_store_group", Command::DrainStoreGroup("store-1".to_owned())),
@@ -235,6 +238,7 @@ fn refusals() -> Vec<Golden> {
         ("folder_of_other_group", Reason::FolderOfOtherGroup(FolderOfOtherGroup { folder: FOLDER, group: store() })),
         ("other_folder", Reason::OtherFolder(other)),
         ("older_folder", Reason::OlderFolder(OlderFolder { group: store(), folder: FOLDER, led: 7, found: 6 })),
+        ("store_group_not_closed", Reason::StoreGroupNotClosed(store())),
         ("last_store_group", Reason::LastStoreGroup(store())),
         ("store_group_active", Reason::StoreGroupActive(store())),
         ("rules", Reason::Rules(Rules { now: 1, asked: 2 })),
@@ -287,7 +291,7 @@ fn membership() -> Vec<Golden> {
         previous: Some(wire::PreviousLeader { folder: FOLDER, epoch: 6 }),
         secret: SECRET,
     };
-    let renew = wire::RenewLeaseRequest { group: 3, epoch: 7, positions, ..wire::RenewLeaseRequest::default() };
+    let renew = wire::RenewLeaseRequest { group: 3, epoch: 7, positions, closed: Some(41) };
     let alive = wire::ProxyAliveRequest {
         id: PROCESS,
         address: proxy().address,

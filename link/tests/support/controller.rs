@@ -233,7 +233,12 @@ pub fn join() -> JoinStoreRequest {
 }
 
 pub fn renew() -> RenewLeaseRequest {
-    RenewLeaseRequest { group: StoreGroupId(4), epoch: Epoch(8), positions: StorePositions::default() }
+    RenewLeaseRequest {
+        group: StoreGroupId(4),
+        epoch: Epoch(8),
+        positions: StorePositions::default(),
+        closed: Some(MetadataVersion(41)),
+    }
 }
 
 pub fn alive() -> ProxyAliveRequest {

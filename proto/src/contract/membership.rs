@@ -2,8 +2,8 @@
 
 use super::MetadataError;
 use crate::model::{
-    ClusterId, Epoch, FolderId, GroupSecret, LogOffset, PlaceId, ProcessId, ProxyId, StoreGroup, StoreGroupId,
-    StoreGroupName, Timestamp,
+    ClusterId, Epoch, FolderId, GroupSecret, LogOffset, MetadataVersion, PlaceId, ProcessId, ProxyId, StoreGroup,
+    StoreGroupId, StoreGroupName, Timestamp,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +99,8 @@ pub struct RenewLeaseRequest {
     pub epoch: Epoch,
     /// How far its log reaches, for operators.
     pub positions: StorePositions,
+    /// It takes no messages, as the metadata have said since that version, and holds none.
+    pub closed: Option<MetadataVersion>,
 }
 
 /// Where a store's log begins and ends.

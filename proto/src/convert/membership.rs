@@ -126,12 +126,22 @@ impl Wire for RenewLeaseRequest {
 
     fn to_wire(&self) -> wire::RenewLeaseRequest {
         let positions = Some(self.positions.to_wire());
-        wire::RenewLeaseRequest { group: self.group.0, epoch: self.epoch.0, positions }
+        wire::RenewLeaseRequest {
+            group: self.group.0,
+            epoch: self.epoch.0,
+            positions,
+            closed: self.closed.map(|since| since.0),
+        }
     }
 
     fn from_wire(message: wire::RenewLeaseRequest) -> Result<RenewLeaseRequest, Malformed> {
         let positions = required(message.positions, "positions of a store")?;
-        Ok(RenewLeaseRequest { group: StoreGroupId(message.group), epoch: Epoch(message.epoch), positions })
+        Ok(RenewLeaseRequest {
+            group: StoreGroupId(message.group),
+            epoch: Epoch(message.epoch),
+            positions,
+            closed: message.closed.map(MetadataVersion),
+        })
     }
 }
 

@@ -4,8 +4,8 @@ use super::{Malformed, Wire, required};
 use crate::contract::MetadataError;
 use crate::model::{
     BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, MetadataChange, MetadataCommand,
-    MetadataOutcome, MetadataRefusal, PlaceId, ProcessId, ProxyId, ProxyMember, Removed, StoreGroup, StoreGroupId,
-    StoreGroupName, Topic, TopicId, TopicName, TopicType,
+    MetadataOutcome, MetadataRefusal, MetadataVersion, PlaceId, ProcessId, ProxyId, ProxyMember, Removed, StoreGroup,
+    StoreGroupId, StoreGroupName, Topic, TopicId, TopicName, TopicType,
 };
 use crate::wire::controller::v1 as wire;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ impl Wire for MetadataCommand {
 
     fn to_wire(&self) -> wire::MetadataCommand {
         use wire::metadata_command::{
-            AlterGroup, AlterTopic, Command, CreateGroup, CreateTopic, EndLease, JoinProxy, JoinStore, NoteLeading,
-            SpreadTopics,
+            AlterGroup, AlterTopic, Command, CreateGroup, CreateTopic, EndLease, JoinProxy, JoinStore, NoteClosed,
+            NoteLeading, SpreadTopics,
         };
         let command = match self {
             MetadataCommand::CreateTopic { name, topic_type, queue_count } => Command::CreateTopic(CreateTopic {
@@ -63,7 +63,12 @@ impl Wire for MetadataCommand {
             }
             MetadataCommand::DrainStoreGroup { name } => Command::DrainStoreGroup(name.to_wire()),
             MetadataCommand::ActivateStoreGroup { name } => Command::ActivateStoreGroup(name.to_wire()),
-            MetadataCommand::RemoveStoreGroup { name } => Command::RemoveStoreGroup(name.to_wire()),
+            MetadataCommand::CloseStoreGroup { name } => Command::CloseStoreGroup(name.to_wire()),
+            MetadataCommand::NoteClosed { group, epoch, since } => {
+                Command::NoteClosed(NoteClosed { group: group.0, epoch: epoch.0, since: since.0 })
+            }
+            MetadataCommand::RemoveStoreGroup { name, force: false } => Command::RemoveStoreGroup(name.to_wire()),
+            MetadataCommand::RemoveStoreGroup { name, force: true } => Command::ForceStoreGroupAway(name.to_wire()),
             MetadataCommand::SpreadTopics { after, limit } => {
                 Command::SpreadTopics(SpreadTopics { after: after.as_ref().map(Wire::to_wire), limit: *limit })
             }
@@ -130,8 +135,19 @@ impl Wire for MetadataCommand {
                 MetadataCommand::ActivateStoreGroup { name: StoreGroupName::from_wire(name)? }
             }
             Command::RemoveStoreGroup(name) => {
-                MetadataCommand::RemoveStoreGroup { name: StoreGroupName::from_wire(name)? }
+                MetadataCommand::RemoveStoreGroup { name: StoreGroupName::from_wire(name)?, force: false }
             }
+            Command::ForceStoreGroupAway(name) => {
+                MetadataCommand::RemoveStoreGroup { name: StoreGroupName::from_wire(name)?, force: true }
+            }
+            Command::CloseStoreGroup(name) => {
+                MetadataCommand::CloseStoreGroup { name: StoreGroupName::from_wire(name)? }
+            }
+            Command::NoteClosed(note) => MetadataCommand::NoteClosed {
+                group: StoreGroupId(note.group),
+                epoch: Epoch(note.epoch),
+                since: MetadataVersion(note.since),
+            },
             Command::SpreadTopics(spread) => MetadataCommand::SpreadTopics {
                 after: spread.after.map(TopicName::from_wire).transpose()?,
                 limit: spread.limit,

@@ -2,9 +2,9 @@
 
 use super::{Malformed, Wire, nanos, required};
 use crate::model::{
-    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, PlaceId, Placement, ProcessId,
-    ProxyId, ProxyMember, QueueId, Replica, StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, Timestamp,
-    Topic, TopicId, TopicName, TopicType,
+    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, MetadataVersion, PlaceId,
+    Placement, ProcessId, ProxyId, ProxyMember, QueueId, Replica, StoreGroup, StoreGroupId, StoreGroupName,
+    StoreGroupState, Timestamp, Topic, TopicId, TopicName, TopicType,
 };
 use crate::wire::controller::v1 as wire;
 use bytes::Bytes;
@@ -212,23 +212,24 @@ impl Wire for Group {
     }
 }
 
-impl Wire for StoreGroupState {
-    type Message = i32;
+/// As it stands in a store group: the state, and since when it is closing.
+fn state_to_wire(state: StoreGroupState) -> (i32, u64) {
+    let (state, since) = match state {
+        StoreGroupState::Active => (wire::StoreGroupState::Active, 0),
+        StoreGroupState::Draining => (wire::StoreGroupState::Draining, 0),
+        StoreGroupState::Closing(since) => (wire::StoreGroupState::Closing, since.0),
+        StoreGroupState::Closed => (wire::StoreGroupState::Closed, 0),
+    };
+    (state.into(), since)
+}
 
-    fn to_wire(&self) -> i32 {
-        let state = match self {
-            StoreGroupState::Active => wire::StoreGroupState::Active,
-            StoreGroupState::Draining => wire::StoreGroupState::Draining,
-        };
-        state.into()
-    }
-
-    fn from_wire(message: i32) -> Result<StoreGroupState, Malformed> {
-        match wire::StoreGroupState::try_from(message) {
-            Ok(wire::StoreGroupState::Active) => Ok(StoreGroupState::Active),
-            Ok(wire::StoreGroupState::Draining) => Ok(StoreGroupState::Draining),
-            Ok(wire::StoreGroupState::Unspecified) | Err(_) => Err(Malformed("state of a store group")),
-        }
+fn state_from_wire(state: i32, since: u64) -> Result<StoreGroupState, Malformed> {
+    match wire::StoreGroupState::try_from(state) {
+        Ok(wire::StoreGroupState::Active) => Ok(StoreGroupState::Active),
+        Ok(wire::StoreGroupState::Draining) => Ok(StoreGroupState::Draining),
+        Ok(wire::StoreGroupState::Closing) => Ok(StoreGroupState::Closing(MetadataVersion(since))),
+        Ok(wire::StoreGroupState::Closed) => Ok(StoreGroupState::Closed),
+        Ok(wire::StoreGroupState::Unspecified) | Err(_) => Err(Malformed("state of a store group")),
     }
 }
 
@@ -248,15 +249,17 @@ impl Wire for StoreGroup {
     type Message = wire::StoreGroup;
 
     fn to_wire(&self) -> wire::StoreGroup {
+        let (state, closing_since) = state_to_wire(self.state);
         wire::StoreGroup {
             id: self.id.0,
             name: self.name.to_wire(),
-            state: self.state.to_wire(),
+            state,
             replicas: self.replicas.iter().map(Wire::to_wire).collect(),
             in_sync: self.in_sync.iter().map(Wire::to_wire).collect(),
             leader: self.leader.as_ref().map(Wire::to_wire),
             epoch: self.epoch.0,
             created_at_ms: self.created_at.as_millis(),
+            closing_since,
         }
     }
 
@@ -264,7 +267,7 @@ impl Wire for StoreGroup {
         Ok(StoreGroup {
             id: StoreGroupId(message.id),
             name: StoreGroupName::from_wire(message.name)?,
-            state: StoreGroupState::from_wire(message.state)?,
+            state: state_from_wire(message.state, message.closing_since)?,
             replicas: message.replicas.into_iter().map(Replica::from_wire).collect::<Result<_, _>>()?,
             in_sync: message.in_sync.into_iter().map(FolderId::from_wire).collect::<Result<_, _>>()?,
             leader: message.leader.map(FolderId::from_wire).transpose()?,

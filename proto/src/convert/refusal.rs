@@ -41,6 +41,7 @@ impl Wire for MetadataRefusal {
                 found: found.0,
             }),
             MetadataRefusal::LastStoreGroup(name) => Reason::LastStoreGroup(name.to_wire()),
+            MetadataRefusal::StoreGroupNotClosed(name) => Reason::StoreGroupNotClosed(name.to_wire()),
             MetadataRefusal::StoreGroupActive(name) => Reason::StoreGroupActive(name.to_wire()),
             MetadataRefusal::Rules { now, asked } => Reason::Rules(Rules { now: *now, asked: *asked }),
         };
@@ -80,6 +81,7 @@ impl Wire for MetadataRefusal {
                 found: Epoch(older.found),
             },
             Reason::LastStoreGroup(name) => MetadataRefusal::LastStoreGroup(StoreGroupName::from_wire(name)?),
+            Reason::StoreGroupNotClosed(name) => MetadataRefusal::StoreGroupNotClosed(StoreGroupName::from_wire(name)?),
             Reason::StoreGroupActive(name) => MetadataRefusal::StoreGroupActive(StoreGroupName::from_wire(name)?),
             Reason::Rules(Rules { now, asked }) => MetadataRefusal::Rules { now, asked },
         })

@@ -151,7 +151,9 @@ prop_compose! {
         epoch: u32,
         created_at in time(),
     ) -> Arc<StoreGroup> {
-        let state = if draining { StoreGroupState::Draining } else { StoreGroupState::Active };
+        let closing = StoreGroupState::Closing(MetadataVersion(epoch.into()));
+        let states = [StoreGroupState::Active, StoreGroupState::Draining, closing, StoreGroupState::Closed];
+        let state = states[usize::from(draining) + 2 * (epoch as usize % 2)];
         let replicas = replicas.into_iter().map(|(folder, address)| Replica { folder, address }).collect();
         let (id, epoch) = (StoreGroupId(id), Epoch(epoch));
         Arc::new(StoreGroup { id, name, state, replicas, in_sync, leader, epoch, created_at })
@@ -198,7 +200,13 @@ fn command() -> impl Strategy<Value = MetadataCommand> {
         any::<(u32, u32)>().prop_map(|(group, epoch)| C::EndLease { group: StoreGroupId(group), epoch: Epoch(epoch) }),
         store_group_name().prop_map(|name| C::DrainStoreGroup { name }),
         store_group_name().prop_map(|name| C::ActivateStoreGroup { name }),
-        store_group_name().prop_map(|name| C::RemoveStoreGroup { name }),
+        (store_group_name(), any::<bool>()).prop_map(|(name, force)| C::RemoveStoreGroup { name, force }),
+        store_group_name().prop_map(|name| C::CloseStoreGroup { name }),
+        any::<(u32, u32, u64)>().prop_map(|(group, epoch, since)| C::NoteClosed {
+            group: StoreGroupId(group),
+            epoch: Epoch(epoch),
+            since: MetadataVersion(since)
+        }),
     ];
     let others = prop_oneof![
         cluster().prop_map(|cluster| C::Found { cluster }),
@@ -262,6 +270,7 @@ fn refusal() -> impl Strategy<Value = MetadataRefusal> {
         store_group_name().prop_map(R::LastStoreGroup),
         store_group_name().prop_map(R::StoreGroupActive),
         any::<(u32, u32)>().prop_map(|(now, asked)| R::Rules { now, asked }),
+        store_group_name().prop_map(R::StoreGroupNotClosed),
     ];
     prop_oneof![topics, groups, stores]
 }
@@ -386,7 +395,9 @@ proptest! {
             let (group, address, version, process) = (group.clone(), at.clone(), of.clone(), ProcessId([5; 16]));
             arrives(&JoinStoreRequest { group, folder, cluster, address, last_epoch: epoch, version, process, place })?;
         }
-        arrives(&RenewLeaseRequest { group: StoreGroupId(number), epoch, positions })?;
+        for closed in [None, Some(MetadataVersion(controller))] {
+            arrives(&RenewLeaseRequest { group: StoreGroupId(number), epoch, positions, closed })?;
+        }
         arrives(&ProxyAliveRequest { id: proxy, address, version, sessions: number })?;
         let change = match add {
             true => ControllerChange::Add { id: controller, address: text },

@@ -1,6 +1,6 @@
 //! What a cluster is made of: store groups, their replicas, proxies.
 
-use super::{Epoch, InvalidName, StoreGroupId, Timestamp, name};
+use super::{Epoch, InvalidName, MetadataVersion, StoreGroupId, Timestamp, name};
 use std::fmt;
 use std::sync::Arc;
 
@@ -124,6 +124,11 @@ pub enum StoreGroupState {
     Active,
     /// It gets no new queues, and messages only of topics that have no queue on an active group. Consumers empty it.
     Draining,
+    /// It takes no messages any more, so that it can be removed: since that version of the metadata, which its leader has to
+    /// have seen.
+    Closing(MetadataVersion),
+    /// Its leader has confirmed that it takes none, and holds none.
+    Closed,
 }
 
 /// One copy of a store group's log.

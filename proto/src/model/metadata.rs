@@ -115,10 +115,27 @@ pub enum MetadataCommand {
         /// Which.
         name: StoreGroupName,
     },
-    /// Forgets a draining store group, with all that it still holds.
+    /// Closes a draining store group: see [`StoreGroupState::Closing`]. Draining or activating it opens it again.
+    CloseStoreGroup {
+        /// Which.
+        name: StoreGroupName,
+    },
+    /// Notes that the leader of a closing store group takes no messages and holds none. Changes nothing if the leadership
+    /// is over, or the group was opened since.
+    NoteClosed {
+        /// Which.
+        group: StoreGroupId,
+        /// The leadership.
+        epoch: Epoch,
+        /// Since which version it is closing.
+        since: MetadataVersion,
+    },
+    /// Forgets a store group that is closed.
     RemoveStoreGroup {
         /// Which.
         name: StoreGroupName,
+        /// Even if it is not closed, with all that it still holds. Not while it is active.
+        force: bool,
     },
     /// Gives topics new queues on active store groups that have too few of them, and moves message groups off draining ones.
     /// A page of topics at a time, by name.
@@ -278,6 +295,9 @@ pub enum MetadataRefusal {
     /// Somebody has to take the messages.
     #[error("store group {0} is the last active one: add another one before this one is drained")]
     LastStoreGroup(StoreGroupName),
+    /// Its store has not confirmed that it holds nothing.
+    #[error("the store of store group {0} has not confirmed that it takes no messages and holds none")]
+    StoreGroupNotClosed(StoreGroupName),
     /// It is in use.
     #[error("store group {0} is active: drain it before it is removed")]
     StoreGroupActive(StoreGroupName),

@@ -21,6 +21,10 @@ use tonic::{Request, Response, Status};
 const SPREAD_PAGE: u32 = 256;
 /// How long the controller may take to say how the cluster is.
 const STATUS_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a store may take to confirm that it is closed: it says so with the renewal of its lease.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether it has.
+const CLOSING_POLL: Duration = Duration::from_millis(50);
 /// How long a change of the controller's members may take: a new one gets everything first.
 const CONTROLLER_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -89,6 +93,35 @@ impl Cluster {
             .map_err(failed)
     }
 
+    /// Waits until the store of a draining group has confirmed that it takes no messages and holds none. If it does not, the
+    /// group drains as it did before.
+    async fn close(&self, group: Arc<model::StoreGroup>) -> Result<(), Status> {
+        // A quick answer for the usual mistake; what counts is what the store says when it is closed.
+        self.check_that_nothing_remains(group.clone()).await?;
+        let name = group.name.clone();
+        self.propose(MetadataCommand::CloseStoreGroup { name: name.clone() }).await?;
+        let deadline = tokio::time::Instant::now() + CLOSING_PATIENCE;
+        while tokio::time::Instant::now() < deadline {
+            match self.store_group(&name)?.state {
+                StoreGroupState::Closed => return Ok(()),
+                StoreGroupState::Closing(_) => {}
+                StoreGroupState::Active | StoreGroupState::Draining => {
+                    return Err(Status::failed_precondition(format!(
+                        "store group {name} was opened again while its store was being asked: it was not removed"
+                    )));
+                }
+            }
+            tokio::time::sleep(CLOSING_POLL).await;
+        }
+        self.propose(MetadataCommand::DrainStoreGroup { name: name.clone() }).await?;
+        self.check_that_nothing_remains(group).await?;
+        Err(Status::failed_precondition(format!(
+            "the store of store group {name} did not confirm within {} s that it takes no messages and holds none; the group \
+             is draining as before: look after its store and try again, or force it to lose what it holds",
+            CLOSING_PATIENCE.as_secs()
+        )))
+    }
+
     /// Refuses to remove a group that still holds messages which somebody may want.
     async fn check_that_nothing_remains(&self, group: Arc<model::StoreGroup>) -> Result<(), Status> {
         let Some((group, answer)) = self.messaging.stores.remains(vec![group]).await.pop() else {
@@ -123,7 +156,7 @@ impl ClusterService for Cluster {
             Err(error) => (self.last_seen(), error.to_string()),
         };
         let draining = status.stores.iter().map(|store| &store.group);
-        let draining = draining.filter(|group| group.state == StoreGroupState::Draining).cloned().collect();
+        let draining = draining.filter(|group| group.state != StoreGroupState::Active).cloned().collect();
         let remains = self.messaging.stores.remains(draining).await;
         let remains: BTreeMap<_, _> =
             remains.into_iter().filter_map(|(group, answer)| Some((group.id, answer.ok()?))).collect();
@@ -175,9 +208,9 @@ impl ClusterService for Cluster {
             return Err(refused(&MetadataRefusal::StoreGroupActive(name)));
         }
         if !force {
-            self.check_that_nothing_remains(group).await?;
+            self.close(group).await?;
         }
-        self.propose(MetadataCommand::RemoveStoreGroup { name }).await?;
+        self.propose(MetadataCommand::RemoveStoreGroup { name, force }).await?;
         Ok(Response::new(wire::RemoveStoreGroupResponse {}))
     }
 
@@ -230,6 +263,7 @@ fn store_group_to_wire(group: &model::StoreGroup) -> wire::StoreGroup {
     let state = match group.state {
         StoreGroupState::Active => wire::StoreGroupState::Active,
         StoreGroupState::Draining => wire::StoreGroupState::Draining,
+        StoreGroupState::Closing(_) | StoreGroupState::Closed => wire::StoreGroupState::Closing,
     };
     let replica = |replica: &model::Replica| wire::StoreReplica {
         folder: replica.folder.to_string(),

@@ -24,6 +24,7 @@ pub(super) fn refused(refusal: &MetadataRefusal) -> Status {
         | MetadataRefusal::NoStoreGroup
         | MetadataRefusal::FolderOfOtherGroup { .. }
         | MetadataRefusal::OlderFolder { .. }
+        | MetadataRefusal::StoreGroupNotClosed(_)
         | MetadataRefusal::OtherFolder { .. }
         | MetadataRefusal::LastStoreGroup(_)
         | MetadataRefusal::StoreGroupActive(_)

@@ -153,6 +153,7 @@ fn metadata_refusal(refusal: &MetadataRefusal) -> Refusal {
         | MetadataRefusal::StoreGroupNotFound(_)
         | MetadataRefusal::FolderOfOtherGroup { .. }
         | MetadataRefusal::OlderFolder { .. }
+        | MetadataRefusal::StoreGroupNotClosed(_)
         | MetadataRefusal::OtherFolder { .. }
         | MetadataRefusal::LastStoreGroup(_)
         | MetadataRefusal::StoreGroupActive(_)

@@ -122,6 +122,48 @@ async fn a_group_is_added_topics_spread_over_it_and_the_other_one_drained_and_re
 }
 
 #[tokio::test]
+async fn a_group_is_removed_when_its_store_has_confirmed_and_drains_on_if_it_does_not() {
+    let server = Server::start().await;
+    server.add_store_group();
+    let mut cluster = cluster(&server).await;
+    let state = || server.metadata.view.store_group(SECOND).map(|group| group.state);
+    cluster.drain_store_group(named("store-2")).await.unwrap();
+    server.metadata.closes.store(false, Ordering::Relaxed);
+    let caller = cluster.clone();
+    let removing = || {
+        let mut cluster = caller.clone();
+        tokio::spawn(async move { cluster.remove_store_group(remove("store-2", false)).await })
+    };
+    let closing = || eventually("it is closing", || matches!(state(), Some(StoreGroupState::Closing(_))));
+
+    // Opened again while it waits.
+    let opened = removing();
+    closing().await;
+    server.metadata.set_store_group(SECOND, StoreGroupState::Active);
+    let error = opened.await.unwrap().unwrap_err();
+    assert!(error.code() == Code::FailedPrecondition && error.message().contains("opened again"), "{error}");
+    assert_eq!(state(), Some(StoreGroupState::Active), "nor is it closed again");
+
+    // The store says nothing.
+    cluster.drain_store_group(named("store-2")).await.unwrap();
+    let silent = removing();
+    closing().await;
+    let status = cluster.get_cluster_status(v1::GetClusterStatusRequest {}).await.unwrap().into_inner();
+    let shown = status.stores.iter().filter_map(|store| store.group.as_ref()).map(|group| group.state());
+    assert_eq!(shown.collect::<Vec<_>>(), [v1::StoreGroupState::Active, v1::StoreGroupState::Closing]);
+    let error = silent.await.unwrap().unwrap_err();
+    assert!(error.code() == Code::FailedPrecondition && error.message().contains("did not confirm"), "{error}");
+    assert_eq!(state(), Some(StoreGroupState::Draining));
+
+    let removed = removing();
+    closing().await;
+    assert!(state().is_some());
+    server.metadata.set_store_group(SECOND, StoreGroupState::Closed);
+    removed.await.unwrap().unwrap();
+    assert_eq!(state(), None);
+}
+
+#[tokio::test]
 async fn a_lost_group_is_removed_by_force() {
     let server = Server::start().await;
     server.add_store_group();

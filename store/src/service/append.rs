@@ -9,6 +9,7 @@ use crate::commit_log::record::{BatchFrame, RecordHeader, RecordKind, message_re
 use crate::commit_log::segment::{ReadError, Record};
 use crate::commit_log::tail::NoRoom;
 use crate::dedup::DedupWindow;
+use crate::draining::Takes;
 use crate::queue_index::{IndexEntry, Indexed, Queue};
 use crate::store::Store;
 use gantry_proto::contract::{AppendError, AppendReply, AppendRequest, Appended, StoreError};
@@ -22,8 +23,16 @@ impl Store {
         self.disk.admit()?;
         self.check_understood(Removed::Topic(request.topic))?;
         let queue = self.queue(request.topic, request.queue)?;
-        if self.draining.look(&self.view, self.home()?) {
-            self.check_writable(request.topic)?;
+        let home = self.home()?;
+        let takes = self.draining.look(&self.view, home);
+        if takes != Takes::None && self.draining.is_closed() {
+            // It was opened again.
+            self.draining.follow(&self.view, home);
+        }
+        match takes {
+            Takes::All => {}
+            Takes::Stranded => self.check_writable(request.topic)?,
+            Takes::None => return Err(AppendError::Draining),
         }
         let mut drafts: Drafts<'_> =
             request.messages.iter().map(|message| self.draft(&queue, message)).collect::<Result<_, _>>()?;
@@ -36,6 +45,7 @@ impl Store {
                     self.log.room_for(bytes).await.map_err(append_error)?;
                 }
                 Err(PushError::Seen) => self.recognize_seen(queue.topic, &mut drafts).await?,
+                Err(PushError::Closed) => return Err(AppendError::Draining),
                 Err(PushError::NoRoom(no_room)) => return Err(append_error(no_room)),
                 Ok(pushed) => break pushed,
             }
@@ -68,6 +78,10 @@ impl Store {
         let mut appended: SmallVec<[Appended; 1]> = SmallVec::with_capacity(drafts.len());
         let _whole = self.log.whole();
         let mut appender = self.log.begin();
+        // Again, now that the tail is locked: whoever closes the group and then finds the log's end has found them all.
+        if self.draining.is_closed() {
+            return Err(PushError::Closed);
+        }
         appender.reserve(bytes).map_err(PushError::NoRoom)?;
         let fresh: SmallVec<[&Draft<'_>; 1]> = drafts.iter().filter(|draft| draft.is_fresh()).collect();
         if fresh.len() > 1 {
@@ -189,6 +203,8 @@ enum PushError {
     NoRoom(NoRoom),
     /// Messages were seen under these keys that nobody has looked at yet.
     Seen,
+    /// The group was closed meanwhile.
+    Closed,
 }
 
 impl Draft<'_> {

@@ -17,6 +17,8 @@ pub(crate) struct FakeMetadata {
     pub(crate) unavailable: AtomicBool,
     /// Commands that came in.
     pub(crate) proposals: AtomicUsize,
+    /// Whether stores confirm that they are closed.
+    pub(crate) closes: AtomicBool,
 }
 
 impl FakeMetadata {
@@ -27,6 +29,7 @@ impl FakeMetadata {
             next_id: AtomicU32::new(1),
             unavailable: AtomicBool::new(false),
             proposals: AtomicUsize::new(0),
+            closes: AtomicBool::new(true),
         };
         metadata.set_store_group(StoreGroupId(1), StoreGroupState::Active);
         metadata
@@ -170,14 +173,28 @@ impl MetadataService for FakeMetadata {
                 self.set_store_group(group.id, StoreGroupState::Active);
                 Ok((self.view.version(), MetadataOutcome::StoreGroup(self.store_group_named(&name)?)))
             }
-            MetadataCommand::RemoveStoreGroup { name } => {
+            MetadataCommand::CloseStoreGroup { name } => {
                 let group = self.store_group_named(&name)?;
+                // The store confirms at once, unless it is to be silent.
+                let state = match self.closes.load(Ordering::Relaxed) {
+                    true => StoreGroupState::Closed,
+                    false => StoreGroupState::Closing(self.view.version()),
+                };
+                self.set_store_group(group.id, state);
+                Ok((self.view.version(), MetadataOutcome::StoreGroup(self.store_group_named(&name)?)))
+            }
+            MetadataCommand::RemoveStoreGroup { name, force } => {
+                let group = self.store_group_named(&name)?;
+                if !force && group.state != StoreGroupState::Closed {
+                    return Err(MetadataRefusal::StoreGroupNotClosed(name).into());
+                }
                 Ok((self.apply(MetadataChange::StoreGroupRemoved(group.id)), MetadataOutcome::Deleted))
             }
             MetadataCommand::SpreadTopics { after, limit } => Ok(self.spread(after, limit as usize)),
             MetadataCommand::Found { .. }
             | MetadataCommand::JoinStore { .. }
             | MetadataCommand::NoteLeading { .. }
+            | MetadataCommand::NoteClosed { .. }
             | MetadataCommand::EndLease { .. }
             | MetadataCommand::JoinProxy { .. }
             | MetadataCommand::RemoveProxy { .. }

@@ -223,7 +223,7 @@ impl StoreService for ObservedStore {
         let ids: Vec<Arc<str>> = request.messages.iter().map(parse).collect();
         let store_group = self.store.store_group();
         // As it was when the store decided: it does so before it waits for anything.
-        let drains = self.view.store_group(store_group).is_some_and(|group| group.state == StoreGroupState::Draining);
+        let drains = self.view.store_group(store_group).is_some_and(|group| group.state != StoreGroupState::Active);
         let while_drained =
             drains && self.view.topic_by_id(topic).is_some_and(|topic| self.view.has_active_queue(&topic));
         let mut call = self.store.append(request);
