@@ -21,7 +21,7 @@ pub(super) struct ControllerArgs {
     #[arg(long, value_name = "INDEX", default_value_t = 0, hide_default_value = true)]
     from: u64,
     /// At most so many entries of the log.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }
 

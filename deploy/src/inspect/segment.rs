@@ -20,7 +20,7 @@ pub(super) struct SegmentArgs {
     #[arg(long, value_name = "OFFSET", default_value_t = 0, hide_default_value = true)]
     from: u64,
     /// At most so many records.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Only messages of the topic with this number, and changes of progress on it.
     #[arg(long, value_name = "ID")]
