@@ -2,7 +2,7 @@
 //!
 //! A record's way: a caller locks the [`tail`] and copies the record to the open batch; the [`writer`] takes the batch,
 //! writes it with one call and, with synchronous flush, makes it durable; then the batch is confirmed: the queues it
-//! filled grow, receivers wake, and whoever waits for its position goes on. Reads go through the segments' maps.
+//! filled grow, receivers wake, and whoever waits for its position goes on. Reads are positioned reads ([`read`]).
 //!
 //! Watermarks, checked where they move:
 //! `retained_from ≤ confirmed_to ≤ written_to ≤ appended_to` and `flushed_to ≤ written_to`; with synchronous flush also

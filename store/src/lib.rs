@@ -5,7 +5,7 @@
 //! to [`queue_index`] → the write task writes (and flushes) the batch, lets the queues grow and wakes receivers and the
 //! waiting callers.
 //! `pop` → [`progress`] finds the group's shard → [`delivery`] plans under the shard's lock → the lease is a record in the
-//! log, too → once it is confirmed, the messages go out from the segments' maps with sealed [`receipt`] handles.
+//! log, too → once it is confirmed, the messages are read under no lock and go out with sealed [`receipt`] handles.
 //!
 //! # A member of a cluster
 //! [`StoreFolder::open`] locks the folder and reads who it is → [`Store::open`] recovers the log → [`Member::join`] asks the
