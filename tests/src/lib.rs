@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "these tests are about real processes in real time")]
 
 mod client;
+mod port;
 mod process;
 mod server;
 

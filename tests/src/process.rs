@@ -4,7 +4,6 @@ use crate::PATIENCE;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -118,12 +117,6 @@ pub(crate) fn admin(endpoint: &str, arguments: &[&str]) -> Result<Value, String>
         true => Ok(serde_json::from_slice(&stdout).expect("--output json prints one document")),
         false => Err(String::from_utf8_lossy(&stderr).into_owned()),
     }
-}
-
-/// A port that nobody uses at this moment.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 fn spawn(role: &str, log: &Path, flags: &Vec<String>) -> Child {

@@ -1,7 +1,8 @@
 //! A running Gantry: in one process, or as a cluster of processes. Tests of what clients see run against both.
 
 use crate::PATIENCE;
-use crate::process::{Process, admin, free_port};
+use crate::port::Port;
+use crate::process::{Process, admin};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -28,13 +29,15 @@ pub struct Server {
     /// What every process of a cluster is started with.
     common: Vec<String>,
     folder: TempDir,
+    /// Theirs for as long as the test runs: who is killed comes back where it was.
+    ports: Vec<Port>,
 }
 
 impl Server {
     /// Starts a standalone server on a free port and waits until it is ready.
     pub fn start(flags: &[&str]) -> Server {
         let mut server = Server::empty(Shape::Standalone);
-        let listen = format!("127.0.0.1:{}", free_port());
+        let listen = server.address();
         let flags = ["--listen", &listen].into_iter().chain(flags.iter().copied()).map(str::to_owned).collect();
         server.processes.push(Process::start("standalone", server.folder.path(), flags));
         (server.stores, server.entrances) = (vec![0], vec![0]);
@@ -54,14 +57,14 @@ impl Server {
         let mut server = Server::empty(Shape::Apart);
         let token = server.folder.path().join("token");
         std::fs::write(&token, "a-secret-that-these-processes-share").expect("a file can be written");
-        let ports: Vec<u16> = (0..controllers).map(|_| free_port()).collect();
-        let members: Vec<String> = ports.iter().zip(1..).map(|(port, id)| format!("{id}=127.0.0.1:{port}")).collect();
+        let addresses: Vec<String> = (0..controllers).map(|_| server.address()).collect();
+        let members: Vec<String> = addresses.iter().zip(1..).map(|(address, id)| format!("{id}={address}")).collect();
         let common = ["--controllers", &members.join(","), "--token-file", &token.display().to_string()];
         server.common = common.map(str::to_owned).to_vec();
 
-        for (port, id) in ports.iter().zip(1..) {
-            let member =
-                server.launch("controller", id, &["--controller-id", &id.to_string()], "--controller-listen", *port);
+        for (address, id) in addresses.iter().zip(1..) {
+            let own = ["--controller-id", &id.to_string(), "--controller-listen", address];
+            let member = server.launch("controller", id, &own);
             server.controllers.push(member);
         }
         (0..stores).for_each(|_| server.launch_store());
@@ -175,25 +178,35 @@ impl Server {
             entrances: Vec::new(),
             common: Vec::new(),
             folder: TempDir::new().expect("a temporary folder"),
+            ports: Vec::new(),
         }
+    }
+
+    /// An address that nobody else has while this server exists.
+    fn address(&mut self) -> String {
+        let port = Port::reserve();
+        let address = format!("127.0.0.1:{}", port.number());
+        self.ports.push(port);
+        address
     }
 
     fn launch_store(&mut self) {
         let number = self.stores.len() + 1;
         let group = format!("store-{number}");
-        let store = self.launch("store", number, &["--group", &group], "--store-listen", free_port());
+        let address = self.address();
+        let store = self.launch("store", number, &["--group", &group, "--store-listen", &address]);
         self.stores.push(store);
     }
 
     fn launch_proxy(&mut self) {
-        let proxy = self.launch("proxy", self.entrances.len() + 1, &[], "--listen", free_port());
+        let address = self.address();
+        let proxy = self.launch("proxy", self.entrances.len() + 1, &["--listen", &address]);
         self.entrances.push(proxy);
     }
 
     /// Starts a process of a cluster, without waiting. Returns its place.
-    fn launch(&mut self, role: &'static str, number: usize, own: &[&str], listen: &str, port: u16) -> usize {
-        let address = format!("127.0.0.1:{port}");
-        let own = own.iter().copied().chain([listen, &address]).map(str::to_owned);
+    fn launch(&mut self, role: &'static str, number: usize, own: &[&str]) -> usize {
+        let own = own.iter().map(|flag| (*flag).to_owned());
         let flags = self.common.iter().cloned().chain(own).collect();
         self.processes.push(Process::launch(role, &self.folder.path().join(format!("{role}-{number}")), flags));
         self.processes.len() - 1

@@ -3,7 +3,6 @@
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -130,11 +129,6 @@ pub(crate) fn run(arguments: &[&str]) -> (Option<i32>, String) {
         "it did not end".to_owned()
     });
     (process.wait().unwrap().code(), text)
-}
-
-/// A port that nobody listens on, most likely.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The binary, without settings from this test's environment.
