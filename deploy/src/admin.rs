@@ -11,10 +11,10 @@ mod topic;
 
 pub use render::OutputFormat;
 
-use crate::config::HostPort;
 use crate::runtime;
 use clap::{Args, Subcommand};
 use client::Client;
+use gantry_proto::model::HostPort;
 use std::time::Duration;
 
 /// What to do, on which server.

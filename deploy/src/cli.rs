@@ -4,15 +4,15 @@
 //! 2, trying again cannot help.
 
 use crate::admin::AdminArgs;
-use crate::bench::{self, BenchArgs, WrongFlags};
 use crate::cluster::{self, ClusterCommand};
 use crate::config::{self, Environment, Mistakes, OptionFlags, Role};
 use crate::inspect::{self, InspectArgs, WrongPath};
 use crate::process;
 use crate::repair::{self, RepairArgs};
 use crate::roles::{ControllerRole, ProxyRole, Standalone, StoreRole};
-use crate::{admin, output, runtime};
+use crate::{admin, env, output, runtime};
 use clap::{Args, Parser, Subcommand};
+use gantry_bench::{BenchArgs, WrongFlags};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -97,7 +97,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Err(error) => Err(error),
         },
         Some(Command::Repair(args)) => repair::run(args),
-        Some(Command::Bench(args)) => bench::run(args),
+        Some(Command::Bench(args)) => bench(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -113,6 +113,14 @@ fn run_server<R: process::Role>(args: &ConfigArgs, role: Role) -> anyhow::Result
     runtime::keep_pages_small();
     let loaded = args.load(role)?;
     runtime::block_on_server(process::run::<R>(loaded))
+}
+
+/// Prints the result also of a run that failed.
+fn bench(args: BenchArgs) -> anyhow::Result<()> {
+    let outcome = gantry_bench::run(args, &env::system())?;
+    output::print(&outcome.text)?;
+    anyhow::ensure!(outcome.failures.is_empty(), "the benchmark found {}", outcome.failures.join(", "));
+    Ok(())
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

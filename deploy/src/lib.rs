@@ -8,14 +8,14 @@
 //! - [`ops`]: health and metrics for operators.
 //! - [`admin`]: the operator's client. [`inspect`] and
 //!   [`repair`]: the files of a data folder, without a server.
-//! - [`bench`]: a load generator for any server of the protocol.
 //! - [`data_dir`], [`certificate`], [`port`]: what a tier needs of the machine before it starts.
 //! - [`env`]: the real clock, randomness, files, sockets and threads, passed to every tier.
 //! - [`runtime`], [`tasks`], [`signals`], [`panics`]: threads, who runs on them, and what ends them.
 //! - [`telemetry`]: logs and metrics.
+//!
+//! `gantry bench` is the crate `gantry-bench`.
 
 pub mod admin;
-pub mod bench;
 pub mod certificate;
 pub mod cli;
 pub mod cluster;

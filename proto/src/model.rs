@@ -4,6 +4,7 @@ mod backoff;
 mod cluster;
 mod filter;
 mod group;
+mod host_port;
 mod ids;
 pub mod limits;
 mod message;
@@ -21,6 +22,7 @@ pub use cluster::{
 };
 pub use filter::{FilterExpression, InvalidFilter, Tag, TagFilter, tag_hash};
 pub use group::Group;
+pub use host_port::HostPort;
 pub use ids::{ClientHash, Epoch, GroupId, LogOffset, QueueId, QueueOffset, StoreGroupId, TopicId};
 pub use message::{DeadLetterOrigin, MalformedMessage, MessageHead, StoredMessage};
 pub use metadata::{

@@ -4,19 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crate and what it may use of ours.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("proto", &[]),
     ("link", &["gantry-proto"]),
     ("proxy", &["gantry-proto"]),
     ("store", &["gantry-proto"]),
     ("controller", &["gantry-proto"]),
-    ("deploy", &["gantry-proto", "gantry-link", "gantry-proxy", "gantry-store", "gantry-controller"]),
+    ("bench", &["gantry-proto"]),
+    ("deploy", &["gantry-proto", "gantry-link", "gantry-proxy", "gantry-store", "gantry-controller", "gantry-bench"]),
     ("tests", &[]),
 ];
 
 /// Text that must not occur in the sources of some crates, and why.
 const ABSENT: [(&str, &[&str], &str); 6] = [
-    ("wire::v2", &["store", "controller", "link"], "only the proxy speaks the client protocol"),
+    ("wire::v2", &["store", "controller", "link", "deploy"], "only the proxy and the bench speak the client protocol"),
     (
         "std::fs",
         &["proto", "link", "proxy", "store", "controller"],

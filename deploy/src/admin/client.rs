@@ -1,7 +1,7 @@
 //! The connection to the server's admin API, and what its errors mean to an operator.
 
-use crate::config::HostPort;
 use anyhow::{Context as _, anyhow};
+use gantry_proto::model::HostPort;
 use gantry_proto::wire::admin::v1::admin_service_client::AdminServiceClient;
 use gantry_proto::wire::admin::v1::cluster_service_client::ClusterServiceClient;
 use std::error::Error;

@@ -2,8 +2,8 @@
 
 use super::client::Client;
 use super::render::{OutputFormat, Render, instant, show, table};
-use crate::config::HostPort;
 use clap::Subcommand;
+use gantry_proto::model::HostPort;
 use gantry_proto::wire::admin::v1;
 use serde::Serialize;
 use std::time::Duration;

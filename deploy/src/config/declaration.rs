@@ -2,8 +2,8 @@
 
 use super::members::ControllerMembers;
 use super::option::options;
-use super::value::{ByteSize, FlushMode, HostPort, LogFilter, LogFormat, Percent};
-use gantry_proto::model::StoreGroupName;
+use super::value::{ByteSize, FlushMode, LogFilter, LogFormat, Percent};
+use gantry_proto::model::{HostPort, StoreGroupName};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! The list of the controller's members, as an option.
 
-use super::value::{Form, HostPort, Value};
+use super::value::{Form, Value};
+use gantry_proto::model::HostPort;
 
 /// The members of the controller: each with its number and its address. At least one, numbers and addresses unique.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

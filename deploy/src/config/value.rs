@@ -1,10 +1,9 @@
 //! The types that options have: how each is written, checked and shown.
 
-use gantry_proto::model::StoreGroupName;
+use gantry_proto::model::{HostPort, StoreGroupName};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 /// A type of option.
@@ -58,15 +57,6 @@ pub struct ByteSize(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percent(pub u8);
 
-/// A host name or IP address with a port.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostPort {
-    /// A name, an IPv4 address, or an IPv6 address without brackets.
-    pub host: String,
-    /// Not 0.
-    pub port: u16,
-}
-
 /// When a change counts as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FlushMode {
@@ -99,39 +89,6 @@ impl LogFilter {
 impl fmt::Display for FlushMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.show())
-    }
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl FromStr for HostPort {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (host, port) = text.rsplit_once(':').ok_or("the port is missing")?;
-        let port: u16 = port.parse().map_err(|_| format!("{port:?} is not a port"))?;
-        if port == 0 {
-            return Err("clients cannot connect to port 0".to_owned());
-        }
-        let host = match host.strip_prefix('[').map(|rest| rest.strip_suffix(']')) {
-            Some(Some(address)) if address.parse::<std::net::Ipv6Addr>().is_ok() => address,
-            Some(_) => return Err(format!("{host:?} is not an IPv6 address in brackets")),
-            None => host,
-        };
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        let is_name = !host.is_empty() && host.chars().all(plain);
-        if !is_name && !text.starts_with('[') {
-            return Err(format!("{host:?} is not a host"));
-        }
-        Ok(HostPort { host: host.to_owned(), port })
     }
 }
 
@@ -427,14 +384,6 @@ mod tests {
     fn sizes_without_sense_are_refused() {
         for text in ["", "GiB", "1.5GiB", "1XiB", "-1", "99999999999TiB"] {
             assert!(ByteSize::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn hosts_without_sense_are_refused() {
-        for text in ["", "host", "host:", "host:0", "host:65536", ":8081", "a b:1", "[::1:1", "::1:8081", "http://a:1"]
-        {
-            assert!(HostPort::parse(text).is_err(), "{text}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a process of a cluster needs to speak with the others: its credentials, its link to the controller, its own port.
 
-use crate::config::{Cluster, Config, HostPort};
+use crate::config::{Cluster, Config};
 use crate::port;
 use crate::process::within;
 use crate::tasks::Tasks;
@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use futures_util::FutureExt as _;
 use gantry_link::{ControllerLink, LocalPeer, MutualTls, PeerCredentials, PeerServer, PeerServices, SharedToken};
 use gantry_proto::env::Env;
+use gantry_proto::model::HostPort;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;

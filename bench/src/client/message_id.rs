@@ -1,10 +1,10 @@
 //! Message ids as the official clients make them.
 
-use crate::bench::clock::Moment;
+use crate::clock::Moment;
 use std::fmt::Write as _;
 
 /// Makes the ids of one producer, which owns it.
-pub(in crate::bench) struct MessageIds {
+pub(crate) struct MessageIds {
     node: [u8; 6],
     process: u16,
     sequence: u32,
@@ -15,12 +15,12 @@ const EPOCH_UNIX_SECONDS: u64 = 1_609_459_200;
 
 impl MessageIds {
     /// `node` takes the place of a network address: random, so that no two producers share ids.
-    pub(in crate::bench) fn new(node: [u8; 6], process: u32) -> MessageIds {
+    pub(crate) fn new(node: [u8; 6], process: u32) -> MessageIds {
         MessageIds { node, process: process as u16, sequence: 0 }
     }
 
     /// Version 1: 34 hexadecimal characters of 01, node (6 bytes), process (2), seconds since 2021 (4), sequence (4).
-    pub(in crate::bench) fn next(&mut self, now: Moment) -> String {
+    pub(crate) fn next(&mut self, now: Moment) -> String {
         let seconds = now.since_epoch().as_secs().saturating_sub(EPOCH_UNIX_SECONDS) as u32;
         let mut id = String::with_capacity(34);
         id.push_str("01");

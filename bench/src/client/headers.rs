@@ -1,6 +1,6 @@
 //! What every call says about its caller, in the headers that the official clients send.
 
-use crate::bench::clock::Moment;
+use crate::clock::Moment;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};

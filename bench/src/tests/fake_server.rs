@@ -24,8 +24,8 @@ pub(super) struct Faults {
     pub(super) unknown_topic: bool,
     /// It refuses the first sends.
     pub(super) refuse_send: Option<u64>,
-    /// It answers nobody for a second, once, after half a second.
-    pub(super) stall_once: bool,
+    /// It answers nobody for a second when this message came.
+    pub(super) stall_at: Option<u64>,
     /// It accepts this message and forgets it.
     pub(super) lose: Option<u64>,
     /// It keeps this message twice.
@@ -40,6 +40,7 @@ pub(super) struct Seen {
     pub(super) message_ids: BTreeSet<String>,
     pub(super) handshakes: u32,
     pub(super) terminations: u32,
+    pub(super) acks: usize,
     /// Calls without the headers of a client.
     pub(super) unsigned: u32,
 }
@@ -85,8 +86,7 @@ impl FakeServer {
             faults: faults.clone(),
             state: Mutex::default(),
             arrived: Notify::new(),
-            stalled: tokio::sync::Mutex::new(false),
-            started: tokio::time::Instant::now(),
+            stalling: tokio::sync::Mutex::new(()),
         });
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let served = service.clone();
@@ -112,13 +112,13 @@ struct Service {
     faults: Faults,
     state: Mutex<State>,
     arrived: Notify,
-    stalled: tokio::sync::Mutex<bool>,
-    started: tokio::time::Instant,
+    stalling: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct State {
     messages: Vec<Message>,
+    sends: u64,
     accepted: u64,
     refused: u64,
     positions: HashMap<String, usize>,
@@ -144,13 +144,16 @@ impl Service {
         (0..2).map(queue).collect()
     }
 
+    /// Holds every send up while one of them stalls.
     async fn stall(&self) {
-        if self.faults.stall_once && self.started.elapsed() > Duration::from_millis(500) {
-            let mut stalled = self.stalled.lock().await;
-            if !*stalled {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                *stalled = true;
-            }
+        let _turn = self.stalling.lock().await;
+        let stalls = {
+            let mut state = self.state.lock();
+            state.sends += 1;
+            self.faults.stall_at == Some(state.sends)
+        };
+        if stalls {
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 
@@ -271,7 +274,8 @@ impl MessagingService for Service {
             message_id: entry.message_id,
             receipt_handle: entry.receipt_handle,
         };
-        let entries = request.into_inner().entries.into_iter().map(result).collect();
+        let entries: Vec<_> = request.into_inner().entries.into_iter().map(result).collect();
+        self.state.lock().seen.acks += entries.len();
         reply(AckMessageResponse { status: ok(), entries })
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::bench::schedule::Pace;
+use crate::schedule::Pace;
 use clap::Parser;
 
 #[derive(Parser)]

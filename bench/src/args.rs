@@ -7,11 +7,9 @@ pub use checked::WrongFlags;
 pub(super) use checked::{Load, Reception};
 
 use super::report::{JSON_FIELDS, Parameters, millis};
-use crate::admin::OutputFormat;
-use crate::config::HostPort;
-use clap::{Args, Subcommand};
-use gantry_proto::model::TopicName;
+use clap::{Args, Subcommand, ValueEnum};
 use gantry_proto::model::limits::{QUEUE_COUNT_MAX, RECEIVE_BATCH_MAX};
+use gantry_proto::model::{HostPort, TopicName};
 use std::time::Duration;
 use value::{at_most, body_size, count, invisible, long_poll, rate, span, timeout, warmup};
 
@@ -37,6 +35,15 @@ pub(super) enum Command {
     /// Send at a fixed rate and receive at the same time; measure from the intended send time to reception, and check
     /// that nothing is lost, duplicated or damaged.
     EndToEnd(EndToEndArgs),
+}
+
+/// How the result is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputFormat {
+    /// For people.
+    Table,
+    /// One JSON document.
+    Json,
 }
 
 const THREADS_MAX: u32 = 256;

@@ -1,7 +1,7 @@
 //! Numbers for people.
 
 /// `1234567` as `1,234,567`.
-pub(in crate::bench) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.char_indices() {
@@ -14,7 +14,7 @@ pub(in crate::bench) fn count(number: u64) -> String {
 }
 
 /// Microseconds in the unit that suits them, with three digits or so.
-pub(in crate::bench) fn micros(micros: u64) -> String {
+pub(crate) fn micros(micros: u64) -> String {
     match micros as f64 {
         value if value < 1e3 => format!("{micros} µs"),
         value if value < 1e5 => format!("{:.2} ms", value / 1e3),
@@ -25,7 +25,7 @@ pub(in crate::bench) fn micros(micros: u64) -> String {
 }
 
 /// Bytes in the largest unit that tells them exactly.
-pub(in crate::bench) fn bytes(bytes: usize) -> String {
+pub(crate) fn bytes(bytes: usize) -> String {
     match bytes {
         _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
         _ if bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
@@ -34,7 +34,7 @@ pub(in crate::bench) fn bytes(bytes: usize) -> String {
 }
 
 /// Rounded to that many digits after the point.
-pub(in crate::bench) fn rounded(number: f64, digits: i32) -> f64 {
+pub(crate) fn rounded(number: f64, digits: i32) -> f64 {
     let factor = 10f64.powi(digits);
     (number * factor).round() / factor
 }

@@ -1,11 +1,11 @@
 //! One receiving task: its receive call, and its acknowledgements in flight.
 
-use crate::bench::args::Reception;
-use crate::bench::client::{self, Caller, Received};
-use crate::bench::clock::{Moment, RunClock};
-use crate::bench::stats::{ErrorTable, Failure, Interval, Recorder};
-use crate::bench::stop::Stop;
-use crate::bench::tracker::{Sighting, Tracker};
+use crate::args::Reception;
+use crate::client::{self, Caller, Received};
+use crate::clock::{Moment, RunClock};
+use crate::stats::{ErrorTable, Failure, Interval, Recorder};
+use crate::stop::Stop;
+use crate::tracker::{Sighting, Tracker};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use gantry_proto::wire::v2;

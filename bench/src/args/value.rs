@@ -1,6 +1,6 @@
 //! How values of flags are written, and what is refused.
 
-use crate::bench::body::BODY_BYTES_MIN;
+use crate::body::BODY_BYTES_MIN;
 use clap::builder::RangedU64ValueParser;
 use gantry_proto::model::limits::{BODY_BYTES_MAX, INVISIBLE_DURATION_MAX, INVISIBLE_DURATION_MIN};
 use std::time::Duration;

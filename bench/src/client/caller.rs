@@ -3,8 +3,8 @@
 use super::connection::Transport;
 use super::headers::{self, Headers};
 use super::{Role, Target, origin};
-use crate::bench::stats::Failure;
-use crate::config::HostPort;
+use crate::stats::Failure;
+use gantry_proto::model::HostPort;
 use gantry_proto::model::limits::GRPC_MESSAGE_BYTES_MAX;
 use gantry_proto::wire::v2::messaging_service_client::MessagingServiceClient;
 use gantry_proto::wire::v2::receive_message_response::Content;
@@ -19,7 +19,7 @@ use tonic::{Request, Response};
 pub(super) const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
 
 /// Makes the calls of one client.
-pub(in crate::bench) struct Caller {
+pub(crate) struct Caller {
     pub(super) target: Arc<Target>,
     pub(super) role: Role,
     pub(super) id: String,
@@ -30,11 +30,11 @@ pub(in crate::bench) struct Caller {
 
 /// What a receive brought. Messages may have come before it failed.
 #[derive(Debug, Default)]
-pub(in crate::bench) struct Received {
+pub(crate) struct Received {
     /// In order of arrival.
-    pub(in crate::bench) messages: Vec<v2::Message>,
+    pub(crate) messages: Vec<v2::Message>,
     /// Why it ended early.
-    pub(in crate::bench) failure: Option<Failure>,
+    pub(crate) failure: Option<Failure>,
 }
 
 impl Caller {
@@ -56,17 +56,17 @@ impl Caller {
     }
 
     /// The client's id.
-    pub(in crate::bench) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
     /// What it has in common with others.
-    pub(in crate::bench) fn target(&self) -> &Target {
+    pub(crate) fn target(&self) -> &Target {
         &self.target
     }
 
     /// The queues of the topic.
-    pub(in crate::bench) async fn query_route(&self) -> Result<Vec<v2::MessageQueue>, Failure> {
+    pub(crate) async fn query_route(&self) -> Result<Vec<v2::MessageQueue>, Failure> {
         let topic = Some(self.target.topic_resource());
         let request = v2::QueryRouteRequest { topic, endpoints: Some(endpoints_of(&self.endpoint)) };
         let reply = self.call(request, |mut stub, request| async move { stub.query_route(request).await }).await?;
@@ -75,7 +75,7 @@ impl Caller {
     }
 
     /// The queues that this consumer should receive from.
-    pub(in crate::bench) async fn query_assignment(&self) -> Result<Vec<v2::MessageQueue>, Failure> {
+    pub(crate) async fn query_assignment(&self) -> Result<Vec<v2::MessageQueue>, Failure> {
         let request = v2::QueryAssignmentRequest {
             topic: Some(self.target.topic_resource()),
             group: self.group_resource(),
@@ -87,7 +87,7 @@ impl Caller {
     }
 
     /// Sends messages and returns one result for each.
-    pub(in crate::bench) async fn send(&self, messages: Vec<v2::Message>) -> Result<Vec<Result<(), Failure>>, Failure> {
+    pub(crate) async fn send(&self, messages: Vec<v2::Message>) -> Result<Vec<Result<(), Failure>>, Failure> {
         let wanted = messages.len();
         let request = v2::SendMessageRequest { messages };
         let reply = self.call(request, |mut stub, request| async move { stub.send_message(request).await }).await?;
@@ -103,11 +103,7 @@ impl Caller {
     }
 
     /// Receives one batch, after waiting `long_poll` at most. Nothing to receive is no failure.
-    pub(in crate::bench) async fn receive(
-        &self,
-        mut request: v2::ReceiveMessageRequest,
-        long_poll: Duration,
-    ) -> Received {
+    pub(crate) async fn receive(&self, mut request: v2::ReceiveMessageRequest, long_poll: Duration) -> Received {
         request.group = self.group_resource();
         request.long_polling_timeout = Some(to_wire(long_poll));
         let timeout = long_poll + self.target.timeout;
@@ -122,10 +118,7 @@ impl Caller {
     }
 
     /// Acknowledges messages by id and receipt handle, and returns one result for each.
-    pub(in crate::bench) async fn ack(
-        &self,
-        entries: Vec<v2::AckMessageEntry>,
-    ) -> Result<Vec<Result<(), Failure>>, Failure> {
+    pub(crate) async fn ack(&self, entries: Vec<v2::AckMessageEntry>) -> Result<Vec<Result<(), Failure>>, Failure> {
         let wanted = entries.len();
         let topic = Some(self.target.topic_resource());
         let request = v2::AckMessageRequest { group: self.group_resource(), topic, entries };
@@ -176,7 +169,7 @@ impl Caller {
     }
 
     /// Turns what stopped a client from starting into words that help.
-    pub(in crate::bench) fn explain(&self, failure: Failure) -> anyhow::Error {
+    pub(crate) fn explain(&self, failure: Failure) -> anyhow::Error {
         let (topic, endpoint) = (&self.target.topic, &self.endpoint);
         match failure.code.as_str() {
             "TOPIC_NOT_FOUND" => anyhow::anyhow!(
@@ -251,12 +244,12 @@ impl Caller {
 type Stub = MessagingServiceClient<Transport>;
 
 /// Every message of a topic.
-pub(in crate::bench) fn every_tag() -> v2::FilterExpression {
+pub(crate) fn every_tag() -> v2::FilterExpression {
     v2::FilterExpression { r#type: v2::FilterType::Tag.into(), expression: "*".to_owned() }
 }
 
 /// A span as the protocol writes it.
-pub(in crate::bench) fn to_wire(span: Duration) -> prost_types::Duration {
+pub(crate) fn to_wire(span: Duration) -> prost_types::Duration {
     let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
     // Less than 10^9, which fits.
     prost_types::Duration { seconds, nanos: span.subsec_nanos() as i32 }

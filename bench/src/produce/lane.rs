@@ -1,13 +1,13 @@
 //! One sending task: its sequence numbers, its calls in flight, and what was acknowledged.
 
-use crate::bench::body::{self, BodyHeader, RunId};
-use crate::bench::client::{Caller, MessageIds};
-use crate::bench::clock::{Moment, RunClock};
-use crate::bench::schedule::{Schedule, Ticket};
-use crate::bench::stats::{ErrorTable, Failure, Recorder};
-use crate::bench::stop::Stop;
-use crate::bench::timer::PreciseTimer;
-use crate::bench::tracker::SequenceSet;
+use crate::body::{self, BodyHeader, RunId};
+use crate::client::{Caller, MessageIds};
+use crate::clock::{Moment, RunClock};
+use crate::schedule::{Schedule, Ticket};
+use crate::stats::{ErrorTable, Failure, Recorder};
+use crate::stop::Stop;
+use crate::timer::PreciseTimer;
+use crate::tracker::SequenceSet;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use gantry_proto::wire::v2;

@@ -5,7 +5,7 @@
 
 use super::caller::{Caller, check, grpc_failure, no_answer};
 use super::connection::{Link, Transport};
-use crate::bench::stats::Failure;
+use crate::stats::Failure;
 use gantry_proto::wire::v2;
 use gantry_proto::wire::v2::telemetry_command::Command;
 use std::sync::Arc;

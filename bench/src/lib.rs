@@ -1,6 +1,6 @@
 //! `gantry bench`: a load generator for any server that speaks the RocketMQ 5 gRPC protocol.
 //!
-//! It is a client like others and uses nothing of the server's. A run goes through these files: [`args`] (what is wanted),
+//! It is a client like others: of Gantry it uses only the wire types, the names' rules and the machine that it is passed. A run goes through these files: [`args`] (what is wanted),
 //! [`client`] (connections and calls), [`schedule`] and [`timing`] (what is due when, and what is measured), one runner
 //! ([`produce`], [`consume`], [`end_to_end`]), which fills [`stats`] and the [`tracker`] of arrived messages, and
 //! [`report`] (what came of it). [`body`] is what messages carry.
@@ -28,7 +28,6 @@ mod tracker;
 
 pub use args::{BenchArgs, WrongFlags};
 
-use crate::{env, output};
 use anyhow::Context as _;
 use args::Command;
 use gantry_proto::env::Env;
@@ -42,9 +41,16 @@ use std::thread::available_parallelism;
 use stop::{CtrlC, Stop};
 use tokio::task::JoinError;
 
-/// Carries a benchmark out and prints its result. A run with errors, lost or corrupt messages is a failure, after its result
-/// was printed; so are flags that contradict one another ([`WrongFlags`]).
-pub fn run(args: BenchArgs) -> anyhow::Result<()> {
+/// What a run came to.
+pub struct Outcome {
+    /// The result, as it was asked for.
+    pub text: String,
+    /// Why the run counts as failed: errors, lost or corrupt messages.
+    pub failures: Vec<String>,
+}
+
+/// Carries a benchmark out. Flags that contradict one another are [`WrongFlags`].
+pub fn run(args: BenchArgs, env: &Env) -> anyhow::Result<Outcome> {
     let command = args.command;
     command.check()?;
     let common = command.common();
@@ -60,12 +66,9 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     let report = runtime.block_on(async {
         let stop = Stop::default();
         let _ctrl_c = CtrlC::asks(stop.clone());
-        execute(&command, &env::system(), stop, progress).await
+        execute(&command, env, stop, progress).await
     })?;
-    output::print(&report.render(format)?)?;
-    let failures = report.failures();
-    anyhow::ensure!(failures.is_empty(), "the benchmark found {}", failures.join(", "));
-    Ok(())
+    Ok(Outcome { text: report.render(format)?, failures: report.failures() })
 }
 
 async fn execute(command: &Command, env: &Env, stop: Stop, progress: ProgressOutput) -> anyhow::Result<Report> {

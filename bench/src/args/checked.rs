@@ -1,7 +1,7 @@
 //! What the flags of producers and of consumers mean together.
 
-use crate::bench::report::{ConsumeParameters, ProduceParameters, millis};
-use crate::bench::schedule::Pace;
+use crate::report::{ConsumeParameters, ProduceParameters, millis};
+use crate::schedule::Pace;
 use gantry_proto::model::GroupName;
 use gantry_proto::model::limits::GRPC_MESSAGE_BYTES_MAX;
 use std::time::Duration;
@@ -13,36 +13,36 @@ pub struct WrongFlags(pub(super) Vec<String>);
 
 /// What producers do, checked.
 #[derive(Clone, Debug)]
-pub(in crate::bench) struct Load {
+pub(crate) struct Load {
     /// Bytes of a body.
-    pub(in crate::bench) size: usize,
+    pub(crate) size: usize,
     /// Producers.
-    pub(in crate::bench) connections: u32,
+    pub(crate) connections: u32,
     /// Messages per call.
-    pub(in crate::bench) batch: u32,
+    pub(crate) batch: u32,
     pub(super) inflight: u32,
     pub(super) rate: Option<f64>,
 }
 
 /// What consumers do, checked.
 #[derive(Clone, Debug)]
-pub(in crate::bench) struct Reception {
+pub(crate) struct Reception {
     /// The consumer group.
-    pub(in crate::bench) group: String,
+    pub(crate) group: String,
     /// Push instead of simple consumers.
-    pub(in crate::bench) push: bool,
+    pub(crate) push: bool,
     /// Consumers.
-    pub(in crate::bench) connections: u32,
+    pub(crate) connections: u32,
     /// Receive calls in flight per connection and queue.
-    pub(in crate::bench) pollers: u32,
+    pub(crate) pollers: u32,
     /// Messages per receive.
-    pub(in crate::bench) batch: u32,
+    pub(crate) batch: u32,
     /// Messages per acknowledging call; `None`: nothing is acknowledged.
-    pub(in crate::bench) ack_batch: Option<u32>,
+    pub(crate) ack_batch: Option<u32>,
     /// How long a receive waits.
-    pub(in crate::bench) long_poll: Duration,
+    pub(crate) long_poll: Duration,
     /// How long a received message stays hidden.
-    pub(in crate::bench) invisible: Duration,
+    pub(crate) invisible: Duration,
 }
 
 /// Bodies in flight at once: more would measure the memory of this machine.
@@ -52,7 +52,7 @@ const MESSAGE_OVERHEAD_BYTES: usize = 512;
 
 impl Load {
     /// Closed or open loop.
-    pub(in crate::bench) fn pace(&self) -> Pace {
+    pub(crate) fn pace(&self) -> Pace {
         match self.rate {
             None => Pace::ClosedLoop,
             Some(messages_per_second) => Pace::OpenLoop { messages_per_second },
@@ -60,7 +60,7 @@ impl Load {
     }
 
     /// Calls in flight of the `index`th connection: all shares differ by one at most.
-    pub(in crate::bench) fn slots_of(&self, index: usize) -> usize {
+    pub(crate) fn slots_of(&self, index: usize) -> usize {
         let (inflight, connections) = (self.inflight as usize, self.connections as usize);
         inflight / connections + usize::from(index < inflight % connections)
     }

@@ -16,7 +16,7 @@ const TOPIC_APPEARS_WITHIN: Duration = Duration::from_secs(5);
 const TOPIC_LOOKUP_PAUSE: Duration = Duration::from_millis(50);
 
 /// Looks for the topic. With `create` a missing one is created, and so is the group, through `gantry.admin.v1`.
-pub(in crate::bench) async fn prepare(
+pub(crate) async fn prepare(
     target: &Arc<Target>,
     create: bool,
     queues: u32,

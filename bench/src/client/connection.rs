@@ -4,7 +4,7 @@
 //! generator takes less of the machine it shares with the server. The session dials and dials again; calls that find no
 //! connection fail at once.
 
-use crate::config::HostPort;
+use gantry_proto::model::HostPort;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};

@@ -5,11 +5,11 @@
 mod table;
 pub(super) mod units;
 
+use super::args::OutputFormat;
 use super::body::RunId;
 use super::clock::Moment;
 use super::stats::{ErrorCount, Quantiles, Sample};
 use super::tracker::Counts;
-use crate::admin::OutputFormat;
 use serde::{Serialize, Serializer};
 use std::time::{Duration, UNIX_EPOCH};
 

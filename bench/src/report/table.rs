@@ -2,7 +2,7 @@
 
 use super::units::{bytes, count, micros};
 use super::{Amount, ConsumeParameters, EndedBy, Integrity, ProduceParameters, ProduceResult, Report};
-use crate::bench::stats::{ErrorCount, Quantiles};
+use crate::stats::{ErrorCount, Quantiles};
 use std::fmt::Write as _;
 use std::time::Duration;
 
