@@ -119,6 +119,18 @@ pub(crate) fn admin(endpoint: &str, arguments: &[&str]) -> Result<Value, String>
     }
 }
 
+/// What `gantry … --help` prints.
+pub fn help(command: &[&str]) -> String {
+    let Output { status, stdout, stderr } = Command::new(binary())
+        .args(command)
+        .arg("--help")
+        .env_remove("GANTRY_CLIENTS_DIR")
+        .output()
+        .expect("the binary runs");
+    assert!(status.success(), "gantry {command:?} --help: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8_lossy(&stdout).into_owned()
+}
+
 fn spawn(role: &str, log: &Path, flags: &Vec<String>) -> Child {
     let out = File::options().create(true).append(true).open(log).expect("the log file can be written");
     let mut command = Command::new(binary());
