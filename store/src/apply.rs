@@ -11,6 +11,7 @@ use crate::commit_log::record::{MESSAGE_RECORD_LEN_MIN, Origin, RecordError, Rec
 use crate::commit_log::segment::ScannedRecord;
 use crate::dedup::DedupWindow;
 use crate::delivery::{DeliveryRecord, DeliveryState};
+use crate::given_up::GivenUp;
 use crate::progress::{ProgressTable, Shard};
 use crate::queue_index::{IndexEntry, Indexed, Queue, QueueTable};
 use gantry_proto::model::{GroupId, LogOffset, MessageHead, QueueId, QueueOffset, Removed, TopicId};
@@ -60,7 +61,8 @@ pub(crate) fn delivery(state: &mut DeliveryState, change: &DeliveryRecord, at: L
 }
 
 /// A message that a group gave up is a dead letter now: it is finished where it came from.
-pub(crate) fn given_up(state: &mut DeliveryState, origin: &Origin) {
+pub(crate) fn given_up(state: &mut DeliveryState, given_up: &mut GivenUp, origin: &Origin, at: LogOffset) {
+    given_up.insert(at, *origin);
     state.finish(origin.queue, origin.queue_offset);
 }
 
@@ -93,6 +95,7 @@ pub(crate) struct Applier {
     pub queues: QueueTable,
     pub progress: ProgressTable,
     pub dedup: DedupWindow,
+    pub given_up: GivenUp,
     /// The checkpoint says what records before this came to.
     pub checkpoint_at: LogOffset,
     /// Records before this are in the shard's state already, if that is farther.
@@ -154,8 +157,11 @@ impl Applier {
             RecordKind::DeadLetter => {
                 self.apply_message(record, gaps)?;
                 let origin = Origin::parse(body)?;
-                if let Some(shard) = self.shard(origin.group, origin.topic, header.log_offset) {
-                    given_up(&mut shard.lock(), &origin);
+                match self.shard(origin.group, origin.topic, header.log_offset) {
+                    Some(shard) => given_up(&mut shard.lock(), &mut self.given_up, &origin, header.log_offset),
+                    // Its group's progress was saved later than the rest.
+                    None if header.log_offset >= self.checkpoint_at => self.given_up.insert(header.log_offset, origin),
+                    None => {}
                 }
                 Ok(())
             }

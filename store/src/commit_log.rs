@@ -203,6 +203,18 @@ impl CommitLog {
         (home.cluster, home.group) = (Some(cluster), Some(group));
     }
 
+    /// Whether what lies at `at` in the log was put there in `epoch`, as far as that is known: of the times before the first
+    /// epochs that are remembered only that they were before.
+    pub(crate) fn is_of_epoch(&self, at: LogOffset, epoch: Epoch) -> bool {
+        let tail = self.tail.lock();
+        let begun = tail.epochs.partition_point(|(_, from)| *from <= at);
+        let fits = match begun.checked_sub(1) {
+            Some(last) => tail.epochs[last].0 == epoch,
+            None => tail.epochs.first().is_none_or(|(first, _)| epoch < *first),
+        };
+        fits && at < tail.appended_to
+    }
+
     /// The epoch that was written last.
     pub(crate) fn epoch(&self) -> Epoch {
         self.tail.lock().epoch
@@ -219,6 +231,24 @@ impl CommitLog {
     pub(crate) fn read_whole(&self, at: LogOffset) -> Result<Record, ReadError> {
         self.known_damage(at, 1)?;
         self.segments.read_whole(at).inspect_err(|error| self.note_damage(at, 1, error))
+    }
+
+    /// The same, fit for a task of the runtime: without waiting if it is in memory, else on a worker.
+    pub(crate) async fn read_whole_anywhere(
+        self: &Arc<CommitLog>,
+        at: LogOffset,
+    ) -> Result<Result<Record, ReadError>, StoreError> {
+        if let Err(known) = self.known_damage(at, 1) {
+            return Ok(Err(known));
+        }
+        match self.segments.read_whole_warm(at) {
+            Ok(read) => Ok(read.inspect_err(|error| self.note_damage(at, 1, error))),
+            Err(Cold) => {
+                let log = self.clone();
+                let reading = self.env.run_blocking(move || log.read_whole(at)).await;
+                reading.map_err(|panicked| StoreError::Unreadable(format!("reading a message: {panicked}")))
+            }
+        }
     }
 
     fn known_damage(&self, at: LogOffset, len: u32) -> Result<(), ReadError> {

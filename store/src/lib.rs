@@ -23,8 +23,10 @@
 //!   record was put into the log.
 //! - Epochs never go back along the log, and one that began is durable in the folder before its first record.
 //! - The same seed gives the same log: what is made for many topics or groups is made in the order of their ids.
-//! - Locks are taken in this order: shard, dedup window, log tail, queue. None is held across an await or during a write,
-//!   but for the one around a removal, which comes before all: no checkpoint is taken between its record and its effect.
+//! - Locks are taken in this order: shard, dedup window, log tail, and then one of the others. None is held across an await
+//!   or during a write, but for two that come before all: whoever saves a checkpoint holds the one around the checkpoints
+//!   from the first look at what changed until it is written, and then the one around a removal, so that no checkpoint is
+//!   taken between its record and its effect.
 //!
 //! # Tasks
 //! See [`maintenance`]. All end with [`Store::shutdown`]. [`StoreHost::keep`] is run by whoever runs the process, and ends after
@@ -42,6 +44,7 @@ mod delivery;
 mod disk;
 mod draining;
 mod durable_file;
+mod given_up;
 mod host;
 mod identity;
 pub mod inspect;
@@ -69,3 +72,10 @@ pub use host::{HostError, REOPENINGS_MAX, StoreHost};
 pub use lookup::MessagePlace;
 pub use membership::{Kept, Member, MemberConfig, MemberError};
 pub use store::{Granted, OpenError, Store, StoreConfig};
+
+/// Tests in here use the same machine as those in `tests/`.
+#[cfg(test)]
+extern crate self as gantry_store;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;

@@ -296,11 +296,11 @@ pub(crate) async fn maintain(store: Arc<Store>) {
         if let Err(panicked) = ran {
             return store.log.fail(StoreError::WritesStopped(format!("maintenance: {panicked}")));
         }
-        let behind = store.log.written_to().0.saturating_sub(store.checkpoints.lock().last().at.0);
+        let behind = store.log.written_to().0.saturating_sub(store.checkpoints.lock().await.last().at.0);
         let pinned = store.log_is_pinned.swap(false, Ordering::Relaxed);
         if pinned {
             // Older checkpoints keep segments that are to go.
-            store.checkpoints.lock().begin_generation();
+            store.checkpoints.lock().await.begin_generation();
         }
         if checkpoint_due || pinned {
             if (pinned || behind >= store.config.segment_bytes / CHECKPOINT_SEGMENT_PART)

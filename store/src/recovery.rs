@@ -8,6 +8,7 @@ use crate::commit_log::{CommitLog, LogConfig, LogHome};
 use crate::data_folder::StoreFolder;
 use crate::dedup::DedupWindow;
 use crate::delivery::DeliveryState;
+use crate::given_up::GivenUp;
 use crate::progress::ProgressTable;
 use crate::queue_index::{IndexedSegment, QueueRow, QueueTable, SealedIndex, SealedSet};
 use crate::store::{OpenErrorKind, StoreConfig};
@@ -26,6 +27,7 @@ pub(crate) struct Recovered {
     pub queues: QueueTable,
     pub progress: ProgressTable,
     pub dedup: DedupWindow,
+    pub given_up: GivenUp,
     pub checkpoints: Checkpoints,
 }
 
@@ -89,14 +91,14 @@ pub(crate) fn recover(
     applier.pass_over_lost_offsets();
     let (log, writer) = segments.open(scanned, tenure)?;
     log.confirm_found();
-    let Applier { queues, progress, dedup, .. } = applier;
+    let Applier { queues, progress, dedup, given_up, .. } = applier;
     for topic in queues.list() {
         topic.list().iter().for_each(|queue| queue.confirm_all());
     }
     for shard in progress.list() {
         queues.open(shard.topic, []).attach(shard);
     }
-    Ok(Recovered { log, writer, queues, progress, dedup, checkpoints })
+    Ok(Recovered { log, writer, queues, progress, dedup, given_up, checkpoints })
 }
 
 /// The state as the checkpoint says that it was. Records change it from there on.
@@ -114,7 +116,8 @@ fn start(snapshot: Snapshot, config: &StoreConfig) -> Result<Applier, OpenErrorK
         queues.restore(&QueueRow { topic, queue, min, next });
     }
     let (checkpoint_at, unsealed, lost, lost_before) = (snapshot.position.at, Vec::new(), 0, HashMap::new());
-    Ok(Applier { queues, progress, dedup, checkpoint_at, good_for, unsealed, lost, lost_before })
+    let given_up = GivenUp::known_from(snapshot.position.at);
+    Ok(Applier { queues, progress, dedup, given_up, checkpoint_at, good_for, unsealed, lost, lost_before })
 }
 
 /// Fills the window from the newest sealed segments; the ids of those without an index come with their records.

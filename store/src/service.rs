@@ -12,12 +12,12 @@ mod renew;
 mod status;
 
 use crate::apply;
-use crate::commit_log::record::{RecordKind, record_len};
+use crate::commit_log::record::{Origin, RecordKind, record_len};
 use crate::commit_log::tail::NoRoom;
 use crate::delivery::{DeliveryRecord, DeliveryState, Over, QueueReader};
 use crate::progress::Shard;
 use crate::queue_index::{IndexEntry, Queue, QueuesById, TopicQueues};
-use crate::receipt::Receipt;
+use crate::receipt::{Receipt, ReceiptSealer};
 use crate::store::Store;
 use gantry_proto::contract::{
     AckRequest, AppendError, AppendReply, AppendRequest, ChangeInvisibleRequest, DeadLetterRequest, HandleError,
@@ -121,6 +121,25 @@ impl Store {
         Ok((at, end))
     }
 
+    /// The delivery that a handle stands for, if it is one of this group on this topic and this log holds it. Handles are
+    /// opened here and nowhere else.
+    fn open_receipt(
+        &self,
+        sealer: &ReceiptSealer,
+        (group, topic): (GroupId, TopicId),
+        handle: &ReceiptHandle,
+    ) -> Result<Receipt, HandleError> {
+        let receipt = sealer.open(handle).ok_or(HandleError::Malformed)?;
+        if receipt.group != group || receipt.topic != topic {
+            return Err(HandleError::Malformed);
+        }
+        // Its record was cut off, or this log was put back: what lies there now is another delivery.
+        if !self.log.is_of_epoch(receipt.lease, receipt.epoch) {
+            return Err(HandleError::Expired);
+        }
+        Ok(receipt)
+    }
+
     /// The shard and the delivery that a handle stands for.
     pub(crate) fn open_handle(
         &self,
@@ -128,16 +147,23 @@ impl Store {
         topic: TopicId,
         handle: &ReceiptHandle,
     ) -> Result<(Arc<Shard>, Receipt), HandleError> {
-        let receipt = self.sealer()?.open(handle).ok_or(HandleError::Malformed)?;
-        if receipt.group != group || receipt.topic != topic {
-            return Err(HandleError::Malformed);
-        }
-        // Delivered by a leader of whom nothing is known here: it was never confirmed, or this log was put back.
-        if receipt.epoch > self.epoch() {
-            return Err(HandleError::Expired);
-        }
+        let receipt = self.open_receipt(&*self.sealer()?, (group, topic), handle)?;
         let shard = self.progress.get(group, topic).ok_or(HandleError::Expired)?;
         Ok((shard, receipt))
+    }
+
+    /// How a delivery stands; its shard is locked. A finished one is only called finished while its first lease would have
+    /// lasted: afterwards nobody can tell whether this consumer or a later one finished it.
+    pub(crate) fn standing(&self, state: &DeliveryState, receipt: &Receipt, now: Timestamp) -> Standing {
+        match state.check(receipt.queue, receipt.queue_offset, receipt.lease, now) {
+            Ok(()) => Standing::Held,
+            Err(Over::Finished) if now < receipt.promised_until => {
+                let Receipt { group, topic, queue, queue_offset, lease, .. } = *receipt;
+                let origin = Origin { group, topic, queue, queue_offset };
+                if self.may_be_given_up(&origin, lease) { Standing::GivenUp } else { Standing::Finished }
+            }
+            Err(Over::Finished | Over::Expired) => Standing::Expired,
+        }
     }
 
     /// Sets messages aside that cannot be read back: says so once for each, and lets the group go on without them.
@@ -188,18 +214,10 @@ pub(crate) enum Standing {
     Held,
     /// It was finished within the time that was promised: saying so again is true.
     Finished,
+    /// The message is a dead letter, as far as can be told.
+    GivenUp,
     /// It is over.
     Expired,
-}
-
-/// How a delivery stands. A finished one is only called finished while its first lease would have lasted: afterwards
-/// nobody can tell whether this consumer or a later one finished it.
-pub(crate) fn standing(state: &DeliveryState, receipt: &Receipt, now: Timestamp) -> Standing {
-    match state.check(receipt.queue, receipt.queue_offset, receipt.lease, now) {
-        Ok(()) => Standing::Held,
-        Err(Over::Finished) if now < receipt.promised_until => Standing::Finished,
-        Err(Over::Finished | Over::Expired) => Standing::Expired,
-    }
 }
 
 /// Nothing is recorded of a shard behind the record that ends it. Its lock is held.

@@ -10,6 +10,7 @@ use crate::data_folder::{DataFolderError, StoreFolder};
 use crate::dedup::DedupWindow;
 use crate::disk::DiskGuard;
 use crate::draining::Draining;
+use crate::given_up::GivenUp;
 use crate::maintenance;
 use crate::membership::MemberConfig;
 use crate::progress::ProgressTable;
@@ -126,12 +127,14 @@ pub struct Store {
     pub(crate) disk: DiskGuard,
     /// Ids of messages that were appended lately. Locked before the log's tail.
     pub(crate) dedup: Mutex<DedupWindow>,
+    /// Which messages became dead letters lately.
+    pub(crate) given_up: Mutex<GivenUp>,
     /// Recovery may need the log from here on.
     pub(crate) needed_from: AtomicU64,
     /// Segments would go but for that.
     pub(crate) log_is_pinned: AtomicBool,
-    /// Written on workers only.
-    pub(crate) checkpoints: Mutex<Checkpoints>,
+    /// Held by whoever saves one, from the first look at what changed until it is written: see [`saving`].
+    pub(crate) checkpoints: Arc<tokio::sync::Mutex<Checkpoints>>,
     /// Held while a removal is put into the log and applied.
     pub(crate) removing: tokio::sync::Mutex<()>,
     /// Cancelled when the store goes down: receives stop waiting, tasks end.
@@ -215,7 +218,7 @@ impl Store {
         }
         let last_epoch = folder.last_epoch();
         let tenure = Arc::new(Tenure::new(last_epoch, config.lease_margin));
-        let Recovered { log, writer, queues, progress, dedup, checkpoints } =
+        let Recovered { log, writer, queues, progress, dedup, given_up, checkpoints } =
             recovery::recover(&config, &env, &folder, tenure)?;
         let home = OnceLock::new();
         if let Some((group, _)) = folder.store_group() {
@@ -234,8 +237,9 @@ impl Store {
             progress,
             disk: DiskGuard::default(),
             dedup: Mutex::new(dedup),
+            given_up: Mutex::new(given_up),
             needed_from: AtomicU64::new(checkpoints.needed_from().0),
-            checkpoints: Mutex::new(checkpoints),
+            checkpoints: Arc::new(tokio::sync::Mutex::new(checkpoints)),
             log_is_pinned: AtomicBool::new(false),
             removing: tokio::sync::Mutex::default(),
             stopping: CancellationToken::new(),

@@ -5,13 +5,17 @@
 
 mod support;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use gantry_proto::contract::{AppendError, HandleError, LeaseTerm, PoppedMessage, StoreService as _};
 use gantry_proto::env::fake::FakeOp;
+use gantry_proto::env::{WorkPanicked, Workers};
 use gantry_proto::model::ReceiptHandle;
 use gantry_store::{Flush, Store, StoreConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use support::*;
 
@@ -347,6 +351,34 @@ async fn a_retried_message_is_stored_once_and_gets_the_first_answer_even_after_a
     assert!(matches!(refusal, AppendError::IdReused { .. }), "{refusal}");
     let copies = pop_all(&store).await.iter().filter(|message| body(message) == "body").count();
     assert_eq!(copies, 1);
+    end(store).await;
+}
+
+/// Workers that count what they do.
+#[derive(Default)]
+struct CountingWorkers(AtomicUsize);
+
+impl Workers for CountingWorkers {
+    fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), WorkPanicked>> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        work();
+        async { Ok(()) }.boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_of_what_is_not_in_memory_is_read_on_a_worker() {
+    let mut machine = Machine::new(4);
+    let workers = Arc::new(CountingWorkers::default());
+    machine.env.workers = workers.clone();
+    let store = machine.must_open();
+    let first = send_with_id(&store, 0, "id", "body").await.unwrap();
+    for (cold, works) in [(false, 0), (true, 1)] {
+        machine.files.set_cold(cold);
+        let before = workers.0.load(Ordering::SeqCst);
+        assert_eq!(send_with_id(&store, 0, "id", "body").await.unwrap(), first);
+        assert_eq!(workers.0.load(Ordering::SeqCst) - before, works, "cold: {cold}");
+    }
     end(store).await;
 }
 

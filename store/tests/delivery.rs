@@ -188,6 +188,82 @@ async fn a_consumer_can_send_a_message_to_the_dead_letters_itself_and_say_so_twi
     end(store).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_late_acknowledgement_of_a_dead_letter_is_refused_also_after_a_restart() {
+    let mut machine = Machine::new(1);
+    machine.config.checkpoint_interval = Duration::from_secs(3600);
+    let mut store = machine.must_open();
+    for text in ["sent away", "given back", "acknowledged"] {
+        send(&store, 0, text).await.unwrap();
+    }
+    let popped = pop(&store, 3).await.unwrap();
+    let request = || DeadLetterRequest { group: GROUP, topic: TOPIC, handle: popped[0].handle.clone() };
+    store.forward_to_dead_letter(request()).await.unwrap();
+    ack(&store, &popped[2].handle).await.unwrap();
+    // Its attempts are used up long before the first delivery would have ended.
+    change(&store, &popped[1], Duration::ZERO, false).await.unwrap();
+    let mut attempts = vec![popped[1].handle.clone()];
+    for _ in 1..3 {
+        let again = pop(&store, 1).await.unwrap().remove(0);
+        attempts.push(again.handle.clone());
+        change(&store, &again, Duration::ZERO, false).await.unwrap();
+    }
+    let mut letters = 0;
+    while letters < 2 {
+        letters += read_dead_letters(&store).await.len();
+    }
+    send(&store, 1, "later").await.unwrap();
+    let later = pop(&store, 1).await.unwrap().remove(0);
+    ack(&store, &later.handle).await.unwrap();
+    for restarts in 0..3 {
+        for handle in &attempts {
+            let answer = ack(&store, handle).await;
+            assert!(matches!(answer, Err(HandleError::Expired)), "{answer:?} after {restarts} restarts");
+        }
+        let answer = ack(&store, &popped[0].handle).await;
+        assert!(matches!(answer, Err(HandleError::Expired)), "{answer:?} after {restarts} restarts");
+        store.forward_to_dead_letter(request()).await.expect("that is what became of it");
+        ack(&store, &later.handle).await.expect("a repeated acknowledgement is true");
+        // From a checkpoint alone nobody can tell that it was not given up with the others.
+        assert_eq!(ack(&store, &popped[2].handle).await.is_ok(), restarts < 2);
+        if restarts == 0 {
+            // First from the log, then from a checkpoint.
+            machine.files.kill();
+        }
+        end_any(store).await;
+        machine.files.kill();
+        store = machine.must_open();
+    }
+    end(store).await;
+}
+
+async fn end_any(store: Arc<Store>) {
+    let _ = store.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_of_a_delivery_that_the_log_lost_is_not_one_of_the_delivery_in_its_place() {
+    let machine = Machine::new(5).with_flush(gantry_store::Flush::Async);
+    let store = machine.must_open();
+    send(&store, 0, "one").await.unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    let lost = pop(&store, 1).await.unwrap().remove(0);
+    machine.files.crash(5);
+    end_any(store).await;
+    let store = machine.must_open();
+    let held = pop(&store, 1).await.unwrap().remove(0);
+    assert_eq!((body(&held), held.attempt), ("one".into(), 1), "the power failure took the delivery back");
+    // Both records lay at the same place.
+    let answer = ack(&store, &lost.handle).await;
+    assert!(matches!(answer, Err(HandleError::Expired)), "{answer:?}");
+    assert!(matches!(change(&store, &lost, Duration::ZERO, false).await, Err(HandleError::Expired)));
+    let request = DeadLetterRequest { group: GROUP, topic: TOPIC, handle: lost.handle.clone() };
+    assert!(matches!(store.forward_to_dead_letter(request).await, Err(HandleError::Expired)));
+    assert!(pop(&store, 1).await.unwrap().is_empty(), "it is held");
+    ack(&store, &held.handle).await.unwrap();
+    end(store).await;
+}
+
 #[tokio::test]
 async fn a_repeated_acknowledgement_waits_for_the_first_one_to_be_durable() {
     let machine = Machine::new(1);

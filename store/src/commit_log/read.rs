@@ -1,7 +1,7 @@
 //! Reading confirmed records for whoever delivers them: many at a time, those that lie together with one call, and without
 //! waiting for the disk where nobody may wait.
 
-use super::record::{RecordError, parse_record};
+use super::record::{HEADER_LEN, RecordError, claimed_len, parse_record};
 use super::segment::{ReadError, Record, Segment, SegmentSet};
 use bytes::Bytes;
 use gantry_proto::model::LogOffset;
@@ -50,6 +50,20 @@ impl SegmentSet {
             }
         }
         if cold { Err(Cold) } else { Ok(records) }
+    }
+
+    /// Reads and checks the record at `at`, which tells its length itself, without waiting for the disk.
+    pub(crate) fn read_whole_warm(&self, at: LogOffset) -> Result<Result<Record, ReadError>, Cold> {
+        let Some(segment) = self.holding(at) else { return Ok(Err(ReadError::Gone(at))) };
+        let header = segment.file.try_read_at(segment.position(at), HEADER_LEN);
+        // Whoever may wait says what is wrong with it.
+        let Ok(Some(header)) = header else { return Err(Cold) };
+        let len = claimed_len(&header).map_err(|_| Cold)?;
+        if at.plus(u64::from(len)).0 > segment.base.0 + segment.capacity {
+            return Err(Cold);
+        }
+        let mut read = self.read_warm(&[Place { at, len }])?;
+        read.pop().ok_or(Cold)
     }
 
     /// The same, waiting for the disk: fit for a worker.
@@ -213,6 +227,10 @@ mod tests {
             assert_eq!(offsets(&set.read_warm(&asked).unwrap()), expected);
             assert_eq!(offsets(&set.read_cold(&asked)), expected);
         }
+        for place in &places {
+            let read = set.read_whole_warm(place.at).unwrap();
+            assert_eq!(offsets(&[read]), [Some(*place)]);
+        }
     }
 
     #[test]
@@ -220,6 +238,7 @@ mod tests {
         let (set, files, places) = log();
         files.set_cold(true);
         assert_eq!(set.read_warm(&places).map(|_| ()), Err(Cold));
+        assert_eq!(set.read_whole_warm(places[5].at).map(|_| ()), Err(Cold));
         assert!(set.read_cold(&places).iter().all(Result::is_ok));
     }
 

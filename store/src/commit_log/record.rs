@@ -77,7 +77,7 @@ pub(crate) struct RecordHeader {
 }
 
 /// The message that a dead letter was made from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     pub group: GroupId,
     pub topic: TopicId,

@@ -118,6 +118,24 @@ impl Queue {
         }
     }
 
+    /// Where in the log the first retained message lies behind `at`, if there is one.
+    pub(crate) fn first_behind(&self, at: LogOffset) -> Result<Option<LogOffset>, StoreError> {
+        let (min, end) = self.range();
+        let (mut low, mut high, mut found) = (min.0, end.0, None);
+        let mut entry = Vec::with_capacity(1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            entry.clear();
+            self.scan(QueueOffset(middle), 1, &mut entry)?;
+            match entry.first() {
+                Some(entry) if entry.log_offset > at => (high, found) = (middle, Some(entry.log_offset)),
+                // Retention was faster: what it took lies before the rest.
+                _ => low = middle + 1,
+            }
+        }
+        Ok(found)
+    }
+
     /// Where the queue's retained messages begin, when `next` is the first that is held and not before an offset that is
     /// not; `follows`: others are held before that.
     fn begins_at(&self, next: QueueOffset, follows: bool) -> QueueOffset {

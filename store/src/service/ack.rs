@@ -1,6 +1,6 @@
 //! Ack: finishes deliveries, all of one call with one record.
 
-use super::{Standing, no_room, standing};
+use super::{Standing, no_room};
 use crate::commit_log::tail::NoRoom;
 use crate::delivery::DeliveryRecord;
 use crate::progress::Shard;
@@ -11,16 +11,23 @@ use gantry_proto::model::LogOffset;
 
 impl Store {
     pub(crate) async fn ack_deliveries(&self, request: AckRequest) -> Result<Vec<Result<(), HandleError>>, StoreError> {
-        let own = |receipt: &Receipt| receipt.group == request.group && receipt.topic == request.topic;
         let sealer = self.sealer()?;
-        let opened: Vec<Option<Receipt>> =
-            request.handles.iter().map(|handle| sealer.open(handle).filter(own)).collect();
+        let names = (request.group, request.topic);
+        let mut results = Vec::with_capacity(request.handles.len());
+        let mut receipts = Vec::with_capacity(request.handles.len());
+        for handle in &request.handles {
+            let opened = self.open_receipt(&sealer, names, handle);
+            results.push(opened.map(|receipt| receipts.push((results.len(), receipt))));
+        }
         let Some(shard) = self.progress.get(request.group, request.topic) else {
-            return Ok(opened.iter().map(|_| Err(HandleError::Malformed)).collect());
+            receipts.iter().for_each(|(place, _)| results[*place] = Err(HandleError::Expired));
+            return Ok(results);
         };
-        let (results, after) = loop {
-            match self.try_ack(&shard, &opened) {
-                Err(NoRoom::SegmentNotReady) => self.log.room_for(record_bytes(opened.len())).await.map_err(no_room)?,
+        let after = loop {
+            match self.try_ack(&shard, &receipts, &mut results) {
+                Err(NoRoom::SegmentNotReady) => {
+                    self.log.room_for(record_bytes(receipts.len())).await.map_err(no_room)?
+                }
                 tried => break tried.map_err(no_room)?,
             }
         };
@@ -31,34 +38,34 @@ impl Store {
         Ok(results)
     }
 
-    fn try_ack(&self, shard: &Shard, opened: &[Option<Receipt>]) -> Result<Acked, NoRoom> {
+    /// Finishes what the receipts stand for. Each has its place among the results.
+    fn try_ack(
+        &self,
+        shard: &Shard,
+        receipts: &[(usize, Receipt)],
+        results: &mut [Result<(), HandleError>],
+    ) -> Result<After, NoRoom> {
         let mut state = shard.lock();
         let now = self.log.now();
-        let mut entries = Vec::with_capacity(opened.len());
-        let mut results = Vec::with_capacity(opened.len());
-        for receipt in opened {
-            results.push(match receipt {
-                None => Err(HandleError::Malformed),
-                Some(receipt) => match standing(&state, receipt, now) {
-                    Standing::Held => {
-                        entries.push((receipt.queue, receipt.queue_offset));
-                        Ok(())
-                    }
-                    Standing::Finished => Ok(()),
-                    Standing::Expired => Err(HandleError::Expired),
-                },
-            });
+        let mut entries = Vec::with_capacity(receipts.len());
+        for (place, receipt) in receipts {
+            results[*place] = match self.standing(&state, receipt, now) {
+                Standing::Held => {
+                    entries.push((receipt.queue, receipt.queue_offset));
+                    Ok(())
+                }
+                Standing::Finished => Ok(()),
+                // Nobody is to believe that it was consumed.
+                Standing::GivenUp | Standing::Expired => Err(HandleError::Expired),
+            };
         }
         if entries.is_empty() {
-            return Ok((results, After::Settled));
+            return Ok(After::Settled);
         }
         let (_, end) = self.record(shard, &mut state, &DeliveryRecord::Acked { entries })?;
-        Ok((results, After::Recorded(end)))
+        Ok(After::Recorded(end))
     }
 }
-
-/// One result per handle, and what to wait for.
-type Acked = (Vec<Result<(), HandleError>>, After);
 
 /// What must have happened before the results are told.
 enum After {

@@ -126,7 +126,7 @@ impl Store {
                     // The first copy is being written: its answer is this one's.
                     self.log.confirmed(at.plus(1)).await?;
                 }
-                let same = match self.read_record(at).await? {
+                let same = match self.log.read_whole_anywhere(at).await? {
                     // What a deleted topic held is gone, even if its id came back.
                     Ok(record) if !self.holds(&record.header) => None,
                     Ok(record) => recognize(topic, draft, &record)?,

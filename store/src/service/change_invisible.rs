@@ -1,6 +1,6 @@
 //! Change of an invisible duration: a consumer wants more time, or gives a message back.
 
-use super::{Standing, no_room, standing};
+use super::{Standing, no_room};
 use crate::delivery::DeliveryRecord;
 use crate::receipt::Receipt;
 use crate::store::Store;
@@ -13,10 +13,10 @@ impl Store {
         let (visible_at, end) = {
             let mut state = shard.lock();
             let now = self.log.now();
-            match standing(&state, &receipt, now) {
+            match self.standing(&state, &receipt, now) {
                 Standing::Held => {}
                 // A finished message must not come back to life.
-                Standing::Finished | Standing::Expired => return Err(HandleError::Expired),
+                Standing::Finished | Standing::GivenUp | Standing::Expired => return Err(HandleError::Expired),
             }
             let visible_at = now.after(request.invisible);
             let change = DeliveryRecord::VisibilityChanged {

@@ -4,11 +4,12 @@
 //! The message is read under no lock; whether it is still to be buried is looked at again afterwards.
 
 use super::read::Found;
-use super::{Standing, check_open, no_room, standing};
+use super::{Standing, check_open, no_room};
 use crate::apply::{self, Arrival};
 use crate::commit_log::record::{Origin, RecordKind, dead_letter_record_len, write_message};
 use crate::commit_log::tail::NoRoom;
 use crate::delivery::{DeliveryRecord, DeliveryState};
+use crate::given_up::Known;
 use crate::progress::Shard;
 use crate::queue_index::{IndexEntry, Indexed, Queue};
 use crate::store::Store;
@@ -60,17 +61,17 @@ impl Store {
     pub(crate) async fn bury_delivery(&self, request: DeadLetterRequest) -> Result<(), HandleError> {
         let (shard, receipt) = self.open_handle(request.group, request.topic, &request.handle)?;
         let names = self.names(&shard)?;
-        let stands = || standing(&shard.lock(), &receipt, self.log.now());
+        let stands = || self.standing(&shard.lock(), &receipt, self.log.now());
         let place = (receipt.queue, receipt.queue_offset);
         let exhumed = match stands() {
             Standing::Held => self.exhume(&names, &[place]).await?.pop(),
             // The client says it again because it did not hear the answer.
-            Standing::Finished => return Ok(self.log.settled().await?),
+            Standing::Finished | Standing::GivenUp => return Ok(self.log.settled().await?),
             Standing::Expired => return Err(HandleError::Expired),
         };
         let end = {
             let mut state = shard.lock();
-            match (standing(&state, &receipt, self.log.now()), exhumed) {
+            match (self.standing(&state, &receipt, self.log.now()), exhumed) {
                 (Standing::Held, Some(Exhumed::Letter(letter))) => {
                     Some(self.bury(&shard, &names, &mut state, &letter).map_err(no_room)?)
                 }
@@ -82,7 +83,7 @@ impl Store {
                     return Err(StoreError::Unreadable(format!("making a dead letter: {why}")).into());
                 }
                 (Standing::Held, Some(Exhumed::Gone) | None) => return Err(HandleError::Expired),
-                (Standing::Finished, _) => None,
+                (Standing::Finished | Standing::GivenUp, _) => None,
                 (Standing::Expired, _) => return Err(HandleError::Expired),
             }
         };
@@ -212,6 +213,23 @@ impl Store {
         Ok(QueueId(self.home()?.0 - 1))
     }
 
+    /// Whether a message that is finished, and of which there was a delivery at `lease`, may be a dead letter.
+    pub(crate) fn may_be_given_up(&self, origin: &Origin, lease: LogOffset) -> bool {
+        let unknown_before = match self.given_up.lock().look_up(origin, lease) {
+            Known::GivenUp => return true,
+            Known::Not => return false,
+            Known::OnlyFrom(at) => at,
+        };
+        // Then it is among the group's dead letters, if there are any of that time.
+        let group = self.view.group_by_id(origin.group);
+        let letters = group.and_then(|group| self.queues.get(group.dead_letter_topic));
+        let Some(letters) = letters.zip(self.dead_letter_queue().ok()).and_then(|(topic, queue)| topic.queue(queue))
+        else {
+            return false;
+        };
+        letters.first_behind(lease).map_or(true, |first| first.is_some_and(|at| at < unknown_before))
+    }
+
     fn names(&self, shard: &Shard) -> Result<Names, StoreError> {
         let unknown = |what: String| StoreError::Busy(format!("{what} is not known to the store"));
         let group = self.view.group_by_id(shard.group);
@@ -252,7 +270,7 @@ impl Store {
         appender.arrival(target, place.2.next());
         let end = appender.end();
         drop(appender);
-        apply::given_up(state, &origin);
+        apply::given_up(state, &mut self.given_up.lock(), &origin, log_offset);
         let (group, topic) = (group.name.to_string(), topic.name.to_string());
         metrics::counter!("rocketmq_send_to_dlq_messages_total", "consumer_group" => group, "topic" => topic)
             .increment(1);

@@ -9,10 +9,7 @@ use crate::commit_log::segment::{ReadError, Record};
 use crate::queue_index::IndexEntry;
 use crate::store::Store;
 use gantry_proto::contract::StoreError;
-use gantry_proto::model::{LogOffset, QueueId, TopicId};
-
-/// The end of the log is in memory: it was just written.
-const HOT_BYTES: u64 = 32 << 20;
+use gantry_proto::model::{QueueId, TopicId};
 
 /// What an index entry led to.
 #[derive(Debug)]
@@ -45,20 +42,6 @@ impl Store {
             }
         };
         Ok(entries.into_iter().map(found).collect())
-    }
-
-    /// The record at `at`, which tells its length itself.
-    pub(crate) async fn read_record(&self, at: LogOffset) -> Result<Result<Record, ReadError>, StoreError> {
-        if self.is_hot(at) {
-            return Ok(self.log.read_whole(at));
-        }
-        let log = self.log.clone();
-        let reading = self.env.run_blocking(move || log.read_whole(at)).await;
-        reading.map_err(|panicked| StoreError::Unreadable(format!("reading a message: {panicked}")))
-    }
-
-    fn is_hot(&self, at: LogOffset) -> bool {
-        at.0.saturating_add(HOT_BYTES) >= self.log.written_to().0
     }
 }
 
