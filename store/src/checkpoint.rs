@@ -8,7 +8,8 @@
 //! base, or the log has gone on for a while, a new generation is begun and the one before is kept.
 //!
 //! # What must always hold
-//! - A save is written only when everything it knows of is on disk in the log: a checkpoint is never ahead of the log.
+//! - A save is written only when everything it knows of is on disk in the log: a checkpoint is never ahead of the log. One that
+//!   is would speak of what was never answered, or of what has since been written over: it is neither written nor believed.
 //! - A save counts when its last part is whole. It is good for the log up to [`Position::at`]: what it does not name did not
 //!   change before that since it was last named, and each shard carries how far beyond that its state is.
 //! - The log is kept from where the older generation ends, so that a damaged newer one costs nothing but time.
@@ -83,6 +84,13 @@ pub(crate) enum CheckpointError {
     Missing { dir: PathBuf, begins: LogOffset },
     #[error("{path} was written by a newer gantry ({what}). Start that version or a later one; nothing was changed")]
     Newer { path: PathBuf, what: String },
+}
+
+impl Position {
+    /// Whether the log was not on disk up to some of what `shards` and it say.
+    fn is_ahead(&self, shards: &[ShardState]) -> bool {
+        shards.iter().map(|shard| shard.good_for).chain([self.at]).any(|known| known > self.log_to)
+    }
 }
 
 impl Snapshot {

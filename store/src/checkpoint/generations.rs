@@ -29,6 +29,8 @@ pub(crate) struct Checkpoints {
     /// Where the last save of the generation before is good for, if it can be fallen back to.
     older_at: Option<LogOffset>,
     last: Position,
+    /// What changed was taken for a save that was not written: the next one must say everything.
+    unwritten: bool,
 }
 
 struct Current {
@@ -75,6 +77,7 @@ impl Checkpoints {
                 whole: None,
                 older_at: None,
                 last: Position::default(),
+                unwritten: false,
             },
         };
         let checkpoints = &mut loaded.checkpoints;
@@ -139,11 +142,23 @@ impl Checkpoints {
 
     /// True: the next save must say everything, because it begins a generation.
     pub(crate) fn begins_generation(&self) -> bool {
-        self.current.as_ref().is_none_or(|current| {
-            let saves = current.end - current.base_len;
-            let log = self.last.at.0.saturating_sub(current.base.at.0);
-            saves > SAVES_BYTES_MIN.max(current.base_len) || log > SEGMENTS_MAX * self.segment_bytes
-        })
+        self.unwritten
+            || self.current.as_ref().is_none_or(|current| {
+                let saves = current.end - current.base_len;
+                let log = self.last.at.0.saturating_sub(current.base.at.0);
+                saves > SAVES_BYTES_MIN.max(current.base_len) || log > SEGMENTS_MAX * self.segment_bytes
+            })
+    }
+
+    /// What changed is about to be taken for a save. True: it must say everything. Should it never be written, whatever the
+    /// reason, the next one must.
+    pub(crate) fn begin_save(&mut self) -> bool {
+        let everything = self.begins_generation();
+        if everything {
+            self.begin_generation();
+        }
+        self.unwritten = true;
+        everything
     }
 
     /// The next save is to begin a generation.
@@ -161,8 +176,15 @@ impl Checkpoints {
         self.last
     }
 
-    /// Writes a save. All that it knows of is on disk in the log. After an error the next one must begin a generation.
+    /// Writes a save. All that it knows of is on disk in the log, or it is refused. After an error the next one must begin a
+    /// generation.
     pub(crate) fn save(&mut self, files: &dyn Files, changes: &Changes, position: Position) -> io::Result<u64> {
+        if position.is_ahead(&changes.shards) {
+            return Err(io::Error::other(format!(
+                "it would know of more than is on disk in the log, which ends at {}",
+                position.log_to
+            )));
+        }
         let (saved, written) = match self.current.take() {
             Some(mut current) => {
                 let mut bytes = Vec::new();
@@ -182,7 +204,7 @@ impl Checkpoints {
             }
         };
         self.current = Some(saved);
-        self.last = position;
+        (self.last, self.unwritten) = (position, false);
         Ok(written)
     }
 

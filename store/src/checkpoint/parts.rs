@@ -140,6 +140,9 @@ pub(super) fn read(bytes: &Bytes) -> Result<Read, Malformed> {
         match take(kind, may_pass_over, body, &mut changes)? {
             None => {}
             Some(position) => {
+                if position.is_ahead(&changes.shards) {
+                    return Err(Malformed::Damaged("it knows of more than was on disk in the log when it was written"));
+                }
                 read.snapshot.apply(std::mem::take(&mut changes), position);
                 if read.end == 0 {
                     (read.base, read.base_len) = (position, at as u64);

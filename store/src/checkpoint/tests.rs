@@ -267,6 +267,31 @@ fn a_power_failure_at_any_step_leaves_a_save_that_was_written() {
 }
 
 #[test]
+fn a_save_that_is_ahead_of_the_log_is_neither_written_nor_believed() {
+    let (env, _) = disk();
+    let [older, newer] = two_generations(&env);
+    let ahead = |at: u64| Position { log_to: LogOffset(at - 1), ..position(at) };
+    let only_a_shard = |at: u64| Position { log_to: LogOffset(at), ..position(at) };
+    for position in [ahead(5000), only_a_shard(5000)] {
+        let Loaded { snapshot, mut checkpoints } = load(&env, 900).unwrap();
+        assert_eq!(snapshot, expected(&newer));
+        let refused = checkpoints.save(&*env.files, &changes([1], 5000), position).unwrap_err();
+        assert!(refused.to_string().contains("more than is on disk"), "{refused}");
+    }
+    // Somebody wrote one all the same.
+    let file = env.files.open(&Path::new(DIR).join(&generations(&env)[1]), OpenMode::ReadWrite).unwrap();
+    let bytes = file.read_at(0, file.len().unwrap() as usize).unwrap();
+    let read = parts::read(&bytes).unwrap();
+    for position in [ahead(5000), only_a_shard(5000)] {
+        let mut save = Vec::new();
+        parts::write_save(&mut save, read.generation, read.next_part, &changes([1], 5000), &position);
+        file.write_all_at(&save, read.end).unwrap();
+        assert_eq!(load(&env, 900).unwrap().snapshot, expected(&older), "the generation before is fallen back to");
+        assert!(matches!(load(&env, 1), Ok(loaded) if loaded.checkpoints.begins_generation()));
+    }
+}
+
+#[test]
 fn a_part_of_another_place_or_generation_is_not_taken() {
     let (env, _) = disk();
     two_generations(&env);
