@@ -5,6 +5,7 @@
 //! - A path (`store/src/apply.rs`, a folder with a `/` at its end, `*` for any part of a name) is there. `path#word`: the
 //!   word is in that file. Files of a data folder are written with `DATA/` in front, and are not looked for.
 //! - A name of the code (`LogOffset`, `begin_epoch`, `Tail::lock`) is a word of some source.
+//! - In `docs/operations.md`, "what stands in quotes" is what the program says: it is in a source, word by word.
 //! - A setting (`store.flush`, also `store.flush = "async"`) and a variable (`GANTRY_…`) are in the configuration reference.
 //! - `gantry …` is a command with these flags, `--flag` a flag of some command; `cargo …` names packages, tests, binaries,
 //!   examples and profiles that are there. So do lines of code blocks that begin so.
@@ -23,6 +24,9 @@ const SOURCES: [&str; 6] = [".rs", ".proto", ".toml", ".py", ".txt", "/run"];
 /// Written for users of one program: their flags are not those of `gantry`.
 const OWN_FLAGS: [&str; 2] = ["tests/clients/README.md", "report/json.md"];
 
+/// Quotes what the program says.
+const SAYS: &str = "docs/operations.md";
+
 /// What there is to be named.
 struct Project {
     /// All files, relative to the top.
@@ -31,6 +35,8 @@ struct Project {
     texts: BTreeMap<String, String>,
     /// Every word of every source.
     words: HashSet<String>,
+    /// All programs, with texts that go over several lines in one.
+    programs: String,
     settings: BTreeSet<String>,
     sections: BTreeSet<String>,
     packages: BTreeSet<String>,
@@ -54,6 +60,8 @@ struct Markdown {
     /// Lines of code blocks.
     code: Vec<(usize, String)>,
     links: Vec<(usize, String)>,
+    /// "Between quotes", outside of code.
+    quotes: Vec<(usize, String)>,
     /// As links name them.
     headings: BTreeSet<String>,
 }
@@ -66,7 +74,14 @@ fn root() -> PathBuf {
 fn what_the_documentation_names_is_there() {
     let project = Project::read(&root());
     let documents: Vec<_> = project.texts.keys().filter(|file| file.ends_with(".md")).cloned().collect();
-    for wanted in ["README.md", "docs/architecture.md", "docs/formats.md", "docs/glossary.md"] {
+    for wanted in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/formats.md",
+        "docs/glossary.md",
+        "docs/operations.md",
+    ] {
         assert!(documents.iter().any(|file| file == wanted), "{wanted} is missing");
     }
     let wrong: Vec<String> = documents.iter().flat_map(|file| project.check(file, &project.texts[file])).collect();
@@ -117,6 +132,8 @@ fn what_is_not_there_is_noticed() {
         let found = project.check("README.md", text);
         assert_eq!(found, [format!("README.md:{}: {complaint}", line_of(text))], "{text}");
     }
+    let said = project.check(SAYS, "It says \"the store is busy\", and \"the store is lazy\".");
+    assert_eq!(said, ["docs/operations.md:1: no program says \"the store is lazy\""]);
     let fine = "\
 # All of this is there
 `store/src/lib.rs`, `store/src/lib.rs#StoreFolder`, `store/src/`, `store/src/commit_log/*.rs`, `LogOffset`, `begin_epoch`,
@@ -145,6 +162,7 @@ impl Project {
             folders: BTreeSet::new(),
             texts: BTreeMap::new(),
             words: HashSet::new(),
+            programs: String::new(),
             settings: BTreeSet::new(),
             sections: BTreeSet::new(),
             packages: BTreeSet::new(),
@@ -158,6 +176,9 @@ impl Project {
             // What this test itself names as missing is not there because of that.
             if file != "tests/tests/documentation.rs" {
                 project.words.extend(words(text).map(str::to_owned));
+                if file.ends_with(".rs") {
+                    project.programs.push_str(&joined(text));
+                }
             }
             if file.ends_with("Cargo.toml") {
                 let name = text.lines().find_map(|line| line.strip_prefix("name = "));
@@ -213,6 +234,10 @@ impl Project {
         for (line, code) in &markdown.code {
             note(*line, self.check_command(code.trim().trim_start_matches("$ ")));
             note(*line, self.check_dump(code));
+        }
+        for (line, quote) in markdown.quotes.iter().filter(|_| file == SAYS) {
+            let said = self.programs.contains(quote.as_str());
+            note(*line, (!said).then(|| format!("no program says \"{quote}\"")));
         }
         for (line, link) in &markdown.links {
             note(*line, self.check_link(file, link, &markdown));
@@ -451,6 +476,15 @@ impl Markdown {
     }
 
     fn take_paragraph(&mut self, paragraph: &[(usize, &str)]) {
+        let mut text = String::new();
+        for (_, line) in paragraph {
+            // A space in place of code: quotes in it are no quotes.
+            let prose = line.split('`').step_by(2).collect::<Vec<_>>().join(" ");
+            text.push_str(prose.trim());
+            text.push(' ');
+        }
+        let begins = paragraph.first().map_or(0, |(number, _)| *number);
+        self.quotes.extend(text.split('"').skip(1).step_by(2).map(|quote| (begins, quote.to_owned())));
         let (mut span, mut in_code, mut begun) = (String::new(), false, 0);
         for (number, line) in paragraph {
             let mut prose = String::new();
@@ -478,6 +512,14 @@ impl Markdown {
     }
 }
 
+/// A source without the breaks in its texts.
+fn joined(text: &str) -> String {
+    let mut pieces = text.split("\\\n");
+    let mut joined = pieces.next().unwrap_or_default().to_owned();
+    pieces.for_each(|piece| joined.push_str(piece.trim_start()));
+    joined
+}
+
 /// A line that begins something of its own: backticks before it do not pair with those in it.
 fn starts_block(line: &str) -> bool {
     let line = line.trim_start();
@@ -497,11 +539,11 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// `build_LANGUAGE`, and endings such as `_ms`.
+/// `build_LANGUAGE`, and beginnings and endings such as `_ms`.
 fn is_placeholder(text: &str) -> bool {
     let stands_for = |part: &str| part.len() > 1 && part.chars().all(|c| c.is_ascii_uppercase());
     let is_name = text.chars().any(|c| c.is_ascii_lowercase());
-    text.starts_with('_') || is_name && text.split('_').any(stands_for)
+    text.starts_with('_') || text.ends_with('_') || is_name && text.split('_').any(stands_for)
 }
 
 /// Of several words, each with a capital letter: hardly English.
