@@ -88,6 +88,51 @@ fn what_the_documentation_names_is_there() {
     assert!(wrong.is_empty(), "{} things are named that are not there:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// Whoever adds a line to the log at the level of errors says in `docs/operations.md` what it means and what to do.
+#[test]
+fn each_error_line_is_explained() {
+    let project = Project::read(&root());
+    let explained = Markdown::parse(&project.texts[SAYS]).quotes;
+    let tiers = ["store/src/", "controller/src/", "link/src/", "proxy/src/", "deploy/src/"];
+    let sources = project.texts.iter().filter(|(file, _)| tiers.iter().any(|tier| file.starts_with(tier)));
+    let (mut lines, mut unexplained) = (0, Vec::new());
+    for (file, text) in sources.filter(|(file, _)| file.ends_with(".rs")) {
+        for line in error_lines(&joined(text)) {
+            lines += 1;
+            if !explained.iter().any(|(_, quote)| line.contains(quote.as_str())) {
+                unexplained.push(format!("{file}: {line}"));
+            }
+        }
+    }
+    assert!(lines > 20, "{lines} lines were found");
+    assert!(unexplained.is_empty(), "{SAYS} quotes nothing of these lines:\n{}", unexplained.join("\n"));
+}
+
+/// What a source logs as errors: the longest text of each call.
+fn error_lines(source: &str) -> Vec<String> {
+    let calls = source.split("tracing::error!(").skip(1);
+    let longest = |call: &str| {
+        let texts = arguments(call).split('"').skip(1).step_by(2).map(str::to_owned);
+        texts.max_by_key(String::len).filter(|text| text.contains(' '))
+    };
+    calls.filter_map(longest).collect()
+}
+
+/// Up to the bracket that ends a call.
+fn arguments(call: &str) -> &str {
+    let (mut depth, mut in_text) = (1, false);
+    let ends = |(_, c): &(usize, char)| {
+        match c {
+            '"' => in_text = !in_text,
+            '(' if !in_text => depth += 1,
+            ')' if !in_text => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    };
+    call.char_indices().find(ends).map_or(call, |(end, _)| &call[..end])
+}
+
 /// The files of a message's way are counted, and none is opened twice.
 #[test]
 fn the_way_of_a_message_is_as_long_as_it_says() {
