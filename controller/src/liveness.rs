@@ -15,11 +15,15 @@
 //!   lock on the data folder keeps a second process away from it.
 
 use gantry_proto::contract::{LeaseTerm, StorePositions};
-use gantry_proto::model::{Epoch, ProxyId, StoreGroup, StoreGroupId, Timestamp};
+use gantry_proto::model::{Epoch, LogOffset, ProxyId, StoreGroup, StoreGroupId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// How often it is noted durably how far a store's log reaches, at most, and for how much more of it.
+const NOTED_EVERY: Duration = Duration::from_secs(60);
+const NOTED_BYTES: u64 = 1 << 20;
 
 /// How leases are granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +79,8 @@ struct Lease {
     epoch: Epoch,
     end: End,
     heard: HeardStore,
+    /// When it was noted durably how far its log reaches.
+    durable_noted: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +101,8 @@ pub(crate) struct HeardStore {
     pub(crate) leading_since: Option<Timestamp>,
     pub(crate) positions: StorePositions,
     pub(crate) version: Option<Arc<str>>,
+    /// Up to where its log is durable, if it says that.
+    pub(crate) durable_to: Option<LogOffset>,
 }
 
 /// What a proxy said last.
@@ -141,8 +149,10 @@ impl LeaseTable {
             leading_since: Some(at),
             positions: StorePositions::default(),
             version: Some(version),
+            durable_to: None,
         };
-        self.leases.insert(group.id, Lease { epoch: group.epoch, end: self.end(term, now), heard });
+        let end = self.end(term, now);
+        self.leases.insert(group.id, Lease { epoch: group.epoch, end, heard, durable_noted: None });
         term
     }
 
@@ -151,7 +161,7 @@ impl LeaseTable {
         &mut self,
         group: &StoreGroup,
         epoch: Epoch,
-        positions: StorePositions,
+        (positions, durable_to): (StorePositions, Option<LogOffset>),
         now: Instant,
     ) -> Option<LeaseTerm> {
         if group.epoch != epoch || group.leader.is_none() {
@@ -170,6 +180,7 @@ impl LeaseTable {
         lease.end = end;
         lease.heard.at = Some(now);
         lease.heard.positions = positions;
+        lease.heard.durable_to = durable_to;
         Some(term)
     }
 
@@ -179,7 +190,8 @@ impl LeaseTable {
             Some(lease) if lease.epoch > epoch => {}
             Some(lease) if lease.epoch == epoch => lease.end = End::Passed,
             _ => {
-                self.leases.insert(group, Lease { epoch, end: End::Passed, heard: HeardStore::default() });
+                let (end, heard) = (End::Passed, HeardStore::default());
+                self.leases.insert(group, Lease { epoch, end, heard, durable_noted: None });
             }
         }
     }
@@ -225,6 +237,33 @@ impl LeaseTable {
         lease.map(|lease| lease.heard.clone()).unwrap_or_default()
     }
 
+    /// Up to where the leader of `epoch` has its log, if that should be noted durably now: `noted` is what the metadata say.
+    /// The first of an epoch at once, `last` in any case, and else not often.
+    pub(crate) fn durable_to_note(
+        &mut self,
+        group: StoreGroupId,
+        epoch: Epoch,
+        noted: Option<(Epoch, LogOffset)>,
+        last: bool,
+        now: Instant,
+    ) -> Option<LogOffset> {
+        let lease = self.leases.get_mut(&group).filter(|lease| lease.epoch == epoch)?;
+        let to = lease.heard.durable_to?;
+        let due = match noted.filter(|noted| noted.0 == epoch) {
+            None => true,
+            Some((_, noted)) if last => to > noted,
+            Some((_, noted)) => {
+                let lately = lease.durable_noted.is_some_and(|at| now.saturating_duration_since(at) < NOTED_EVERY);
+                to.0.saturating_sub(noted.0) >= NOTED_BYTES && !lately
+            }
+        };
+        if !due {
+            return None;
+        }
+        lease.durable_noted = Some(now);
+        Some(to)
+    }
+
     /// Notes that a proxy is there.
     pub(crate) fn proxy_alive(&mut self, id: ProxyId, sessions: u32, now: Instant) {
         self.proxies.insert(id, HeardProxy { counted_from: now, at: Some(now), sessions });
@@ -251,8 +290,8 @@ impl LeaseTable {
     /// The lease of the group's present leadership. One that was not granted here counts as granted now: another member may
     /// have done it, or this one, and the answer is still on its way.
     fn observed(&mut self, group: &StoreGroup, now: Instant) -> &mut Lease {
-        let granted =
-            Lease { epoch: group.epoch, end: self.end(self.settings.term(group), now), heard: HeardStore::default() };
+        let (end, heard) = (self.end(self.settings.term(group), now), HeardStore::default());
+        let granted = Lease { epoch: group.epoch, end, heard, durable_noted: None };
         let lease = self.leases.entry(group.id).or_insert_with(|| granted.clone());
         if lease.epoch < group.epoch {
             *lease = granted;

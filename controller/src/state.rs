@@ -15,6 +15,7 @@ mod groups;
 mod keeping;
 mod members;
 mod parts;
+mod put_back;
 mod rules;
 mod spread;
 mod stores;
@@ -24,9 +25,9 @@ use digest::ObjectSum;
 pub(crate) use keeping::{Keeping, KeptGroup, NamedLeader};
 
 use gantry_proto::model::{
-    ClusterId, FolderId, Group, GroupId, GroupName, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal,
-    MetadataVersion, ProxyId, ProxyMember, StoreGroup, StoreGroupId, StoreGroupName, Timestamp, Topic, TopicId,
-    TopicName,
+    ClusterId, FolderId, Group, GroupId, GroupName, LostIds, MetadataChange, MetadataCommand, MetadataOutcome,
+    MetadataRefusal, MetadataVersion, ProxyId, ProxyMember, StoreGroup, StoreGroupId, StoreGroupName, Timestamp, Topic,
+    TopicId, TopicName,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub struct MetadataState {
     proxies: BTreeMap<ProxyId, Arc<ProxyMember>>,
     /// Of everything in the maps of objects.
     sum: ObjectSum,
+    /// What was given by a history that this one does not have.
+    lost: Option<Arc<LostIds>>,
     /// One for each store group.
     keepings: BTreeMap<StoreGroupId, Arc<KeptGroup>>,
 }
@@ -173,7 +176,7 @@ impl MetadataState {
         let mut changes = vec![MetadataChange::Reset];
         changes.extend(self.cluster.map(MetadataChange::Founded));
         let Counters { last_topic, last_group, .. } = self.counters;
-        changes.push(MetadataChange::Given { last_topic, last_group });
+        changes.push(MetadataChange::Given { last_topic, last_group, lost: self.lost.clone() });
         changes.extend(self.store_groups.values().cloned().map(MetadataChange::StoreGroupUpsert));
         changes.extend(self.topics.values().cloned().map(MetadataChange::TopicUpsert));
         changes.extend(self.groups.values().cloned().map(MetadataChange::GroupUpsert));
@@ -211,6 +214,8 @@ impl MetadataState {
                 self.join_store(group, &joining, at)
             }
             MetadataCommand::NoteLeading { group, epoch } => Ok(self.note_leading(*group, *epoch)),
+            MetadataCommand::NoteDurable { group, epoch, to } => self.note_durable(*group, *epoch, *to),
+            MetadataCommand::RaiseIds(known) => self.raise_ids(*known),
             MetadataCommand::EndLease { group, epoch } => Ok(self.end_lease(*group, *epoch)),
             MetadataCommand::DrainStoreGroup { name } => self.drain_store_group(name),
             MetadataCommand::ActivateStoreGroup { name } => self.activate_store_group(name),
@@ -255,7 +260,8 @@ impl MetadataState {
     fn absorb_change(&mut self, change: &MetadataChange) {
         match change {
             // The last is only ever made by watchers.
-            MetadataChange::Reset | MetadataChange::Given { .. } | MetadataChange::NotUnderstood(_) => {}
+            MetadataChange::Reset | MetadataChange::NotUnderstood(_) => {}
+            MetadataChange::Given { lost, .. } => self.lost = lost.clone(),
             MetadataChange::TopicUpsert(topic) => {
                 self.topic_ids.insert(topic.name.clone(), topic.id);
                 self.sum.replace(self.topics.insert(topic.id, topic.clone()).as_ref(), Some(topic));

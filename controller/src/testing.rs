@@ -5,8 +5,8 @@ use crate::controller::Controller;
 use crate::open_error::OpenError;
 use bytes::Bytes;
 use gantry_proto::contract::{ConsensusCall, ConsensusError, ConsensusNetwork, ConsensusPeer as _};
-use gantry_proto::env::Env;
 use gantry_proto::env::fake::{self, FakeFiles};
+use gantry_proto::env::{Env, Files as _, OpenMode};
 use gantry_proto::model::limits::{MAX_ATTEMPTS_DEFAULT, MAX_ATTEMPTS_MAX, QUEUE_COUNT_MAX};
 use gantry_proto::model::{
     BackoffPolicy, ClusterId, Epoch, FolderId, GroupName, GroupSecret, MetadataCommand, MetadataVersion, ProcessId,
@@ -17,6 +17,7 @@ use proptest::collection::{SizeRange, vec};
 use proptest::option;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -150,6 +151,9 @@ pub(crate) fn any_backoff() -> impl Strategy<Value = BackoffPolicy> {
     ]
 }
 
+/// Where members keep their data.
+pub(crate) const DIR: &str = "/data/controller";
+
 /// A cluster of controllers in this process, each with a machine of its own.
 pub(crate) struct TestCluster {
     network: TestNetwork,
@@ -194,7 +198,7 @@ impl TestCluster {
     pub(crate) async fn start(&mut self, id: u64) -> Result<Arc<Controller>, OpenError> {
         let (env, _) = self.env(id);
         let first = if self.first.contains_key(&id) { self.first.clone() } else { BTreeMap::new() };
-        let mut config = ControllerConfig::member("/data/controller", id, first);
+        let mut config = ControllerConfig::member(DIR, id, first);
         (self.configure)(&mut config);
         let network = Arc::new(TestPeer { own: address(id), network: self.network.clone() });
         let controller = Arc::new(Controller::open(config, env, network).await?);
@@ -207,6 +211,33 @@ impl TestCluster {
         if let Some(controller) = self.running.remove(&id) {
             controller.shutdown().await;
         }
+    }
+
+    /// The files of a member that is stopped.
+    pub(crate) fn backup(&mut self, id: u64) -> Vec<(PathBuf, Vec<u8>)> {
+        let (_, files) = self.env(id);
+        let dir = Path::new(DIR);
+        let names = files.list(dir).unwrap().into_iter().map(|entry| entry.name).filter(|name| name != "LOCK");
+        let read = |path: PathBuf| {
+            let file = files.open(&path, OpenMode::Read).unwrap();
+            let bytes = file.read_at(0, file.len().unwrap() as usize).unwrap().to_vec();
+            (path, bytes)
+        };
+        names.map(|name| read(dir.join(name))).collect()
+    }
+
+    /// Puts a member that is stopped back to what it was.
+    pub(crate) fn restore(&mut self, id: u64, backup: &[(PathBuf, Vec<u8>)]) {
+        let (_, files) = self.env(id);
+        for entry in files.list(Path::new(DIR)).unwrap().into_iter().filter(|entry| entry.name != "LOCK") {
+            files.remove(&Path::new(DIR).join(entry.name)).unwrap();
+        }
+        for (path, bytes) in backup {
+            let file = files.open(path, OpenMode::CreateNew).unwrap();
+            file.write_all_at(bytes, 0).unwrap();
+            file.sync_data().unwrap();
+        }
+        files.sync_dir(Path::new(DIR)).unwrap();
     }
 
     pub(crate) fn get(&self, id: u64) -> &Arc<Controller> {

@@ -3,4 +3,5 @@
 mod consensus;
 mod leases;
 mod members;
+mod put_back;
 mod versions;

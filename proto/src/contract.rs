@@ -10,7 +10,8 @@ mod stores;
 pub use consensus::{ConsensusCall, ConsensusError, ConsensusNetwork, ConsensusPeer};
 pub use membership::{
     ClusterStatus, ControllerChange, ControllerStatus, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService,
-    PreviousLeader, ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StorePositions, StoreStatus,
+    PreviousLeader, ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StorePositions, StoreReport,
+    StoreStatus,
 };
 pub use metadata::{MetadataError, MetadataEvent, MetadataService, MetadataStream, follow_metadata};
 pub use store::{

@@ -13,7 +13,7 @@ mod replies;
 #[cfg(test)]
 mod tests;
 
-pub use metadata::watched;
+pub use metadata::{put_ranges, read_ranges, watched};
 use std::time::Duration;
 
 /// A message, or a part of one, that this version does not understand: most likely of a newer one.

@@ -160,7 +160,8 @@ impl Member {
         // The lease does not wait for a slow disk: the next renewal says it.
         let closed = timeout(limit / 4, store.closed()).await.unwrap_or_default();
         let called_at = Instant::now();
-        let request = RenewLeaseRequest { group, epoch, positions: store.positions(), closed };
+        let request =
+            RenewLeaseRequest { group, epoch, positions: store.positions(), closed, report: Some(store.report()) };
         (called_at, bounded(limit, self.service.renew_lease(request)).await)
     }
 

@@ -110,6 +110,11 @@ impl ProgressTable {
         Some(shard)
     }
 
+    /// The largest group of which there is progress.
+    pub(crate) fn last_group(&self) -> GroupId {
+        self.shards.read().last_key_value().map_or_else(GroupId::default, |((group, _), _)| *group)
+    }
+
     /// The shards that changed since they were taken last, and those that were forgotten.
     pub(crate) fn take_unsaved(&self) -> (Vec<Arc<Shard>>, Vec<ShardKey>) {
         let Unsaved { changed, gone } = std::mem::take(&mut *self.unsaved.lock());

@@ -20,10 +20,12 @@ use crate::recovery::{self, Recovered};
 use crate::saving;
 use crate::tenure::Tenure;
 use futures_util::FutureExt as _;
-use gantry_proto::contract::{JoinStoreRequest, LeaseTerm, Remains, StoreError, StoreGrant, StorePositions};
+use gantry_proto::contract::{
+    JoinStoreRequest, LeaseTerm, Remains, StoreError, StoreGrant, StorePositions, StoreReport,
+};
 use gantry_proto::env::{Env, WorkPanicked};
 use gantry_proto::model::{
-    Epoch, FolderId, LogOffset, MetadataVersion, MetadataView, StoreGroupId, StoreGroupName, TopicId,
+    Epoch, FolderId, KnownIds, LogOffset, MetadataVersion, MetadataView, StoreGroupId, StoreGroupName, TopicId,
 };
 use parking_lot::{Mutex, RwLock};
 use std::panic::AssertUnwindSafe;
@@ -353,7 +355,28 @@ impl Store {
             version: config.version.clone(),
             process,
             place,
+            report: Some(StoreReport {
+                known: self.known_ids(),
+                durable_to: self.log.flushed_to(),
+                accept_missing: self.config.accept_missing_log,
+            }),
         }
+    }
+
+    /// What a member of the cluster says of itself when it renews its lease.
+    pub(crate) fn report(&self) -> StoreReport {
+        StoreReport { known: self.known_ids(), durable_to: self.log.flushed_to(), accept_missing: false }
+    }
+
+    /// The largest identities that it knows of: those that the metadata ever named while it ran, and those under which it
+    /// keeps something.
+    fn known_ids(&self) -> KnownIds {
+        let kept = KnownIds {
+            topic: self.queues.last_topic(),
+            group: self.progress.last_group(),
+            store_group: self.store_group().unwrap_or_default(),
+        };
+        kept.max(self.view.known_ids())
     }
 
     /// If its group is closing: since when, once it takes no messages and holds none, durably.

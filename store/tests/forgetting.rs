@@ -80,7 +80,7 @@ async fn what_was_deleted_while_the_store_was_away_is_forgotten_when_it_is_back(
     let gone = machine.topic(FIRST_TOPIC);
     let kept = machine.everything().into_iter().filter(|change| *change != MetadataChange::TopicUpsert(gone.clone()));
     let last = TopicId(FIRST_TOPIC.0 + 1);
-    let given = MetadataChange::Given { last_topic: last, last_group: GroupId(0) };
+    let given = MetadataChange::Given { last_topic: last, last_group: GroupId(0), lost: None };
     let snapshot: Vec<_> = [MetadataChange::Reset, given].into_iter().chain(kept).collect();
     machine.change(&snapshot);
     let store = machine.must_open();
@@ -133,7 +133,7 @@ async fn pop_topic(store: &Store, topic: TopicId, batch_max: u32) -> Vec<String>
 }
 
 fn given() -> MetadataChange {
-    MetadataChange::Given { last_topic: FIRST_TOPIC, last_group: READER }
+    MetadataChange::Given { last_topic: FIRST_TOPIC, last_group: READER, lost: None }
 }
 
 #[tokio::test]
@@ -306,7 +306,7 @@ async fn what_a_newer_controller_describes_otherwise_is_not_forgotten() {
     }
     // What a snapshot brings: the topic of the consumed messages has a type, the group a policy, that only later versions have.
     let (before, last) = (machine.everything(), TopicId(FIRST_TOPIC.0 + 1));
-    let given = MetadataChange::Given { last_topic: last, last_group: GroupId(u32::MAX) };
+    let given = MetadataChange::Given { last_topic: last, last_group: GroupId(u32::MAX), lost: None };
     let snapshot = [MetadataChange::Reset, given].into_iter().chain(before.clone());
     let described = snapshot.filter_map(|change| {
         let mut message = change.to_wire();

@@ -10,10 +10,12 @@ use gantry_proto::contract::StoreService as _;
 use gantry_proto::contract::{
     AppendError, AppendRequest, ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError,
     MembershipService, MetadataError, ProxyAliveRequest, RenewLeaseRequest, StoreError, StoreGrant, StorePositions,
+    StoreReport,
 };
 use gantry_proto::env::fake::{FakeFiles, FakeOp, SeededRandom};
 use gantry_proto::model::{
-    Epoch, MetadataChange, MetadataVersion, QueueId, StoreGroupId, StoreGroupName, StoreGroupState, Timestamp,
+    Epoch, GroupId, MetadataChange, MetadataVersion, MetadataView, QueueId, StoreGroupId, StoreGroupName,
+    StoreGroupState, Timestamp, TopicId,
 };
 use gantry_store::{HostError, Kept, Member, MemberConfig, MemberError, REOPENINGS_MAX, Store, StoreHost};
 use parking_lot::Mutex;
@@ -47,6 +49,8 @@ struct State {
     renewals: usize,
     positions: StorePositions,
     closed: Option<MetadataVersion>,
+    /// Of the last join and of the last renewal.
+    reports: [Option<StoreReport>; 2],
     given_up: Option<(Epoch, u64)>,
 }
 
@@ -72,6 +76,7 @@ impl Controller {
             renewals: 0,
             positions: StorePositions::default(),
             closed: None,
+            reports: [None; 2],
             given_up: None,
         };
         let margin = machine.config.lease_margin;
@@ -127,6 +132,7 @@ impl MembershipService for Controller {
         let answer = {
             let mut state = self.state.lock();
             state.joins += 1;
+            state.reports[0] = request.report;
             match state.held_until.map(|until| until.saturating_duration_since(Instant::now())) {
                 Some(remaining) if !remaining.is_zero() => {
                     Err(MembershipError::Held { group: request.group, epoch: state.epoch, remaining })
@@ -152,6 +158,7 @@ impl MembershipService for Controller {
             } else {
                 state.positions = request.positions;
                 state.closed = request.closed;
+                state.reports[1] = request.report;
                 Ok(self.hold(&mut state))
             }
         };
@@ -335,6 +342,35 @@ async fn a_store_that_nobody_can_replace_goes_on_while_the_controller_is_away() 
         assert_eq!((controller.seen().joins, joined.store.epoch()), (1, Epoch(1)));
         joined.end().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_tells_what_the_controller_must_not_forget() {
+    let mut machine = Machine::new(1);
+    let controller = Controller::new(&machine, LEASE);
+    let told = |at: usize| controller.seen().reports[at].unwrap();
+    let joined = join(&machine, &controller).await;
+    send(&joined.store, 0, "a").await.unwrap();
+    // Named once, by metadata that were then put back.
+    let named = |last_topic, last_group| MetadataChange::Given { last_topic, last_group, lost: None };
+    let cluster = machine.view.cluster().map(MetadataChange::Founded);
+    let all = |given| [MetadataChange::Reset].into_iter().chain(cluster.clone()).chain([given]).collect::<Vec<_>>();
+    machine.view.apply(MetadataVersion(500), &all(named(TopicId(50), GroupId(900))));
+    machine.view.apply(MetadataVersion(3), &all(named(TopicId(1), GroupId(1))));
+    sleep(seconds(10)).await;
+    let report = told(1);
+    assert_eq!((report.known.topic, report.known.group), (TopicId(50), GroupId(900)));
+    assert_eq!(Some(report.known.store_group), joined.store.store_group());
+    assert_eq!((report.durable_to, report.accept_missing), (joined.store.positions().confirmed_to, false));
+    joined.end().await;
+    // What it keeps it knows from its own disk.
+    machine.config.accept_missing_log = true;
+    let machine = Machine { view: Arc::new(MetadataView::default()), ..machine };
+    let joined = join(&machine, &controller).await;
+    let again = told(0);
+    assert_eq!((again.known.topic, again.accept_missing), (TOPIC, true));
+    assert!(again.durable_to >= report.durable_to, "{again:?}");
+    joined.end().await;
 }
 
 #[tokio::test(start_paused = true)]

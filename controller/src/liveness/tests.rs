@@ -28,7 +28,7 @@ fn grant(table: &mut LeaseTable, epoch: u32, now: Instant) -> LeaseTerm {
 }
 
 fn renew(table: &mut LeaseTable, epoch: u32, now: Instant) -> Option<LeaseTerm> {
-    table.renew(&group(epoch, true), Epoch(epoch), StorePositions::default(), now)
+    table.renew(&group(epoch, true), Epoch(epoch), (StorePositions::default(), None), now)
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +65,7 @@ async fn who_begins_to_lead_waits_for_leases_that_it_does_not_know() {
     assert_eq!(table.admit(&group(4, false), now), Ok(()), "nobody leads");
     assert_eq!(renew(&mut table, 4, now + DURATION), Some(LeaseTerm::For(DURATION)));
     assert!(table.admit(&group(4, true), now + DURATION + MARGIN).is_err());
-    let older = table.renew(&group(4, true), Epoch(3), StorePositions::default(), now + DURATION);
+    let older = table.renew(&group(4, true), Epoch(3), (StorePositions::default(), None), now + DURATION);
     assert_eq!(older, None);
 }
 
@@ -168,7 +168,7 @@ proptest! {
                     let Some(holder) = holders.iter_mut().rev().nth(which.min(count.saturating_sub(1))) else { continue };
                     let sent = now;
                     now += Duration::from_millis(call_ms);
-                    if table.renew(&current, Epoch(holder.epoch), StorePositions::default(), now).is_some() {
+                    if table.renew(&current, Epoch(holder.epoch), (StorePositions::default(), None), now).is_some() {
                         prop_assert_eq!(holder.epoch, current.epoch.0, "only the last one is extended");
                         holder.until = holder.until.max(sent + stretched);
                     }

@@ -2,13 +2,13 @@
 
 use crate::controller::Controller;
 use crate::raft::{Kind, Leadership, NodeError};
-use crate::state::Keeping;
+use crate::state::{Keeping, Rules};
 use gantry_proto::contract::{
     ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, MetadataError,
     ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StoreStatus,
 };
 use gantry_proto::convert::Wire as _;
-use gantry_proto::model::{Epoch, GroupSecret, MetadataCommand, MetadataOutcome, StoreGroup, StoreGroupId};
+use gantry_proto::model::{Epoch, GroupSecret, KnownIds, MetadataCommand, MetadataOutcome, StoreGroup, StoreGroupId};
 use gantry_proto::wire::controller::v1 as wire;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +76,9 @@ impl Controller {
             let reason = format!("the data folder {} belongs to cluster {own}, this is {cluster}", request.folder);
             return Err(MembershipError::Refused(reason));
         }
+        if let Some(report) = &request.report {
+            self.raise_ids(report.known, leading).await?;
+        }
         // Only joins change it, and they come one at a time.
         let last =
             group.as_ref().and_then(|group| core.feed.read(|state| state.keeping(group.id).map(|kept| kept.last)));
@@ -91,6 +94,9 @@ impl Controller {
                 return Err(MembershipError::Refused(reason));
             }
             None => {}
+        }
+        if let Some(group) = &group {
+            self.check_nothing_missing(group, request, leading)?;
         }
         if request.last_epoch == Epoch(u32::MAX) {
             return Err(MembershipError::Refused("there is no epoch after the data folder's last one".to_owned()));
@@ -121,17 +127,92 @@ impl Controller {
         Ok(StoreGrant { cluster, group: group.id, epoch: group.epoch, lease, previous, secret })
     }
 
+    /// None of these identities is given again. A store must not be told that it leads before that is so: from then on its
+    /// messages would be under identities that others get.
+    async fn raise_ids(&self, known: KnownIds, leading: Leadership) -> Result<(), MembershipError> {
+        let (given, rules) = self.core.feed.read(|state| (state.given(), state.rules()));
+        if known.max(given) == given {
+            return Ok(());
+        }
+        if rules < Rules::PutBack {
+            return Err(MembershipError::Unavailable(
+                "the store knows of topics or groups that the controller does not, as if it had been put back to an earlier \
+                 state; this can be mended once all members of the controller run this version"
+                    .to_owned(),
+            ));
+        }
+        tracing::error!(
+            ?given,
+            ?known,
+            "a store knows of topics or groups that the controller does not: the controller was put back to an earlier \
+             state. Their numbers are not given again, and nothing is removed because of it"
+        );
+        match self.core.decide(MetadataCommand::RaiseIds(known), leading).await? {
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(MembershipError::Unavailable(refusal.to_string())),
+        }
+    }
+
+    /// Refuses a folder that holds less than its store said that it has: it is an older copy.
+    fn check_nothing_missing(
+        &self,
+        group: &StoreGroup,
+        request: &JoinStoreRequest,
+        leading: Leadership,
+    ) -> Result<(), MembershipError> {
+        let Some(report) = request.report.filter(|report| !report.accept_missing) else { return Ok(()) };
+        let noted = self.core.feed.read(|state| state.keeping(group.id).and_then(|kept| kept.durable));
+        let heard = self.core.with_table(leading, |table, _| table.heard_store(group).durable_to)?;
+        let known = heard.max(noted.map(|(_, to)| to)).unwrap_or_default();
+        if report.durable_to >= known {
+            return Ok(());
+        }
+        let JoinStoreRequest { folder, .. } = request;
+        Err(MembershipError::Refused(format!(
+            "the data folder {folder} is an older copy, or lost its end: store group {} was known to have its log on disk up \
+             to {known}, and this one ends at {}. What was stored since then is not in it. Start the store with the folder \
+             as it was last used; or, if that is lost, once with store.accept_missing_log = true",
+            group.name, report.durable_to
+        )))
+    }
+
+    /// Has it remembered how far the log of a group's leader reaches, if that is due.
+    async fn note_durable(
+        &self,
+        id: StoreGroupId,
+        epoch: Epoch,
+        last: bool,
+        leading: Leadership,
+    ) -> Result<(), MembershipError> {
+        let (rules, noted) =
+            (self.core.feed).read(|state| (state.rules(), state.keeping(id).and_then(|kept| kept.durable)));
+        if rules < Rules::PutBack {
+            return Ok(());
+        }
+        let due = self.core.with_table(leading, |table, now| table.durable_to_note(id, epoch, noted, last, now))?;
+        if let Some(to) = due {
+            let _ = self.core.decide(MetadataCommand::NoteDurable { group: id, epoch, to }, leading).await?;
+        }
+        Ok(())
+    }
+
     fn admit(&self, group: &Arc<StoreGroup>, leading: Leadership) -> Result<(), MembershipError> {
         let admitted = self.core.with_table(leading, |table, now| table.admit(group, now))?;
         admitted.map_err(|remaining| MembershipError::Held { group: group.name.clone(), epoch: group.epoch, remaining })
     }
 
     pub(super) async fn renew_here(&self, request: &RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
-        let RenewLeaseRequest { group: id, epoch, positions, closed } = *request;
+        let RenewLeaseRequest { group: id, epoch, positions, closed, report } = *request;
         let leading = self.core.node.lead().await?;
+        if let Some(report) = report.filter(|_| self.core.feed.read(|state| state.rules() >= Rules::PutBack)) {
+            self.raise_ids(report.known, leading).await?;
+        }
+        let durable_to = report.map(|report| report.durable_to);
         let group = self.core.feed.read(|state| state.store_group(id).cloned());
         let renewed = match group {
-            Some(group) => self.core.with_table(leading, |table, now| table.renew(&group, epoch, positions, now))?,
+            Some(group) => {
+                self.core.with_table(leading, |table, now| table.renew(&group, epoch, (positions, durable_to), now))?
+            }
             None => None,
         };
         let lease = renewed.ok_or(MembershipError::Superseded { group: id, epoch })?;
@@ -140,6 +221,7 @@ impl Controller {
             // If it fails, the next renewal does it.
             let _ = self.core.decide(MetadataCommand::NoteLeading { group: id, epoch }, leading).await?;
         }
+        self.note_durable(id, epoch, false, leading).await?;
         if let Some(since) = closed {
             let _ = self.core.decide(MetadataCommand::NoteClosed { group: id, epoch, since }, leading).await?;
         }
@@ -150,6 +232,7 @@ impl Controller {
         let leading = self.core.node.lead().await?;
         // At once: whatever becomes of the command, its holder writes no more.
         self.core.with_table(leading, |table, _| table.give_up(group, epoch))?;
+        self.note_durable(group, epoch, true, leading).await?;
         let _ = self.core.decide(MetadataCommand::EndLease { group, epoch }, leading).await?;
         Ok(())
     }

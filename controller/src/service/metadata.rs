@@ -41,9 +41,10 @@ impl Controller {
         &self,
         command: MetadataCommand,
     ) -> Result<(MetadataVersion, MetadataOutcome), MetadataError> {
-        if let MetadataCommand::RaiseRules { to: asked } = command {
-            let now = self.core.feed.read(|state| state.rules().number());
-            return Err(MetadataRefusal::Rules { now, asked }.into());
+        let now = self.core.feed.read(|state| state.rules().number());
+        // A member that does not know a command's rules stops at it; and rules are raised by the leading member alone.
+        if command.rules() > now || matches!(command, MetadataCommand::RaiseRules { .. }) {
+            return Err(MetadataRefusal::Rules { now, asked: command.rules() }.into());
         }
         Ok(self.propose_here(command).await??)
     }

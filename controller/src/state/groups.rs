@@ -20,7 +20,7 @@ impl MetadataState {
             return Err(MetadataRefusal::GroupExists(group.clone()));
         }
         self.check_max_attempts(max_attempts)?;
-        backoff.validate()?;
+        self.check_backoff(backoff)?;
         let mut counters = self.counters;
         let dead_letters = Arc::new(Topic {
             id: counters.next_topic(),
@@ -60,7 +60,7 @@ impl MetadataState {
             ..Group::clone(now)
         });
         self.check_max_attempts(group.max_attempts)?;
-        group.backoff.validate()?;
+        self.check_backoff(&group.backoff)?;
         let changes = if group == *now { Vec::new() } else { vec![MetadataChange::GroupUpsert(group.clone())] };
         Ok(Decision { outcome: MetadataOutcome::Group(group), changes, counters: self.counters, keeping: None })
     }
@@ -77,5 +77,10 @@ impl MetadataState {
     fn check_max_attempts(&self, asked: u32) -> Result<(), MetadataRefusal> {
         let max = self.rules().max_attempts_max();
         if (1..=max).contains(&asked) { Ok(()) } else { Err(MetadataRefusal::MaxAttempts { asked, max }) }
+    }
+
+    fn check_backoff(&self, asked: &BackoffPolicy) -> Result<(), MetadataRefusal> {
+        let rules = self.rules();
+        Ok(asked.validate(rules.backoff_levels_max(), rules.backoff_multiplier_max())?)
     }
 }

@@ -3,7 +3,7 @@
 
 use gantry_proto::contract::{JoinStoreRequest, PreviousLeader};
 use gantry_proto::convert::{Malformed, Wire};
-use gantry_proto::model::{Epoch, FolderId, GroupSecret, PlaceId, ProcessId, StoreGroupId};
+use gantry_proto::model::{Epoch, FolderId, GroupSecret, LogOffset, PlaceId, ProcessId, StoreGroupId};
 use gantry_proto::wire::controller::v1 as wire;
 use std::collections::BTreeMap;
 
@@ -15,6 +15,8 @@ pub(crate) struct Keeping {
     pub(crate) last: NamedLeader,
     /// The last epoch in which each folder is known to have led.
     pub(crate) led: BTreeMap<FolderId, Epoch>,
+    /// Up to where the log was known to be durable, in the leadership that said so last.
+    pub(crate) durable: Option<(Epoch, LogOffset)>,
 }
 
 /// A leadership as it was granted.
@@ -47,7 +49,7 @@ impl Wire for KeptGroup {
     type Message = wire::KeptGroup;
 
     fn to_wire(&self) -> wire::KeptGroup {
-        let KeptGroup(group, Keeping { secret, last, led }) = self;
+        let KeptGroup(group, Keeping { secret, last, led, durable }) = self;
         wire::KeptGroup {
             group: group.0,
             secret: secret.to_wire(),
@@ -58,6 +60,7 @@ impl Wire for KeptGroup {
             led: (led.iter())
                 .map(|(folder, epoch)| wire::PreviousLeader { folder: folder.to_wire(), epoch: epoch.0 })
                 .collect(),
+            durable: durable.map(|(epoch, to)| wire::DurableTo { epoch: epoch.0, to: to.0 }),
         }
     }
 
@@ -70,6 +73,7 @@ impl Wire for KeptGroup {
         };
         let led = message.led.into_iter().map(|led| Ok((FolderId::from_wire(led.folder)?, Epoch(led.epoch))));
         let (secret, led) = (GroupSecret::from_wire(message.secret)?, led.collect::<Result<_, _>>()?);
-        Ok(KeptGroup(StoreGroupId(message.group), Keeping { secret, last, led }))
+        let durable = message.durable.map(|durable| (Epoch(durable.epoch), LogOffset(durable.to)));
+        Ok(KeptGroup(StoreGroupId(message.group), Keeping { secret, last, led, durable }))
     }
 }

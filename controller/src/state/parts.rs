@@ -2,10 +2,10 @@
 
 use super::{Counters, KeptGroup, MetadataState, Rules};
 use crate::codec::{CodecError, seal, unseal};
-use gantry_proto::convert::{Malformed, Wire};
+use gantry_proto::convert::{Malformed, Wire, put_ranges, read_ranges};
 use gantry_proto::model::{
-    ClusterId, Group, GroupId, MetadataChange, MetadataVersion, Placement, ProxyMember, StoreGroup, StoreGroupId,
-    Topic, TopicId,
+    ClusterId, Group, GroupId, LostIds, MetadataChange, MetadataVersion, Placement, ProxyMember, StoreGroup,
+    StoreGroupId, Topic, TopicId,
 };
 use gantry_proto::wire::controller::v1 as wire;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ pub(crate) struct StateParts {
     pub(crate) groups: Vec<Arc<Group>>,
     pub(crate) proxies: Vec<Arc<ProxyMember>>,
     pub(crate) kept_groups: Vec<Arc<KeptGroup>>,
+    pub(crate) lost: Option<Arc<LostIds>>,
 }
 
 impl MetadataState {
@@ -39,7 +40,7 @@ impl MetadataState {
     /// All that is not an object.
     pub(super) fn head(&self) -> wire::MetadataState {
         let (version, counters, cluster) = (self.version, self.counters, self.cluster);
-        StateParts { version, counters, cluster, ..StateParts::default() }.to_wire()
+        StateParts { version, counters, cluster, lost: self.lost.clone(), ..StateParts::default() }.to_wire()
     }
 
     /// The parts, each in order of identity.
@@ -53,12 +54,13 @@ impl MetadataState {
             groups: self.groups.values().cloned().collect(),
             proxies: self.proxies.values().cloned().collect(),
             kept_groups: self.keepings.values().cloned().collect(),
+            lost: self.lost.clone(),
         }
     }
 
     /// A state from its parts; what is wrong with them, if they cannot belong to a state.
     pub(crate) fn from_parts(parts: StateParts) -> Result<MetadataState, &'static str> {
-        let StateParts { version, counters, cluster, store_groups, topics, groups, proxies, kept_groups } = parts;
+        let StateParts { version, counters, cluster, store_groups, topics, groups, proxies, kept_groups, lost } = parts;
         if topics.iter().any(|topic| topic.id > counters.last_topic) {
             return Err("a topic's id was never given");
         }
@@ -72,7 +74,7 @@ impl MetadataState {
         let expected =
             [topics.len(), topics.len(), groups.len(), groups.len(), store_groups.len(), store_groups.len(), folders];
         let proxy_count = proxies.len();
-        let mut state = MetadataState { version, counters, cluster, ..MetadataState::default() };
+        let mut state = MetadataState { version, counters, cluster, lost, ..MetadataState::default() };
         let changes = (store_groups.into_iter().map(MetadataChange::StoreGroupUpsert))
             .chain(topics.into_iter().map(MetadataChange::TopicUpsert))
             .chain(groups.into_iter().map(MetadataChange::GroupUpsert))
@@ -142,10 +144,14 @@ impl Wire for StateParts {
             proxies: self.proxies.iter().map(Wire::to_wire).collect(),
             rules: self.counters.rules.number(),
             kept_groups: self.kept_groups.iter().map(Wire::to_wire).collect(),
+            lost_topics: self.lost.as_ref().map(|lost| put_ranges(&lost.topics)).unwrap_or_default(),
+            lost_groups: self.lost.as_ref().map(|lost| put_ranges(&lost.groups)).unwrap_or_default(),
         }
     }
 
     fn from_wire(message: wire::MetadataState) -> Result<StateParts, Malformed> {
+        let (topics, groups) = (read_ranges(message.lost_topics), read_ranges(message.lost_groups));
+        let lost = LostIds { topics, groups };
         Ok(StateParts {
             version: MetadataVersion(message.version),
             counters: Counters {
@@ -160,6 +166,7 @@ impl Wire for StateParts {
             groups: all(message.groups)?,
             proxies: all(message.proxies)?,
             kept_groups: all(message.kept_groups)?,
+            lost: Some(lost).filter(|lost| *lost != LostIds::default()).map(Arc::new),
         })
     }
 }
@@ -172,7 +179,7 @@ fn all<T: Wire>(messages: Vec<T::Message>) -> Result<Vec<T>, Malformed> {
 mod tests {
     use super::*;
     use crate::testing::{create_group, create_topic, join_store, some_commands};
-    use gantry_proto::model::{MetadataCommand, Timestamp};
+    use gantry_proto::model::{KnownIds, LogOffset, MetadataCommand, Timestamp};
     use proptest::prelude::*;
 
     fn applied<'a>(commands: impl IntoIterator<Item = &'a MetadataCommand>) -> MetadataState {
@@ -202,8 +209,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_state_reads_back_as_it_was_written(commands in some_commands(0..60)) {
-            let state = applied(&commands);
+        fn a_state_reads_back_as_it_was_written(
+            commands in some_commands(0..60),
+            raised in proptest::collection::vec((0..20u32, 0..20u32, any::<u64>()), 0..5),
+        ) {
+            let mut state = applied(&commands);
+            state.apply(&MetadataCommand::RaiseRules { to: 2 }, Timestamp::ZERO).unwrap();
+            for (topic, group, to) in raised {
+                let given = state.given();
+                let known = KnownIds {
+                    topic: TopicId(given.topic.0 + topic),
+                    group: GroupId(given.group.0 + group),
+                    ..given
+                };
+                state.apply(&MetadataCommand::RaiseIds(known), Timestamp::ZERO).unwrap();
+                prop_assert_eq!(state.given(), known);
+                let _ = state.apply(&create_topic("between", 1), Timestamp::ZERO);
+                let first = state.store_groups().next().map(|first| (first.id, first.epoch));
+                if let Some((group, epoch)) = first {
+                    let note = MetadataCommand::NoteDurable { group, epoch, to: LogOffset(to) };
+                    state.apply(&note, Timestamp::ZERO).unwrap();
+                    prop_assert!(state.keeping(group).unwrap().durable >= Some((epoch, LogOffset(to))));
+                }
+            }
             prop_assert_eq!(MetadataState::unsealed(&state.sealed()), Ok(state));
         }
 

@@ -72,7 +72,7 @@ impl MetadataState {
         let last = NamedLeader { folder, epoch: group.epoch, process, place };
         let keeping = match kept {
             Some(kept) => Keeping { last, ..kept.clone() },
-            None => Keeping { secret: secret.clone(), last, led: BTreeMap::new() },
+            None => Keeping { secret: secret.clone(), last, led: BTreeMap::new(), durable: None },
         };
         let keeping = Some((group.id, keeping));
         let group = Arc::new(group);

@@ -5,6 +5,7 @@ use gantry_proto::model::{
     BackoffPolicy, Epoch, GroupSecret, InvalidBackoff, MetadataView, Placement, QueueId, StoreGroupState, TopicType,
 };
 use proptest::prelude::*;
+use std::time::Duration;
 
 const AT: Timestamp = Timestamp::from_millis(1000);
 
@@ -142,6 +143,18 @@ fn groups_are_bounded_in_attempts_and_backoff() {
     let empty = BackoffPolicy::Customized(vec![]);
     check_refused(&state, create(1, empty.clone()), MetadataRefusal::Backoff(InvalidBackoff::Empty));
     check_refused(&state, alter(None, Some(empty)), MetadataRefusal::Backoff(InvalidBackoff::Empty));
+    // Limits are those of the rules in force.
+    let long = |len| BackoffPolicy::Customized(vec![Duration::ZERO; len]);
+    let too_many = || MetadataRefusal::Backoff(InvalidBackoff::TooMany(65));
+    let mut state = state;
+    for rules in [Rules::First, Rules::PutBack] {
+        state.apply(&MetadataCommand::RaiseRules { to: rules.number() }, AT).unwrap();
+        check_refused(&state, create(1, long(65)), too_many());
+        check_refused(&state, alter(None, Some(long(65))), too_many());
+        state.apply(&alter(None, Some(long(64))), AT).unwrap();
+    }
+    state.apply(&MetadataCommand::RaiseRules { to: Rules::Later.number() }, AT).unwrap();
+    state.apply(&alter(None, Some(long(65))), AT).unwrap();
 }
 
 #[test]

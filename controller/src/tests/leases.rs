@@ -38,6 +38,7 @@ fn request(folder: u8) -> JoinStoreRequest {
         // Each time another process, on another machine.
         process: ProcessId(u128::from(NEXT_PROCESS.fetch_add(1, Ordering::Relaxed)).to_le_bytes()),
         place: None,
+        report: None,
     }
 }
 
@@ -48,7 +49,7 @@ fn after(grant: &StoreGrant) -> JoinStoreRequest {
 
 fn renewal(grant: &StoreGrant) -> RenewLeaseRequest {
     let positions = StorePositions { appended_to: LogOffset(7), ..StorePositions::default() };
-    RenewLeaseRequest { group: grant.group, epoch: grant.epoch, positions, closed: None }
+    RenewLeaseRequest { group: grant.group, epoch: grant.epoch, positions, closed: None, report: None }
 }
 
 async fn leads(controller: &Arc<Controller>, group: StoreGroupId) -> bool {

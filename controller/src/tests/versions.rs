@@ -115,8 +115,8 @@ async fn rules_are_raised_when_every_member_knows_them_and_hold_on_all() {
     let refused = cluster.get(leader).propose(large()).await;
     assert!(matches!(refused, Err(MetadataError::Refused(MetadataRefusal::QueueCount { .. }))), "{refused:?}");
     // Nobody else raises them.
-    let asked = cluster.get(leader).propose(MetadataCommand::RaiseRules { to: 2 }).await;
-    assert!(matches!(asked, Err(MetadataError::Refused(MetadataRefusal::Rules { now: 1, asked: 2 }))), "{asked:?}");
+    let asked = cluster.get(leader).propose(MetadataCommand::RaiseRules { to: 3 }).await;
+    assert!(matches!(asked, Err(MetadataError::Refused(MetadataRefusal::Rules { now: 1, asked: 3 }))), "{asked:?}");
 
     cluster.stop(3).await;
     sleep(Duration::from_secs(5)).await;
@@ -156,7 +156,7 @@ async fn a_member_that_does_not_know_a_command_stops_with_newer_and_does_not_wed
     // As if the leader had not asked.
     let core = &cluster.get(leader).core;
     let leading = core.node.lead().await.unwrap();
-    core.decide(MetadataCommand::RaiseRules { to: 2 }, leading).await.unwrap().unwrap();
+    core.decide(MetadataCommand::RaiseRules { to: 3 }, leading).await.unwrap().unwrap();
     let why = stopped(&cluster, 3).await;
     assert!(why.contains("written by a newer gantry") && !why.contains("damaged"), "{why}");
     cluster.get(leader).propose(create_group("a")).await.unwrap();

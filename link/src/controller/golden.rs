@@ -142,6 +142,17 @@ fn commands() -> Vec<Golden> {
             "command.raise_rules",
             wire::MetadataCommand { command: Some(Command::RaiseRules(2)), rules: 2 },
         ),
+        value::<MetadataCommand>(
+            "command.raise_ids",
+            wire::MetadataCommand { command: Some(Command::RaiseIds(known())), rules: 2 },
+        ),
+        value::<MetadataCommand>(
+            "command.note_durable",
+            wire::MetadataCommand {
+                command: Some(Command::NoteDurable(NoteDurable { group: 3, epoch: 7, to: 1 << 33 })),
+                rules: 2,
+            },
+        ),
         command(
             "create_group",
             Command::CreateGroup(CreateGroup {
@@ -180,6 +191,10 @@ fn commands() -> Vec<Golden> {
     ]
 }
 
+fn known() -> wire::KnownIds {
+    wire::KnownIds { topic: 301, group: 5, store_group: 3 }
+}
+
 fn join_store_command() -> wire::metadata_command::JoinStore {
     wire::metadata_command::JoinStore {
         group: "store-1".to_owned(),
@@ -208,6 +223,7 @@ fn outcomes() -> Vec<Golden> {
         ("spread", Outcome::Spread(spread)),
         ("proxy", Outcome::Proxy(proxy())),
         ("rules", Outcome::Rules(2)),
+        ("ids", Outcome::Ids(known())),
     ];
     let named = kinds.map(|(kind, kept)| value::<MetadataOutcome>(&format!("outcome.{kind}"), outcome(kept)));
     named.into()
@@ -262,10 +278,17 @@ fn changes() -> Vec<Golden> {
         ("store_group_removed", Change::StoreGroupRemoved(3)),
         ("proxy_upsert", Change::ProxyUpsert(proxy())),
         ("proxy_removed", Change::ProxyRemoved(PROCESS)),
-        ("given", Change::Given(wire::Given { last_topic: 301, last_group: 5 })),
+        ("given", Change::Given(wire::Given { last_topic: 301, last_group: 5, put_back: None })),
+        ("given.put_back", Change::Given(put_back())),
     ];
     let change = |change| wire::MetadataChange { change: Some(change), skippable: false };
     kinds.into_iter().map(|(kind, what)| value::<MetadataChange>(&format!("change.{kind}"), change(what))).collect()
+}
+
+fn put_back() -> wire::Given {
+    let topics = vec![wire::LostIds { first: 302, last: 310 }, wire::LostIds { first: 320, last: 320 }];
+    let put_back = wire::PutBack { last_topic: 330, last_group: 5, topics, groups: Vec::new() };
+    wire::Given { last_topic: 301, last_group: 5, put_back: Some(put_back) }
 }
 
 fn membership() -> Vec<Golden> {
@@ -282,7 +305,10 @@ fn membership() -> Vec<Golden> {
         version: "1.2.3".to_owned(),
         process: PROCESS,
         place: Some(CLUSTER),
+        ..wire::JoinStoreRequest::default()
     };
+    let report = wire::StoreReport { known: Some(known()), durable_to: 1 << 30, accept_missing: true };
+    let reported = wire::JoinStoreRequest { report: Some(report), ..join.clone() };
     let grant = wire::StoreGrant {
         cluster: CLUSTER,
         group: 3,
@@ -291,7 +317,7 @@ fn membership() -> Vec<Golden> {
         previous: Some(wire::PreviousLeader { folder: FOLDER, epoch: 6 }),
         secret: SECRET,
     };
-    let renew = wire::RenewLeaseRequest { group: 3, epoch: 7, positions, closed: Some(41) };
+    let renew = wire::RenewLeaseRequest { group: 3, epoch: 7, positions, closed: Some(41), report: None };
     let alive = wire::ProxyAliveRequest {
         id: PROCESS,
         address: proxy().address,
@@ -329,11 +355,13 @@ fn membership() -> Vec<Golden> {
     let changed = |change| wire::ChangeControllersRequest { change: Some(change) };
     vec![
         value::<JoinStoreRequest>("join_store", join),
+        value::<JoinStoreRequest>("join_store.report", reported),
         value::<StoreGrant>("grant.for_a_time", grant.clone()),
         value::<StoreGrant>(
             "grant.until_superseded",
             wire::StoreGrant { lease: Some(lease(Term::UntilSuperseded(wire::Nothing {}))), previous: None, ..grant },
         ),
+        value::<RenewLeaseRequest>("renew_lease.report", wire::RenewLeaseRequest { report: Some(report), ..renew }),
         value::<RenewLeaseRequest>("renew_lease", renew),
         value::<ProxyAliveRequest>("proxy_alive", alive),
         value::<MembershipError>("membership_failure.refused", failure(Reason::Refused("why".to_owned()))),

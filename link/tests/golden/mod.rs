@@ -80,7 +80,7 @@ fn what_peers_of_version_1_said_is_understood_and_said_in_the_same_bytes() {
             opened.insert(path);
             meant
         });
-        assert_eq!((golden.read)(&recorded), meant, "{} is understood otherwise", golden.name);
+        assert_eq!(without_later(&(golden.read)(&recorded), &meant), meant, "{} is understood otherwise", golden.name);
         assert_eq!(golden.bytes, recorded, "{} is said otherwise", golden.name);
         assert!(opened.insert(path), "{} is there twice", golden.name);
     }
@@ -89,6 +89,20 @@ fn what_peers_of_version_1_said_is_understood_and_said_in_the_same_bytes() {
         let is_message = path.extension().is_some_and(|extension| extension == "bin" || extension == "txt");
         assert!(!is_message || opened.contains(&path), "nobody opens {}", path.display());
     }
+}
+
+/// What is read now, without fields that came later: who did not know them said nothing of them.
+fn without_later(read: &str, meant: &str) -> String {
+    let mut recorded = meant.lines().peekable();
+    let mut kept = String::new();
+    for line in read.lines() {
+        let is_recorded = recorded.next_if(|next| *next == line).is_some();
+        if is_recorded || !line.ends_with(": None,") {
+            kept += line;
+            kept += "\n";
+        }
+    }
+    if meant.ends_with('\n') { kept } else { kept.trim_end().to_owned() }
 }
 
 #[test]

@@ -229,6 +229,7 @@ pub fn join() -> JoinStoreRequest {
         version: "1".into(),
         process: ProcessId([8; 16]),
         place: Some(PlaceId([9; 16])),
+        report: Some(StoreReport { durable_to: LogOffset(5), ..StoreReport::default() }),
     }
 }
 
@@ -238,6 +239,7 @@ pub fn renew() -> RenewLeaseRequest {
         epoch: Epoch(8),
         positions: StorePositions::default(),
         closed: Some(MetadataVersion(41)),
+        report: None,
     }
 }
 

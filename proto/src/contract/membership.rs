@@ -2,8 +2,8 @@
 
 use super::MetadataError;
 use crate::model::{
-    ClusterId, Epoch, FolderId, GroupSecret, LogOffset, MetadataVersion, PlaceId, ProcessId, ProxyId, StoreGroup,
-    StoreGroupId, StoreGroupName, Timestamp,
+    ClusterId, Epoch, FolderId, GroupSecret, KnownIds, LogOffset, MetadataVersion, PlaceId, ProcessId, ProxyId,
+    StoreGroup, StoreGroupId, StoreGroupName, Timestamp,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,19 @@ pub struct JoinStoreRequest {
     /// Where it holds the folder's lock, if that is known. It need not wait for the lease of a process that held it there
     /// before, either.
     pub place: Option<PlaceId>,
+    /// `None`: of an older version.
+    pub report: Option<StoreReport>,
+}
+
+/// What a store knows that the controller may not know any more, if one of them was put back to an earlier state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreReport {
+    /// The largest identities that it knows of: they must not be given again.
+    pub known: KnownIds,
+    /// Up to where its log is durable.
+    pub durable_to: LogOffset,
+    /// It may lead although its log was known to reach further: an operator decided so.
+    pub accept_missing: bool,
 }
 
 /// A leadership.
@@ -101,6 +114,8 @@ pub struct RenewLeaseRequest {
     pub positions: StorePositions,
     /// It takes no messages, as the metadata have said since that version, and holds none.
     pub closed: Option<MetadataVersion>,
+    /// `None`: of an older version.
+    pub report: Option<StoreReport>,
 }
 
 /// Where a store's log begins and ends.

@@ -3,11 +3,11 @@
 use super::{Malformed, Wire, nanos, required};
 use crate::contract::{
     ClusterStatus, ControllerChange, ControllerStatus, JoinStoreRequest, LeaseTerm, MembershipError, PreviousLeader,
-    ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StorePositions, StoreStatus,
+    ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StorePositions, StoreReport, StoreStatus,
 };
 use crate::model::{
-    ClusterId, Epoch, FolderId, GroupSecret, LogOffset, MetadataVersion, PlaceId, ProcessId, ProxyId, StoreGroupId,
-    StoreGroupName, Timestamp,
+    ClusterId, Epoch, FolderId, GroupId, GroupSecret, KnownIds, LogOffset, MetadataVersion, PlaceId, ProcessId,
+    ProxyId, StoreGroupId, StoreGroupName, Timestamp, TopicId,
 };
 use crate::wire::controller::v1 as wire;
 use std::time::Duration;
@@ -25,6 +25,7 @@ impl Wire for JoinStoreRequest {
             version: self.version.to_string(),
             process: self.process.to_wire(),
             place: self.place.as_ref().map(Wire::to_wire),
+            report: self.report.as_ref().map(Wire::to_wire),
         }
     }
 
@@ -38,6 +39,40 @@ impl Wire for JoinStoreRequest {
             version: message.version.into(),
             process: ProcessId::from_wire(message.process)?,
             place: message.place.map(PlaceId::from_wire).transpose()?,
+            report: message.report.map(StoreReport::from_wire).transpose()?,
+        })
+    }
+}
+
+impl Wire for KnownIds {
+    type Message = wire::KnownIds;
+
+    fn to_wire(&self) -> wire::KnownIds {
+        wire::KnownIds { topic: self.topic.0, group: self.group.0, store_group: self.store_group.0 }
+    }
+
+    fn from_wire(message: wire::KnownIds) -> Result<KnownIds, Malformed> {
+        let wire::KnownIds { topic, group, store_group } = message;
+        Ok(KnownIds { topic: TopicId(topic), group: GroupId(group), store_group: StoreGroupId(store_group) })
+    }
+}
+
+impl Wire for StoreReport {
+    type Message = wire::StoreReport;
+
+    fn to_wire(&self) -> wire::StoreReport {
+        wire::StoreReport {
+            known: Some(self.known.to_wire()),
+            durable_to: self.durable_to.0,
+            accept_missing: self.accept_missing,
+        }
+    }
+
+    fn from_wire(message: wire::StoreReport) -> Result<StoreReport, Malformed> {
+        Ok(StoreReport {
+            known: required(message.known, "identities that a store knows")?,
+            durable_to: LogOffset(message.durable_to),
+            accept_missing: message.accept_missing,
         })
     }
 }
@@ -131,6 +166,7 @@ impl Wire for RenewLeaseRequest {
             epoch: self.epoch.0,
             positions,
             closed: self.closed.map(|since| since.0),
+            report: self.report.as_ref().map(Wire::to_wire),
         }
     }
 
@@ -141,6 +177,7 @@ impl Wire for RenewLeaseRequest {
             epoch: Epoch(message.epoch),
             positions,
             closed: message.closed.map(MetadataVersion),
+            report: message.report.map(StoreReport::from_wire).transpose()?,
         })
     }
 }

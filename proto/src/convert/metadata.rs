@@ -3,11 +3,12 @@
 use super::{Malformed, Wire, required};
 use crate::contract::MetadataError;
 use crate::model::{
-    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, MetadataChange, MetadataCommand,
-    MetadataOutcome, MetadataRefusal, MetadataVersion, PlaceId, ProcessId, ProxyId, ProxyMember, Removed, StoreGroup,
-    StoreGroupId, StoreGroupName, Topic, TopicId, TopicName, TopicType,
+    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, KnownIds, LogOffset, LostIds,
+    MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, PlaceId, ProcessId, ProxyId,
+    ProxyMember, Removed, StoreGroup, StoreGroupId, StoreGroupName, Topic, TopicId, TopicName, TopicType,
 };
 use crate::wire::controller::v1 as wire;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 impl Wire for MetadataCommand {
@@ -16,7 +17,7 @@ impl Wire for MetadataCommand {
     fn to_wire(&self) -> wire::MetadataCommand {
         use wire::metadata_command::{
             AlterGroup, AlterTopic, Command, CreateGroup, CreateTopic, EndLease, JoinProxy, JoinStore, NoteClosed,
-            NoteLeading, SpreadTopics,
+            NoteDurable, NoteLeading, SpreadTopics,
         };
         let command = match self {
             MetadataCommand::CreateTopic { name, topic_type, queue_count } => Command::CreateTopic(CreateTopic {
@@ -79,6 +80,10 @@ impl Wire for MetadataCommand {
             }),
             MetadataCommand::RemoveProxy { id } => Command::RemoveProxy(id.to_wire()),
             MetadataCommand::RaiseRules { to } => Command::RaiseRules(*to),
+            MetadataCommand::NoteDurable { group, epoch, to } => {
+                Command::NoteDurable(NoteDurable { group: group.0, epoch: epoch.0, to: to.0 })
+            }
+            MetadataCommand::RaiseIds(known) => Command::RaiseIds(known.to_wire()),
         };
         // The first rules are not named.
         let rules = Some(self.rules()).filter(|rules| *rules > 1).unwrap_or_default();
@@ -159,8 +164,29 @@ impl Wire for MetadataCommand {
             },
             Command::RemoveProxy(id) => MetadataCommand::RemoveProxy { id: ProxyId::from_wire(id)? },
             Command::RaiseRules(to) => MetadataCommand::RaiseRules { to },
+            Command::NoteDurable(note) => MetadataCommand::NoteDurable {
+                group: StoreGroupId(note.group),
+                epoch: Epoch(note.epoch),
+                to: LogOffset(note.to),
+            },
+            Command::RaiseIds(known) => MetadataCommand::RaiseIds(KnownIds::from_wire(known)?),
         })
     }
+}
+
+/// Ranges of identities as they travel.
+pub fn put_ranges(ranges: &[RangeInclusive<u32>]) -> Vec<wire::LostIds> {
+    ranges.iter().map(|range| wire::LostIds { first: *range.start(), last: *range.end() }).collect()
+}
+
+/// Ranges of identities that travelled.
+pub fn read_ranges(ranges: Vec<wire::LostIds>) -> Vec<RangeInclusive<u32>> {
+    ranges.into_iter().map(|range| range.first..=range.last).collect()
+}
+
+/// The last identity before the first that is lost.
+fn before_lost(lost: &[RangeInclusive<u32>], last: u32) -> u32 {
+    lost.iter().map(|range| range.start().saturating_sub(1)).min().map_or(last, |before| before.min(last))
 }
 
 impl Wire for MetadataOutcome {
@@ -179,6 +205,7 @@ impl Wire for MetadataOutcome {
             }
             MetadataOutcome::Proxy(proxy) => Outcome::Proxy(proxy.to_wire()),
             MetadataOutcome::Rules(rules) => Outcome::Rules(*rules),
+            MetadataOutcome::Ids(ids) => Outcome::Ids(ids.to_wire()),
         };
         wire::MetadataOutcome { outcome: Some(outcome) }
     }
@@ -197,6 +224,7 @@ impl Wire for MetadataOutcome {
             },
             Outcome::Proxy(proxy) => MetadataOutcome::Proxy(Wire::from_wire(proxy)?),
             Outcome::Rules(rules) => MetadataOutcome::Rules(rules),
+            Outcome::Ids(ids) => MetadataOutcome::Ids(KnownIds::from_wire(ids)?),
         })
     }
 }
@@ -208,9 +236,20 @@ impl Wire for MetadataChange {
         use wire::metadata_change::Change;
         let change = match self {
             MetadataChange::Reset => Change::Reset(wire::Nothing {}),
-            MetadataChange::Given { last_topic, last_group } => {
-                Change::Given(wire::Given { last_topic: last_topic.0, last_group: last_group.0 })
-            }
+            MetadataChange::Given { last_topic, last_group, lost } => Change::Given(match lost {
+                None => wire::Given { last_topic: last_topic.0, last_group: last_group.0, put_back: None },
+                // Who does not know the lost ones must not take them for removed.
+                Some(lost) => wire::Given {
+                    last_topic: before_lost(&lost.topics, last_topic.0),
+                    last_group: before_lost(&lost.groups, last_group.0),
+                    put_back: Some(wire::PutBack {
+                        last_topic: last_topic.0,
+                        last_group: last_group.0,
+                        topics: put_ranges(&lost.topics),
+                        groups: put_ranges(&lost.groups),
+                    }),
+                },
+            }),
             MetadataChange::TopicUpsert(topic) => Change::TopicUpsert(topic.to_wire()),
             MetadataChange::TopicRemoved(id) => Change::TopicRemoved(id.0),
             MetadataChange::GroupUpsert(group) => Change::GroupUpsert(group.to_wire()),
@@ -239,8 +278,14 @@ impl Wire for MetadataChange {
         use wire::metadata_change::Change;
         Ok(match message.change.ok_or(Malformed("metadata change"))? {
             Change::Reset(_) => MetadataChange::Reset,
-            Change::Given(given) => {
-                MetadataChange::Given { last_topic: TopicId(given.last_topic), last_group: GroupId(given.last_group) }
+            Change::Given(wire::Given { last_topic, last_group, put_back: None }) => {
+                MetadataChange::Given { last_topic: TopicId(last_topic), last_group: GroupId(last_group), lost: None }
+            }
+            Change::Given(wire::Given { put_back: Some(put_back), .. }) => {
+                let wire::PutBack { last_topic, last_group, topics, groups } = put_back;
+                let lost = LostIds { topics: read_ranges(topics), groups: read_ranges(groups) };
+                let (last_topic, last_group) = (TopicId(last_topic), GroupId(last_group));
+                MetadataChange::Given { last_topic, last_group, lost: Some(Arc::new(lost)) }
             }
             Change::TopicUpsert(topic) => MetadataChange::TopicUpsert(Arc::<Topic>::from_wire(topic)?),
             Change::TopicRemoved(id) => MetadataChange::TopicRemoved(TopicId(id)),

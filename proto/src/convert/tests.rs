@@ -198,6 +198,12 @@ fn command() -> impl Strategy<Value = MetadataCommand> {
             C::JoinStore { group, folder, address, last_epoch: Epoch(epoch), process, place, secret }
         }),
         any::<(u32, u32)>().prop_map(|(group, epoch)| C::EndLease { group: StoreGroupId(group), epoch: Epoch(epoch) }),
+        any::<(u32, u32, u64)>().prop_map(|(group, epoch, to)| C::NoteDurable {
+            group: StoreGroupId(group),
+            epoch: Epoch(epoch),
+            to: LogOffset(to)
+        }),
+        known().prop_map(C::RaiseIds),
         store_group_name().prop_map(|name| C::DrainStoreGroup { name }),
         store_group_name().prop_map(|name| C::ActivateStoreGroup { name }),
         (store_group_name(), any::<bool>()).prop_map(|(name, force)| C::RemoveStoreGroup { name, force }),
@@ -275,12 +281,26 @@ fn refusal() -> impl Strategy<Value = MetadataRefusal> {
     prop_oneof![topics, groups, stores]
 }
 
+fn lost() -> impl Strategy<Value = LostIds> {
+    let ranges = || vec(any::<(u32, u32)>().prop_map(|(a, b)| a.min(b)..=a.max(b)), 0..3);
+    (ranges(), ranges()).prop_map(|(topics, groups)| LostIds { topics, groups })
+}
+
+fn known() -> impl Strategy<Value = KnownIds> {
+    any::<(u32, u32, u32)>().prop_map(|(topic, group, store_group)| KnownIds {
+        topic: TopicId(topic),
+        group: GroupId(group),
+        store_group: StoreGroupId(store_group),
+    })
+}
+
 fn change() -> impl Strategy<Value = MetadataChange> {
     prop_oneof![
         Just(MetadataChange::Reset),
-        (any::<u32>(), any::<u32>()).prop_map(|(topic, group)| MetadataChange::Given {
+        (any::<u32>(), any::<u32>(), option::of(lost())).prop_map(|(topic, group, lost)| MetadataChange::Given {
             last_topic: TopicId(topic),
             last_group: GroupId(group),
+            lost: lost.map(Arc::new),
         }),
         topic().prop_map(MetadataChange::TopicUpsert),
         any::<u32>().prop_map(|id| MetadataChange::TopicRemoved(TopicId(id))),
@@ -388,15 +408,18 @@ proptest! {
         proxy in proxy_id(),
         controller: u64,
         add: bool,
+        (known, durable_to, accept_missing) in (known(), any::<u64>(), any::<bool>()),
     ) {
+        let report = StoreReport { known, durable_to: LogOffset(durable_to), accept_missing };
         let (text, epoch) = (address.to_string(), Epoch(epoch));
         let (at, of) = (address.clone(), version.clone());
-        for place in [None, Some(PlaceId([6; 16]))] {
+        for (place, report) in [(None, None), (Some(PlaceId([6; 16])), Some(report))] {
             let (group, address, version, process) = (group.clone(), at.clone(), of.clone(), ProcessId([5; 16]));
-            arrives(&JoinStoreRequest { group, folder, cluster, address, last_epoch: epoch, version, process, place })?;
+            let last_epoch = epoch;
+            arrives(&JoinStoreRequest { group, folder, cluster, address, last_epoch, version, process, place, report })?;
         }
-        for closed in [None, Some(MetadataVersion(controller))] {
-            arrives(&RenewLeaseRequest { group: StoreGroupId(number), epoch, positions, closed })?;
+        for (closed, report) in [(None, None), (Some(MetadataVersion(controller)), Some(report))] {
+            arrives(&RenewLeaseRequest { group: StoreGroupId(number), epoch, positions, closed, report })?;
         }
         arrives(&ProxyAliveRequest { id: proxy, address, version, sessions: number })?;
         let change = match add {

@@ -1,3 +1,4 @@
+use super::limits::{BACKOFF_LEVELS_MAX, BACKOFF_MULTIPLIER_MAX};
 use std::time::Duration;
 
 /// How long a failed message stays hidden before its next delivery.
@@ -23,10 +24,10 @@ pub enum InvalidBackoff {
     #[error("the list of backoff durations is empty")]
     Empty,
     /// Too many durations.
-    #[error("the list of backoff durations has {0} entries, at most 64 are allowed")]
+    #[error("the list of backoff durations has {0} entries, at most {BACKOFF_LEVELS_MAX} are allowed")]
     TooMany(usize),
     /// Shrinking or not a number.
-    #[error("the backoff multiplier must be between 1 and 1000")]
+    #[error("the backoff multiplier must be between 1 and {BACKOFF_MULTIPLIER_MAX}")]
     Multiplier,
     /// The bounds are crossed.
     #[error("the initial backoff is longer than the longest")]
@@ -45,14 +46,14 @@ impl Default for BackoffPolicy {
 }
 
 impl BackoffPolicy {
-    /// Refuses policies that cannot be told to clients.
-    pub fn validate(&self) -> Result<(), InvalidBackoff> {
+    /// Refuses policies that cannot be told to clients, with these limits: how many durations, and which multiplier.
+    pub fn validate(&self, levels_max: usize, multiplier_max: f64) -> Result<(), InvalidBackoff> {
         match self {
             BackoffPolicy::Customized(next) if next.is_empty() => Err(InvalidBackoff::Empty),
-            BackoffPolicy::Customized(next) if next.len() > 64 => Err(InvalidBackoff::TooMany(next.len())),
+            BackoffPolicy::Customized(next) if next.len() > levels_max => Err(InvalidBackoff::TooMany(next.len())),
             BackoffPolicy::Customized(_) => Ok(()),
             BackoffPolicy::Exponential { initial, max, multiplier } => {
-                if !(1.0..=1000.0).contains(multiplier) {
+                if !(1.0..=multiplier_max).contains(multiplier) {
                     Err(InvalidBackoff::Multiplier)
                 } else if initial > max {
                     Err(InvalidBackoff::InitialAboveMax)
@@ -107,9 +108,15 @@ mod tests {
 
     #[test]
     fn policies_that_cannot_be_told_to_clients_are_refused() {
-        assert_eq!(BackoffPolicy::Customized(vec![]).validate(), Err(InvalidBackoff::Empty));
-        let shrinking =
-            BackoffPolicy::Exponential { initial: Duration::ZERO, max: Duration::ZERO, multiplier: f64::NAN };
-        assert_eq!(shrinking.validate(), Err(InvalidBackoff::Multiplier));
+        let checked = |policy: BackoffPolicy| policy.validate(2, 10.0);
+        assert_eq!(checked(BackoffPolicy::Customized(vec![])), Err(InvalidBackoff::Empty));
+        assert_eq!(checked(BackoffPolicy::Customized(vec![Duration::ZERO; 2])), Ok(()));
+        assert_eq!(checked(BackoffPolicy::Customized(vec![Duration::ZERO; 3])), Err(InvalidBackoff::TooMany(3)));
+        for (multiplier, expected) in
+            [(f64::NAN, Err(InvalidBackoff::Multiplier)), (10.0, Ok(())), (10.1, Err(InvalidBackoff::Multiplier))]
+        {
+            let growing = BackoffPolicy::Exponential { initial: Duration::ZERO, max: Duration::ZERO, multiplier };
+            assert_eq!(checked(growing), expected);
+        }
     }
 }

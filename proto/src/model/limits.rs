@@ -29,6 +29,10 @@ pub const RECEIVE_BYTES_MAX: u64 = 16 << 20;
 pub const MAX_ATTEMPTS_DEFAULT: u32 = 17;
 /// The most that a group may ask for.
 pub const MAX_ATTEMPTS_MAX: u32 = 10_000;
+/// Durations of a retry policy that lists them.
+pub const BACKOFF_LEVELS_MAX: usize = 64;
+/// Factor from one retry to the next.
+pub const BACKOFF_MULTIPLIER_MAX: f64 = 1000.0;
 /// Shortest invisible duration of a receive without automatic renewal.
 pub const INVISIBLE_DURATION_MIN: Duration = Duration::from_secs(10);
 /// Longest invisible duration.

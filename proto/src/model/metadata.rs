@@ -2,12 +2,13 @@
 //! picture that proxies and stores keep from the changes ([`MetadataView`]).
 
 use super::{
-    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, InvalidBackoff, PlaceId,
-    Placement, ProcessId, ProxyId, ProxyMember, QueueId, StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState,
-    Topic, TopicId, TopicName, TopicType,
+    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, InvalidBackoff, LogOffset,
+    PlaceId, Placement, ProcessId, ProxyId, ProxyMember, QueueId, StoreGroup, StoreGroupId, StoreGroupName,
+    StoreGroupState, Topic, TopicId, TopicName, TopicType,
 };
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -105,6 +106,18 @@ pub enum MetadataCommand {
         /// The leadership that ended.
         epoch: Epoch,
     },
+    /// Notes up to where the log of a store group's leader is durable. Changes nothing if the epoch is over.
+    NoteDurable {
+        /// Its group.
+        group: StoreGroupId,
+        /// The leadership.
+        epoch: Epoch,
+        /// Up to there.
+        to: LogOffset,
+    },
+    /// Gives none of these identities, and none before them, any more: somebody knows of them although the controller does
+    /// not, because it was put back to an earlier state.
+    RaiseIds(KnownIds),
     /// Takes a store group out of use: see [`StoreGroupState::Draining`].
     DrainStoreGroup {
         /// Which.
@@ -171,6 +184,7 @@ impl MetadataCommand {
     pub fn rules(&self) -> u32 {
         match self {
             MetadataCommand::RaiseRules { to } => *to,
+            MetadataCommand::NoteDurable { .. } | MetadataCommand::RaiseIds(_) => 2,
             _ => 1,
         }
     }
@@ -200,6 +214,8 @@ pub enum MetadataOutcome {
     Proxy(Arc<ProxyMember>),
     /// The rules that are in force now.
     Rules(u32),
+    /// Up to where no identity is given any more.
+    Ids(KnownIds),
 }
 
 /// Why a command changed nothing. Deterministic: every replica refuses alike.
@@ -317,12 +333,15 @@ pub enum MetadataChange {
     /// A snapshot of everything follows as changes of this same version. It replaces the picture, and by itself says of
     /// nothing that it was removed: see [`MetadataChange::Given`].
     Reset,
-    /// Part of a snapshot: the last identities that were given. What was given and is not in the snapshot was removed.
+    /// The last identities that were given: part of a snapshot, or because they were raised. What was given and is not in
+    /// the picture was removed, unless it is among the lost.
     Given {
         /// Of topics.
         last_topic: TopicId,
         /// Of consumer groups.
         last_group: GroupId,
+        /// Those of which the controller does not know what became of them.
+        lost: Option<Arc<LostIds>>,
     },
     /// A topic is new or different.
     TopicUpsert(Arc<Topic>),
@@ -345,6 +364,50 @@ pub enum MetadataChange {
     /// A newer controller said what this version cannot read: of this topic or group, or of who knows what. It removes
     /// nothing. Only a watcher makes it of what it gets.
     NotUnderstood(Option<Removed>),
+}
+
+/// The largest identities that somebody knows of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KnownIds {
+    /// Of topics.
+    pub topic: TopicId,
+    /// Of consumer groups.
+    pub group: GroupId,
+    /// Of store groups.
+    pub store_group: StoreGroupId,
+}
+
+impl KnownIds {
+    /// The larger of each.
+    #[must_use]
+    pub fn max(self, other: KnownIds) -> KnownIds {
+        KnownIds {
+            topic: self.topic.max(other.topic),
+            group: self.group.max(other.group),
+            store_group: self.store_group.max(other.store_group),
+        }
+    }
+}
+
+/// Identities that were given by a history that the controller does not have: it was put back to an earlier state. Nobody
+/// knows what became of them, so they never count as removed. Ascending, and apart from each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LostIds {
+    /// Of topics.
+    pub topics: Vec<RangeInclusive<u32>>,
+    /// Of consumer groups.
+    pub groups: Vec<RangeInclusive<u32>>,
+}
+
+impl LostIds {
+    /// Whether this is one of them.
+    pub fn holds(&self, identity: Removed) -> bool {
+        let (ranges, id) = match identity {
+            Removed::Topic(id) => (&self.topics, id.0),
+            Removed::Group(id) => (&self.groups, id.0),
+        };
+        ranges.iter().any(|range| range.contains(&id))
+    }
 }
 
 /// What can be deleted for good: identities are never reused.
@@ -425,6 +488,10 @@ struct Picture {
     store_groups_revision: u64,
     /// The last identities given, once a snapshot has told.
     given: Option<(TopicId, GroupId)>,
+    /// Those among them of which the controller knows nothing.
+    lost: Option<Arc<LostIds>>,
+    /// The largest identities ever seen, also in pictures that were replaced.
+    seen: KnownIds,
     /// What exists, but is described by a newer controller in a way that this version cannot read.
     not_understood: HashSet<Removed>,
     /// Since the last snapshot began something could not be read that may have been a topic or a group.
@@ -575,10 +642,18 @@ impl MetadataView {
         if inner.left_out || inner.not_understood.contains(&identity) {
             return false;
         }
+        if inner.lost.as_ref().is_some_and(|lost| lost.holds(identity)) {
+            return false;
+        }
         match identity {
             Removed::Topic(id) => id <= last_topic && !inner.topics_by_id.contains_key(&id),
             Removed::Group(id) => id <= last_group && !inner.groups_by_id.contains_key(&id),
         }
+    }
+
+    /// The largest identities that were ever seen here, whatever the controller says now.
+    pub fn known_ids(&self) -> KnownIds {
+        self.inner.read().seen
     }
 
     /// What is removed from now on.
@@ -628,14 +703,20 @@ impl Picture {
         match change {
             MetadataChange::Reset => {
                 let store_groups_revision = self.store_groups_revision + 1;
-                let newest = self.newest;
-                *self = Picture { store_groups_revision, newest, ..Picture::default() };
+                let (newest, seen) = (self.newest, self.seen);
+                *self = Picture { store_groups_revision, newest, seen, ..Picture::default() };
             }
-            MetadataChange::Given { last_topic, last_group } => self.given = Some((*last_topic, *last_group)),
+            MetadataChange::Given { last_topic, last_group, lost } => {
+                self.given = Some((*last_topic, *last_group));
+                self.lost = lost.clone();
+                let given = KnownIds { topic: *last_topic, group: *last_group, ..KnownIds::default() };
+                self.seen = self.seen.max(given);
+            }
             MetadataChange::Founded(cluster) => self.cluster = Some(*cluster),
             MetadataChange::StoreGroupUpsert(group) => {
                 self.store_groups.insert(group.id, group.clone());
                 self.store_groups_revision += 1;
+                self.seen.store_group = self.seen.store_group.max(group.id);
             }
             MetadataChange::StoreGroupRemoved(id) => {
                 self.store_groups.remove(id);
@@ -673,6 +754,10 @@ impl Picture {
 
     /// This identity was given.
     fn saw(&mut self, identity: Removed) {
+        match identity {
+            Removed::Topic(id) => self.seen.topic = self.seen.topic.max(id),
+            Removed::Group(id) => self.seen.group = self.seen.group.max(id),
+        }
         if let Some((last_topic, last_group)) = &mut self.given {
             match identity {
                 Removed::Topic(id) => *last_topic = id.max(*last_topic),
@@ -720,7 +805,7 @@ mod tests {
     }
 
     fn given(last_topic: u32) -> MetadataChange {
-        MetadataChange::Given { last_topic: TopicId(last_topic), last_group: GroupId(0) }
+        MetadataChange::Given { last_topic: TopicId(last_topic), last_group: GroupId(0), lost: None }
     }
 
     fn founded(cluster: u8) -> MetadataChange {

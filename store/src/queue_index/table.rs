@@ -10,11 +10,14 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// All queues of this store.
 #[derive(Default)]
 pub(crate) struct QueueTable {
     topics: RwLock<HashMap<TopicId, Arc<TopicQueues>>>,
+    /// The largest id among them.
+    last_topic: AtomicU32,
     pub sealed: Arc<SealedSet>,
     unsealed: Unsealed,
     /// Queues that differ from what the last checkpoint says, each once.
@@ -31,6 +34,7 @@ impl QueueTable {
     pub(crate) fn open(&self, topic: TopicId, queues: impl IntoIterator<Item = QueueId>) -> Arc<TopicQueues> {
         let found = self.get(topic);
         let topic = found.unwrap_or_else(|| {
+            self.last_topic.fetch_max(topic.0, Ordering::Relaxed);
             let fresh = || Arc::new(TopicQueues::new(topic, self.sealed.clone()));
             self.topics.write().entry(topic).or_insert_with(fresh).clone()
         });
@@ -60,6 +64,11 @@ impl QueueTable {
         let mut topics: Vec<_> = self.topics.read().values().cloned().collect();
         topics.sort_unstable_by_key(|topic| topic.id);
         topics
+    }
+
+    /// The largest topic of which anything is or was here: also of deleted ones it is kept how far offsets were given.
+    pub(crate) fn last_topic(&self) -> TopicId {
+        TopicId(self.last_topic.load(Ordering::Relaxed))
     }
 
     /// Adds a message that was just put into the log, in the segment that begins at `segment`, with the hashes of its id and

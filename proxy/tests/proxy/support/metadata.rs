@@ -195,6 +195,8 @@ impl MetadataService for FakeMetadata {
             | MetadataCommand::JoinStore { .. }
             | MetadataCommand::NoteLeading { .. }
             | MetadataCommand::NoteClosed { .. }
+            | MetadataCommand::NoteDurable { .. }
+            | MetadataCommand::RaiseIds(_)
             | MetadataCommand::EndLease { .. }
             | MetadataCommand::JoinProxy { .. }
             | MetadataCommand::RemoveProxy { .. }
