@@ -12,7 +12,7 @@ mod process;
 mod server;
 
 pub use client::{Client, Outcome, Running, assert_all_there_once};
-pub use process::help;
+pub use process::{help, said};
 pub use server::{Server, Shape};
 
 use std::path::PathBuf;

@@ -121,13 +121,15 @@ pub(crate) fn admin(endpoint: &str, arguments: &[&str]) -> Result<Value, String>
 
 /// What `gantry … --help` prints.
 pub fn help(command: &[&str]) -> String {
-    let Output { status, stdout, stderr } = Command::new(binary())
-        .args(command)
-        .arg("--help")
-        .env_remove("GANTRY_CLIENTS_DIR")
-        .output()
-        .expect("the binary runs");
-    assert!(status.success(), "gantry {command:?} --help: {}", String::from_utf8_lossy(&stderr));
+    said(&[command, &["--help"]].concat(), Path::new("."))
+}
+
+/// What a command that ends by itself prints, run in `folder`; it must succeed.
+pub fn said(command: &[&str], folder: &Path) -> String {
+    let mut program = Command::new(binary());
+    program.args(command).current_dir(folder).env_remove("GANTRY_CLIENTS_DIR");
+    let Output { status, stdout, stderr } = program.output().expect("the binary runs");
+    assert!(status.success(), "gantry {command:?}: {}", String::from_utf8_lossy(&stderr));
     String::from_utf8_lossy(&stdout).into_owned()
 }
 

@@ -9,6 +9,7 @@
 //! - A setting (`store.flush`, also `store.flush = "async"`) and a variable (`GANTRY_…`) are in the configuration reference.
 //! - `gantry …` is a command with these flags, `--flag` a flag of some command; `cargo …` names packages, tests, binaries,
 //!   examples and profiles that are there. So do lines of code blocks that begin so.
+//! - After a line `$ gantry inspect …` of a code block stands what it prints; a line with `…` alone stands for any lines.
 //! - A line of a code block that begins like one of `hexdump -C` shows the bytes of a golden file, at that place.
 
 use std::cell::RefCell;
@@ -176,6 +177,11 @@ fn what_is_not_there_is_noticed() {
         ("run `cargo run --profile fast --bin gantry`", "no profile fast"),
         ("run `cargo run --bin gantry-shop`", "no program gantry-shop"),
         ("so:\n\n    00000008  01 00 00 00 ff ff ff ff  not so", "no golden file has these bytes at 0x8"),
+        (
+            "so:\n\n    $ gantry inspect identity store/tests/fixtures/v1/folder\n    …\n    its name is unknown\n    …",
+            "it does not print so: its name is unknown",
+        ),
+        ("so:\n\n    $ gantry inspect identity store/tests/fixtures/v1/folder", "it prints more"),
         ("a [link](docs/no-such-page.md)", "no file docs/no-such-page.md"),
         ("a [link](#no-such-heading)\n# Another", "no heading #no-such-heading"),
     ] {
@@ -284,6 +290,7 @@ impl Project {
         for (line, code) in &markdown.code {
             note(*line, self.check_command(code.trim().trim_start_matches("$ ")));
             note(*line, self.check_dump(code));
+            note(*line, check_output(code.trim(), markdown.code.iter().filter(|(next, _)| next > line)));
         }
         for (line, quote) in markdown.quotes.iter().filter(|_| file == SAYS) {
             let said = self.programs.contains(quote.as_str());
@@ -560,6 +567,31 @@ impl Markdown {
             }
         }
     }
+}
+
+/// A command whose output is shown behind it, in the lines of the same block.
+fn check_output<'a>(command: &str, behind: impl Iterator<Item = &'a (usize, String)>) -> Option<String> {
+    let command = command.strip_prefix("$ gantry inspect ")?;
+    let arguments: Vec<&str> = std::iter::once("inspect").chain(command.split_whitespace()).collect();
+    let printed = gantry_tests::said(&arguments, &root());
+    let mut printed = printed.lines().map(str::trim_end);
+    let (mut last, mut any) = (None, false);
+    for (number, line) in behind {
+        if last.replace(*number).is_some_and(|last| last + 1 < *number) || line.trim().starts_with("$ ") {
+            break;
+        }
+        let line = line.strip_prefix("    ").unwrap_or(line).trim_end();
+        let is_there = match (line == "…", any) {
+            (true, _) => true,
+            (false, true) => printed.any(|printed| printed == line),
+            (false, false) => printed.next() == Some(line),
+        };
+        any = line == "…";
+        if !is_there {
+            return Some(format!("it does not print so: {line}"));
+        }
+    }
+    (!any && printed.next().is_some()).then(|| "it prints more".to_owned())
 }
 
 /// A source without the breaks in its texts.
