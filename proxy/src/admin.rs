@@ -1,7 +1,7 @@
-//! The operator's API: topics and consumer groups here, the cluster in `cluster`. Errors travel as gRPC statuses, because
-//! its callers are ours.
+//! The operator's API: topics and consumer groups here, the cluster in `cluster`. Errors are gRPC statuses: its clients are
+//! Gantry's own.
 //!
-//! A change is answered when this proxy sees it, so the next question sees it, too.
+//! A change is answered once this proxy's view shows it, so the next call sees it, too.
 
 mod cluster;
 mod statuses;
@@ -9,7 +9,7 @@ mod statuses;
 pub(crate) use cluster::Cluster;
 
 use crate::messaging::{Messaging, push_group_settings};
-use crate::stores::QueuePlace;
+use crate::stores::RoutedQueue;
 use crate::translate::{duration, duration_to_wire, timestamp_to_wire};
 use gantry_proto::contract::{MetadataError, QueueStatus};
 use gantry_proto::model::{self, GroupName, InvalidName, MetadataCommand, MetadataOutcome, MetadataRefusal, TopicName};
@@ -25,7 +25,7 @@ pub(crate) const SERVICE_PATH: &str = "/gantry.admin.v1.AdminService/";
 /// Paths of the methods for the cluster begin with this.
 pub(crate) const CLUSTER_SERVICE_PATH: &str = "/gantry.admin.v1.ClusterService/";
 
-/// Entries of a page when the caller does not say, and at most.
+/// Entries of a page: the most, and the default.
 const PAGE_SIZE: usize = 1000;
 
 /// Answers operators.
@@ -125,31 +125,31 @@ impl AdminService for Admin {
     ) -> Result<Response<wire::DescribeTopicResponse>, Status> {
         let topic = self.topic(&topic_name(&request.into_inner().name)?)?;
         let (mut known, mut failures) = (BTreeMap::new(), BTreeMap::new());
-        for (group, answer) in self.messaging.stores.queues(&topic).await {
+        for (store_group, answer) in self.messaging.stores.queues(&topic).await {
             match answer {
                 Ok(queues) => known.extend(queues.into_iter().map(|status| (status.queue, status))),
-                Err(error) => drop(failures.insert(group.id, error)),
+                Err(error) => drop(failures.insert(store_group.id, error)),
             }
         }
-        let places = self.messaging.stores.queues_of(&topic);
-        if places.iter().all(|place| failures.contains_key(&place.group.id))
+        let routed_queues = self.messaging.stores.queues_of(&topic);
+        if routed_queues.iter().all(|routed| failures.contains_key(&routed.store_group.id))
             && let Some((_, error)) = failures.pop_first()
         {
             return Err(store_failed(error));
         }
-        let range = |place: &QueuePlace| {
-            let status = known.get(&place.queue);
-            let failure = failures.get(&place.group.id);
+        let range = |routed: &RoutedQueue| {
+            let status = known.get(&routed.queue);
+            let failure = failures.get(&routed.store_group.id);
             wire::QueueRange {
-                queue_id: place.queue.0,
+                queue_id: routed.queue.0,
                 min_offset: status.map_or(0, |status: &QueueStatus| status.min_offset.0),
                 max_offset: status.map_or(0, |status| status.max_offset.0),
-                store_group: place.group.name.to_string(),
-                writable: place.writable,
+                store_group: routed.store_group.name.to_string(),
+                writable: routed.writable,
                 unavailable: failure.map(ToString::to_string).unwrap_or_default(),
             }
         };
-        let queues = places.iter().map(range).collect();
+        let queues = routed_queues.iter().map(range).collect();
         Ok(Response::new(wire::DescribeTopicResponse { topic: Some(self.topic_to_wire(&topic)), queues }))
     }
 
@@ -282,7 +282,7 @@ fn page_size(asked: u32) -> usize {
     }
 }
 
-/// Cuts a page of one entry too many and names where the next one begins; empty if there is none.
+/// Removes the one entry too many that was asked for, and returns where the next page begins; empty if there is none.
 fn cut_page<T>(entries: &mut Vec<T>, size: usize, name: impl Fn(&T) -> String) -> String {
     let more = entries.len() > size;
     entries.truncate(size);

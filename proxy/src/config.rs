@@ -11,16 +11,16 @@ pub const QUEUE_COUNT_DEFAULT: u32 = 8;
 /// Configuration of a proxy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProxyConfig {
-    /// Where to listen, for TLS and plaintext alike. Port 0 takes any free port.
+    /// Where to listen, for both TLS and plaintext. Port 0 takes any free port.
     pub listen: SocketAddr,
-    /// What routes tell clients to connect to. `None`: what the client itself used to ask, which is right behind NAT,
-    /// port mappings and Kubernetes services.
+    /// The address that routes tell clients to connect to. `None`: the one that the client itself used, which is right behind
+    /// NAT, port mappings and Kubernetes services.
     pub advertised_endpoints: Option<AdvertisedEndpoints>,
     /// Connections at one time. One more is closed at once.
     pub connections_max: usize,
     /// How long a new connection may take to send its first byte and to finish a TLS handshake, together.
     pub handshake_timeout: Duration,
-    /// How long calls in flight may go on after the shutdown began.
+    /// How long calls in flight may take to finish after the shutdown began.
     pub drain_timeout: Duration,
     /// Creates topics when a client asks for their route. Otherwise unknown topics are refused.
     pub auto_create_topics: bool,
@@ -34,13 +34,13 @@ pub struct ProxyConfig {
     pub send_bytes_inflight_max: usize,
     /// Shortest invisible duration that a receive without automatic renewal may ask for.
     pub invisible_duration_min: Duration,
-    /// The most a delivery time may lie ahead.
+    /// How far ahead a delivery time may be.
     pub delivery_delay_max: Duration,
     /// How long a receive may wait for messages.
     pub long_polling_max: Duration,
-    /// A client that was not heard of for this long is gone. Clients send heartbeats every 10 to 30 s.
+    /// A client that sent nothing for this long is gone. Clients send heartbeats every 10 to 30 s.
     pub session_timeout: Duration,
-    /// The lease of a receive with automatic renewal, which is extended by as much again and again.
+    /// How long the lease of a receive with automatic renewal lasts, from the receive and from each renewal.
     pub auto_renew_lease: Duration,
     /// How often leases of living clients are renewed. Well below the lease.
     pub renew_interval: Duration,

@@ -1,15 +1,16 @@
-//! One client connection: is it TLS, then HTTP/2, then each call to the service it names.
+//! From the socket to the call: connections are accepted, up to a number; each is TLS or plaintext, told by its first byte;
+//! then it is HTTP/2, and each of its calls goes to the service that its path names.
 //!
-//! Every connection and every call is a task of the [`TaskTracker`] that the proxy waits for when it drains.
+//! Every connection and every call is a task of the [`TaskTracker`] that the proxy waits for when it drains. A connection's
+//! handshake is part of its task: it holds up no other connection.
 
 mod rewound;
 
 use crate::admin::{self, Admin, Cluster};
-use crate::context::ConnectionInfo;
 use crate::messaging::{self, Answer, Caller, Messaging};
-use crate::metrics::Metrics;
+use crate::{BuildError, ServeError};
 use futures_util::future::BoxFuture;
-use gantry_proto::env::Connection;
+use gantry_proto::env::{self, Connection, Network};
 use gantry_proto::wire::admin::v1::admin_service_server::AdminServiceServer;
 use gantry_proto::wire::admin::v1::cluster_service_server::ClusterServiceServer;
 use hyper::body::Incoming;
@@ -23,23 +24,44 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codegen::Service as _;
 
-/// What a TLS client says first: the type of a handshake record.
+/// The first byte that a TLS client sends: the type of a handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// A client object has one telemetry stream and one parked receive per queue, and may share its connection with others.
 const STREAMS_MAX: u32 = 65_535;
-/// Closing consumers reset all their receives at once: that is no attack.
+/// A consumer that closes resets all its receives at once: that is no attack.
 const RESET_STREAMS_MAX: usize = 1024;
-/// Finds peers that vanished without a word.
+/// Finds peers that vanished without closing their connection.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long to wait when the system has no room for another connection.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound listening socket.
+pub(crate) struct Listener {
+    socket: Box<dyn env::Listener>,
+    local_addr: SocketAddr,
+}
+
+/// The two ends of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionInfo {
+    /// The client's end, as text because each message that lacks a born host gets it.
+    pub(crate) remote: String,
+    /// Our end: the address that is listened on. May stand for all of the machine's addresses.
+    pub(crate) local: SocketAddr,
+    /// Our end as text, told as the store host of deliveries.
+    pub(crate) local_text: String,
+}
 
 /// Serves connections. One per proxy.
 pub(crate) struct ConnectionServer {
@@ -50,6 +72,85 @@ pub(crate) struct ConnectionServer {
     http2: http2::Builder<Tasks>,
     /// Ends every connection, whatever it is doing.
     cut: CancellationToken,
+}
+
+impl Listener {
+    pub(crate) async fn bind(network: &dyn Network, address: SocketAddr) -> Result<Listener, BuildError> {
+        let bound = async {
+            let socket = network.listen(address).await?;
+            let local_addr = socket.local_addr()?;
+            Ok(Listener { socket, local_addr })
+        };
+        bound.await.map_err(|source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => BuildError::AddressInUse { address },
+            io::ErrorKind::PermissionDenied => BuildError::AddressForbidden { address },
+            io::ErrorKind::AddrNotAvailable => BuildError::AddressNotOurs { address },
+            _ => BuildError::Bind { address, source },
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Accepts connections until the returned future is dropped; ends by itself only when the socket is broken.
+    pub(crate) async fn run(
+        mut self,
+        server: Arc<ConnectionServer>,
+        connections_max: usize,
+        tasks: TaskTracker,
+    ) -> Result<(), ServeError> {
+        let room = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
+        loop {
+            let (connection, peer) = self.accept().await?;
+            let metrics = server.messaging.metrics.clone();
+            let Ok(permit) = room.clone().try_acquire_owned() else {
+                metrics.connections_refused.increment(1);
+                tracing::debug!(%peer, connections_max, "too many connections, one more is closed");
+                continue;
+            };
+            let (server, info) = (server.clone(), ConnectionInfo::new(peer, self.local_addr));
+            tasks.spawn(async move {
+                metrics.connections.increment(1.0);
+                if let Err(error) = server.serve(connection, info).await {
+                    tracing::debug!(%peer, %error, "connection ended");
+                }
+                metrics.connections.decrement(1.0);
+                drop(permit);
+            });
+        }
+    }
+
+    async fn accept(&mut self) -> Result<(Box<dyn Connection>, SocketAddr), ServeError> {
+        loop {
+            let error = match self.socket.accept().await {
+                Ok(accepted) => return Ok(accepted),
+                Err(error) => error,
+            };
+            match error.kind() {
+                // The client was gone before we looked.
+                io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::Interrupted => {}
+                io::ErrorKind::InvalidInput => return Err(ServeError::Listener(error)),
+                // Out of file descriptors or memory, or the network is unwell: others may leave.
+                _ => {
+                    tracing::warn!(%error, "no connection can be taken at present");
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl ConnectionInfo {
+    pub(crate) fn new(remote: SocketAddr, local: SocketAddr) -> ConnectionInfo {
+        // A dual-stack socket shows IPv4 peers as IPv4-mapped IPv6 addresses.
+        let unmapped = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let local = unmapped(local);
+        ConnectionInfo { remote: unmapped(remote).to_string(), local, local_text: local.to_string() }
+    }
 }
 
 impl ConnectionServer {
@@ -74,18 +175,8 @@ impl ConnectionServer {
         ConnectionServer { messaging, admin, cluster, tls: tls.map(TlsAcceptor::from), http2, cut }
     }
 
-    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
-        &self.messaging.metrics
-    }
-
-    /// Serves one connection to its end. It came from `peer` to `local`.
-    pub(crate) async fn serve(&self, connection: Box<dyn Connection>, peer: SocketAddr, local: SocketAddr) {
-        if let Err(error) = self.handshake_and_serve(connection, ConnectionInfo::new(peer, local)).await {
-            tracing::debug!(%peer, %error, "connection ended");
-        }
-    }
-
-    async fn handshake_and_serve(&self, connection: Box<dyn Connection>, info: ConnectionInfo) -> io::Result<()> {
+    /// Serves one connection to its end.
+    async fn serve(&self, connection: Box<dyn Connection>, info: ConnectionInfo) -> io::Result<()> {
         let patience = self.messaging.config.handshake_timeout;
         let handshake = tokio::time::timeout(patience, self.handshake(connection));
         let handshaken = tokio::select! {
@@ -149,7 +240,7 @@ impl hyper::service::Service<http::Request<Incoming>> for Calls {
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         let path = request.uri().path();
         if let Some(method) = path.strip_prefix(messaging::SERVICE_PATH) {
-            // The method's name lives in the request: resolved before the request moves on.
+            // Resolved before the request moves on: the method's name is part of it.
             match messaging::method(method) {
                 Some(method) => return method(self.caller.clone(), request),
                 None => return unknown_method(),

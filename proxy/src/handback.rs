@@ -1,7 +1,7 @@
-//! Gives deliveries back to their store group when the client they were for is gone: messages of an answer that was cut off, and
-//! leases of a client that left. One owned task does it, so that a cancelled call can leave its work behind.
+//! Hands deliveries back to their store group when their client is gone: messages of an answer that was cut off, and leases
+//! of a client that said goodbye. A task of its own does it: a call that was cancelled cannot wait for it.
 //!
-//! Best effort, and bounded: what does not fit into the queue becomes visible when its invisible duration ends.
+//! Best effort, and bounded: deliveries that do not fit into the queue become visible when their invisible duration ends.
 
 use crate::metrics::Metrics;
 use crate::stores::{Deadline, StoreGroups};
@@ -17,16 +17,15 @@ use tokio_util::sync::CancellationToken;
 const QUEUE_MAX: usize = 4096;
 /// Jobs that are worked on at one time.
 const CONCURRENCY: usize = 32;
-/// How long one delivery may take to be given back.
+/// How long handing one delivery back may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What there is to give back.
 enum Job {
     Unsent { group: GroupId, topic: TopicId, handles: Vec<ReceiptHandle> },
     Released { owner: ClientHash },
 }
 
-/// Leaves work for the task. Cheap to clone.
+/// Puts jobs into the task's queue. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Handback {
     jobs: mpsc::Sender<Job>,
@@ -39,7 +38,7 @@ pub(crate) struct HandbackTask {
     stores: Arc<StoreGroups>,
 }
 
-/// A way to leave work and the task that does it.
+/// The queue and the task that works on it.
 pub(crate) fn handback(stores: Arc<StoreGroups>, metrics: Arc<Metrics>) -> (Handback, HandbackTask) {
     let (sender, jobs) = mpsc::channel(QUEUE_MAX);
     (Handback { jobs: sender, metrics }, HandbackTask { jobs, stores })
@@ -49,17 +48,17 @@ impl Handback {
     /// These deliveries never reached their consumer: visible at once, and the attempt does not count.
     pub(crate) fn unsent(&self, group: GroupId, topic: TopicId, handles: Vec<ReceiptHandle>) {
         if !handles.is_empty() {
-            self.leave(Job::Unsent { group, topic, handles });
+            self.put(Job::Unsent { group, topic, handles });
         }
     }
 
-    /// This client said goodbye: what it holds becomes visible soon. Not for one that merely fell silent: it may be
-    /// alive at another proxy.
+    /// This client said goodbye: the messages that it holds become visible soon. Not for a client that merely fell silent: it
+    /// may be alive at another proxy.
     pub(crate) fn release(&self, owner: ClientHash) {
-        self.leave(Job::Released { owner });
+        self.put(Job::Released { owner });
     }
 
-    fn leave(&self, job: Job) {
+    fn put(&self, job: Job) {
         if self.jobs.try_send(job).is_err() {
             self.metrics.handbacks_lost.increment(1);
         }
@@ -67,7 +66,7 @@ impl Handback {
 }
 
 impl HandbackTask {
-    /// Works until `stop`, and then on what is left in the queue.
+    /// Works until `stop`, and then finishes the jobs in the queue.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let stores = &*self.stores;
         let queue = stream::unfold((self.jobs, stop), |(mut jobs, stop)| async move {
@@ -96,9 +95,9 @@ async fn carry_out(stores: &StoreGroups, job: Job) {
             }
         }
         Job::Released { owner } => {
-            for (group, answer) in stores.release(owner, limits::ABANDONED_VISIBLE_AFTER).await {
+            for (store_group, answer) in stores.release(owner, limits::ABANDONED_VISIBLE_AFTER).await {
                 if let Err(error) = answer {
-                    let store_group = &group.name;
+                    let store_group = &store_group.name;
                     tracing::warn!(%owner, %store_group, %error, "leases of a client that left could not be released");
                 }
             }

@@ -1,18 +1,16 @@
 //! The proxy: what official RocketMQ 5 clients talk to. Stateless: any proxy can die, any proxy serves any client.
 //!
-//! A call's way, file by file:
+//! The way of a message that is sent: `connection`, `messaging/call`, `messaging/send_message`, `translate/message`,
+//! `stores/append`, then the store. Where to find what:
 //!
-//! | step | where |
+//! | what | where |
 //! |---|---|
-//! | accept, count connections | `listener` |
-//! | TLS or plaintext, HTTP/2, which service | `connection`, `tls` |
-//! | who asks | `context` |
-//! | the RPC, one file each | `messaging` |
-//! | protocol to model and back, errors to codes | `translate` |
-//! | bytes in flight | `flow_control` |
-//! | topics and groups | `route` |
-//! | which store group; what to do when it does not answer | `stores` |
-//! | clients that are alive; renewing their leases; giving back what they left | `session`, `renewal`, `handback` |
+//! | connections: accepted, TLS or plaintext, HTTP/2, which service | `connection`, `tls` |
+//! | calls: which RPC, who asks; each RPC in a file of its own | `messaging` |
+//! | protocol to model and back; errors to client codes | `translate` |
+//! | topics and consumer groups by name, created on first use | `directory` |
+//! | which store group is asked, and what to do when it does not answer | `stores` |
+//! | clients that are alive, renewing their leases, handing back what did not reach them | `session`, `renewal`, `handback` |
 //! | operators | `admin` |
 //! | telling the controller that this proxy is alive | `membership` |
 //!
@@ -22,15 +20,12 @@
 mod admin;
 mod config;
 mod connection;
-mod context;
-mod flow_control;
+mod directory;
 mod handback;
-mod listener;
 mod membership;
 mod messaging;
 mod metrics;
 mod renewal;
-mod route;
 mod session;
 mod stores;
 pub mod tls;
@@ -39,14 +34,12 @@ mod translate;
 pub use config::{ProxyConfig, QUEUE_COUNT_DEFAULT};
 pub use translate::{AdvertisedEndpoints, InvalidEndpoints};
 
-use crate::connection::ConnectionServer;
-use crate::flow_control::BytesInflight;
+use crate::connection::{ConnectionServer, Listener};
+use crate::directory::{CreationRules, Directory};
 use crate::handback::HandbackTask;
-use crate::listener::Listener;
 use crate::membership::Presence;
-use crate::messaging::Messaging;
+use crate::messaging::{BytesInflight, Messaging};
 use crate::metrics::Metrics;
-use crate::route::{CreationRules, Directory};
 use crate::session::Sessions;
 use crate::stores::StoreGroups;
 use gantry_proto::contract::{MembershipService, MetadataService, Stores};
@@ -59,7 +52,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long connections that were cut off may take to notice.
+/// How long tasks may take to end once they were told to.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A proxy that is bound and not yet serving.
@@ -77,10 +70,10 @@ pub struct ProxyDeps {
     pub env: Env,
     /// Where topics and groups are created.
     pub metadata: Arc<dyn MetadataService>,
-    /// The metadata as this process sees it. Whoever owns it fills it once before the proxy serves (a delivery of a topic
-    /// that is not there is answered as gone for ever), and keeps following the changes.
+    /// The metadata as this process sees it. Its owner fills it before the proxy serves and follows the changes from then
+    /// on: a call about a delivery of a topic that is not in it is answered as gone for ever.
     pub view: Arc<MetadataView>,
-    /// Who belongs to the cluster. The proxy tells it that it is alive, and passes on what operators ask.
+    /// The cluster's members. The proxy reports here that it is alive, and passes on what operators ask.
     pub membership: Arc<dyn MembershipService>,
     /// Where messages are: the leading stores of the groups that `view` knows.
     pub stores: Arc<dyn Stores>,
@@ -129,7 +122,7 @@ pub enum ServeError {
 }
 
 impl Proxy {
-    /// Binds the listener and puts everything together. Call it after the metrics recorder is installed.
+    /// Binds the listener and builds all parts. Install the metrics recorder before.
     pub async fn build(config: ProxyConfig, deps: ProxyDeps) -> Result<Proxy, BuildError> {
         let listener = Listener::bind(&*deps.env.network, config.listen).await?;
         let metrics = Arc::new(Metrics::new());
@@ -167,7 +160,7 @@ impl Proxy {
         Ok(Proxy { listener, messaging, handback: handback_task, presence, tls: deps.tls })
     }
 
-    /// Where it listens. Tells the port that port 0 became.
+    /// Where it listens: with the port that the system chose for port 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.listener.local_addr()
     }
@@ -212,7 +205,7 @@ impl Proxy {
             cut.cancel();
             let _ = tokio::time::timeout(CUT_TIMEOUT, connections.wait()).await;
         }
-        // Last, since cut-off answers leave deliveries to hand back.
+        // Last: answers that were cut off leave deliveries to hand back.
         stop_background.cancel();
         background.close();
         if tokio::time::timeout(CUT_TIMEOUT, background.wait()).await.is_err() {

@@ -1,6 +1,6 @@
-//! Tells the controller that this proxy is alive. One owned task.
+//! Tells the controller that this proxy is alive. A task of its own.
 //!
-//! Nothing depends on it here: while the controller is away, the proxy serves with the metadata it saw last.
+//! Nothing in the proxy depends on it: while the controller is away, the proxy serves with the metadata it saw last.
 
 use crate::messaging::Messaging;
 use crate::stores::Backoff;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How long the controller may take to answer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// Whatever the controller asks for, calls are not closer together nor further apart.
+/// Bounds of the interval that the controller asks for.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// Pauses while the controller is away.
@@ -22,7 +22,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// This process as a member of the cluster.
 pub(crate) struct Presence {
-    /// Drawn when it started.
+    /// Random, of this process.
     pub(crate) id: ProxyId,
     /// Where clients reach it.
     pub(crate) address: Arc<str>,
@@ -32,10 +32,10 @@ pub(crate) struct Presence {
 impl Presence {
     /// Runs until `stop`.
     pub(crate) async fn run(self, messaging: &Messaging, stop: CancellationToken) {
-        let telling = async {
+        let reports = async {
             let mut absence: Option<Backoff> = None;
             loop {
-                let pause = match self.tell(messaging).await {
+                let pause = match self.report(messaging).await {
                     Ok(interval) => {
                         if absence.take().is_some() {
                             tracing::info!("the controller answers again");
@@ -56,11 +56,11 @@ impl Presence {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = telling => {}
+            () = reports => {}
         }
     }
 
-    async fn tell(&self, messaging: &Messaging) -> Result<Duration, MembershipError> {
+    async fn report(&self, messaging: &Messaging) -> Result<Duration, MembershipError> {
         let alive = ProxyAliveRequest {
             id: self.id,
             address: self.address.clone(),
@@ -72,7 +72,7 @@ impl Presence {
             .unwrap_or_else(|_| Err(MembershipError::Unavailable("no answer in time".to_owned())))
     }
 
-    /// Half to all of a pause: proxies that lost the controller together do not come back together.
+    /// Half to all of a pause: proxies that lost the controller at the same time do not call it at the same time.
     fn jittered(&self, pause: Duration) -> Duration {
         let mut byte = [0];
         self.random.fill(&mut byte);

@@ -1,7 +1,7 @@
-//! The proxy's metrics, under the names that RocketMQ's dashboards know. Handles are made once and kept, so counting a
-//! message costs an atomic addition. The number of series is bounded: topics and groups past a limit share one label.
+//! The proxy's metrics, under the names that RocketMQ's dashboards know. Handles are kept, so counting a message costs an
+//! atomic addition. The number of series is bounded: topics and consumer groups past a limit share one label.
 
-use gantry_proto::model::{GroupId, TopicId};
+use gantry_proto::model::{GroupId, MetadataView, TopicId};
 use gantry_proto::wire::v2::Code;
 use metrics::{Counter, Gauge, Histogram, Unit};
 use parking_lot::RwLock;
@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// Topics, and pairs of topic and group, that get series of their own.
+/// Topics, and pairs of topic and consumer group, that get series of their own.
 const SERIES_MAX: usize = 10_000;
 /// Label of all others.
 const OTHER: &str = "_other";
@@ -18,6 +18,7 @@ const OTHER: &str = "_other";
 pub(crate) struct Metrics {
     success_latency: [OnceLock<Histogram>; Rpc::COUNT],
     other_latency: RwLock<HashMap<(Rpc, i32), Histogram>>,
+    sends: RwLock<HashMap<TopicId, Arc<SendMeters>>>,
     deliveries: RwLock<HashMap<(TopicId, GroupId), Arc<DeliveryMeters>>>,
     topics: Labels,
     groups: Labels,
@@ -30,7 +31,7 @@ pub(crate) struct Metrics {
     pub(crate) handbacks_lost: Counter,
 }
 
-/// The values of one label that have series of their own.
+/// Values of one label that have series of their own.
 #[derive(Default)]
 struct Labels {
     known: RwLock<HashSet<Box<str>>>,
@@ -112,12 +113,13 @@ impl Rpc {
 }
 
 impl Metrics {
-    /// Takes handles from the process's recorder: install that first.
+    /// Install the process's recorder first: handles come from it.
     pub(crate) fn new() -> Metrics {
         describe();
         Metrics {
             success_latency: Default::default(),
             other_latency: RwLock::default(),
+            sends: RwLock::default(),
             deliveries: RwLock::default(),
             topics: Labels::default(),
             groups: Labels::default(),
@@ -133,7 +135,6 @@ impl Metrics {
         metrics::gauge!("rocketmq_proxy_up", "node_type" => "proxy").set(f64::from(u8::from(up)));
     }
 
-    /// One call is answered.
     pub(crate) fn answered(&self, rpc: Rpc, code: i32, took: Duration) {
         let millis = took.as_secs_f64() * 1000.0;
         if code == Code::Ok as i32 {
@@ -147,15 +148,21 @@ impl Metrics {
         histogram.record(millis);
     }
 
-    /// Meters for a topic that is sent to. The caller keeps them.
-    pub(crate) fn send_meters(&self, topic: &str) -> SendMeters {
-        let topic = self.topics.bounded(topic);
-        let labels = [("topic", topic), ("message_type", "normal".to_owned()), ("is_system", "false".to_owned())];
-        SendMeters {
-            messages: metrics::counter!("rocketmq_messages_in_total", &labels),
-            bytes: metrics::counter!("rocketmq_throughput_in_total", &labels),
-            sizes: metrics::histogram!("rocketmq_message_size", &labels[..2]),
+    /// Meters for a topic that is sent to.
+    pub(crate) fn send_meters(&self, topic_id: TopicId, topic: &str) -> Arc<SendMeters> {
+        if let Some(known) = self.sends.read().get(&topic_id) {
+            return known.clone();
         }
+        let new = || {
+            let topic = self.topics.bounded(topic);
+            let labels = [("topic", topic), ("message_type", "normal".to_owned()), ("is_system", "false".to_owned())];
+            Arc::new(SendMeters {
+                messages: metrics::counter!("rocketmq_messages_in_total", &labels),
+                bytes: metrics::counter!("rocketmq_throughput_in_total", &labels),
+                sizes: metrics::histogram!("rocketmq_message_size", &labels[..2]),
+            })
+        };
+        self.sends.write().entry(topic_id).or_insert_with(new).clone()
     }
 
     /// Meters for a group's deliveries of a topic.
@@ -184,9 +191,11 @@ impl Metrics {
         all.entry((topic_id, group_id)).or_insert_with(new).clone()
     }
 
-    /// Forgets the meters of what does not exist any more.
-    pub(crate) fn retain_deliveries(&self, mut lives: impl FnMut(TopicId, GroupId) -> bool) {
-        self.deliveries.write().retain(|(topic, group), _| lives(*topic, *group));
+    /// Forgets the meters of topics and consumer groups that do not exist any more.
+    pub(crate) fn forget_what_is_gone(&self, view: &MetadataView) {
+        let exists = |topic: TopicId| view.topic_by_id(topic).is_some();
+        self.sends.write().retain(|topic, _| exists(*topic));
+        self.deliveries.write().retain(|(topic, group), _| exists(*topic) && view.group_by_id(*group).is_some());
     }
 
     /// A client asked for the dead-letter queue.
@@ -250,7 +259,7 @@ impl DeliveryMeters {
 }
 
 impl Labels {
-    /// The label itself while there are few enough of its kind.
+    /// The value itself, while there are few enough of them.
     fn bounded(&self, label: &str) -> String {
         if self.known.read().contains(label) {
             return label.to_owned();

@@ -1,10 +1,10 @@
-//! Extends the leases of living push consumers, all in one call per store group, and lets go of clients that fell silent.
-//! One owned task.
+//! Extends the leases of living push consumers, all in one call per store group, and ends the sessions of clients that fell
+//! silent. A task of its own.
 //!
-//! A lease outlives three lost renewals. This proxy's death costs no delivery: the clients go to another one, which renews
-//! from then on, whether or not they receive anything there. A client that is silent here may have gone to another proxy
-//! in the same way, so its leases are never cut short: they are renewed for some time and then end by themselves, not
-//! later than the session. Only a goodbye releases them.
+//! A lease outlives three lost renewals. If this proxy dies, its clients go to another one, which renews their leases from
+//! then on, whether or not they receive anything there. A client that is silent here may have gone to another proxy, too.
+//! So its leases are never cut short: they are renewed for some time and then end by themselves, not later than the
+//! session. Only a goodbye releases them.
 
 use crate::config::ProxyConfig;
 use crate::messaging::Messaging;
@@ -26,11 +26,8 @@ pub(crate) async fn run(messaging: &Messaging, stop: CancellationToken) {
         for session in messaging.sessions.expire(messaging.config.session_timeout) {
             tracing::info!(client_id = session.client_id(), "client was silent for too long, its session ends");
         }
-        let view = messaging.directory.view();
         messaging.stores.forget_what_is_gone();
-        messaging
-            .metrics
-            .retain_deliveries(|topic, group| view.topic_by_id(topic).is_some() && view.group_by_id(group).is_some());
+        messaging.metrics.forget_what_is_gone(messaging.directory.view());
         renew(messaging).await;
     }
 }
@@ -44,15 +41,15 @@ async fn renew(messaging: &Messaging) {
     let clients = owners.len();
     // Bounded, so that a store that hangs costs one round and not the task.
     let answers = messaging.stores.renew(&owners, auto_renew_lease, renew_interval).await;
-    for (group, answer) in answers {
+    for (store_group, answer) in answers {
         if let Err(error) = answer {
-            tracing::warn!(clients, store_group = %group.name, %error, "leases of push consumers could not be renewed");
+            tracing::warn!(clients, store_group = %store_group.name, %error, "leases of push consumers could not be renewed");
         }
     }
 }
 
-/// Leases of a client that was silent for longer are not renewed any more, so that the last of them ends when its session
-/// does. Half of the session where that is shorter than a lease.
+/// For how long the leases of a silent client are renewed: the last of them ends when its session does. Half of the session
+/// timeout if that is shorter than a lease.
 fn silence_max(session_timeout: Duration, lease: Duration) -> Duration {
     session_timeout.saturating_sub(lease).max(session_timeout / 2)
 }

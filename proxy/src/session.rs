@@ -1,10 +1,10 @@
-//! Clients that are alive: who they are, the settings they sent, and the way to send them commands.
+//! Clients that are alive: who they are, which settings they sent, and how commands reach them.
 //!
-//! A session outlives its telemetry stream, because several clients never open a second one, and because a stream that
-//! broke may go on at another proxy: it ends when the client says so or was not heard of for a while. Nothing here is
-//! durable; a client that reconnects to another proxy tells all of it again.
+//! A session outlives its telemetry stream: several clients never open a second stream, and one whose stream broke may
+//! open the next at another proxy. It ends when the client says goodbye, or sends nothing for a while. Nothing here is
+//! durable: a client that connects to another proxy sends its settings again.
 
-use crate::context::RequestContext;
+use crate::messaging::RequestContext;
 use crate::metrics::Metrics;
 use crate::translate::{ClientKind, long_polling_wish};
 use gantry_proto::model::{ClientHash, GroupName};
@@ -29,7 +29,7 @@ pub(crate) struct Session {
     client_id: Arc<str>,
     /// Owner of its automatically renewed leases.
     pub(crate) owner: ClientHash,
-    /// Ends with the session, and with it the client's parked receives.
+    /// Cancelled when the session ends: it ends the client's waiting receives.
     pub(crate) ended: CancellationToken,
     auto_renew: AtomicBool,
     state: Mutex<State>,
@@ -43,7 +43,7 @@ struct State {
     counted: Option<Gauge>,
 }
 
-/// What a client told in its settings.
+/// What a client said in its settings.
 struct Registration {
     kind: ClientKind,
     settings: Arc<Settings>,
@@ -54,7 +54,7 @@ impl Sessions {
         Sessions { by_id: RwLock::default() }
     }
 
-    /// Takes settings: the client is now known by them.
+    /// Notes a client's settings, and the way to send it commands.
     pub(crate) fn register(
         &self,
         context: &RequestContext<'_>,
@@ -71,7 +71,7 @@ impl Sessions {
         };
         gauge.increment(1.0);
         let session = self.get_or_insert(context.client_id);
-        // Its leases may be from another proxy, before it came here: they are renewed before it receives anything.
+        // It may hold leases from another proxy: they are renewed even before it receives anything here.
         if kind.holds_renewed_leases() {
             session.auto_renew.store(true, Ordering::Relaxed);
         }
@@ -85,7 +85,7 @@ impl Sessions {
         session
     }
 
-    /// Notes a sign of life. `None`: this client never sent settings here.
+    /// Notes that a client is alive. `None`: it never sent settings here.
     pub(crate) fn heartbeat(&self, client_id: &str) -> Option<ClientKind> {
         let session = self.by_id.read().get(client_id).cloned()?;
         let mut state = session.state.lock();
@@ -94,15 +94,14 @@ impl Sessions {
         Some(kind)
     }
 
-    /// Notes that a client receives with automatic renewal. It may not have sent settings yet: receiving is a sign of
-    /// life as well.
+    /// Notes that a client is alive and receives with automatic renewal. It need not have sent settings.
     pub(crate) fn receiving(&self, client_id: &str) -> Arc<Session> {
         let session = self.get_or_insert(client_id);
         session.auto_renew.store(true, Ordering::Relaxed);
         session
     }
 
-    /// A client's session, if it has one. Its calling is a sign of life.
+    /// A client's session, if it has one. Notes that the client is alive.
     pub(crate) fn touch(&self, client_id: &str) -> Option<Arc<Session>> {
         let session = self.by_id.read().get(client_id).cloned()?;
         session.state.lock().last_seen = Instant::now();
@@ -132,7 +131,7 @@ impl Sessions {
         expired
     }
 
-    /// Owners of leases that must be renewed, in order: of clients that were silent for at most `silence_max`.
+    /// The clients whose leases are to be renewed, in order: those that were silent for at most `silence_max`.
     pub(crate) fn renewing(&self, silence_max: Duration) -> Vec<ClientHash> {
         let now = Instant::now();
         let alive = |session: &Session| now.duration_since(session.state.lock().last_seen) <= silence_max;
@@ -143,12 +142,11 @@ impl Sessions {
         owners
     }
 
-    /// How many clients there are.
     pub(crate) fn count(&self) -> usize {
         self.by_id.read().len()
     }
 
-    /// The consumers of a group, in order.
+    /// The consumers of a consumer group, in order.
     pub(crate) fn members(&self, group: &GroupName) -> Vec<Arc<Session>> {
         let sessions = self.by_id.read();
         let mut members: Vec<Arc<Session>> =
@@ -181,22 +179,21 @@ impl Sessions {
 }
 
 impl Session {
-    /// The client's id.
     pub(crate) fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    /// True if the client's deliveries are renewed for it.
+    /// Whether the client's leases are renewed for it.
     pub(crate) fn renews(&self) -> bool {
         self.auto_renew.load(Ordering::Relaxed)
     }
 
-    /// The settings the client sent, if it did.
+    /// The settings that the client sent last.
     pub(crate) fn settings(&self) -> Option<Arc<Settings>> {
         self.state.lock().registration.as_ref().map(|registration| registration.settings.clone())
     }
 
-    /// The group of a consumer.
+    /// A consumer's group.
     pub(crate) fn group(&self) -> Option<GroupName> {
         match &self.state.lock().registration.as_ref()?.kind {
             ClientKind::Consumer { group, .. } => Some(group.clone()),
@@ -204,7 +201,7 @@ impl Session {
         }
     }
 
-    /// How long the client's settings want a receive to wait.
+    /// How long a receive shall wait according to the client's settings.
     pub(crate) fn long_polling_wish(&self) -> Option<prost_types::Duration> {
         long_polling_wish(&self.state.lock().registration.as_ref()?.settings).copied()
     }

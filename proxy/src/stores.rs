@@ -1,44 +1,46 @@
 //! The store groups as the proxy works with them: which of them takes a message, which gives one, which issued a receipt
-//! handle, and what to do when one of them does not answer.
+//! handle, and what to do when one of them does not answer. (A *group* alone is a consumer group, everywhere in Gantry.)
 //!
 //! | what | where |
 //! |---|---|
-//! | a topic's queues and store groups, kept per topic | `paths` |
-//! | sending: another group, or the same one again | `append` |
-//! | receiving from many groups, the longest-waiting first | `draw`, `rotation` |
-//! | acknowledgements and whatever else names a delivery | `receipts` |
-//! | what all groups are asked | `everywhere` |
-//! | how long a call may go on, and its pauses | `deadline` |
+//! | a topic's queues and the store groups that have them | `route` |
+//! | sending: another store group, or the same one again | `append` |
+//! | appends of which nobody knows whether they happened | `unknown_outcomes` |
+//! | receiving from many store groups, the longest-waiting first | `pop`, `rotation` |
+//! | acknowledgements and other calls with a receipt handle | `receipts` |
+//! | what all store groups are asked | `ask_all` |
+//! | how long a call may take, and its pauses | `deadline` |
 //!
-//! What must hold: a message goes to another group only after an error that says that nothing happened, also when its
-//! producer sends it again (`doubts`); a call that may
-//! have happened is repeated only on the group that may have carried it out; a topic on one group costs no more than the
-//! call to its store.
+//! What must hold:
+//! - A message goes to another store group only after an error that says that nothing happened, also when its producer
+//!   sends it again.
+//! - A call that may have happened is repeated only on the store group that may have carried it out.
+//! - A topic on one store group costs no more than the call to its store.
 
 mod append;
+mod ask_all;
 mod deadline;
-mod doubts;
-mod draw;
-mod everywhere;
-mod paths;
+mod pop;
 mod receipts;
 mod rotation;
+mod route;
 mod suspects;
+mod unknown_outcomes;
 
-pub(crate) use append::Sending;
+pub(crate) use append::SendBatch;
 pub(crate) use deadline::{Backoff, Deadline};
-pub(crate) use draw::Draw;
-pub(crate) use paths::{TopicPaths, stable_hash};
+pub(crate) use pop::PopAttempt;
+pub(crate) use route::{RoutedQueue, stable_hash};
 
-use doubts::Doubts;
 use gantry_proto::contract::{StoreError, StoreService, Stores};
-use gantry_proto::model::{GroupId, MetadataView, QueueId, StoreGroup, StoreGroupId, Topic, TopicId};
+use gantry_proto::model::{GroupId, MetadataView, StoreGroup, StoreGroupId, TopicId};
 use parking_lot::{Mutex, RwLock};
-use paths::Placed;
 use rotation::Rotation;
+use route::Route;
 use std::collections::HashMap;
 use std::sync::Arc;
 use suspects::Suspects;
+use unknown_outcomes::UnknownOutcomes;
 
 type Rotations = HashMap<(GroupId, TopicId), Arc<Mutex<Rotation>>>;
 
@@ -46,11 +48,12 @@ type Rotations = HashMap<(GroupId, TopicId), Arc<Mutex<Rotation>>>;
 pub(crate) struct StoreGroups {
     stores: Arc<dyn Stores>,
     view: Arc<MetadataView>,
-    paths: RwLock<HashMap<TopicId, Arc<TopicPaths>>>,
-    /// Whose turn it is to give messages, for groups and topics that are received from and are on several store groups.
+    /// Of topics that are sent to or received from.
+    routes: RwLock<HashMap<TopicId, Arc<Route>>>,
+    /// Which store group is asked for messages first. For topics on several store groups.
     rotations: Mutex<Rotations>,
     suspects: Suspects,
-    doubts: Doubts,
+    unknown_outcomes: UnknownOutcomes,
 }
 
 impl StoreGroups {
@@ -58,85 +61,46 @@ impl StoreGroups {
         StoreGroups {
             stores,
             view,
-            paths: RwLock::default(),
+            routes: RwLock::default(),
             rotations: Mutex::default(),
             suspects: Suspects::default(),
-            doubts: Doubts::default(),
+            unknown_outcomes: UnknownOutcomes::default(),
         }
-    }
-
-    /// What is kept about a topic that is sent to or received from.
-    pub(crate) fn paths(&self, topic: &Arc<Topic>) -> Arc<TopicPaths> {
-        if let Some(paths) = self.paths.read().get(&topic.id) {
-            return paths.clone();
-        }
-        let new = || Arc::new(TopicPaths::new(topic, &self.view));
-        self.paths.write().entry(topic.id).or_insert_with(new).clone()
-    }
-
-    /// A topic's queues, in order, on store groups that exist.
-    pub(crate) fn queues_of(&self, topic: &Arc<Topic>) -> Vec<QueuePlace> {
-        // Asking where they are does not make it a topic in use.
-        let known = self.paths.read().get(&topic.id).cloned();
-        let placed = match known {
-            Some(paths) => paths.placed(topic, &self.view),
-            None => Arc::new(Placed::new(topic, &self.view)),
-        };
-        let place = |(queue, group): &paths::Place| QueuePlace {
-            queue: *queue,
-            group: group.clone(),
-            writable: placed.is_writable(*queue),
-        };
-        placed.queues.iter().map(place).collect()
     }
 
     /// Forgets topics and consumer groups that are gone.
     pub(crate) fn forget_what_is_gone(&self) {
-        self.paths.write().retain(|topic, _| self.view.topic_by_id(*topic).is_some());
-        let known = |(group, topic): &(GroupId, TopicId)| {
+        self.routes.write().retain(|topic, _| self.view.topic_by_id(*topic).is_some());
+        let exists = |(group, topic): &(GroupId, TopicId)| {
             self.view.group_by_id(*group).is_some() && self.view.topic_by_id(*topic).is_some()
         };
-        self.rotations.lock().retain(|place, _| known(place));
+        self.rotations.lock().retain(|key, _| exists(key));
     }
 
-    /// Why the leader of a group cannot be talked to, for operators.
-    pub(crate) fn trouble_with(&self, group: &StoreGroup) -> Option<String> {
-        self.stores.trouble_with(group)
+    /// Why the leader of a store group cannot be talked to, for operators.
+    pub(crate) fn trouble_with(&self, store_group: &StoreGroup) -> Option<String> {
+        self.stores.trouble_with(store_group)
     }
 
-    /// The store that leads a group.
-    fn leader(&self, group: &StoreGroup) -> Result<Arc<dyn StoreService>, StoreError> {
-        self.stores.leader_of(group).ok_or_else(|| no_leader(group))
+    /// The store that leads a store group.
+    fn leader(&self, store_group: &StoreGroup) -> Result<Arc<dyn StoreService>, StoreError> {
+        self.stores.leader_of(store_group).ok_or_else(|| no_leader(store_group))
     }
 
-    /// The store that leads the group of that identity.
     fn leader_by_id(&self, id: StoreGroupId) -> Result<Arc<dyn StoreService>, StoreError> {
         match self.view.store_group(id) {
-            Some(group) => self.leader(&group),
+            Some(store_group) => self.leader(&store_group),
             None => Err(StoreError::NoLeader(format!("store group {id} is not there"))),
         }
     }
-
-    fn rotation(&self, group: GroupId, topic: TopicId) -> Arc<Mutex<Rotation>> {
-        self.rotations.lock().entry((group, topic)).or_default().clone()
-    }
 }
 
-/// Where a queue is.
-pub(crate) struct QueuePlace {
-    pub(crate) queue: QueueId,
-    /// The store group that has it.
-    pub(crate) group: Arc<StoreGroup>,
-    /// Whether it takes messages.
-    pub(crate) writable: bool,
+fn no_leader(store_group: &StoreGroup) -> StoreError {
+    StoreError::NoLeader(format!("store group {} has no leader that answers", store_group.name))
 }
 
-fn no_leader(group: &StoreGroup) -> StoreError {
-    StoreError::NoLeader(format!("store group {} has no leader that answers", group.name))
-}
-
-/// True when the same group may well answer in a moment: it is starting, stopping, changing its leader or out of reach.
-fn passes(error: &StoreError) -> bool {
+/// Whether the same store group may well answer in a moment: it is starting, stopping, changing its leader or out of reach.
+fn is_transient(error: &StoreError) -> bool {
     match error {
         StoreError::NoLeader(_)
         | StoreError::NotLeader(_)

@@ -1,5 +1,5 @@
-//! Between the client protocol and the model: pure functions, both ways. Nothing here waits, asks a clock or keeps
-//! state. The one file that turns errors into client codes is `translate::status`.
+//! The client protocol's types as the model's, and back: pure functions. Nothing here waits, asks a clock or keeps state.
+//! Errors become client codes in one place, `translate::status`.
 
 mod backoff;
 mod delivery;
@@ -16,7 +16,7 @@ pub use endpoints::{AdvertisedEndpoints, InvalidEndpoints};
 pub(crate) use backoff::{backoff_to_wire, duration_to_wire};
 pub(crate) use delivery::{DeliveryFrame, DeliveryShape};
 pub(crate) use endpoints::{endpoints_of_address, scheme_of};
-pub(crate) use message::{ProducedMessage, effective_type};
+pub(crate) use message::{ProducedMessage, check_messages, check_type};
 pub(crate) use resource::{group_name, is_blank, resource_name, topic_name};
 pub(crate) use route::{assignments, message_queues};
 pub(crate) use settings::{ClientKind, client_kind, long_polling_wish, optional_group, settings_reply};

@@ -1,5 +1,4 @@
-//! The cluster: who belongs to it, and how it grows and shrinks. Every call may be repeated: what was done already is not
-//! done again.
+//! The operator's API for the cluster: its members, and how it grows and shrinks. Every call may be repeated.
 
 use super::statuses::{failed, refused, unexpected_outcome};
 use crate::messaging::Messaging;
@@ -19,13 +18,13 @@ use tonic::{Request, Response, Status};
 
 /// Topics that are spread by one change of the metadata.
 const SPREAD_PAGE: u32 = 256;
-/// How long the controller may take to say how the cluster is.
+/// How long the controller may take to answer for the cluster's status.
 const STATUS_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a store may take to confirm that it is closed: it says so with the renewal of its lease.
+/// How long a store may take to confirm that it is closed. It does so when it renews its store lease.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked whether it has.
+/// How often this proxy looks whether it has.
 const CLOSING_POLL: Duration = Duration::from_millis(50);
-/// How long a change of the controller's members may take: a new one gets everything first.
+/// How long a change of the controller's members may take: a new member gets all metadata first.
 const CONTROLLER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Answers operators about the cluster.
@@ -65,7 +64,7 @@ impl Cluster {
         }
     }
 
-    /// The cluster in the metadata that this proxy saw last: nothing that only the controller hears.
+    /// The cluster by the metadata that this proxy saw last, without what only the controller knows.
     fn last_seen(&self) -> ClusterStatus {
         let view = self.messaging.directory.view();
         let store = |group| StoreStatus {
@@ -93,10 +92,10 @@ impl Cluster {
             .map_err(failed)
     }
 
-    /// Waits until the store of a draining group has confirmed that it takes no messages and holds none. If it does not, the
-    /// group drains as it did before.
+    /// Closes a draining store group: its store has to confirm that it takes no messages and holds none. If it does not, the
+    /// store group goes on draining.
     async fn close(&self, group: Arc<model::StoreGroup>) -> Result<(), Status> {
-        // A quick answer for the usual mistake; what counts is what the store says when it is closed.
+        // Quick, for the usual mistake. What counts is what the store confirms after it was closed.
         self.check_that_nothing_remains(group.clone()).await?;
         let name = group.name.clone();
         self.propose(MetadataCommand::CloseStoreGroup { name: name.clone() }).await?;
@@ -122,7 +121,7 @@ impl Cluster {
         )))
     }
 
-    /// Refuses to remove a group that still holds messages which somebody may want.
+    /// Refuses to remove a store group that holds messages for consumers.
     async fn check_that_nothing_remains(&self, group: Arc<model::StoreGroup>) -> Result<(), Status> {
         let Some((group, answer)) = self.messaging.stores.remains(vec![group]).await.pop() else {
             return Err(unexpected_outcome());

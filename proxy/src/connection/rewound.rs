@@ -1,4 +1,4 @@
-//! A connection whose first byte was read to see what the client speaks.
+//! A connection whose first byte was read to find out whether the client speaks TLS.
 
 use std::io;
 use std::pin::Pin;

@@ -1,8 +1,7 @@
-//! Deliveries are done.
+//! AckMessage: deliveries are finished. One result per handle.
 
 use super::Messaging;
-use super::unary::Unary;
-use crate::context::RequestContext;
+use super::call::{RequestContext, UnaryRpc};
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal, resource_name};
 use gantry_proto::model::{Group, Topic};
@@ -13,7 +12,7 @@ use std::sync::Arc;
 
 pub(super) struct AckMessage;
 
-impl Unary for AckMessage {
+impl UnaryRpc for AckMessage {
     const RPC: Rpc = Rpc::AckMessage;
     type Request = AckMessageRequest;
     type Reply = AckMessageResponse;
@@ -42,13 +41,13 @@ impl Unary for AckMessage {
     }
 }
 
-/// The topic and the group of a delivery.
+/// The topic and the consumer group of a delivery.
 pub(super) struct DeliveryPlace {
     pub(super) topic: Arc<Topic>,
     pub(super) group: Arc<Group>,
 }
 
-/// Where a delivery was made. `None`: one of them is gone, and with it the delivery.
+/// Where a delivery was made. `None`: the topic or the group is gone, and with it the delivery.
 pub(super) fn delivery_place(
     messaging: &Messaging,
     topic: Option<&Resource>,
@@ -59,12 +58,12 @@ pub(super) fn delivery_place(
     Ok(topic.zip(group).map(|(topic, group)| DeliveryPlace { topic, group }))
 }
 
-/// Permanent, and said with the one code that stops a consumer from asking again.
+/// The delivery is gone for good. This code is the only one that stops a consumer from asking again.
 pub(super) fn place_is_gone() -> Refusal {
     Refusal::new(Code::InvalidReceiptHandle, "the topic or the consumer group of this delivery does not exist")
 }
 
-/// One result per entry, in their order; at the top the code that all share.
+/// One result per entry, in order. The status at the top is the one that all entries share.
 fn reply(entries: Vec<AckMessageEntry>, statuses: Vec<Status>) -> AckMessageResponse {
     let results: Vec<AckMessageResultEntry> = (entries.into_iter().zip(statuses))
         .map(|(entry, status)| AckMessageResultEntry {

@@ -1,9 +1,9 @@
-//! A delivery shall come back at another time. Zero means now: it is how consumers say "again, please".
+//! ChangeInvisibleDuration: a message becomes visible again at another time. With zero, at once: so a consumer asks for
+//! its redelivery.
 
 use super::Messaging;
 use super::ack_message::{DeliveryPlace, delivery_place, place_is_gone};
-use super::unary::Unary;
-use crate::context::RequestContext;
+use super::call::{RequestContext, UnaryRpc};
 use crate::metrics::Rpc;
 use crate::stores::Deadline;
 use crate::translate::{self, Refusal};
@@ -12,7 +12,7 @@ use gantry_proto::wire::v2::{ChangeInvisibleDurationRequest, ChangeInvisibleDura
 
 pub(super) struct ChangeInvisibleDuration;
 
-impl Unary for ChangeInvisibleDuration {
+impl UnaryRpc for ChangeInvisibleDuration {
     const RPC: Rpc = Rpc::ChangeInvisibleDuration;
     type Request = ChangeInvisibleDurationRequest;
     type Reply = ChangeInvisibleDurationResponse;
@@ -23,7 +23,7 @@ impl Unary for ChangeInvisibleDuration {
         mut request: ChangeInvisibleDurationRequest,
     ) -> Result<ChangeInvisibleDurationResponse, Refusal> {
         let old = std::mem::take(&mut request.receipt_handle);
-        // Clients put the answer's handle in the place of theirs before they look at the status.
+        // Clients replace their handle by the reply's before they look at its status: a refusal returns the old handle.
         Ok(match change(messaging, request, ReceiptHandle(old.clone()), context.deadline()).await {
             Ok(new) => ChangeInvisibleDurationResponse { status: Some(translate::ok()), receipt_handle: new.0 },
             Err(refusal) => {

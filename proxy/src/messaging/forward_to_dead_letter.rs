@@ -1,9 +1,8 @@
-//! A consumer gives up on a message.
+//! ForwardMessageToDeadLetterQueue: a consumer gives a message up.
 
 use super::Messaging;
 use super::ack_message::{DeliveryPlace, delivery_place, place_is_gone};
-use super::unary::Unary;
-use crate::context::RequestContext;
+use super::call::{RequestContext, UnaryRpc};
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal};
 use gantry_proto::model::ReceiptHandle;
@@ -11,7 +10,7 @@ use gantry_proto::wire::v2::{ForwardMessageToDeadLetterQueueRequest, ForwardMess
 
 pub(super) struct ForwardMessageToDeadLetterQueue;
 
-impl Unary for ForwardMessageToDeadLetterQueue {
+impl UnaryRpc for ForwardMessageToDeadLetterQueue {
     const RPC: Rpc = Rpc::ForwardMessageToDeadLetterQueue;
     type Request = ForwardMessageToDeadLetterQueueRequest;
     type Reply = ForwardMessageToDeadLetterQueueResponse;

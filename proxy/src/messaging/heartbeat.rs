@@ -1,15 +1,14 @@
-//! A client is alive. After a restart of the proxy the answer tells it to send its settings again.
+//! Heartbeat: a client is alive. If this proxy does not know the client, the reply makes it send its settings again.
 
 use super::Messaging;
-use super::unary::Unary;
-use crate::context::RequestContext;
+use super::call::{RequestContext, UnaryRpc};
 use crate::metrics::Rpc;
 use crate::translate::{self, ClientKind, Refusal};
 use gantry_proto::wire::v2::{Code, HeartbeatRequest, HeartbeatResponse};
 
 pub(super) struct Heartbeat;
 
-impl Unary for Heartbeat {
+impl UnaryRpc for Heartbeat {
     const RPC: Rpc = Rpc::Heartbeat;
     type Request = HeartbeatRequest;
     type Reply = HeartbeatResponse;
@@ -28,7 +27,6 @@ impl Unary for Heartbeat {
     }
 }
 
-/// This proxy has no settings of the client.
 pub(super) fn unknown_client() -> Refusal {
     Refusal::new(Code::UnrecognizedClientType, "this server has no settings of the client; send them again")
 }

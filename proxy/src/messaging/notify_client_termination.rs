@@ -1,16 +1,15 @@
-//! A client says goodbye: its session ends, and what it still holds becomes visible soon.
+//! NotifyClientTermination: a client says goodbye. Its session ends, and the messages it still holds become visible soon.
 
 use super::Messaging;
+use super::call::{RequestContext, UnaryRpc};
 use super::heartbeat::unknown_client;
-use super::unary::Unary;
-use crate::context::RequestContext;
 use crate::metrics::Rpc;
 use crate::translate::{self, ClientKind, Refusal};
 use gantry_proto::wire::v2::{NotifyClientTerminationRequest, NotifyClientTerminationResponse};
 
 pub(super) struct NotifyClientTermination;
 
-impl Unary for NotifyClientTermination {
+impl UnaryRpc for NotifyClientTermination {
     const RPC: Rpc = Rpc::NotifyClientTermination;
     type Request = NotifyClientTerminationRequest;
     type Reply = NotifyClientTerminationResponse;
@@ -26,7 +25,7 @@ impl Unary for NotifyClientTermination {
         }
         let session = messaging.sessions.terminate(context.client_id).ok_or_else(unknown_client)?;
         if session.renews() {
-            // Not here: the client may close its connection, and with it this call, at once.
+            // By another task: the client may close its connection at once, which cancels this call.
             messaging.handback.release(session.owner);
         }
         Ok(NotifyClientTerminationResponse { status: Some(translate::ok()) })

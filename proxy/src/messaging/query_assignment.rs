@@ -1,16 +1,15 @@
-//! Which queues a push consumer polls.
+//! QueryAssignment: which queues a push consumer polls.
 
 use super::Messaging;
+use super::call::{RequestContext, UnaryRpc};
 use super::query_route::{queues_of, told_endpoints};
-use super::unary::Unary;
-use crate::context::RequestContext;
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal};
 use gantry_proto::wire::v2::{QueryAssignmentRequest, QueryAssignmentResponse};
 
 pub(super) struct QueryAssignment;
 
-impl Unary for QueryAssignment {
+impl UnaryRpc for QueryAssignment {
     const RPC: Rpc = Rpc::QueryAssignment;
     type Request = QueryAssignmentRequest;
     type Reply = QueryAssignmentResponse;
@@ -23,7 +22,7 @@ impl Unary for QueryAssignment {
         let name = translate::topic_name(request.topic.as_ref())?;
         let group = translate::group_name(request.group.as_ref())?;
         let topic = messaging.directory.topic_or_create(&name).await?;
-        // A group that cannot be made is no reason to stop a consumer here: it is told when it receives.
+        // If the group cannot be created, the consumer is told when it receives.
         let fifo = messaging.directory.group_or_create(&group).await.is_ok_and(|group| group.fifo);
         let endpoints = told_endpoints(messaging, context, request.endpoints)?;
         let queues = queues_of(messaging, &topic)?;

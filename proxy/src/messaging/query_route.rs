@@ -1,8 +1,7 @@
-//! Where a topic's queues are. Also where unknown topics come into being, if that is allowed: clients ask this first.
+//! QueryRoute: a topic's queues. Creates unknown topics, if that is allowed: clients ask for the route first.
 
 use super::Messaging;
-use super::unary::Unary;
-use crate::context::RequestContext;
+use super::call::{RequestContext, UnaryRpc};
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal};
 use gantry_proto::model::{QueueId, Topic};
@@ -11,7 +10,7 @@ use std::sync::Arc;
 
 pub(super) struct QueryRoute;
 
-impl Unary for QueryRoute {
+impl UnaryRpc for QueryRoute {
     const RPC: Rpc = Rpc::QueryRoute;
     type Request = QueryRouteRequest;
     type Reply = QueryRouteResponse;
@@ -30,17 +29,18 @@ impl Unary for QueryRoute {
     }
 }
 
-/// A topic's queues, and which of them take messages.
+/// A topic's queues, and for each whether it takes messages.
 pub(super) fn queues_of(messaging: &Messaging, topic: &Arc<Topic>) -> Result<Vec<(QueueId, bool)>, Refusal> {
     let queues = messaging.stores.queues_of(topic);
     if queues.is_empty() {
         let nowhere = format!("topic {} has no queue: there is no store group that could have one", topic.name);
         return Err(Refusal::new(Code::TopicNotFound, nowhere));
     }
-    Ok(queues.into_iter().map(|place| (place.queue, place.writable)).collect())
+    Ok(queues.into_iter().map(|routed| (routed.queue, routed.writable)).collect())
 }
 
-/// Where the client shall connect to: as configured, else exactly what the client says it used, else where we listen.
+/// Where the client shall connect to: the advertised address if one is configured, else the address that the client says it
+/// used, else the one we listen on.
 pub(super) fn told_endpoints(
     messaging: &Messaging,
     context: &RequestContext<'_>,

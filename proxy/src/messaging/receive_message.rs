@@ -1,16 +1,15 @@
-//! A consumer asks for messages and waits for them. The answer is a stream: a status, the messages, and at last the
-//! server's time, without which some clients throw the messages away.
+//! ReceiveMessage: a consumer asks for messages and waits for them. The reply is a stream: a status, the messages, and at
+//! last the server's time, without which some clients throw the messages away.
 //!
-//! Deliveries are written from the stored bytes. What the transport did not take before the client went away is handed
-//! back to the store.
+//! Messages that the transport did not take before the client went away are handed back to their store.
 
 mod reply;
 
-use super::{Answer, Caller, Messaging};
-use crate::context::RequestContext;
+use super::Messaging;
+use super::call::{Answer, Caller, RequestContext};
 use crate::metrics::Rpc;
 use crate::session::Session;
-use crate::stores::Draw;
+use crate::stores::PopAttempt;
 use crate::translate::{self, Refusal};
 use gantry_proto::contract::PoppedMessage;
 use gantry_proto::model::limits::{self, GRPC_MESSAGE_BYTES_MAX, RECEIVE_BATCH_MAX};
@@ -23,12 +22,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::server::Grpc;
 
-/// Answers arrive this long before the client gives up: messages that come too late stay hidden for nothing.
+/// Replies leave this long before the client gives up: messages that come too late would stay invisible to no avail.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(200);
-/// What clients add to their waiting time to get their deadline.
+/// What clients add to their long-polling timeout to get their deadline.
 const CLIENT_MARGIN: Duration = Duration::from_secs(3);
 
-/// Decodes, receives, and streams the answer.
+/// Decodes the request, receives, and streams the reply.
 pub(super) async fn call(caller: Arc<Caller>, request: http::Request<Incoming>) -> Answer {
     let service = tower::service_fn(async |request: tonic::Request<ReceiveMessageRequest>| {
         let started = Instant::now();
@@ -70,7 +69,7 @@ async fn receive(
     let topic = topic.ok_or_else(|| Refusal::topic_not_found(&named.name))?;
     let group = messaging.directory.group_or_create(&group_name).await?;
 
-    let draw = Draw {
+    let attempt = PopAttempt {
         group: group.id,
         topic: topic.clone(),
         filter,
@@ -79,22 +78,22 @@ async fn receive(
         owner: request.auto_renew.then(|| ClientHash::of(context.client_id)),
         wait,
     };
-    let popped = draw_until_someone_leaves(messaging, session.as_deref(), draw).await?;
+    let popped = pop_unless_interrupted(messaging, session.as_deref(), attempt).await?;
     let deliveries = Deliveries::new(messaging.clone(), &topic, &group, &named, context.connection, popped);
     if session.is_some_and(|session| request.auto_renew && session.ended.is_cancelled()) {
-        // The client said goodbye while messages were on their way to it: dropping them hands them back.
+        // The client said goodbye meanwhile: dropping the deliveries hands them back.
         drop(deliveries);
         return Ok(ReceiveReply::nothing(messaging.clock.now()));
     }
     Ok(ReceiveReply::of(deliveries))
 }
 
-/// Draws, and ends early with nothing when this proxy drains or the client says goodbye. A draw that is dropped takes no
+/// Pops messages; ends early without any when this proxy drains or the client says goodbye. A pop that is dropped takes no
 /// message with it.
-async fn draw_until_someone_leaves(
+async fn pop_unless_interrupted(
     messaging: &Messaging,
     session: Option<&Session>,
-    draw: Draw,
+    attempt: PopAttempt,
 ) -> Result<Vec<PoppedMessage>, Refusal> {
     let goodbye = async {
         match session {
@@ -104,14 +103,14 @@ async fn draw_until_someone_leaves(
     };
     tokio::select! {
         biased;
-        popped = messaging.stores.draw(&draw, &messaging.handback) => popped,
+        popped = messaging.stores.pop(&attempt, &messaging.handback) => popped,
         () = messaging.drain.cancelled() => Ok(Vec::new()),
         () = goodbye => Ok(Vec::new()),
     }
 }
 
-/// How long to wait when there is nothing: what the request asks for, else the client's settings, else what its deadline
-/// suggests; never longer than we allow, and always done before the deadline. Short waits are honoured.
+/// How long to wait when there is no message: as long as the request asks for, else the client's settings, else as its
+/// deadline suggests; but not longer than `max`, and not up to the deadline.
 fn waiting_time(
     request: &ReceiveMessageRequest,
     session: Option<&Session>,

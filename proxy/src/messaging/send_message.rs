@@ -1,19 +1,16 @@
-//! A producer's messages go to the store: validate → admit → choose the queue → append → answer, one entry per message.
-
-mod validation;
+//! SendMessage: the messages of a request are checked, admitted and appended together to one queue. One result per message.
 
 use super::Messaging;
-use super::unary::Unary;
-use crate::context::RequestContext;
+use super::call::{RequestContext, UnaryRpc};
 use crate::metrics::Rpc;
-use crate::stores::{Sending, stable_hash};
+use crate::stores::{SendBatch, stable_hash};
 use crate::translate::{self, ProducedMessage, Refusal, resource_name};
-use gantry_proto::model::{MessageType, Topic};
-use gantry_proto::wire::v2::{self, Code, Message, SendMessageRequest, SendMessageResponse, SendResultEntry};
+use gantry_proto::wire::v2::{Code, Message, SendMessageRequest, SendMessageResponse, SendResultEntry};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(super) struct SendMessage;
 
-impl Unary for SendMessage {
+impl UnaryRpc for SendMessage {
     const RPC: Rpc = Rpc::SendMessage;
     type Request = SendMessageRequest;
     type Reply = SendMessageResponse;
@@ -29,16 +26,15 @@ impl Unary for SendMessage {
         let name = resource_name(first.topic.as_ref());
         let found = messaging.directory.topic(name).map_err(|error| Refusal::illegal_topic(&error))?;
         let now = messaging.clock.now();
-        validation::check(&messages, now, messaging.config.delivery_delay_max)?;
+        translate::check_messages(&messages, now, messaging.config.delivery_delay_max)?;
         let topic = found.ok_or_else(|| Refusal::topic_not_found(name))?;
         for message in &messages {
-            check_type(&topic, message)?;
+            translate::check_type(&topic, message)?;
         }
         let bytes = messages.iter().map(|message| message.body.len()).sum();
         let _permit = messaging.inflight.admit(bytes)?;
 
-        let paths = messaging.stores.paths(&topic);
-        let lane = common_group(&messages).map(stable_hash);
+        let message_group_hash = common_message_group(&messages).map(stable_hash);
         let mut stored = Vec::with_capacity(messages.len());
         let mut entries = Vec::with_capacity(messages.len());
         let mut sizes = smallvec::SmallVec::<[usize; 1]>::new();
@@ -48,10 +44,10 @@ impl Unary for SendMessage {
             stored.push(produced.stored);
             entries.push(SendResultEntry { message_id: produced.message_id, ..SendResultEntry::default() });
         }
-        let meters = paths.meters(&topic, &messaging.metrics);
+        let meters = messaging.metrics.send_meters(topic.id, topic.name.as_str());
         let id_hash = entries.first().map_or(0, |entry: &SendResultEntry| stable_hash(&entry.message_id));
-        let sending = Sending { topic, lane, id_hash, messages: stored, deadline: context.deadline() };
-        let reply = messaging.stores.append(&paths, sending).await?;
+        let batch = SendBatch { topic, message_group_hash, id_hash, messages: stored, deadline: context.deadline() };
+        let reply = messaging.stores.append(batch).await?;
         meters.sent(sizes);
         for (entry, appended) in entries.iter_mut().zip(&reply.appended) {
             entry.status = Some(translate::ok());
@@ -61,47 +57,54 @@ impl Unary for SendMessage {
     }
 }
 
-/// The message group that all messages share. They are stored together, so only then their order means something.
-fn common_group(messages: &[Message]) -> Option<&str> {
+/// The message group that all messages share. They go to one queue together, so only a group that all of them have can
+/// choose it.
+fn common_message_group(messages: &[Message]) -> Option<&str> {
     let mut groups = messages.iter().map(|message| message.system_properties.as_ref()?.message_group.as_deref());
     let first = groups.next()??;
     (!first.is_empty() && groups.all(|group| group == Some(first))).then_some(first)
 }
 
-/// A topic takes what its type says. Kinds whose guarantees this release does not give yet are refused rather than
-/// delivered without them.
-fn check_type(topic: &Topic, message: &Message) -> Result<(), Refusal> {
-    let kind = message.system_properties.as_ref().map_or(v2::MessageType::Normal, translate::effective_type);
-    let known = match kind {
-        v2::MessageType::Normal | v2::MessageType::Unspecified => Some(MessageType::Normal),
-        v2::MessageType::Fifo => Some(MessageType::Fifo),
-        v2::MessageType::Delay => Some(MessageType::Delay),
-        v2::MessageType::Transaction => Some(MessageType::Transaction),
-        v2::MessageType::Priority | v2::MessageType::Lite => None,
-    };
-    // Dead-letter topics take everything: their messages were of any kind before.
-    let accepted = topic.name.is_derived() || known.is_some_and(|known| topic.topic_type.accepts(known));
-    if !accepted {
-        return Err(Refusal::new(
-            Code::MessagePropertyConflictWithType,
-            format!(
-                "topic {} is of type {:?} and does not take {} messages",
-                topic.name,
-                topic.topic_type,
-                kind.as_str_name()
-            ),
-        ));
+/// How many bytes of messages may be on their way to stores at one time, over all clients.
+pub(crate) struct BytesInflight {
+    used: AtomicUsize,
+    max: usize,
+}
+
+/// Bytes that count as on their way until this is dropped.
+pub(crate) struct BytesPermit<'a> {
+    budget: &'a BytesInflight,
+    bytes: usize,
+}
+
+impl BytesInflight {
+    pub(crate) fn new(max: usize) -> BytesInflight {
+        BytesInflight { used: AtomicUsize::new(0), max }
     }
-    match known {
-        Some(MessageType::Normal) => Ok(()),
-        _ => Err(Refusal::not_implemented(&format!("{} messages", kind.as_str_name()))),
+
+    /// Takes `bytes`. A request larger than the whole budget is let in when it is alone.
+    pub(crate) fn admit(&self, bytes: usize) -> Result<BytesPermit<'_>, Refusal> {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let permit = BytesPermit { budget: self, bytes };
+        if before != 0 && before.saturating_add(bytes) > self.max {
+            return Err(Refusal::new(
+                Code::TooManyRequests,
+                format!("{before} bytes of messages are being sent already, at most {} may be; try again", self.max),
+            ));
+        }
+        Ok(permit)
+    }
+}
+
+impl Drop for BytesPermit<'_> {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gantry_proto::model::{Placement, StoreGroupId, Timestamp, TopicId, TopicName, TopicType};
     use gantry_proto::wire::v2::SystemProperties;
 
     fn message(change: impl FnOnce(&mut SystemProperties)) -> Message {
@@ -116,45 +119,32 @@ mod tests {
 
     #[test]
     fn only_a_group_that_all_messages_share_chooses_the_queue() {
-        assert_eq!(common_group(&[grouped("a"), grouped("a")]), Some("a"));
-        assert_eq!(common_group(&[grouped("a"), grouped("b")]), None);
-        assert_eq!(common_group(&[grouped("a"), message(|_| {})]), None);
-        assert_eq!(common_group(&[grouped("")]), None);
-        assert_eq!(common_group(&[]), None);
+        assert_eq!(common_message_group(&[grouped("a"), grouped("a")]), Some("a"));
+        assert_eq!(common_message_group(&[grouped("a"), grouped("b")]), None);
+        assert_eq!(common_message_group(&[grouped("a"), message(|_| {})]), None);
+        assert_eq!(common_message_group(&[grouped("")]), None);
+        assert_eq!(common_message_group(&[]), None);
     }
 
     #[test]
-    fn what_the_topic_does_not_take_is_a_conflict_and_what_we_cannot_do_is_said() {
-        let topic = |name: &str, topic_type| Topic {
-            id: TopicId(1),
-            name: TopicName::parse(name).unwrap(),
-            topic_type,
-            placement: Placement::spread(8, &[StoreGroupId(1)], 0),
-            dead_letter_of: None,
-            created_at: Timestamp::ZERO,
-        };
-        let conflict = Err(Code::MessagePropertyConflictWithType);
-        let later = Err(Code::NotImplemented);
-        let normal = message(|_| {});
-        let fifo = grouped("g");
-        let delay = message(|p| p.delivery_timestamp = Some(prost_types::Timestamp::default()));
-        let transaction = message(|p| p.message_type = v2::MessageType::Transaction as i32);
-        let priority = message(|p| p.priority = Some(1));
-        for (topic, message, expected) in [
-            (topic("t", TopicType::Normal), &normal, Ok(())),
-            (topic("t", TopicType::Mixed), &normal, Ok(())),
-            (topic("t", TopicType::Fifo), &normal, conflict),
-            (topic("t", TopicType::Normal), &fifo, conflict),
-            (topic("t", TopicType::Fifo), &fifo, later),
-            (topic("t", TopicType::Mixed), &delay, later),
-            (topic("t", TopicType::Delay), &delay, later),
-            (topic("t", TopicType::Fifo), &delay, conflict),
-            (topic("t", TopicType::Mixed), &transaction, later),
-            (topic("t", TopicType::Mixed), &priority, conflict),
-            (topic("%DLQ%g", TopicType::Normal), &normal, Ok(())),
-            (topic("%DLQ%g", TopicType::Normal), &fifo, later),
-        ] {
-            assert_eq!(check_type(&topic, message).map_err(|r| r.code), expected, "{topic:?} {message:?}");
-        }
+    fn sends_over_the_budget_are_refused_until_others_are_done() {
+        let budget = BytesInflight::new(100);
+        let first = budget.admit(60).unwrap();
+        let refusal = budget.admit(60).map(|_| ()).unwrap_err();
+        assert_eq!(refusal.code, Code::TooManyRequests);
+        assert!(refusal.message.contains("100"), "{}", refusal.message);
+        let second = budget.admit(40).unwrap();
+        drop(first);
+        assert!(budget.admit(60).is_ok());
+        drop(second);
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_request_larger_than_the_budget_passes_alone() {
+        let budget = BytesInflight::new(100);
+        assert!(budget.admit(1000).is_ok());
+        let _small = budget.admit(1).unwrap();
+        assert!(budget.admit(1000).is_err());
     }
 }

@@ -1,11 +1,11 @@
-//! A client's long-lived stream: it sends its settings, gets the server's, and hears commands.
+//! Telemetry: a client's long-lived stream. The client sends its settings, gets the server's, and receives commands.
 //!
-//! Clients do not start before the first settings answer, and several never open a second stream: it is answered at
-//! once, kept open, and ended only with gRPC's OK, even where the client is at fault (a status command says why then).
+//! Clients do not start before they got settings, and several never open a second stream. So the first settings are
+//! answered at once, the stream stays open, and it ends only with gRPC's OK. If the client made a mistake, the last command
+//! says which.
 
-use super::unary::UnaryCodec;
-use super::{Answer, Caller, Messaging};
-use crate::context::RequestContext;
+use super::Messaging;
+use super::call::{Answer, Caller, ProtobufCodec, RequestContext};
 use crate::metrics::Rpc;
 use crate::session::Session;
 use crate::translate::{self, ClientKind, Refusal};
@@ -23,16 +23,16 @@ use tonic::server::Grpc;
 /// Commands that may wait for a client that reads slowly.
 const COMMANDS_MAX: usize = 16;
 
-/// Opens a stream. The headers go back at once: some clients wait for them before they send anything.
+/// Opens a stream. The response headers are sent at once: some clients wait for them before they send anything.
 pub(super) async fn call(caller: Arc<Caller>, request: http::Request<Incoming>) -> Answer {
     let service = tower::service_fn(async |request: tonic::Request<tonic::Streaming<TelemetryCommand>>| {
         let (metadata, _, inbound) = request.into_parts();
         Ok::<_, tonic::Status>(tonic::Response::new(commands(TelemetryStream::new(caller.clone(), metadata, inbound))))
     });
-    Ok(Grpc::new(UnaryCodec::<TelemetryCommand, TelemetryCommand>::new()).streaming(service, request).await)
+    Ok(Grpc::new(ProtobufCodec::<TelemetryCommand, TelemetryCommand>::new()).streaming(service, request).await)
 }
 
-/// A group is different now: its consumers learn of it without waiting for their next settings.
+/// Sends a consumer group's changed settings to its consumers.
 pub(crate) fn push_group_settings(messaging: &Messaging, group: &Group) {
     for session in messaging.sessions.members(&group.name) {
         let Some(settings) = session.settings() else { continue };
@@ -52,7 +52,7 @@ struct TelemetryStream {
     waiting_commands: mpsc::Receiver<Box<TelemetryCommand>>,
     session: Option<Arc<Session>>,
     resend: Resend,
-    /// Nothing follows any more.
+    /// The last command was sent.
     finished: bool,
 }
 
@@ -106,9 +106,9 @@ impl TelemetryStream {
                 // The client closed its side, or its connection broke.
                 Event::Drain | Event::Inbound(Ok(None) | Err(_)) => return None,
                 Event::Inbound(Ok(Some(command))) => {
-                    // Answers to commands that we do not send yet, and whatever newer clients say, are not for us.
+                    // Other commands answer commands that this release does not send, or are of newer clients: ignored.
                     if let Some(Command::Settings(settings)) = command.command {
-                        // Boxed: it is large and soon over, and the stream around it stays for as long as the client lives.
+                        // Boxed: it is large and short, and the stream that would hold it lives as long as the client.
                         return Some(Box::pin(self.settings(settings)).await);
                     }
                 }
@@ -150,7 +150,7 @@ impl TelemetryStream {
         let context = RequestContext::new(&self.metadata, &self.caller.connection, Instant::now())?;
         let kind = translate::client_kind(&settings)?;
         let group = match &kind {
-            // A consumer starts without its group, too, and gets the defaults.
+            // A consumer whose group cannot be created starts nevertheless, with the defaults.
             ClientKind::Consumer { group, .. } => messaging.directory.group_or_create(group).await.ok(),
             ClientKind::Producer => None,
         };
@@ -164,7 +164,7 @@ impl TelemetryStream {
         Ok(reply)
     }
 
-    /// Some clients begin to listen only after the first answer went by.
+    /// For clients that begin to listen only after the first settings were sent.
     fn settings_again(&self) -> Option<TelemetryCommand> {
         let session = self.session.as_ref().filter(|session| !session.ended.is_cancelled())?;
         let messaging = &self.caller.messaging;

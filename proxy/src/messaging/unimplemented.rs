@@ -1,8 +1,7 @@
-//! RPCs of later releases. Each says so in its answer, so that a client knows that its connection is fine.
+//! RPCs of later releases. The status of the reply says so; a gRPC error would look like a broken connection.
 
 use super::Messaging;
-use super::unary::Unary;
-use crate::context::RequestContext;
+use super::call::{RequestContext, UnaryRpc};
 use crate::metrics::Rpc;
 use crate::translate::Refusal;
 use gantry_proto::wire::v2;
@@ -11,7 +10,7 @@ macro_rules! unimplemented {
     ($($rpc:ident($request:ident) -> $reply:ident: $what:literal,)*) => {$(
         pub(super) struct $rpc;
 
-        impl Unary for $rpc {
+        impl UnaryRpc for $rpc {
             const RPC: Rpc = Rpc::$rpc;
             type Request = v2::$request;
             type Reply = v2::$reply;

@@ -1,11 +1,12 @@
-//! Sending: which queue takes the messages, and what follows when its store does not.
+//! Sending: which queue takes the messages, and what to do when its store does not take them.
 //!
-//! An error that says that nothing happened sends the messages to another store group, each at most once while it refuses.
-//! After one that leaves it open, only the same group is asked again: it knows what it stored, by the messages' ids. So is
-//! it when the producer itself sends a message again of which it was told that nothing is known.
+//! After an error that says that nothing happened, another store group is tried, each at most once while it refuses. After
+//! an error that leaves it open whether the messages were stored, only the same store group is asked again: it knows by the
+//! messages' ids what it stored. That holds across calls, too: when a producer was told that the outcome is unknown and
+//! sends a message again, the same store group is asked.
 
-use super::paths::{Place, Placed};
-use super::{Backoff, Deadline, StoreGroups, TopicPaths, no_leader};
+use super::route::{Route, RoutedQueue};
+use super::{Backoff, Deadline, StoreGroups, no_leader};
 use crate::translate::Refusal;
 use gantry_proto::contract::{AppendError, AppendReply, AppendRequest, StoreError, StoreService};
 use gantry_proto::model::{QueueId, StoreGroup, StoreGroupId, StoredMessage, Topic};
@@ -14,111 +15,113 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Messages that are sent together, to one queue.
-pub(crate) struct Sending {
+pub(crate) struct SendBatch {
     /// The topic as it was when the call began.
     pub(crate) topic: Arc<Topic>,
-    /// The hash of the message group that all of them share: they stay on its queue, whatever happens.
-    pub(crate) lane: Option<u64>,
-    /// Hash of the first message's id. Chooses the queue that is tried first: a producer's retry begins where the first
-    /// attempt did, whichever proxy it comes to.
+    /// The hash of the message group that all of them share: only its queue takes them.
+    pub(crate) message_group_hash: Option<u64>,
+    /// Hash of the first message's id. Chooses the queue that is tried first, so that a producer's retry begins with the
+    /// queue of the first attempt, whichever proxy it comes to.
     pub(crate) id_hash: u64,
-    /// At least one. Cloned for each attempt: their bytes are shared.
+    /// At least one. Cloned for each attempt; the clones share their bytes.
     pub(crate) messages: Vec<StoredMessage>,
     /// When the client must be answered.
     pub(crate) deadline: Deadline,
 }
 
 /// What an error means for the messages.
-enum Fate {
-    /// Nothing happened, and this group will say so again.
+enum AppendFailure {
+    /// Nothing happened. This store group would refuse them again, another one may take them.
     RefusedHere,
-    /// Nothing happened, and a moment later this group may take them.
+    /// Nothing happened. A moment later this store group may take them.
     NotNow,
     /// They may have been stored.
     Unknown,
-    /// The client has to know.
+    /// No store group will take them: the client is told.
     Final,
 }
 
-/// What groups said, the last thing each.
+/// The last error of each store group that was asked.
 #[derive(Default)]
 struct Refusals(SmallVec<[(Arc<StoreGroup>, AppendError); 2]>);
 
 impl StoreGroups {
     /// Appends the messages to a queue that takes them.
-    pub(crate) async fn append(&self, paths: &TopicPaths, sending: Sending) -> Result<AppendReply, Refusal> {
-        let mut placed = paths.placed(&sending.topic, &self.view);
-        if let Some(place) = self.doubted(&placed, &sending) {
-            let unasked = no_leader(&place.1).into();
-            return self.append_again(place, &sending, unasked).await;
+    pub(crate) async fn append(&self, batch: SendBatch) -> Result<AppendReply, Refusal> {
+        let mut route = self.route(&batch.topic);
+        if let Some(routed) = self.queue_of_unknown_outcome(&route, &batch) {
+            let not_asked_yet = no_leader(&routed.store_group).into();
+            return self.append_again(routed, &batch, not_asked_yet).await;
         }
         let mut refusals = Refusals::default();
-        // Asked since the last pause, and refused for good.
+        // Store groups asked since the last pause, and those that refused for good.
         let (mut asked, mut refused) = (SmallVec::<[StoreGroupId; 4]>::new(), SmallVec::<[StoreGroupId; 4]>::new());
         let mut backoff = Backoff::default();
         loop {
-            while let Some((queue, group, store)) = self.choose(&placed, &sending, |id| asked.contains(&id)) {
-                let error = match self.append_to(&*store, *queue, &sending).await {
+            while let Some((routed, store)) = self.choose(&route, &batch, |id| asked.contains(&id)) {
+                let store_group = &routed.store_group;
+                let error = match self.append_to(&*store, routed.queue, &batch).await {
                     Ok(reply) => return Ok(reply),
                     Err(error) => error,
                 };
-                if others_will_run_into(&error) {
-                    self.suspects.add(group.id);
+                if is_about_the_store(&error) {
+                    self.suspects.add(store_group.id);
                 }
-                match fate(&error) {
-                    Fate::RefusedHere => refused.push(group.id),
-                    Fate::NotNow => {}
-                    Fate::Unknown => {
-                        tracing::debug!(store_group = %group.name, %error, "messages may be stored, asking again");
-                        return self.append_again((*queue, group.clone()), &sending, error).await;
+                match failure_of(&error) {
+                    AppendFailure::RefusedHere => refused.push(store_group.id),
+                    AppendFailure::NotNow => {}
+                    AppendFailure::Unknown => {
+                        tracing::debug!(store_group = %store_group.name, %error, "messages may be stored, asking again");
+                        return self.append_again(routed, &batch, error).await;
                     }
-                    Fate::Final => return Err(error.into()),
+                    AppendFailure::Final => return Err(error.into()),
                 }
-                asked.push(group.id);
-                refusals.note(group, error);
+                asked.push(store_group.id);
+                refusals.note(store_group, error);
             }
-            let candidates = candidates(&placed, &sending);
-            let hopeless = !candidates.is_empty() && candidates.iter().all(|(_, group)| refused.contains(&group.id));
-            if hopeless || !backoff.wait(sending.deadline).await {
-                return Err(refusals.into_refusal(&sending.topic, candidates));
+            let candidates = candidates(&route, &batch);
+            let all_refused =
+                !candidates.is_empty() && candidates.iter().all(|routed| refused.contains(&routed.store_group.id));
+            if all_refused || !backoff.wait(batch.deadline).await {
+                return Err(refusals.into_refusal(&batch.topic, candidates));
             }
-            // The metadata may have changed during the pause, and that may be what helps.
-            let topic = self.view.topic_by_id(sending.topic.id);
-            let topic = topic.ok_or_else(|| Refusal::topic_not_found(sending.topic.name.as_str()))?;
-            placed = paths.placed(&topic, &self.view);
+            // The metadata may have changed during the pause, and with them the queues.
+            let topic = self.view.topic_by_id(batch.topic.id);
+            let topic = topic.ok_or_else(|| Refusal::topic_not_found(batch.topic.name.as_str()))?;
+            route = self.route(&topic);
             asked.clone_from(&refused);
         }
     }
 
-    /// The next queue whose group has a leader that answers and is not `excluded`.
+    /// The next queue whose store group is not `excluded` and has a leader that answers, and that leader.
     fn choose<'a>(
         &self,
-        placed: &'a Placed,
-        sending: &Sending,
+        route: &'a Route,
+        batch: &SendBatch,
         excluded: impl Fn(StoreGroupId) -> bool,
-    ) -> Option<(&'a QueueId, &'a Arc<StoreGroup>, Arc<dyn StoreService>)> {
-        let ask = |(queue, group): &'a Place| {
-            if excluded(group.id) {
+    ) -> Option<(&'a RoutedQueue, Arc<dyn StoreService>)> {
+        let with_leader = |routed: &'a RoutedQueue| {
+            if excluded(routed.store_group.id) {
                 return None;
             }
-            Some((queue, group, self.stores.leader_of(group)?))
+            Some((routed, self.stores.leader_of(&routed.store_group)?))
         };
-        if let Some(hash) = sending.lane {
-            return ask(placed.lane(hash)?);
+        if let Some(hash) = batch.message_group_hash {
+            return with_leader(route.message_group_queue(hash)?);
         }
-        let around = || {
-            let first = sending.id_hash % placed.writable.len().max(1) as u64;
-            let (before, after) = placed.writable.split_at(first as usize);
+        let from_first = || {
+            let first = batch.id_hash % route.writable.len().max(1) as u64;
+            let (before, after) = route.writable.split_at(first as usize);
             after.iter().chain(before)
         };
-        let trusted = around().filter(|(_, group)| !self.suspects.contains(group.id)).find_map(ask);
-        trusted.or_else(|| around().find_map(ask))
+        let mut trusted = from_first().filter(|routed| !self.suspects.contains(routed.store_group.id));
+        trusted.find_map(with_leader).or_else(|| from_first().find_map(with_leader))
     }
 
-    /// Where the messages may be stored already, since their producer did not hear what became of them.
-    fn doubted(&self, placed: &Placed, sending: &Sending) -> Option<Place> {
-        let doubted = self.doubts.get(sending.topic.id, sending.id_hash)?;
-        candidates(placed, sending).into_iter().find(|(_, group)| group.id == doubted).cloned()
+    /// The queue that may have the messages already: an earlier call was answered that the outcome is unknown.
+    fn queue_of_unknown_outcome<'a>(&self, route: &'a Route, batch: &SendBatch) -> Option<&'a RoutedQueue> {
+        let asked = self.unknown_outcomes.get(batch.topic.id, batch.id_hash)?;
+        candidates(route, batch).into_iter().find(|routed| routed.store_group.id == asked)
     }
 
     /// One attempt, bounded by the deadline: a store that hangs may have stored the messages.
@@ -126,108 +129,107 @@ impl StoreGroups {
         &self,
         store: &dyn StoreService,
         queue: QueueId,
-        sending: &Sending,
+        batch: &SendBatch,
     ) -> Result<AppendReply, AppendError> {
-        let request = AppendRequest { topic: sending.topic.id, queue, messages: sending.messages.clone() };
-        match tokio::time::timeout_at(sending.deadline.instant(), store.append(request)).await {
+        let request = AppendRequest { topic: batch.topic.id, queue, messages: batch.messages.clone() };
+        match tokio::time::timeout_at(batch.deadline.instant(), store.append(request)).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::Unreachable("no answer in time".to_owned()).into()),
         }
     }
 
-    /// The messages may be stored at `place`: only its group can tell, and store them if they are not.
+    /// The messages may be in this queue: only its store group can tell, and store them if they are not.
     async fn append_again(
         &self,
-        place: Place,
-        sending: &Sending,
+        RoutedQueue { queue, store_group, .. }: &RoutedQueue,
+        batch: &SendBatch,
         mut error: AppendError,
     ) -> Result<AppendReply, Refusal> {
-        let (queue, group) = place;
         let mut backoff = Backoff::default();
-        while backoff.wait(sending.deadline).await {
-            let Ok(store) = self.leader_by_id(group.id) else { continue };
-            error = match self.append_to(&*store, queue, sending).await {
+        while backoff.wait(batch.deadline).await {
+            let Ok(store) = self.leader_by_id(store_group.id) else { continue };
+            error = match self.append_to(&*store, *queue, batch).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            match (&error, fate(&error)) {
-                // It would know what it had stored: these it never takes.
+            match (&error, failure_of(&error)) {
+                // The store would answer with success if it had them: it has not, and never takes them.
                 (AppendError::TooLarge { .. } | AppendError::IdReused { .. }, _) => return Err(error.into()),
-                // No wonder will happen within this call.
-                (_, Fate::Final | Fate::RefusedHere) => break,
-                (_, Fate::NotNow | Fate::Unknown) => {}
+                // Retrying within this call cannot change the answer.
+                (_, AppendFailure::Final | AppendFailure::RefusedHere) => break,
+                (_, AppendFailure::NotNow | AppendFailure::Unknown) => {}
             }
         }
-        self.doubts.add(sending.topic.id, sending.id_hash, group.id);
+        self.unknown_outcomes.add(batch.topic.id, batch.id_hash, store_group.id);
         Err(Refusal::new(
             Code::ProxyTimeout,
             format!(
                 "it is not known whether the messages were stored: store group {}: {}",
-                group.name,
+                store_group.name,
                 Refusal::from(error).message
             ),
         ))
     }
 }
 
-/// Where the messages may go.
-fn candidates<'a>(placed: &'a Placed, sending: &Sending) -> Vec<&'a Place> {
-    match sending.lane {
-        Some(hash) => placed.lane(hash).into_iter().collect(),
-        None => placed.writable.iter().collect(),
+/// The queues that may take the messages.
+fn candidates<'a>(route: &'a Route, batch: &SendBatch) -> Vec<&'a RoutedQueue> {
+    match batch.message_group_hash {
+        Some(hash) => route.message_group_queue(hash).into_iter().collect(),
+        None => route.writable.iter().collect(),
     }
 }
 
-fn fate(error: &AppendError) -> Fate {
+fn failure_of(error: &AppendError) -> AppendFailure {
     match error {
-        AppendError::TooLarge { .. } | AppendError::IdReused { .. } => Fate::Final,
+        AppendError::TooLarge { .. } | AppendError::IdReused { .. } => AppendFailure::Final,
         // The store lags behind the metadata seen here, or is ahead of them.
-        AppendError::UnknownQueue(_) | AppendError::Draining => Fate::NotNow,
+        AppendError::UnknownQueue(_) | AppendError::Draining => AppendFailure::NotNow,
         AppendError::Store(error) => match error {
-            // Some of it until somebody looks after the store.
+            // Some of these last until an operator looks after the store.
             StoreError::Busy(_)
             | StoreError::DiskFull(_)
             | StoreError::WritesStopped(_)
-            | StoreError::Unsupported(_) => Fate::RefusedHere,
-            StoreError::ShuttingDown | StoreError::NoLeader(_) | StoreError::NotLeader(_) => Fate::NotNow,
-            StoreError::Interrupted(_) | StoreError::Unreachable(_) => Fate::Unknown,
-            // Whether the messages are there cannot be read.
-            StoreError::Unreadable(_) => Fate::Final,
+            | StoreError::Unsupported(_) => AppendFailure::RefusedHere,
+            StoreError::ShuttingDown | StoreError::NoLeader(_) | StoreError::NotLeader(_) => AppendFailure::NotNow,
+            StoreError::Interrupted(_) | StoreError::Unreachable(_) => AppendFailure::Unknown,
+            // The store cannot read whether it has the messages.
+            StoreError::Unreadable(_) => AppendFailure::Final,
         },
     }
 }
 
-/// Whether it is about the store, and not about these messages or this moment.
-fn others_will_run_into(error: &AppendError) -> bool {
+/// Whether other messages would meet the same error for a while: it is about the store, not about these messages.
+fn is_about_the_store(error: &AppendError) -> bool {
     matches!(error, AppendError::Store(error) if !matches!(error, StoreError::Busy(_)))
 }
 
 impl Refusals {
-    fn note(&mut self, group: &Arc<StoreGroup>, error: AppendError) {
-        self.0.retain(|(of, _)| of.id != group.id);
-        self.0.push((group.clone(), error));
+    fn note(&mut self, store_group: &Arc<StoreGroup>, error: AppendError) {
+        self.0.retain(|(of, _)| of.id != store_group.id);
+        self.0.push((store_group.clone(), error));
     }
 
-    /// Nobody takes the messages, and each group's reason.
-    fn into_refusal(mut self, topic: &Topic, candidates: Vec<&Place>) -> Refusal {
-        for (_, group) in candidates {
-            if self.0.iter().all(|(of, _)| of.id != group.id) {
-                self.0.push((group.clone(), no_leader(group).into()));
+    /// Nobody takes the messages, and each store group's reason.
+    fn into_refusal(mut self, topic: &Topic, candidates: Vec<&RoutedQueue>) -> Refusal {
+        for RoutedQueue { store_group, .. } in candidates {
+            if self.0.iter().all(|(of, _)| of.id != store_group.id) {
+                self.0.push((store_group.clone(), no_leader(store_group).into()));
             }
         }
         if self.0.is_empty() {
             return Refusal::new(Code::Forbidden, format!("topic {} has no queue that takes messages", topic.name));
         }
-        self.0.sort_by_key(|(group, _)| group.id);
-        // One that may pass makes producers wait and try again.
+        self.0.sort_by_key(|(store_group, _)| store_group.id);
+        // If a single one of the reasons may pass, producers shall wait and try again.
         let mut code = Code::InternalServerError;
         let mut reasons = Vec::with_capacity(self.0.len());
-        for (group, error) in self.0 {
+        for (store_group, error) in self.0 {
             let refusal = Refusal::from(error);
             if refusal.code == Code::TooManyRequests {
                 code = refusal.code;
             }
-            reasons.push(format!("store group {}: {}", group.name, refusal.message));
+            reasons.push(format!("store group {}: {}", store_group.name, refusal.message));
         }
         Refusal::new(code, format!("no store group takes messages of topic {} now: {}", topic.name, reasons.join("; ")))
     }
@@ -235,7 +237,7 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
-    use super::super::paths::tests::two_groups;
+    use super::super::route::tests::two_store_groups;
     use super::super::stable_hash;
     use super::*;
     use gantry_proto::contract::StoreError::{
@@ -265,14 +267,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_message_group_waits_for_its_store_group_and_goes_nowhere_else() {
         let view = Arc::new(MetadataView::default());
-        let topic = two_groups(&view);
+        let topic = two_store_groups(&view);
         let down = Arc::new(AllDown::default());
         let stores = StoreGroups::new(down.clone(), view);
-        let paths = stores.paths(&topic);
-        let send = async |lane| {
+        let send = async |message_group_hash| {
             let deadline = Deadline::after(Duration::from_secs(1));
-            let sending = Sending { topic: topic.clone(), lane, id_hash: 1, messages: Vec::new(), deadline };
-            stores.append(&paths, sending).await.unwrap_err()
+            let batch =
+                SendBatch { topic: topic.clone(), message_group_hash, id_hash: 1, messages: Vec::new(), deadline };
+            stores.append(batch).await.unwrap_err()
         };
         let refusal = send(Some(stable_hash("orders"))).await;
         assert_eq!(refusal.code, Code::TooManyRequests);
@@ -287,7 +289,8 @@ mod tests {
 
     #[test]
     fn only_errors_that_say_that_nothing_happened_send_messages_elsewhere() {
-        let elsewhere = |error: AppendError| matches!(fate(&error), Fate::RefusedHere | Fate::NotNow);
+        let elsewhere =
+            |error: AppendError| matches!(failure_of(&error), AppendFailure::RefusedHere | AppendFailure::NotNow);
         for error in [Busy, DiskFull, WritesStopped, NotLeader, NoLeader, Unsupported].map(|error| error(String::new()))
         {
             assert!(elsewhere(error.into()));

@@ -1,13 +1,13 @@
-//! How long a call may go on, and the pauses in which it tries again.
+//! When a client's call must be answered, and the pauses between its attempts.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Calls of clients that name no deadline, or one that lies far ahead, end after this.
+/// How long calls may take whose clients name no deadline, and most for all others.
 const PATIENCE_DEFAULT: Duration = Duration::from_secs(3);
 const PATIENCE_MAX: Duration = Duration::from_secs(30);
-/// Answers leave this long before the client gives up, or a quarter of its patience if that is less: an answer that comes
-/// too late says nothing.
+/// Answers leave this long before the client gives up, or a quarter of its timeout if that is less: an answer that comes
+/// too late is of no use.
 const MARGIN: Duration = Duration::from_millis(200);
 
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
@@ -24,12 +24,10 @@ impl Deadline {
         Deadline(arrived + (patience - MARGIN.min(patience / 4)))
     }
 
-    /// At that time.
     pub(crate) fn at(time: Instant) -> Deadline {
         Deadline(time)
     }
 
-    /// That time from now.
     pub(crate) fn after(patience: Duration) -> Deadline {
         Deadline(Instant::now() + patience)
     }

@@ -1,9 +1,9 @@
-//! What clients do with deliveries goes to the store group that made them: the receipt handle names it.
+//! Calls about a delivery go to the store group that made the delivery: its receipt handle names it.
 //!
-//! All of it is safe to repeat, so an error that may pass is tried again while the client waits. A repetition of what
-//! was done already is answered honestly: the delivery is over.
+//! All of them are safe to repeat, so a call that failed with a transient error is tried again while the client waits. A
+//! call that was carried out already is answered with "the delivery is over".
 
-use super::{Backoff, Deadline, StoreGroups, passes};
+use super::{Backoff, Deadline, StoreGroups, is_transient};
 use futures_util::future::join_all;
 use gantry_proto::contract::{
     AckRequest, ChangeInvisibleRequest, DeadLetterRequest, HandleError, StoreError, StoreService,
@@ -13,15 +13,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Entries of one acknowledgement that one store group decides on: where they stand in it, and the first attempt's handles.
+/// Entries of an acknowledgement that one store group issued: their places in it, and their handles for the first attempt.
 #[derive(Default)]
-struct Share {
+struct IssuedHandles {
     indices: Vec<usize>,
     handles: Vec<ReceiptHandle>,
 }
 
 impl StoreGroups {
-    /// Finishes deliveries, whichever groups made them. One result per handle, in order.
+    /// Finishes deliveries, whichever store groups made them. One result per handle, in order.
     pub(crate) async fn ack(
         &self,
         group: GroupId,
@@ -29,29 +29,29 @@ impl StoreGroups {
         handles: &[&str],
         deadline: Deadline,
     ) -> Vec<Result<(), HandleError>> {
-        let mut shares = BTreeMap::<StoreGroupId, Share>::new();
+        let mut by_issuer = BTreeMap::<StoreGroupId, IssuedHandles>::new();
         let mut results: Vec<_> = Vec::with_capacity(handles.len());
         for (index, handle) in handles.iter().enumerate() {
             let handle = ReceiptHandle((*handle).to_owned());
-            // Replaced by the answer of the group that issued it.
+            // Replaced by the answer of the store group that issued it.
             results.push(Err(HandleError::Malformed));
             if let Some((issuer, _)) = handle.parse() {
-                let share = shares.entry(issuer).or_default();
-                share.indices.push(index);
-                share.handles.push(handle);
+                let issued = by_issuer.entry(issuer).or_default();
+                issued.indices.push(index);
+                issued.handles.push(handle);
             }
         }
-        let mut asked = Vec::with_capacity(shares.len());
-        for (issuer, share) in shares {
+        let mut asked = Vec::with_capacity(by_issuer.len());
+        for (issuer, issued) in by_issuer {
             asked.push(async move {
-                let mut first = Some(share.handles);
-                let again = || share.indices.iter().map(|index| ReceiptHandle(handles[*index].to_owned())).collect();
+                let mut first = Some(issued.handles);
+                let again = || issued.indices.iter().map(|index| ReceiptHandle(handles[*index].to_owned())).collect();
                 let answers = self.ask(issuer, deadline, |store| {
                     let handles = first.take().unwrap_or_else(again);
                     async move { Ok(store.ack(AckRequest { group, topic, handles }).await?) }
                 });
                 let answers = answers.await;
-                (share.indices, answers)
+                (issued.indices, answers)
             });
         }
         for (indices, answers) in join_all(asked).await {
@@ -96,7 +96,8 @@ impl StoreGroups {
         .await
     }
 
-    /// Asks the leader of a group, again and again while there is time and the error may pass.
+    /// Asks the leader of the store group that issued a handle, again and again while there is time and the error is
+    /// transient.
     async fn ask<T, F>(
         &self,
         issuer: StoreGroupId,
@@ -108,23 +109,23 @@ impl StoreGroups {
     {
         let mut backoff = Backoff::default();
         loop {
-            let Some(group) = self.view.store_group(issuer) else {
-                // A group that is newer than all that are known may be about to be seen here; any other one is gone.
+            let Some(store_group) = self.view.store_group(issuer) else {
+                // A store group that is newer than all in the metadata may be about to appear in them; any other is gone.
                 if self.is_gone(issuer) || !backoff.wait(deadline).await {
                     return Err(HandleError::Expired);
                 }
                 continue;
             };
-            let answer = match self.leader(&group) {
+            let answer = match self.leader(&store_group) {
                 Ok(store) => tokio::time::timeout_at(deadline.instant(), call(store)).await.unwrap_or_else(|_| {
-                    let silent = format!("store group {}: no answer in time", group.name);
+                    let silent = format!("store group {}: no answer in time", store_group.name);
                     Err(StoreError::Unreachable(silent).into())
                 }),
                 Err(error) => Err(error.into()),
             };
             match answer {
-                Err(HandleError::Store(error)) if passes(&error) => {
-                    tracing::debug!(store_group = %group.name, %error, "a delivery's store does not serve now");
+                Err(HandleError::Store(error)) if is_transient(&error) => {
+                    tracing::debug!(store_group = %store_group.name, %error, "a delivery's store does not serve now");
                     if !backoff.wait(deadline).await {
                         return Err(error.into());
                     }

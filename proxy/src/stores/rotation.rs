@@ -1,30 +1,31 @@
-//! Whose turn it is to give messages: the store group that was drawn from least recently.
+//! Which store group is asked for messages first: the one that was asked least recently.
 
 use gantry_proto::model::StoreGroupId;
 use std::collections::BTreeMap;
 
-/// The turns of one consumer group on one topic, as this proxy took them. Lost with the proxy: then all are equal again.
+/// When each store group was asked for messages of one topic for one consumer group, by this proxy. Lost with the proxy:
+/// then all begin alike.
 #[derive(Debug, Default)]
 pub(crate) struct Rotation {
     turns: u64,
-    last: BTreeMap<StoreGroupId, u64>,
+    last_turn: BTreeMap<StoreGroupId, u64>,
 }
 
 impl Rotation {
-    /// The groups in the order in which they are drawn from. The first one counts as drawn at once, so that a receive at
-    /// the same time begins elsewhere.
-    pub(crate) fn begin(&mut self, mut groups: Vec<StoreGroupId>) -> Vec<StoreGroupId> {
-        groups.sort_by_key(|group| (self.last.get(group).copied().unwrap_or_default(), *group));
-        if let Some(first) = groups.first() {
-            self.drawn(*first);
+    /// The store groups in the order in which to ask them. The first one counts as asked at once, so that a receive at the
+    /// same time begins with another one.
+    pub(crate) fn begin(&mut self, mut store_groups: Vec<StoreGroupId>) -> Vec<StoreGroupId> {
+        store_groups.sort_by_key(|id| (self.last_turn.get(id).copied().unwrap_or_default(), *id));
+        if let Some(first) = store_groups.first() {
+            self.asked(*first);
         }
-        groups
+        store_groups
     }
 
-    /// A group was asked: the others go first now.
-    pub(crate) fn drawn(&mut self, group: StoreGroupId) {
+    /// A store group was asked: the others go first now.
+    pub(crate) fn asked(&mut self, store_group: StoreGroupId) {
         self.turns += 1;
-        self.last.insert(group, self.turns);
+        self.last_turn.insert(store_group, self.turns);
     }
 }
 
@@ -34,20 +35,20 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_longest_waiting_group_goes_first() {
+    fn the_longest_waiting_store_group_goes_first() {
         let mut rotation = Rotation::default();
         let groups = || [1, 2, 3].map(StoreGroupId).to_vec();
         assert_eq!(rotation.begin(groups()), [1, 2, 3].map(StoreGroupId));
         assert_eq!(rotation.begin(groups()), [2, 3, 1].map(StoreGroupId));
-        rotation.drawn(StoreGroupId(3));
+        rotation.asked(StoreGroupId(3));
         assert_eq!(rotation.begin(groups()), [1, 2, 3].map(StoreGroupId));
     }
 
     proptest! {
-        /// Receives come one after the other; at each, some groups have messages and some are up. A group that has
-        /// messages and is up gives some within as many receives as there are groups.
+        /// Receives come one after the other; at each, some store groups have messages and some are up. One that has
+        /// messages and is up gives some within as many receives as there are store groups.
         #[test]
-        fn no_group_starves(count in 1_u32..6, steps in prop::collection::vec((any::<u8>(), any::<u8>()), 1..200)) {
+        fn no_store_group_starves(count in 1_u32..6, steps in prop::collection::vec((any::<u8>(), any::<u8>()), 1..200)) {
             let mut rotation = Rotation::default();
             let ids: Vec<StoreGroupId> = (1..=count).map(StoreGroupId).collect();
             let mut waiting = BTreeMap::new();
@@ -55,7 +56,7 @@ mod tests {
                 let has = |mask: u8, id: &StoreGroupId| mask >> (id.0 - 1) & 1 == 1;
                 let mut served = None;
                 for id in rotation.begin(ids.clone()) {
-                    rotation.drawn(id);
+                    rotation.asked(id);
                     if has(filled, &id) && has(up, &id) {
                         served = Some(id);
                         break;

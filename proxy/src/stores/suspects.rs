@@ -1,4 +1,4 @@
-//! Store groups that did not do what they were asked a moment ago.
+//! Store groups that failed a moment ago.
 
 use gantry_proto::model::StoreGroupId;
 use parking_lot::Mutex;
@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long others are preferred. Then one more call finds out.
+/// How long other store groups are preferred. Then one more call shows how it is.
 const SUSPICION: Duration = Duration::from_secs(1);
 
-/// Groups that sends avoid for a moment, where another one can take the message.
+/// Store groups that sends avoid for a moment, where another one can take the message.
 #[derive(Default)]
 pub(crate) struct Suspects {
     any: AtomicBool,
@@ -18,15 +18,14 @@ pub(crate) struct Suspects {
 }
 
 impl Suspects {
-    /// Suspects a group from now on.
-    pub(crate) fn add(&self, group: StoreGroupId) {
+    pub(crate) fn add(&self, store_group: StoreGroupId) {
         let mut until = self.until.lock();
-        until.insert(group, Instant::now() + SUSPICION);
+        until.insert(store_group, Instant::now() + SUSPICION);
         self.any.store(true, Ordering::Release);
     }
 
-    /// Whether it is suspected. Costs nothing while nobody is.
-    pub(crate) fn contains(&self, group: StoreGroupId) -> bool {
+    /// Takes no lock while no store group is suspected.
+    pub(crate) fn contains(&self, store_group: StoreGroupId) -> bool {
         if !self.any.load(Ordering::Acquire) {
             return false;
         }
@@ -34,10 +33,10 @@ impl Suspects {
         let mut until = self.until.lock();
         until.retain(|_, end| *end > now);
         if until.is_empty() {
-            // Both under the lock, so none is overlooked.
+            // `any` and the map change under the same lock, so no entry is overlooked.
             self.any.store(false, Ordering::Release);
         }
-        until.contains_key(&group)
+        until.contains_key(&store_group)
     }
 }
 

@@ -1,10 +1,10 @@
-//! Retry policies as clients read them.
+//! Retry policies for clients.
 
 use gantry_proto::model::BackoffPolicy;
 use gantry_proto::wire::v2::{CustomizedBackoff, ExponentialBackoff, RetryPolicy, retry_policy::Strategy};
 use std::time::Duration;
 
-/// A group's policy. Always with a strategy: Java and C# consumers never start without one.
+/// Always with a strategy: Java and C# consumers do not start without one.
 pub(crate) fn backoff_to_wire(policy: &BackoffPolicy, max_attempts: u32) -> RetryPolicy {
     let strategy = match policy {
         BackoffPolicy::Customized(next) => {

@@ -1,8 +1,8 @@
-//! A stored message on its way out. What the producer sent is encoded already; here the fields of this delivery are added
-//! *inside* the one `system_properties` field, since some clients replace instead of merge when they see two.
+//! A stored message on its way to a consumer. It is stored as it was encoded when it was sent; here the fields of the
+//! delivery are added. They go *inside* the one `system_properties` field: where there are two, some clients take the
+//! second one instead of merging them.
 //!
-//! The body is hashed (consumers check the digest) and otherwise not touched until it is copied into the transport's
-//! buffer.
+//! The body is hashed, because consumers check the digest, and copied once, into the transport's buffer.
 
 use super::timestamp_to_wire;
 use bytes::{BufMut, Bytes};
@@ -13,7 +13,7 @@ use md5::{Digest as _, Md5};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-/// Field numbers of the protocol that are written here by hand. The test below reads the result with the generated types.
+/// Field numbers of what is encoded by hand here. The test below decodes the result with the generated types.
 mod field {
     pub(super) const RESPONSE_MESSAGE: u32 = 2;
     pub(super) const MESSAGE_TOPIC: u32 = 1;
@@ -33,7 +33,7 @@ mod field {
     pub(super) const DEAD_LETTER_QUEUE: u32 = 20;
 }
 
-/// What all messages of one answer share, and the scratch space to make them.
+/// What all messages of one reply share, and a scratch buffer to encode them.
 pub(crate) struct DeliveryShape {
     /// `Message.topic`, encoded.
     topic: Vec<u8>,
@@ -49,14 +49,13 @@ pub(crate) struct DeliveryFrame {
 }
 
 impl DeliveryShape {
-    /// `topic` as the consumer named it, `store_host` as it reached us.
+    /// `topic` as the consumer named it, `store_host` as the consumer reaches it.
     pub(crate) fn new(topic: &Resource, store_host: &str) -> DeliveryShape {
         let mut encoded = Vec::with_capacity(topic.encoded_len() + 8);
         prost::encoding::message::encode(field::MESSAGE_TOPIC, topic, &mut encoded);
         DeliveryShape { topic: encoded, store_host: store_host.to_owned(), scratch: Vec::with_capacity(512) }
     }
 
-    /// One delivery.
     pub(crate) fn frame(&mut self, popped: PoppedMessage) -> Result<DeliveryFrame, MalformedMessage> {
         let StoredMessage { head, body } = popped.message;
         let head = MessageHead::parse(&head)?;

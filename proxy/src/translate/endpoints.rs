@@ -1,10 +1,10 @@
-//! Endpoints as routes tell them.
+//! The endpoints in routes: where clients shall connect to.
 
 use gantry_proto::wire::v2::{Address, AddressScheme, Endpoints};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-/// The address under which clients reach this deployment, when it differs from what they typed in.
+/// The address under which clients reach this deployment, where it differs from the one they used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdvertisedEndpoints(Endpoints);
 
@@ -17,7 +17,7 @@ pub enum InvalidEndpoints {
     /// Not `host:port`.
     #[error("{0:?} is not host:port")]
     Address(String),
-    /// Addresses of different kinds: the protocol tells one kind for all.
+    /// Addresses of different kinds: the protocol has one kind for all of them.
     #[error("all advertised addresses must be of one kind: IPv4, IPv6 or host name")]
     Mixed,
     /// The Java client refuses more than one.
@@ -42,7 +42,6 @@ impl AdvertisedEndpoints {
         Ok(AdvertisedEndpoints(Endpoints { scheme: scheme as i32, addresses }))
     }
 
-    /// As routes carry them.
     pub(crate) fn to_wire(&self) -> Endpoints {
         self.0.clone()
     }
@@ -69,7 +68,7 @@ pub(crate) fn endpoints_of_address(address: SocketAddr) -> Endpoints {
     Endpoints { scheme, addresses: vec![Address { host, port: i32::from(address.port()) }] }
 }
 
-/// How a host is written.
+/// What kind of host it is.
 pub(crate) fn scheme_of(host: &str) -> AddressScheme {
     match host.parse() {
         Ok(IpAddr::V4(_)) => AddressScheme::IPv4,

@@ -1,13 +1,24 @@
-//! A producer's message on its way in: what the store must understand goes into the open, everything else is encoded
-//! once, here, as consumers will get it.
+//! A producer's message on its way in: checked, then split into what the store must understand and everything else, which
+//! is encoded once, here, as consumers will get it.
 
-use super::{Refusal, timestamp_to_wire};
+mod reserved_keys;
+#[cfg(test)]
+mod tests;
+
+use super::{Refusal, duration_or_zero, timestamp_millis, timestamp_to_wire};
 use bytes::BufMut;
-use gantry_proto::model::{MessageHead, StoredMessage, Timestamp};
-use gantry_proto::wire::v2::{self, Encoding, MessageType, SystemProperties};
+use gantry_proto::model::{self, MessageHead, StoredMessage, Timestamp, Topic, limits};
+use gantry_proto::wire::v2::{Code, Encoding, Message, MessageType, SystemProperties};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use reserved_keys::RESERVED_KEYS;
 use smallvec::SmallVec;
+use std::time::Duration;
+
+/// The longest time that a producer may leave a transaction open.
+const TRANSACTION_RECOVERY_MAX: Duration = Duration::from_secs(3600);
+/// Bytes of a lite topic's name.
+const LITE_TOPIC_BYTES_MAX: usize = 64;
 
 /// A message ready to be stored.
 #[derive(Debug)]
@@ -18,26 +29,184 @@ pub(crate) struct ProducedMessage {
     pub(crate) message_id: String,
 }
 
-/// What kind a message is: told by its content, because clients fill the field `message_type` by rules of their own.
-pub(crate) fn effective_type(properties: &SystemProperties) -> MessageType {
-    if properties.message_type() == MessageType::Transaction {
-        MessageType::Transaction
-    } else if properties.delivery_timestamp.is_some() {
-        MessageType::Delay
-    } else if properties.message_group.as_deref().is_some_and(|group| !group.is_empty()) {
-        MessageType::Fifo
-    } else if properties.priority.is_some() {
-        MessageType::Priority
-    } else if properties.lite_topic.as_deref().is_some_and(|topic| !topic.is_empty()) {
-        MessageType::Lite
-    } else {
-        MessageType::Normal
+/// Checks every message of a request: the first mistake refuses the request. The order of the checks is part of the
+/// behaviour: it decides which of several mistakes a client is told about. Delivery times are compared with `now`.
+pub(crate) fn check_messages(
+    messages: &[Message],
+    now: Timestamp,
+    delivery_delay_max: Duration,
+) -> Result<(), Refusal> {
+    let topic = messages.first().and_then(|message| message.topic.as_ref());
+    let none = SystemProperties::default();
+    for message in messages {
+        if message.topic.as_ref() != topic {
+            return refuse(Code::MessageCorrupted, "all messages of a request must have the same topic");
+        }
+        let properties = message.system_properties.as_ref().unwrap_or(&none);
+        check_body(message)?;
+        check_properties(message, properties)?;
+        check_identity(properties)?;
+        check_times(properties, now, delivery_delay_max)?;
+        check_kinds(properties)?;
+    }
+    Ok(())
+}
+
+fn check_body(message: &Message) -> Result<(), Refusal> {
+    if message.body.is_empty() {
+        return refuse(Code::MessageBodyEmpty, "the message body is empty");
+    }
+    if message.body.len() > limits::BODY_BYTES_MAX {
+        return refuse(
+            Code::MessageBodyTooLarge,
+            format!("the body has {} bytes, at most {} are allowed", message.body.len(), limits::BODY_BYTES_MAX),
+        );
+    }
+    Ok(())
+}
+
+fn check_properties(message: &Message, properties: &SystemProperties) -> Result<(), Refusal> {
+    let user = &message.user_properties;
+    if user.len() > limits::USER_PROPERTIES_MAX {
+        return refuse(
+            Code::MessagePropertiesTooLarge,
+            format!("the message has {} properties, at most {} are allowed", user.len(), limits::USER_PROPERTIES_MAX),
+        );
+    }
+    for (key, value) in user {
+        if RESERVED_KEYS.binary_search(&key.as_str()).is_ok() {
+            return refuse(Code::IllegalMessagePropertyKey, format!("the property key {key} belongs to the system"));
+        }
+        if has_control(key) || has_control(value) {
+            return refuse(
+                Code::IllegalMessagePropertyKey,
+                format!("the property {key:?} contains a control character in its key or value"),
+            );
+        }
+    }
+    let tag = properties.tag.as_deref().unwrap_or_default();
+    if !tag.is_empty() && (tag.trim().is_empty() || tag.contains('|') || has_control(tag)) {
+        return refuse(Code::IllegalMessageTag, "a tag must not be blank and not contain | or control characters");
+    }
+    for key in &properties.keys {
+        if !key.is_empty() && (key.trim().is_empty() || has_control(key)) {
+            return refuse(Code::IllegalMessageKey, "a key must not be blank and not contain control characters");
+        }
+    }
+    let bytes = user.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
+        + tag.len()
+        + properties.keys.iter().map(String::len).sum::<usize>();
+    if bytes > limits::USER_PROPERTY_BYTES_MAX {
+        return refuse(
+            Code::MessagePropertiesTooLarge,
+            format!(
+                "properties, tag and keys take {bytes} bytes, at most {} are allowed",
+                limits::USER_PROPERTY_BYTES_MAX
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn check_identity(properties: &SystemProperties) -> Result<(), Refusal> {
+    if properties.message_id.trim().is_empty() {
+        return refuse(Code::IllegalMessageId, "the message id is blank");
+    }
+    if properties.message_id.len() > limits::MESSAGE_ID_BYTES_MAX {
+        return refuse(
+            Code::IllegalMessageId,
+            format!("the message id is longer than {} bytes", limits::MESSAGE_ID_BYTES_MAX),
+        );
+    }
+    Ok(())
+}
+
+fn check_times(properties: &SystemProperties, now: Timestamp, delivery_delay_max: Duration) -> Result<(), Refusal> {
+    if properties.message_type() == MessageType::Transaction
+        && let Some(recovery) = &properties.orphaned_transaction_recovery_duration
+        && duration_or_zero(recovery) > TRANSACTION_RECOVERY_MAX
+    {
+        let max = TRANSACTION_RECOVERY_MAX.as_secs();
+        return refuse(Code::BadRequest, format!("a transaction's recovery duration is at most {max} s"));
+    }
+    if let Some(delivery) = &properties.delivery_timestamp {
+        let latest = i64::try_from(now.after(delivery_delay_max).as_millis()).unwrap_or(i64::MAX);
+        if timestamp_millis(delivery).is_none_or(|millis| millis > latest) {
+            let max = delivery_delay_max.as_secs();
+            return refuse(Code::IllegalDeliveryTime, format!("the delivery time is more than {max} s ahead"));
+        }
+    }
+    Ok(())
+}
+
+fn check_kinds(properties: &SystemProperties) -> Result<(), Refusal> {
+    let group = properties.message_group.as_deref().unwrap_or_default();
+    if !group.is_empty()
+        && (group.trim().is_empty() || group.len() > limits::MESSAGE_GROUP_BYTES_MAX || has_control(group))
+    {
+        return refuse(
+            Code::IllegalMessageGroup,
+            format!(
+                "a message group must not be blank, have at most {} bytes and no control characters",
+                limits::MESSAGE_GROUP_BYTES_MAX
+            ),
+        );
+    }
+    if let Some(lite_topic) = &properties.lite_topic {
+        let well_formed = !lite_topic.is_empty()
+            && lite_topic.len() <= LITE_TOPIC_BYTES_MAX
+            && lite_topic.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        if !well_formed {
+            return refuse(Code::IllegalLiteTopic, "a lite topic has 1 to 64 letters, digits, _ and -");
+        }
+    }
+    if properties.priority.is_some_and(|priority| priority < 0) {
+        return refuse(Code::BadRequest, "a priority must not be negative");
+    }
+    Ok(())
+}
+
+fn has_control(text: &str) -> bool {
+    text.chars().any(char::is_control)
+}
+
+fn refuse(code: Code, message: impl Into<std::borrow::Cow<'static, str>>) -> Result<(), Refusal> {
+    Err(Refusal::new(code, message))
+}
+
+/// Whether a topic of this type takes the message. Types whose guarantees this release does not give yet are refused
+/// rather than delivered without them.
+pub(crate) fn check_type(topic: &Topic, message: &Message) -> Result<(), Refusal> {
+    let message_type = message.system_properties.as_ref().map_or(MessageType::Normal, effective_type);
+    let known = match message_type {
+        MessageType::Normal | MessageType::Unspecified => Some(model::MessageType::Normal),
+        MessageType::Fifo => Some(model::MessageType::Fifo),
+        MessageType::Delay => Some(model::MessageType::Delay),
+        MessageType::Transaction => Some(model::MessageType::Transaction),
+        MessageType::Priority | MessageType::Lite => None,
+    };
+    // Dead-letter topics take every type: their messages were sent to other topics.
+    let accepted = topic.name.is_derived() || known.is_some_and(|known| topic.topic_type.accepts(known));
+    if !accepted {
+        return Err(Refusal::new(
+            Code::MessagePropertyConflictWithType,
+            format!(
+                "topic {} is of type {:?} and does not take {} messages",
+                topic.name,
+                topic.topic_type,
+                message_type.as_str_name()
+            ),
+        ));
+    }
+    match known {
+        Some(model::MessageType::Normal) => Ok(()),
+        _ => Err(Refusal::not_implemented(&format!("{} messages", message_type.as_str_name()))),
     }
 }
 
 impl ProducedMessage {
-    /// Takes a validated message apart. `remote` stands in for a missing born host, `now` for a missing born time.
-    pub(crate) fn from_wire(message: v2::Message, remote: &str, now: Timestamp) -> Result<ProducedMessage, Refusal> {
+    /// Of a message that was checked. `remote` is the born host, and `now` the born time, of messages without.
+    pub(crate) fn from_wire(message: Message, remote: &str, now: Timestamp) -> Result<ProducedMessage, Refusal> {
         let properties = message.system_properties.unwrap_or_default();
         let message_type = effective_type(&properties);
         let encoding = match properties.body_encoding() {
@@ -72,7 +241,7 @@ impl ProducedMessage {
     }
 }
 
-/// Entries of `Message.user_properties`, by key: a message that is sent again has the same bytes.
+/// Entries of `Message.user_properties`, sorted by key, so that a message that is sent again has the same bytes.
 fn encode_user_properties<'a>(entries: impl Iterator<Item = (&'a String, &'a String)>) -> Vec<u8> {
     const USER_PROPERTIES: u32 = 2;
     let text_len = |text: &str| 1 + encoded_len_varint(text.len() as u64) + text.len();
@@ -93,74 +262,19 @@ fn encode_user_properties<'a>(entries: impl Iterator<Item = (&'a String, &'a Str
     out
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_effective_type_follows_the_content() {
-        let properties = |change: fn(&mut SystemProperties)| {
-            let mut properties =
-                SystemProperties { message_type: MessageType::Normal as i32, ..SystemProperties::default() };
-            change(&mut properties);
-            properties
-        };
-        type Case = (fn(&mut SystemProperties), MessageType);
-        let cases: [Case; 7] = [
-            (|_| {}, MessageType::Normal),
-            (|p| p.message_type = MessageType::Fifo as i32, MessageType::Normal),
-            (|p| p.message_group = Some("g".to_owned()), MessageType::Fifo),
-            (
-                |p| {
-                    p.message_group = Some("g".to_owned());
-                    p.delivery_timestamp = Some(prost_types::Timestamp::default());
-                },
-                MessageType::Delay,
-            ),
-            (
-                |p| {
-                    p.message_type = MessageType::Transaction as i32;
-                    p.delivery_timestamp = Some(prost_types::Timestamp::default());
-                },
-                MessageType::Transaction,
-            ),
-            (|p| p.priority = Some(0), MessageType::Priority),
-            (|p| p.lite_topic = Some("l".to_owned()), MessageType::Lite),
-        ];
-        for (change, expected) in cases {
-            assert_eq!(effective_type(&properties(change)), expected);
-        }
-    }
-
-    #[test]
-    fn missing_origin_and_encoding_are_filled_in() {
-        let message = v2::Message {
-            system_properties: Some(SystemProperties {
-                message_id: "id".to_owned(),
-                tag: Some(String::new()),
-                keys: vec![String::new(), "k".to_owned()],
-                // Never taken from a client.
-                receipt_handle: Some("forged".to_owned()),
-                queue_offset: Some(7),
-                store_host: "forged".to_owned(),
-                ..SystemProperties::default()
-            }),
-            body: bytes::Bytes::from_static(b"x"),
-            ..v2::Message::default()
-        };
-        let produced = ProducedMessage::from_wire(message, "1.2.3.4:5", Timestamp::from_millis(1000)).unwrap();
-        let head = produced.stored.parse_head().unwrap();
-        assert_eq!((head.tag, head.keys.as_slice()), (None, &["k"][..]));
-        let fixed = SystemProperties::decode(head.system_properties).unwrap();
-        assert_eq!(
-            fixed,
-            SystemProperties {
-                body_encoding: Encoding::Identity as i32,
-                message_type: MessageType::Normal as i32,
-                born_timestamp: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
-                born_host: "1.2.3.4:5".to_owned(),
-                ..SystemProperties::default()
-            }
-        );
+/// A message's type. Told by its content, because clients fill the field `message_type` by rules of their own.
+fn effective_type(properties: &SystemProperties) -> MessageType {
+    if properties.message_type() == MessageType::Transaction {
+        MessageType::Transaction
+    } else if properties.delivery_timestamp.is_some() {
+        MessageType::Delay
+    } else if properties.message_group.as_deref().is_some_and(|group| !group.is_empty()) {
+        MessageType::Fifo
+    } else if properties.priority.is_some() {
+        MessageType::Priority
+    } else if properties.lite_topic.as_deref().is_some_and(|topic| !topic.is_empty()) {
+        MessageType::Lite
+    } else {
+        MessageType::Normal
     }
 }

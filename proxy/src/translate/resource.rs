@@ -9,7 +9,7 @@ pub(crate) fn resource_name(resource: Option<&Resource>) -> &str {
     resource.map(|resource| resource.name.as_str()).unwrap_or_default()
 }
 
-/// True for an absent resource and for one without a name: some clients send an empty one where they mean none.
+/// Whether no name is given: some clients send an empty resource where others send none.
 pub(crate) fn is_blank(resource: Option<&Resource>) -> bool {
     resource_name(resource).trim().is_empty()
 }

@@ -1,18 +1,18 @@
-//! Routes and assignments. Equal questions get equal answers in equal order: Go compares them element by element.
+//! Routes and assignments, as clients get them. The order is always the same: the Go client compares element by element.
 //!
-//! Clients send to queues with the right to write and receive from those with the right to read. What is on a draining
-//! store group is only read.
+//! Clients send to queues with the permission to write, and receive from those with the permission to read. A queue on a
+//! draining store group has only the latter.
 
 use gantry_proto::model::{MessageType, QueueId, Topic};
 use gantry_proto::wire::v2::{self, Assignment, Broker, Endpoints, MessageQueue, Permission, Resource};
 
-/// What clients call the store groups that have the queues. One name for all of them: clients spread their retries over
-/// names and reach every queue through every proxy.
+/// The broker of all queues, as far as clients know. One for all: clients retry on another broker where there is one, but
+/// every proxy serves every queue.
 const BROKER_NAME: &str = "gantry-0";
-/// "Any queue": what consumers of unordered groups are assigned.
+/// The queue id for "any queue", which consumers of unordered groups are assigned.
 const ANY_QUEUE: i32 = -1;
 
-/// A topic's queues, by id, each with whether it takes messages.
+/// `queues`: in order, each with whether it takes messages.
 pub(crate) fn message_queues(
     topic: &Topic,
     queues: &[(QueueId, bool)],
@@ -24,8 +24,8 @@ pub(crate) fn message_queues(
     queues.iter().map(told).collect()
 }
 
-/// What one consumer of a group polls: each queue of an ordered group, else one assignment for all queues. Every consumer
-/// gets the same: the store shares the messages out.
+/// What each consumer of a group polls: every queue if the group is ordered, else one assignment for any queue. All
+/// consumers of the group get the same: the store distributes the messages among them.
 pub(crate) fn assignments(
     queues: &[(QueueId, bool)],
     fifo: bool,

@@ -1,5 +1,5 @@
-//! Client settings: what they must look like, and what the server answers. Clients do not start before the answer, and
-//! several cannot live without some of its fields: see each one.
+//! Client settings: how they are checked, and which settings the server answers. Clients do not start before that answer,
+//! and several break if one of its fields is missing: see the comments.
 
 use super::{Refusal, backoff_to_wire, duration_to_wire, group_name, is_blank, topic_name};
 use gantry_proto::model::{BackoffPolicy, FilterExpression, Group, GroupName, limits};
@@ -7,18 +7,11 @@ use gantry_proto::wire::v2::settings::PubSub;
 use gantry_proto::wire::v2::{self, ClientType, Code, FilterType, Metric, Settings};
 use std::time::Duration;
 
-/// What a client is. Told by its settings.
+/// What a client is, by its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ClientKind {
-    /// Sends.
     Producer,
-    /// Receives as a member of a group.
-    Consumer {
-        /// Its group.
-        group: GroupName,
-        /// How it receives.
-        mode: ConsumeMode,
-    },
+    Consumer { group: GroupName, mode: ConsumeMode },
 }
 
 /// How a consumer receives.
@@ -115,7 +108,7 @@ pub(crate) fn settings_reply(settings: &Settings, group: Option<&Group>, long_po
     reply
 }
 
-/// A SQL expression is only looked at when it is used.
+/// An SQL expression that is not empty is accepted here and refused when it is used.
 fn check_filter(expression: &v2::FilterExpression) -> Result<(), Refusal> {
     match expression.r#type() {
         FilterType::Sql if expression.expression.trim().is_empty() => {
@@ -147,7 +140,7 @@ fn check_client_properties(settings: &Settings) -> Result<(), Refusal> {
     }
 }
 
-/// The long-polling timeout that a consumer asked for in its settings.
+/// The long-polling timeout in a consumer's settings.
 pub(crate) fn long_polling_wish(settings: &Settings) -> Option<&prost_types::Duration> {
     match &settings.pub_sub {
         Some(PubSub::Subscription(subscription)) => subscription.long_polling_timeout.as_ref(),
@@ -155,7 +148,7 @@ pub(crate) fn long_polling_wish(settings: &Settings) -> Option<&prost_types::Dur
     }
 }
 
-/// The group that a heartbeat or a termination names, checked; clients that mean none may send an empty one.
+/// The consumer group in a heartbeat or a termination, checked. Clients without a group may send an empty one.
 pub(crate) fn optional_group(group: Option<&v2::Resource>) -> Result<Option<GroupName>, Refusal> {
     if is_blank(group) { Ok(None) } else { group_name(group).map(Some) }
 }

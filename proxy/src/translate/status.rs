@@ -1,8 +1,8 @@
-//! The one place where errors become client codes. What a code makes clients do decided the choice:
+//! Errors become client codes here, and nowhere else. Codes were chosen by what they make clients do:
 //!
 //! - `TOO_MANY_REQUESTS`: nothing happened; senders wait by their backoff policy, receivers 20 ms, then try again.
 //! - `INVALID_RECEIPT_HANDLE`: the only code that stops a push consumer from repeating an acknowledgement for ever.
-//! - `PROXY_TIMEOUT`: the call may have taken effect; it was tried again in vain.
+//! - `PROXY_TIMEOUT`: the call may have taken effect; it was repeated without success.
 //! - `INTERNAL_SERVER_ERROR`: trying again soon will not help.
 
 use gantry_proto::contract::{AppendError, HandleError, MetadataError, PopError, StoreError};
@@ -10,7 +10,7 @@ use gantry_proto::model::{InvalidFilter, InvalidName, MalformedMessage, Metadata
 use gantry_proto::wire::v2::{self, Code};
 use std::borrow::Cow;
 
-/// Why a call is not carried out, as the client will be told.
+/// Why a call is not carried out, as the client is told.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) code: Code,
@@ -22,7 +22,6 @@ impl Refusal {
         Refusal { code, message: message.into() }
     }
 
-    /// What a later release will do.
     pub(crate) fn not_implemented(what: &str) -> Refusal {
         Refusal::new(Code::NotImplemented, format!("this server does not support {what} yet"))
     }
@@ -43,23 +42,21 @@ impl Refusal {
         Refusal::new(Code::IllegalConsumerGroup, format!("consumer group: {error}"))
     }
 
-    /// The payload status that tells it.
     pub(crate) fn into_status(self) -> v2::Status {
         status(self.code, self.message)
     }
 }
 
-/// Success. Without a text: nobody reads it, and every reply would pay for it.
+/// Success. Without a text, which nobody reads.
 pub(crate) fn ok() -> v2::Status {
     v2::Status { code: Code::Ok as i32, message: String::new() }
 }
 
-/// A payload status.
 pub(crate) fn status(code: Code, message: impl Into<String>) -> v2::Status {
     v2::Status { code: code as i32, message: message.into() }
 }
 
-/// What clients are told of an error. Who answers or not, and where, is for the log: they never hear of a store's address.
+/// What clients are told of an error. They are never told a store's address: which store it was is for the log.
 fn told(error: &StoreError) -> Cow<'static, str> {
     match error {
         StoreError::NotLeader(_) => "the store does not lead its group now".into(),
@@ -73,8 +70,8 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Refusal {
         let code = match &error {
             StoreError::Busy(_) => Code::TooManyRequests,
-            // Nothing happened, and a moment later another replica or the restarted store answers: worth a backoff, not
-            // three retries at once.
+            // Nothing happened, and a moment later another replica or the restarted store answers: clients shall back off
+            // instead of retrying at once.
             StoreError::ShuttingDown | StoreError::NoLeader(_) | StoreError::NotLeader(_) => Code::TooManyRequests,
             StoreError::Interrupted(_) | StoreError::Unreachable(_) => Code::ProxyTimeout,
             StoreError::DiskFull(_) | StoreError::WritesStopped(_) | StoreError::Unreadable(_) => {
@@ -137,7 +134,7 @@ impl From<MetadataError> for Refusal {
     }
 }
 
-/// A refusal of something that the proxy asked on a client's behalf.
+/// The controller refused a change that the proxy asked for on a client's behalf.
 fn metadata_refusal(refusal: &MetadataRefusal) -> Refusal {
     let code = match refusal {
         MetadataRefusal::TopicNotFound(_) => Code::TopicNotFound,

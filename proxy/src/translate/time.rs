@@ -1,4 +1,4 @@
-//! Protocol durations and timestamps. Values that no clock can mean are `None`.
+//! Protocol durations and timestamps. Values that make no sense are `None`.
 
 use gantry_proto::model::Timestamp;
 use std::time::Duration;
@@ -10,12 +10,12 @@ pub(crate) fn duration(wire: &prost_types::Duration) -> Option<Duration> {
     Some(Duration::new(seconds, nanos))
 }
 
-/// A duration, where less than nothing means nothing.
+/// A duration; zero for one that is negative.
 pub(crate) fn duration_or_zero(wire: &prost_types::Duration) -> Duration {
     duration(wire).unwrap_or_default()
 }
 
-/// Milliseconds since the epoch; may lie before it.
+/// Milliseconds since the Unix epoch; negative before it.
 pub(crate) fn timestamp_millis(wire: &prost_types::Timestamp) -> Option<i64> {
     if !(0..1_000_000_000).contains(&wire.nanos) {
         return None;
@@ -23,7 +23,6 @@ pub(crate) fn timestamp_millis(wire: &prost_types::Timestamp) -> Option<i64> {
     wire.seconds.checked_mul(1000)?.checked_add(i64::from(wire.nanos / 1_000_000))
 }
 
-/// A timestamp for clients.
 pub(crate) fn timestamp_to_wire(time: Timestamp) -> prost_types::Timestamp {
     let millis = time.as_millis();
     prost_types::Timestamp { seconds: (millis / 1000) as i64, nanos: (millis % 1000) as i32 * 1_000_000 }

@@ -1,8 +1,8 @@
-//! The answer of a receive as a stream, and how its elements become bytes.
+//! The reply to a receive: a stream, and how its items become bytes. Deliveries are written from the stored bytes.
 
-use crate::context::ConnectionInfo;
+use crate::connection::ConnectionInfo;
 use crate::messaging::Messaging;
-use crate::messaging::unary::request_buffer;
+use crate::messaging::call::request_buffer;
 use crate::metrics::DeliveryMeters;
 use crate::translate::{DeliveryFrame, DeliveryShape, Refusal, ok, timestamp_to_wire};
 use futures_util::Stream;
@@ -17,8 +17,8 @@ use std::task::{Context, Poll};
 use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
 use tonic_prost::ProstDecoder;
 
-/// Status, messages, time: in this order, the first always, the last unless the call was refused before it was looked at.
-/// Never waits: everything is there when the stream begins.
+/// A status, then messages, then the time. The status is always there; the time is, too, unless the call came without a
+/// client id. The stream never waits: all its items are there when it begins.
 pub(super) struct ReceiveReply {
     status: Option<Status>,
     deliveries: Option<Deliveries>,
@@ -26,14 +26,13 @@ pub(super) struct ReceiveReply {
     code: i32,
 }
 
-/// How the time at the end is known.
 enum End {
     At(Timestamp),
-    /// Asked for when all messages were written.
+    /// The time when all messages were written.
     Now(Arc<Messaging>),
 }
 
-/// Messages on their way to a consumer. Those that are left when it is dropped go back to the store.
+/// Messages on their way to a consumer. Dropping it hands those that were not sent back to their store.
 pub(super) struct Deliveries {
     messaging: Arc<Messaging>,
     meters: Arc<DeliveryMeters>,
@@ -43,7 +42,6 @@ pub(super) struct Deliveries {
     unsent: std::vec::IntoIter<PoppedMessage>,
 }
 
-/// An element of the stream.
 pub(super) enum ReceiveItem {
     Status(Status),
     Delivery(DeliveryFrame),
@@ -51,7 +49,7 @@ pub(super) enum ReceiveItem {
 }
 
 impl ReceiveReply {
-    /// Why not. Without a time when the client is not even known.
+    /// `now` is `None` for a call without a client id.
     pub(super) fn refused(refusal: Refusal, now: Option<Timestamp>) -> ReceiveReply {
         tracing::debug!(rpc = "ReceiveMessage", code = ?refusal.code, reason = %refusal.message, "refused");
         ReceiveReply::only(refusal.into_status(), now)
@@ -63,7 +61,7 @@ impl ReceiveReply {
         ReceiveReply::only(status, Some(now))
     }
 
-    /// Messages, or the news that there are none.
+    /// With messages; like [`ReceiveReply::nothing`] if there are none.
     pub(super) fn of(deliveries: Deliveries) -> ReceiveReply {
         if deliveries.unsent.len() == 0 {
             return ReceiveReply::nothing(deliveries.messaging.clock.now());
@@ -72,7 +70,6 @@ impl ReceiveReply {
         ReceiveReply { status: Some(ok()), deliveries: Some(deliveries), ends_with, code: Code::Ok as i32 }
     }
 
-    /// The status code that leads.
     pub(super) fn code(&self) -> i32 {
         self.code
     }
@@ -135,7 +132,7 @@ impl Deliveries {
                     self.meters.delivered(body_bytes);
                     return Some(frame);
                 }
-                // Its attempts run out and it ends up where an operator can find it.
+                // Its delivery attempts run out, and it ends in the dead-letter topic, where an operator can find it.
                 Err(error) => {
                     tracing::error!(topic = %self.topic, %queue, %offset, %error, "a stored message cannot be delivered");
                 }
@@ -152,10 +149,9 @@ impl Drop for Deliveries {
     }
 }
 
-/// Requests as usual, answers as above.
+/// Decodes requests as usual, and encodes replies from stored bytes.
 pub(super) struct ReceiveCodec;
 
-/// Writes deliveries from their stored bytes.
 pub(super) struct ReceiveEncoder;
 
 impl Codec for ReceiveCodec {
@@ -193,7 +189,7 @@ impl Encoder for ReceiveEncoder {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        // Messages are put together until this many bytes are there; a slow reader leaves the others unsent.
+        // Messages are put together up to 32 KiB. While the client reads slowly, the others stay unsent.
         BufferSettings::new(1 << 10, 32 << 10)
     }
 }

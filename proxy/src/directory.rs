@@ -1,7 +1,7 @@
-//! What exists: topics and groups from the watched metadata, created on first use where the configuration allows it.
+//! Topics and consumer groups by name, from the watched metadata; created on first use where the configuration allows it.
 //!
-//! Reading never waits. Creating asks the metadata service and then waits until the own view shows the result, so that
-//! the next call of the same client finds it.
+//! Reading never waits. Creating asks the metadata service, and then waits until this proxy's own view shows the result, so
+//! that the next call of the same client finds it.
 
 use crate::translate::Refusal;
 use gantry_proto::contract::{MetadataError, MetadataService};
@@ -13,7 +13,7 @@ use gantry_proto::wire::v2::Code;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a client's call waits for the metadata service: clients wait 3 s for a route.
+/// How long a client's call waits for the metadata service. Clients wait 3 s for a route.
 const METADATA_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Topics and groups as this proxy sees them.
@@ -21,11 +21,11 @@ pub(crate) struct Directory {
     view: Arc<MetadataView>,
     metadata: Arc<dyn MetadataService>,
     creation: CreationRules,
-    /// One creation at a time: when a thousand clients start together the first one creates, the others find it.
+    /// One creation at a time: when a thousand clients start together, the first one creates and the others find it.
     creating: tokio::sync::Mutex<()>,
 }
 
-/// What is created when a client first names it, and how.
+/// What is created when a client names it for the first time, and with which settings.
 pub(crate) struct CreationRules {
     pub(crate) topics: bool,
     pub(crate) queue_count: u32,
@@ -42,7 +42,7 @@ impl Directory {
         Directory { view, metadata, creation, creating: tokio::sync::Mutex::default() }
     }
 
-    /// The topic of that name, if there is one. A name that is found is valid, and no name is copied to find it.
+    /// Looks a topic up without copying its name; only a name that is not found is checked.
     pub(crate) fn topic(&self, name: &str) -> Result<Option<Arc<Topic>>, InvalidName> {
         match self.view.topic(name) {
             Some(topic) => Ok(Some(topic)),
@@ -50,7 +50,7 @@ impl Directory {
         }
     }
 
-    /// The group of that name, if there is one.
+    /// Likewise, a consumer group.
     pub(crate) fn group(&self, name: &str) -> Result<Option<Arc<Group>>, InvalidName> {
         match self.view.group(name) {
             Some(group) => Ok(Some(group)),
@@ -58,7 +58,7 @@ impl Directory {
         }
     }
 
-    /// The topic of that name, made if need be.
+    /// The topic of that name. Creates it if there is none and that is allowed.
     pub(crate) async fn topic_or_create(&self, name: &TopicName) -> Result<Arc<Topic>, Refusal> {
         if let Some(topic) = self.view.topic(name.as_str()) {
             return Ok(topic);
@@ -74,7 +74,7 @@ impl Directory {
         self.create(("topic", name.as_str()), command, || self.view.topic(name.as_str())).await
     }
 
-    /// The group of that name, made if need be.
+    /// The consumer group of that name. Creates it if there is none and that is allowed.
     pub(crate) async fn group_or_create(&self, name: &GroupName) -> Result<Arc<Group>, Refusal> {
         if let Some(group) = self.view.group(name.as_str()) {
             return Ok(group);
@@ -91,7 +91,7 @@ impl Directory {
         self.create(("consumer group", name.as_str()), command, || self.view.group(name.as_str())).await
     }
 
-    /// Carries a command out and waits until the view has caught up with it, both within a bound.
+    /// Has a command carried out, and waits until the view shows its result.
     pub(crate) async fn propose(&self, command: MetadataCommand) -> Result<MetadataOutcome, MetadataError> {
         let proposed = async {
             let (version, outcome) = self.metadata.propose(command).await?;
@@ -103,7 +103,6 @@ impl Directory {
             .unwrap_or_else(|_| Err(MetadataError::Unknown("no answer in time".to_owned())))
     }
 
-    /// The metadata as it is seen here.
     pub(crate) fn view(&self) -> &MetadataView {
         &self.view
     }
@@ -123,7 +122,7 @@ impl Directory {
         match self.propose(command).await {
             // "Exists": another proxy was faster, and its change is on its way to our view.
             Ok(_) | Err(MetadataError::Refused(MetadataRefusal::TopicExists(_) | MetadataRefusal::GroupExists(_))) => {}
-            // Known ones go on without the controller; this one cannot begin.
+            // Without the controller, topics and groups that exist go on, and new ones cannot be created.
             Err(error) => {
                 let Refusal { code, message } = error.into();
                 return Err(Refusal::new(code, format!("{kind} {name} does not exist and cannot be made: {message}")));

@@ -1,4 +1,4 @@
-//! Messages of which it is not known whether they are stored.
+//! Appends with unknown outcome: the messages may be stored or not.
 
 use gantry_proto::model::{StoreGroupId, TopicId};
 use parking_lot::Mutex;
@@ -13,25 +13,26 @@ const EXPECTED_FOR: Duration = Duration::from_secs(60);
 const REMEMBERED_MAX: usize = 100_000;
 
 /// The store group that may have stored a message, by topic and hash of the message's id. When its producer sends it again,
-/// only that group can tell. Lost with the proxy: then the retry begins with the same group as long as that one answers.
+/// only that store group can tell. Lost with the proxy: a retry through another proxy still begins with the same store
+/// group, if that one answers.
 #[derive(Default)]
-pub(crate) struct Doubts {
+pub(crate) struct UnknownOutcomes {
     any: AtomicBool,
     remembered: Mutex<Remembered>,
 }
 
 #[derive(Default)]
 struct Remembered {
-    groups: BTreeMap<(TopicId, u64), StoreGroupId>,
+    store_groups: BTreeMap<(TopicId, u64), StoreGroupId>,
     /// Oldest first.
     until: VecDeque<(Instant, (TopicId, u64))>,
 }
 
-impl Doubts {
-    /// Remembers that `group` may have stored the message.
-    pub(crate) fn add(&self, topic: TopicId, id_hash: u64, group: StoreGroupId) {
+impl UnknownOutcomes {
+    /// Remembers that `store_group` may have stored the message.
+    pub(crate) fn add(&self, topic: TopicId, id_hash: u64, store_group: StoreGroupId) {
         let mut remembered = self.remembered.lock();
-        if remembered.groups.insert((topic, id_hash), group).is_none() {
+        if remembered.store_groups.insert((topic, id_hash), store_group).is_none() {
             remembered.until.push_back((Instant::now() + EXPECTED_FOR, (topic, id_hash)));
         }
         if remembered.until.len() > REMEMBERED_MAX {
@@ -40,7 +41,7 @@ impl Doubts {
         self.any.store(true, Ordering::Release);
     }
 
-    /// The group that may have stored the message. Costs nothing while nothing is in doubt.
+    /// The store group that may have stored the message. Takes no lock while nothing is remembered.
     pub(crate) fn get(&self, topic: TopicId, id_hash: u64) -> Option<StoreGroupId> {
         if !self.any.load(Ordering::Acquire) {
             return None;
@@ -51,17 +52,17 @@ impl Doubts {
             remembered.forget_oldest();
         }
         if remembered.until.is_empty() {
-            // Both under the lock, so none is overlooked.
+            // `any` and the map change under the same lock, so no entry is overlooked.
             self.any.store(false, Ordering::Release);
         }
-        remembered.groups.get(&(topic, id_hash)).copied()
+        remembered.store_groups.get(&(topic, id_hash)).copied()
     }
 }
 
 impl Remembered {
     fn forget_oldest(&mut self) {
         if let Some((_, key)) = self.until.pop_front() {
-            self.groups.remove(&key);
+            self.store_groups.remove(&key);
         }
     }
 }
@@ -71,26 +72,26 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn doubts_pass_when_no_retry_is_to_be_expected_any_more() {
-        let doubts = Doubts::default();
-        let (topic, group) = (TopicId(1), StoreGroupId(2));
-        assert_eq!(doubts.get(topic, 7), None);
-        doubts.add(topic, 7, group);
-        assert_eq!(doubts.get(topic, 7), Some(group));
-        assert_eq!(doubts.get(topic, 8), None);
-        assert_eq!(doubts.get(TopicId(3), 7), None);
+    async fn an_unknown_outcome_is_forgotten_when_no_retry_is_expected_any_more() {
+        let outcomes = UnknownOutcomes::default();
+        let (topic, store_group) = (TopicId(1), StoreGroupId(2));
+        assert_eq!(outcomes.get(topic, 7), None);
+        outcomes.add(topic, 7, store_group);
+        assert_eq!(outcomes.get(topic, 7), Some(store_group));
+        assert_eq!(outcomes.get(topic, 8), None);
+        assert_eq!(outcomes.get(TopicId(3), 7), None);
         tokio::time::advance(EXPECTED_FOR).await;
-        assert_eq!(doubts.get(topic, 7), None);
-        assert!(!doubts.any.load(Ordering::Acquire));
+        assert_eq!(outcomes.get(topic, 7), None);
+        assert!(!outcomes.any.load(Ordering::Acquire));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
-        let doubts = Doubts::default();
+        let outcomes = UnknownOutcomes::default();
         for id_hash in 0..REMEMBERED_MAX as u64 + 10 {
-            doubts.add(TopicId(1), id_hash, StoreGroupId(1));
+            outcomes.add(TopicId(1), id_hash, StoreGroupId(1));
         }
-        let remembered = doubts.remembered.lock();
-        assert_eq!((remembered.groups.len(), remembered.until.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
+        let remembered = outcomes.remembered.lock();
+        assert_eq!((remembered.store_groups.len(), remembered.until.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
     }
 }

@@ -1,0 +1,279 @@
+//! A call of the client protocol: found by its method's name, decoded, and answered or refused.
+//!
+//! A refusal is an ordinary answer with a status in it: clients take a gRPC error for a broken connection. Written on
+//! tonic's codec and not through a generated server, which would box each call twice more and could not write deliveries
+//! from stored bytes.
+//!
+//! Who asks ([`RequestContext`]) is read from the connection and the call's headers before anything else looks at the call.
+//! Nothing that a client sends can set the addresses, and no header that the reference server adds itself is read.
+
+use super::replies::Reply;
+use super::{
+    Messaging, ack_message, change_invisible_duration, forward_to_dead_letter, heartbeat, notify_client_termination,
+    query_assignment, query_route, receive_message, send_message, telemetry, unimplemented,
+};
+use crate::connection::ConnectionInfo;
+use crate::metrics::Rpc;
+use crate::stores::Deadline;
+use crate::translate::Refusal;
+use futures_util::future::BoxFuture;
+use gantry_proto::model::limits::GRPC_MESSAGE_BYTES_MAX;
+use gantry_proto::wire::v2::Code;
+use hyper::body::Incoming;
+use std::convert::Infallible;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::codec::{BufferSettings, Codec};
+use tonic::metadata::MetadataMap;
+use tonic::server::Grpc;
+use tonic_prost::{ProstDecoder, ProstEncoder};
+
+/// Paths of the protocol's methods begin with this.
+pub(crate) const SERVICE_PATH: &str = "/apache.rocketmq.v2.MessagingService/";
+
+/// What a call is answered with. Never an error: errors are answers, too.
+pub(crate) type Answer = Result<http::Response<Body>, Infallible>;
+
+/// What a call comes with: the proxy, and the connection that carried it.
+pub(crate) struct Caller {
+    pub(crate) messaging: Arc<Messaging>,
+    pub(crate) connection: ConnectionInfo,
+}
+
+pub(crate) type Method = fn(Arc<Caller>, http::Request<Incoming>) -> BoxFuture<'static, Answer>;
+
+/// What answers the method of that name.
+pub(crate) fn method(name: &str) -> Option<Method> {
+    Some(match name {
+        "SendMessage" => unary::<send_message::SendMessage>,
+        "ReceiveMessage" => |caller, request| Box::pin(receive_message::call(caller, request)),
+        "AckMessage" => unary::<ack_message::AckMessage>,
+        "ChangeInvisibleDuration" => unary::<change_invisible_duration::ChangeInvisibleDuration>,
+        "ForwardMessageToDeadLetterQueue" => unary::<forward_to_dead_letter::ForwardMessageToDeadLetterQueue>,
+        "QueryRoute" => unary::<query_route::QueryRoute>,
+        "QueryAssignment" => unary::<query_assignment::QueryAssignment>,
+        "Heartbeat" => unary::<heartbeat::Heartbeat>,
+        "NotifyClientTermination" => unary::<notify_client_termination::NotifyClientTermination>,
+        "Telemetry" => |caller, request| Box::pin(telemetry::call(caller, request)),
+        "EndTransaction" => unary::<unimplemented::EndTransaction>,
+        "RecallMessage" => unary::<unimplemented::RecallMessage>,
+        "PullMessage" => unary::<unimplemented::PullMessage>,
+        "UpdateOffset" => unary::<unimplemented::UpdateOffset>,
+        "GetOffset" => unary::<unimplemented::GetOffset>,
+        "QueryOffset" => unary::<unimplemented::QueryOffset>,
+        "SyncLiteSubscription" => unary::<unimplemented::SyncLiteSubscription>,
+        _ => return None,
+    })
+}
+
+/// An RPC with one request and one reply.
+pub(super) trait UnaryRpc: 'static {
+    const RPC: Rpc;
+    type Request: prost::Message + Default + 'static;
+    type Reply: Reply;
+
+    /// Answers a request. A refusal becomes a reply with nothing but a status.
+    fn answer(
+        messaging: &Messaging,
+        context: &RequestContext<'_>,
+        request: Self::Request,
+    ) -> impl Future<Output = Result<Self::Reply, Refusal>> + Send;
+}
+
+/// Who asks, and until when. Borrows from the call's headers: nothing is copied.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestContext<'a> {
+    /// Never blank.
+    pub(crate) client_id: &'a str,
+    /// The connection that carried the call.
+    pub(crate) connection: &'a ConnectionInfo,
+    metadata: &'a MetadataMap,
+    arrived: Instant,
+}
+
+/// Decodes the request, answers it, encodes the reply.
+fn unary<R: UnaryRpc>(caller: Arc<Caller>, request: http::Request<Incoming>) -> BoxFuture<'static, Answer> {
+    Box::pin(async move {
+        let service = tower::service_fn(async |request: tonic::Request<R::Request>| {
+            let started = Instant::now();
+            let (metadata, _, request) = request.into_parts();
+            let answer = match RequestContext::new(&metadata, &caller.connection, started) {
+                Ok(context) => R::answer(&caller.messaging, &context, request).await,
+                Err(refusal) => Err(refusal),
+            };
+            let reply = answer.unwrap_or_else(|refusal| {
+                tracing::debug!(rpc = R::RPC.as_str(), code = ?refusal.code, reason = %refusal.message, "refused");
+                R::Reply::of_status(refusal.into_status())
+            });
+            caller.messaging.metrics.answered(R::RPC, reply.code(), started.elapsed());
+            Ok::<_, tonic::Status>(tonic::Response::new(reply))
+        });
+        let codec = ProtobufCodec::<R::Reply, R::Request>::new();
+        Ok(Grpc::new(codec).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX).unary(service, request).await)
+    })
+}
+
+impl<'a> RequestContext<'a> {
+    /// Of a call that came in at `arrived`. Refuses calls without a client id.
+    pub(crate) fn new(
+        metadata: &'a MetadataMap,
+        connection: &'a ConnectionInfo,
+        arrived: Instant,
+    ) -> Result<Self, Refusal> {
+        let client_id = text(metadata, "x-mq-client-id").trim();
+        if client_id.is_empty() {
+            return Err(Refusal::new(Code::ClientIdRequired, "the header x-mq-client-id is missing or blank"));
+        }
+        Ok(RequestContext { client_id, connection, metadata, arrived })
+    }
+
+    /// The client's language, for metrics. `OTHER`: one that is not known.
+    pub(crate) fn language(&self) -> &'static str {
+        const KNOWN: [&str; 14] = [
+            "JAVA", "CPP", "DOTNET", "PYTHON", "DELPHI", "ERLANG", "RUBY", "OTHER", "HTTP", "GO", "PHP", "OMS", "RUST",
+            "NODE_JS",
+        ];
+        let told = text(self.metadata, "x-mq-language");
+        KNOWN.into_iter().find(|known| *known == told).unwrap_or("OTHER")
+    }
+
+    /// The client's version, cut to the length of a metrics label.
+    pub(crate) fn version(&self) -> &'a str {
+        let version = text(self.metadata, "x-mq-client-version");
+        version.get(..version.len().min(32)).unwrap_or_default()
+    }
+
+    /// How long the client wants to wait for the answer, counted from the arrival of the call. `None`: for ever.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        parse_grpc_timeout(text(self.metadata, "grpc-timeout"))
+    }
+
+    /// When the client must be answered.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::of_call(self.arrived, self.timeout())
+    }
+}
+
+fn text<'a>(metadata: &'a MetadataMap, header: &'static str) -> &'a str {
+    metadata.get(header).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// At most 8 digits and a unit. 60 years in minutes is an ordinary value.
+fn parse_grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(value * 3600),
+        "M" => Duration::from_secs(value * 60),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+/// tonic's protobuf codec, with buffers of the size that requests and replies have.
+pub(super) struct ProtobufCodec<E, D>(PhantomData<(E, D)>);
+
+impl<E, D> ProtobufCodec<E, D> {
+    pub(super) fn new() -> Self {
+        ProtobufCodec(PhantomData)
+    }
+}
+
+/// For the bytes of a request. Most sends fit; for larger ones it grows.
+pub(super) fn request_buffer() -> BufferSettings {
+    BufferSettings::new(1 << 10, 32 << 10)
+}
+
+fn reply_buffer() -> BufferSettings {
+    BufferSettings::new(256, 32 << 10)
+}
+
+impl<E: prost::Message + 'static, D: prost::Message + Default + 'static> Codec for ProtobufCodec<E, D> {
+    type Encode = E;
+    type Decode = D;
+    type Encoder = ProstEncoder<E>;
+    type Decoder = ProstDecoder<D>;
+
+    fn encoder(&mut self) -> ProstEncoder<E> {
+        ProstEncoder::new(reply_buffer())
+    }
+
+    fn decoder(&mut self) -> ProstDecoder<D> {
+        ProstDecoder::new(request_buffer())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection() -> ConnectionInfo {
+        ConnectionInfo::new("[::ffff:10.1.2.3]:4000".parse().unwrap(), "[::1]:8081".parse().unwrap())
+    }
+
+    fn metadata(headers: &[(&'static str, &str)]) -> MetadataMap {
+        let mut map = MetadataMap::new();
+        for (key, value) in headers {
+            map.insert(*key, value.parse().unwrap());
+        }
+        map
+    }
+
+    #[test]
+    fn timeouts_of_every_unit_are_understood_and_none_overflows() {
+        let day = 24 * 3600;
+        for (text, expected) in [
+            ("31535999M", Some(Duration::from_secs(31_535_999 * 60))),
+            ("31536000S", Some(Duration::from_secs(365 * day))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("8760H", Some(Duration::from_secs(365 * day))),
+            ("3000m", Some(Duration::from_secs(3))),
+            ("250u", Some(Duration::from_micros(250))),
+            ("7n", Some(Duration::from_nanos(7))),
+            ("", None),
+            ("S", None),
+            ("123456789S", None),
+            ("-1S", None),
+            ("12", None),
+            ("1é", None),
+        ] {
+            assert_eq!(parse_grpc_timeout(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_blank_client_id_is_refused() {
+        for headers in [&[][..], &[("x-mq-client-id", "  ")]] {
+            let metadata = metadata(headers);
+            let refusal = RequestContext::new(&metadata, &connection(), Instant::now()).map(|_| ()).unwrap_err();
+            assert_eq!(refusal.code, Code::ClientIdRequired);
+        }
+    }
+
+    #[test]
+    fn unknown_languages_are_other() {
+        let connection = connection();
+        for (told, expected) in [("JAVA", "JAVA"), ("HTTP", "HTTP"), ("ZIG", "OTHER"), ("", "OTHER")] {
+            let metadata = metadata(&[("x-mq-client-id", "c"), ("x-mq-language", told)]);
+            assert_eq!(RequestContext::new(&metadata, &connection, Instant::now()).unwrap().language(), expected);
+        }
+    }
+
+    #[test]
+    fn addresses_come_from_the_socket_and_never_from_headers() {
+        let metadata = metadata(&[("x-mq-client-id", "c"), ("rpc-remote-address", "1.1.1.1:1")]);
+        let connection = connection();
+        let context = RequestContext::new(&metadata, &connection, Instant::now()).unwrap();
+        assert_eq!(context.connection.remote, "10.1.2.3:4000");
+        assert_eq!(context.connection.local_text, "[::1]:8081");
+    }
+}
