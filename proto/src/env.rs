@@ -8,7 +8,9 @@ mod workers;
 #[cfg(feature = "fake")]
 pub mod fake;
 
-pub use files::{DirEntry, DirectoryLock, File, FileStatus, Files, OpenMode, make_durable};
+pub use files::{
+    DirEntry, DirectoryLock, File, FileIdentity, FileStatus, Files, OpenMode, is_unreadable, make_durable,
+};
 pub use network::{Connection, Listener, Network};
 pub use workers::{WorkPanicked, Workers};
 

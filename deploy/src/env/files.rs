@@ -4,7 +4,7 @@
 //! error value and not the end of the process. What may wait for the disk and what must not are two calls.
 
 use bytes::Bytes;
-use gantry_proto::env::{DirEntry, DirectoryLock, File, FileStatus, Files, OpenMode};
+use gantry_proto::env::{DirEntry, DirectoryLock, File, FileIdentity, FileStatus, Files, OpenMode};
 use gantry_proto::model::PlaceId;
 use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -47,6 +47,14 @@ impl Files for SystemFiles {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path).map_err(|error| naming(path, error))
+    }
+
+    fn identity_at(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(identity_of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(naming(path, error)),
+        }
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -97,8 +105,12 @@ fn place_of(file: &fs::File) -> Option<PlaceId> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let boot = u128::from_str_radix(&boot.trim().replace('-', ""), 16).ok()?;
     let meta = file.metadata().ok()?;
-    let number = u128::from(meta.dev()) << 64 | u128::from(meta.ino());
-    Some(PlaceId((boot ^ number).to_le_bytes()))
+    Some(PlaceId((boot ^ identity_of(&meta).0).to_le_bytes()))
+}
+
+/// The file system and the file's number in it.
+fn identity_of(metadata: &fs::Metadata) -> FileIdentity {
+    FileIdentity(u128::from(metadata.dev()) << 64 | u128::from(metadata.ino()))
 }
 
 /// Blocks that (all, remain available), without those that are kept back for root, of a file system with that many blocks
@@ -178,7 +190,7 @@ impl File for SystemFile {
 
     fn status(&self) -> io::Result<FileStatus> {
         let metadata = self.file.metadata()?;
-        Ok(FileStatus { len: metadata.len(), removed: metadata.nlink() == 0 })
+        Ok(FileStatus { len: metadata.len(), removed: metadata.nlink() == 0, identity: identity_of(&metadata) })
     }
 
     fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {

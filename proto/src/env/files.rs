@@ -29,6 +29,10 @@ pub struct DirEntry {
     pub is_dir: bool,
 }
 
+/// Which file this is, whatever its name: the same for each of its handles, and for no other file that exists now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity(pub u128);
+
 /// What is known of an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStatus {
@@ -36,6 +40,8 @@ pub struct FileStatus {
     pub len: u64,
     /// It has no name any more: it ends with the process.
     pub removed: bool,
+    /// Which one it is.
+    pub identity: FileIdentity,
 }
 
 /// A file system. Calls block; callers keep them off the paths where that matters.
@@ -50,6 +56,8 @@ pub trait Files: Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Which file has the name `path` now. `None`: there is none.
+    fn identity_at(&self, path: &Path) -> io::Result<Option<FileIdentity>>;
     /// What a directory holds, in no particular order.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
     /// Makes creations, renames and removals in a directory durable.
@@ -91,6 +99,16 @@ pub trait File: Send + Sync + 'static {
     fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// The first position from `offset` on that may hold anything but zeros. `None`: nothing was ever written there.
     fn next_data_at(&self, offset: u64) -> io::Result<Option<u64>>;
+}
+
+/// The disk answered that it cannot give these bytes (a bad sector), which other bytes of the file need not share. Other
+/// errors of a read are not about the bytes.
+pub fn is_unreadable(error: &io::Error) -> bool {
+    // As Linux numbers them: what a disk that fails to read comes to, through the layers below a file system.
+    const EIO: i32 = 5;
+    const ENODATA: i32 = 61;
+    const EILSEQ: i32 = 84;
+    matches!(error.raw_os_error(), Some(EIO | ENODATA | EILSEQ))
 }
 
 /// Makes durable what `range` of a file holds, whoever wrote it. To be called for everything that a process finds and is

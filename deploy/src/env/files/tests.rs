@@ -52,11 +52,20 @@ fn a_file_that_was_removed_or_cut_is_known_to_be() {
     let dir = tempfile::tempdir().unwrap();
     let file = create(&dir, "segment");
     file.set_len(100).unwrap();
-    assert_eq!(file.status().unwrap(), FileStatus { len: 100, removed: false });
+    let path = dir.path().join("segment");
+    let identity = file.status().unwrap().identity;
+    assert_eq!(file.status().unwrap(), FileStatus { len: 100, removed: false, identity });
+    assert_eq!(SystemFiles.identity_at(&path).unwrap(), Some(identity));
     fs::File::options().write(true).open(dir.path().join("segment")).unwrap().set_len(7).unwrap();
-    assert_eq!(file.status().unwrap(), FileStatus { len: 7, removed: false });
+    assert_eq!(file.status().unwrap(), FileStatus { len: 7, removed: false, identity });
+    fs::rename(&path, dir.path().join("moved")).unwrap();
+    assert_eq!(SystemFiles.identity_at(&path).unwrap(), None, "it is elsewhere");
+    fs::copy(dir.path().join("moved"), &path).unwrap();
+    assert_ne!(SystemFiles.identity_at(&path).unwrap(), Some(identity), "it is another file");
+    assert_eq!(file.status().unwrap(), FileStatus { len: 7, removed: false, identity });
+    fs::rename(dir.path().join("moved"), &path).unwrap();
     fs::remove_file(dir.path().join("segment")).unwrap();
-    assert_eq!(file.status().unwrap(), FileStatus { len: 7, removed: true });
+    assert_eq!(file.status().unwrap(), FileStatus { len: 7, removed: true, identity });
 }
 
 #[test]

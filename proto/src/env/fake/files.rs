@@ -4,12 +4,13 @@ use super::contents::Contents;
 use super::faults::{FakeOp, Fate, Faults};
 use super::names::{Entry, Names};
 use super::random::SplitMix;
-use crate::env::{DirEntry, DirectoryLock, File, FileStatus, Files, OpenMode};
+use crate::env::{DirEntry, DirectoryLock, File, FileIdentity, FileStatus, Files, OpenMode};
 use crate::model::PlaceId;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,6 +48,30 @@ struct Machine {
 struct OpenableFile {
     contents: Contents,
     handles: usize,
+    /// What the disk does not give, until it is written over.
+    unreadable: Vec<Range<u64>>,
+}
+
+impl OpenableFile {
+    /// Reads as a disk with bad sectors does.
+    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        const EIO: i32 = 5;
+        let end = self.contents.len().min(offset.saturating_add(len as u64));
+        if self.unreadable.iter().any(|bad| bad.start < end && offset < bad.end) {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        Ok(self.contents.read(offset, len))
+    }
+
+    /// A disk replaces a bad sector when it is written.
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        let (written, before) = (offset..offset + data.len() as u64, std::mem::take(&mut self.unreadable));
+        for bad in before {
+            let left = [bad.start..bad.end.min(written.start), bad.start.max(written.end)..bad.end];
+            self.unreadable.extend(left.into_iter().filter(|left| !left.is_empty()));
+        }
+        self.contents.write(offset, data);
+    }
 }
 
 impl FakeFiles {
@@ -107,6 +132,14 @@ impl FakeFiles {
         let mut machine = self.machine.lock();
         let id = machine.file_id(path)?;
         machine.file(id).contents.flip(offset, mask);
+        Ok(())
+    }
+
+    /// Lets every read fail that touches these bytes of a file, as bad sectors do (`EIO`), until they are written over.
+    pub fn make_unreadable(&self, path: &Path, bytes: Range<u64>) -> io::Result<()> {
+        let mut machine = self.machine.lock();
+        let id = machine.file_id(path)?;
+        machine.file(id).unreadable.push(bytes);
         Ok(())
     }
 }
@@ -249,6 +282,16 @@ impl Files for FakeFiles {
         })
     }
 
+    fn identity_at(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        let mut machine = self.machine.lock();
+        machine.observe(FakeOp::Open)?;
+        match machine.file_id(path) {
+            Ok(id) => Ok(Some(FileIdentity(id.into()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let mut machine = self.machine.lock();
         machine.observe(FakeOp::Open)?;
@@ -356,7 +399,7 @@ impl File for FakeFile {
         let end = offset + data.len() as u64;
         let fitting = machine.room(len, end);
         let kept = (data.len() as u64).saturating_sub(end - fitting) as usize;
-        machine.file(self.id).contents.write(offset, &data[..kept]);
+        machine.file(self.id).write(offset, &data[..kept]);
         if kept < data.len() { outcome.and(Err(full())) } else { outcome }
     }
 
@@ -406,7 +449,7 @@ impl File for FakeFile {
         let mut machine = self.machine.lock();
         self.alive(&machine)?;
         machine.observe(FakeOp::Read)?;
-        Ok(machine.file(self.id).contents.read(offset, len).into())
+        machine.file(self.id).read(offset, len).map(Bytes::from)
     }
 
     fn try_read_at(&self, offset: u64, len: usize) -> io::Result<Option<Bytes>> {
@@ -420,7 +463,8 @@ impl File for FakeFile {
         self.alive(&machine)?;
         machine.observe(FakeOp::Open)?;
         let removed = !machine.names.live_files().any(|id| id == self.id);
-        Ok(FileStatus { len: machine.file(self.id).contents.len(), removed })
+        let (len, identity) = (machine.file(self.id).contents.len(), FileIdentity(self.id.into()));
+        Ok(FileStatus { len, removed, identity })
     }
 
     fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {

@@ -1,7 +1,7 @@
 use super::Machine;
 use crate::note;
 use bytes::Bytes;
-use gantry_proto::env::{DirEntry, DirectoryLock, File, FileStatus, Files, OpenMode};
+use gantry_proto::env::{DirEntry, DirectoryLock, File, FileIdentity, FileStatus, Files, OpenMode};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -77,6 +77,10 @@ impl Files for SimFiles {
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.machine.changing();
         self.machine.told("removing", self.machine.disk.remove(path))
+    }
+
+    fn identity_at(&self, path: &Path) -> io::Result<Option<FileIdentity>> {
+        self.machine.disk.identity_at(path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {

@@ -169,3 +169,35 @@ fn opening_follows_the_mode() {
     assert_eq!(reader.write_all_at(b"x", 0).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     assert_eq!(files.list(Path::new("/")).unwrap().len(), 1, "children only");
 }
+
+#[test]
+fn a_bad_sector_fails_the_reads_that_touch_it_until_it_is_written_over() {
+    let files = disk();
+    let file = create(&files, "/data/a");
+    file.write_all_at(&[7; 100], 0).unwrap();
+    files.make_unreadable(Path::new("/data/a"), 40..50).unwrap();
+    for (offset, len, reads) in [(0, 40, true), (0, 41, false), (49, 1, false), (50, 50, true), (0, 0, true)] {
+        let read = file.read_at(offset, len);
+        assert_eq!(read.is_ok(), reads, "{len} bytes at {offset}");
+        assert!(read.err().is_none_or(|error| crate::env::is_unreadable(&error)));
+    }
+    file.write_all_at(&[8; 5], 40).unwrap();
+    files.kill();
+    let file = files.open(Path::new("/data/a"), OpenMode::ReadWrite).unwrap();
+    assert_eq!(file.read_at(40, 5).unwrap(), vec![8; 5]);
+    assert!(file.read_at(45, 1).is_err(), "the rest of it is as bad as it was");
+}
+
+#[test]
+fn a_file_that_was_moved_or_replaced_is_known_by_its_identity() {
+    let files = disk();
+    let (a, b) = (Path::new("/data/a"), Path::new("/data/b"));
+    let file = create(&files, "/data/a");
+    let identity = file.status().unwrap().identity;
+    assert_eq!(files.identity_at(a).unwrap(), Some(identity));
+    files.rename(a, b).unwrap();
+    assert_eq!((files.identity_at(a).unwrap(), files.identity_at(b).unwrap()), (None, Some(identity)));
+    create(&files, "/data/a");
+    assert_ne!(files.identity_at(a).unwrap(), Some(identity));
+    assert!(!file.status().unwrap().removed);
+}
