@@ -42,9 +42,9 @@ fn message_read(
     queue: &Arc<Queue>,
     dedup: &mut DedupWindow,
     arrival: &Arrival<'_>,
-    gaps: bool,
+    gap: Option<LogOffset>,
 ) -> bool {
-    let follows = queues.recover(queue, arrival.segment, arrival.entry, arrival.hashes, gaps);
+    let follows = queues.recover(queue, arrival.segment, arrival.entry, arrival.hashes, gap);
     remember(Some(dedup), arrival);
     follows
 }
@@ -149,13 +149,13 @@ impl Applier {
         }
     }
 
-    /// Applies one record. `gaps`: some before it may be damaged.
-    pub(crate) fn apply(&mut self, record: &ScannedRecord<'_>, gaps: bool) -> Result<(), RecordError> {
+    /// Applies one record. `gap`: where the last part of the log before it ends that is damaged, or was.
+    pub(crate) fn apply(&mut self, record: &ScannedRecord<'_>, gap: Option<LogOffset>) -> Result<(), RecordError> {
         let (header, body) = (&record.header, record.body());
         match header.kind {
-            RecordKind::Message => self.apply_message(record, gaps),
+            RecordKind::Message => self.apply_message(record, gap),
             RecordKind::DeadLetter => {
-                self.apply_message(record, gaps)?;
+                self.apply_message(record, gap)?;
                 let origin = Origin::parse(body)?;
                 match self.shard(origin.group, origin.topic, header.log_offset) {
                     Some(shard) => given_up(&mut shard.lock(), &mut self.given_up, &origin, header.log_offset),
@@ -181,7 +181,7 @@ impl Applier {
         }
     }
 
-    fn apply_message(&mut self, record: &ScannedRecord<'_>, gaps: bool) -> Result<(), RecordError> {
+    fn apply_message(&mut self, record: &ScannedRecord<'_>, gap: Option<LogOffset>) -> Result<(), RecordError> {
         let RecordHeader { kind, len, log_offset, store_time, topic, queue, queue_offset, .. } = record.header;
         let queue = self.queues.open_queue(topic, queue);
         if self.lost > 0 {
@@ -198,7 +198,7 @@ impl Applier {
         let entry = IndexEntry { queue_offset, log_offset, len, tag_hash, message_group_hash, store_time };
         let remember = (kind == RecordKind::Message).then_some(hashes[0]);
         let arrival = Arrival { entry, segment, hashes: &hashes, remember };
-        let follows = message_read(&self.queues, &queue, &mut self.dedup, &arrival, gaps);
+        let follows = message_read(&self.queues, &queue, &mut self.dedup, &arrival, gap);
         if follows { Ok(()) } else { Err(RecordError::Malformed("its queue offset does not follow the one before it")) }
     }
 

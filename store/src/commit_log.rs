@@ -20,12 +20,14 @@
 mod clock;
 pub(crate) mod damage;
 pub(crate) mod positions;
+pub(crate) mod prepared;
 pub(crate) mod read;
 pub(crate) mod record;
 pub(crate) mod recovery;
 pub(crate) mod retention;
 pub(crate) mod segment;
 pub(crate) mod segment_header;
+pub(crate) mod segment_reader;
 pub(crate) mod tail;
 pub(crate) mod watermark;
 pub(crate) mod writer;
@@ -34,7 +36,7 @@ use crate::tenure::Tenure;
 use clock::LogClock;
 use damage::{DamageCause, DamageRegister, DamagedRange};
 use gantry_proto::contract::{LeaseTerm, StoreError};
-use gantry_proto::env::{Env, File};
+use gantry_proto::env::{Env, File, is_unreadable};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, LogOffset, StoreGroupId, Timestamp};
 use parking_lot::Mutex;
 use positions::{Positions, PositionsFile};
@@ -253,19 +255,29 @@ impl CommitLog {
 
     fn known_damage(&self, at: LogOffset, len: u32) -> Result<(), ReadError> {
         match self.damage.touching(at, len) {
+            Some(range) if range.is_given_up() => Err(ReadError::Gone(at)),
             Some(range) => Err(ReadError::Known { at, range }),
             None => Ok(()),
         }
     }
 
-    /// What does not come back as it was written is noted. A disk that fails to answer may do so later.
+    /// What does not come back as it was written is noted. What the disk does not give may come back later: it is asked
+    /// again some times before that is damage.
     fn note_damage(&self, at: LogOffset, len: u32, error: &ReadError) {
-        if let ReadError::Damaged { source, .. } = error
-            && !source.is_whole()
-        {
-            let (to, found_at) = (at.plus(u64::from(len)), self.now());
-            self.damage.note(DamagedRange { from: at, to, cause: DamageCause::Changed, found_at });
-        }
+        let cause = match error {
+            ReadError::Damaged { source, .. } if !source.is_whole() => {
+                // The file itself may be gone, which is no damage of a record: it can be put back.
+                if self.segments.holding(at).is_some_and(|segment| self.check_segment(&segment).is_err()) {
+                    return;
+                }
+                DamageCause::Changed
+            }
+            ReadError::Io { source, .. } if is_unreadable(source) && self.damage.fails_for_good(at) => {
+                DamageCause::Unreadable
+            }
+            _ => return,
+        };
+        self.damage.note(DamagedRange::found(at, at.plus(u64::from(len)), cause, self.now()));
     }
 
     /// Reads and checks records that were confirmed, in the order asked for: without waiting if they are in memory, else on
@@ -406,6 +418,7 @@ impl CommitLog {
     /// Makes durable what is noted beside the log. Blocks. A failure fails the log.
     pub(crate) fn settle_positions(&self) {
         let settled = self.on_disk(|positions| {
+            positions.check_file(&*self.env.files)?;
             positions.update(|held| self.note_progress(held))?;
             positions.settle()
         });
@@ -419,25 +432,31 @@ impl CommitLog {
         self.confirmed.advance(self.flushed_to());
     }
 
-    /// Looks whether the files are what they were when they were written: somebody may have removed or cut one. Then
-    /// nothing more is taken, for it could not be read back. Blocks.
+    /// Looks whether the files are what they were when they were written: somebody may have removed, moved, replaced or cut
+    /// one. Then nothing more is taken, for it could not be read back. Blocks.
     pub(crate) fn check_files(&self) -> Result<(), StoreError> {
-        let retain_from = LogOffset(self.retain_from.load(Ordering::Acquire));
-        for (segment, end) in self.segments.list() {
-            if segment.base < retain_from {
-                // Retention is about to remove it, or has.
-                continue;
-            }
-            // What is known to be missing at its end is no news.
-            let needed =
-                end.map_or(segment.file_len(), |end| segment.position(self.damage.intact_to(end).max(segment.base)));
-            if let Err(error) = segment.check_file(needed) {
-                let stopped = StoreError::WritesStopped(error.to_string());
-                self.fail(stopped.clone());
-                return Err(stopped);
-            }
+        let found = self.disk.lock().positions.check_file(&*self.env.files);
+        self.stop_if(found)?;
+        self.segments.list().iter().try_for_each(|(segment, _)| self.check_segment(segment))
+    }
+
+    fn check_segment(&self, segment: &Segment) -> Result<(), StoreError> {
+        if segment.base.0 < self.retain_from.load(Ordering::Acquire) {
+            // Retention is about to remove it, or has.
+            return Ok(());
         }
-        Ok(())
+        // What is known to be missing at its end is no news.
+        let end = self.segments.end_of(segment);
+        let needed =
+            end.map_or(segment.file_len(), |end| segment.position(self.damage.intact_to(end).max(segment.base)));
+        self.stop_if(segment.check_file(&*self.env.files, needed))
+    }
+
+    fn stop_if(&self, found: io::Result<()>) -> Result<(), StoreError> {
+        let Err(error) = found else { return Ok(()) };
+        let stopped = StoreError::WritesStopped(error.to_string());
+        self.fail(stopped.clone());
+        Err(stopped)
     }
 
     /// Makes room behind the current segment when less than half of it is left, or when somebody waits. Blocks.
@@ -450,7 +469,7 @@ impl CommitLog {
         if !missing || !starved {
             return;
         }
-        let prepared = recovery::create_prepared(&*self.env.files, &self.config);
+        let prepared = prepared::create_prepared(&*self.env.files, &self.config);
         let mut tail = self.tail.lock();
         tail.next_segment = match prepared {
             Ok(file) => {

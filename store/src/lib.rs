@@ -65,7 +65,7 @@ mod tenure;
 mod upkeep;
 
 pub use commit_log::Flush;
-pub use commit_log::damage::{DamageCause, DamagedRange};
+pub use commit_log::damage::{DamageCause, DamagedRange, Standing};
 pub use commit_log::retention::RetentionPolicy;
 pub use data_folder::StoreFolder;
 pub use host::{HostError, REOPENINGS_MAX, StoreHost};

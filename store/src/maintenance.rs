@@ -425,7 +425,8 @@ fn seal_one(store: &Store) -> Result<bool, SealedIndexError> {
 fn build_one(store: &Store) -> Result<bool, SealedIndexError> {
     let segments = store.log.segments.list();
     let segment = |base| segments.iter().find(|(segment, _)| segment.base == base).map(|(segment, _)| segment.clone());
-    store.queues.build_missing(&*store.env.files, &store.log.config.dir, segment)
+    let damage = (&store.log.damage, store.log.now());
+    store.queues.build_missing(&*store.env.files, &store.log.config.dir, segment, damage)
 }
 
 /// Lets groups forget messages that expired while they were outstanding.

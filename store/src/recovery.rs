@@ -82,7 +82,7 @@ pub(crate) fn recover(
     let at = position.at.max(begins);
     let from = at.min(applier.unsealed.first().copied().unwrap_or(at));
     let scanned = segments.scan(from, position.log_to, |visit| match visit {
-        Visit::Record { record, gaps } => applier.apply(record, gaps),
+        Visit::Record { record, gap } => applier.apply(record, gap),
         Visit::Damaged { range, claimed } => {
             applier.damaged(range, claimed);
             Ok(())
@@ -167,7 +167,18 @@ fn open_indexes(
     let mut indexed = Vec::new();
     for (segment, end) in segments.sealed() {
         let index = match SealedIndex::open(&*env.files, &config.dir, segment.base, end) {
-            Ok(index) => Some(Arc::new(index)),
+            Ok(index) => match segments.is_outdated(&index) {
+                Ok(false) => Some(Arc::new(index)),
+                Ok(true) => {
+                    tracing::info!(segment = %segment.path.display(), "the index of a segment lists damage that is not there, or was not known: it is made again");
+                    None
+                }
+                Err(error) if error.is_damage() => {
+                    tracing::info!(segment = %segment.path.display(), %error, "the index of a segment cannot be used and is made again");
+                    None
+                }
+                Err(error) => return Err(error.into()),
+            },
             Err(error) if error.is_absence() || error.is_damage() => {
                 tracing::info!(segment = %segment.path.display(), %error, "the index of a segment cannot be used and is made again");
                 None

@@ -7,6 +7,7 @@ mod support;
 use gantry_proto::contract::{AppendError, AppendRequest, PopRequest, StoreService as _, TopicProgress};
 use gantry_proto::env::fake::FakeOp;
 use gantry_proto::model::{ClientHash, FilterExpression, QueueId};
+use gantry_store::DamageCause;
 use std::io;
 use std::time::Duration;
 use support::*;
@@ -204,5 +205,150 @@ async fn a_receive_is_bounded_in_bytes() {
     assert_eq!(store.pop(bounded).await.unwrap().messages.len(), 3, "about 2,100 bytes each, with the id");
     let tiny = PopRequest { bytes_max: 1, ..pop_request(32) };
     assert_eq!(store.pop(tiny).await.unwrap().messages.len(), 1);
+    store.shutdown().await.unwrap();
+}
+
+impl Machine {
+    /// Where in which segment file a message lies that no other is like.
+    fn place_of(&self, body: &str) -> (std::path::PathBuf, u64) {
+        let log = self.dir.join("commit-log");
+        let mut names: Vec<_> = self.env.files.list(&log).unwrap().into_iter().map(|entry| entry.name).collect();
+        names.sort();
+        for path in names.iter().filter(|name| name.ends_with(".log")).map(|name| log.join(name)) {
+            let file = self.env.files.open(&path, gantry_proto::env::OpenMode::Read).unwrap();
+            let held = file.read_at(0, file.len().unwrap() as usize).unwrap();
+            if let Some(found) = held.windows(body.len()).rposition(|window| window == body.as_bytes()) {
+                return (path, found as u64);
+            }
+        }
+        panic!("{body} is in no segment");
+    }
+}
+
+#[tokio::test]
+async fn a_message_on_a_bad_sector_is_tried_again_and_then_set_aside() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    for n in 0..3 {
+        send(&store, 0, &format!("message-{n:02}")).await.unwrap();
+    }
+    let (path, at) = machine.place_of("message-01");
+    machine.files.make_unreadable(&path, at..at + 1).unwrap();
+    let got = pop_all(&store).await;
+    assert_eq!(got.iter().map(body).collect::<Vec<_>>(), ["message-00", "message-02"]);
+    for message in got {
+        ack(&store, &message.handle).await.unwrap();
+    }
+    for tries in 1..=3 {
+        let damaged: Vec<_> = store.damaged().iter().map(|range| range.cause).collect();
+        let known = if tries < 3 { Vec::new() } else { vec![DamageCause::Unreadable] };
+        assert_eq!(damaged, known, "after {tries} tries");
+        machine.clock.advance(10 * SECOND);
+        assert_eq!(pop(&store, 8).await.unwrap().len(), 0);
+    }
+    let progress = store.progress(GROUP).await.unwrap();
+    assert_eq!(progress, [TopicProgress { topic: TOPIC, ready: 0, inflight: 0, damaged: 1 }]);
+    store.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bad_sector_in_a_sealed_segment_or_its_index_stops_neither_the_start_nor_the_messages_around() {
+    for in_index in [false, true] {
+        let machine = Machine::new(1);
+        let store = machine.must_open();
+        let text = |n: u32| format!("{n:03}-{}", "x".repeat(1000));
+        for n in 0..200 {
+            send(&store, 0, &text(n)).await.unwrap();
+        }
+        let count = |extension: &str| {
+            let names = machine.env.files.list(&machine.dir.join("commit-log")).unwrap();
+            names.iter().filter(|entry| entry.name.ends_with(extension)).count()
+        };
+        while count(".index") + 1 < count(".log") {
+            tokio::task::yield_now().await;
+        }
+        store.shutdown().await.unwrap();
+        drop(store);
+        machine.files.kill();
+        let (path, at) = machine.place_of("005-xxx");
+        let index = path.with_extension("index");
+        if in_index {
+            machine.files.make_unreadable(&index, 0..8192).unwrap();
+        } else {
+            machine.files.make_unreadable(&path, at..at + 1).unwrap();
+            machine.env.files.remove(&index).unwrap();
+        }
+        let store = machine.must_open();
+        while !machine
+            .env
+            .files
+            .list(&machine.dir.join("commit-log"))
+            .unwrap()
+            .iter()
+            .any(|entry| entry.name == index.file_name().unwrap().to_str().unwrap())
+        {
+            tokio::task::yield_now().await;
+        }
+        let mut got = Vec::new();
+        while got.len() < 190 {
+            match pop(&store, 32).await {
+                Ok(popped) => got.extend(popped.iter().map(|message| body(message)[..3].parse::<u32>().unwrap())),
+                // An index is being made.
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+        got.extend(pop_all(&store).await.iter().map(|message| body(message)[..3].parse::<u32>().unwrap()));
+        got.sort();
+        if in_index {
+            assert_eq!(got, (0..200).collect::<Vec<_>>());
+            assert_eq!(store.damaged(), []);
+        } else {
+            assert!(got.len() < 200 && got.len() >= 190 && !got.contains(&5), "{got:?}");
+            assert_eq!(store.damaged().iter().map(|range| range.cause).collect::<Vec<_>>(), [DamageCause::Unreadable]);
+        }
+        store.shutdown().await.unwrap();
+        // The disk gives it again: the index that lists it as damaged is made again.
+        let before = got.len();
+        drop(store);
+        machine.files.kill();
+        machine.env.files.open(&path, gantry_proto::env::OpenMode::ReadWrite).unwrap().write_all_at(b"0", at).unwrap();
+        let store = machine.must_open();
+        assert_eq!(store.damaged(), []);
+        let mut read = Vec::new();
+        let all = || PopRequest { group: READER, ..pop_request(32) };
+        while read.len() < 200 {
+            match store.pop(all()).await {
+                Ok(popped) => read.extend(popped.messages.iter().map(|message| message.queue_offset.0)),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+        read.sort();
+        assert_eq!(read, (0..200).collect::<Vec<_>>(), "{before} before");
+        store.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_and_put_back_leaves_nothing_marked_as_damaged() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    for n in 0..3 {
+        send(&store, 0, &format!("message-{n:02}")).await.unwrap();
+    }
+    let (path, at) = machine.place_of("message-01");
+    let file = machine.env.files.open(&path, gantry_proto::env::OpenMode::ReadWrite).unwrap();
+    let bytes = file.read_at(0, file.len().unwrap() as usize).unwrap();
+    file.set_len(at).unwrap();
+    let _ = pop(&store, 8).await;
+    assert_eq!(store.damaged(), [], "the file is at fault, and no record");
+    assert!(store.health().unwrap_err().to_string().contains("was cut"));
+    let _ = store.shutdown().await;
+    drop(store);
+    machine.files.kill();
+    let file = machine.env.files.open(&path, gantry_proto::env::OpenMode::ReadWrite).unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+    machine.clock.advance(INVISIBLE);
+    let store = machine.must_open();
+    assert_eq!(pop_all(&store).await.len(), 3);
     store.shutdown().await.unwrap();
 }

@@ -219,6 +219,48 @@ async fn a_log_file_that_is_cut_or_removed_under_a_running_store_stops_it_at_onc
 }
 
 #[tokio::test]
+async fn a_file_that_is_moved_away_or_replaced_under_a_running_store_stops_it() {
+    let positions = |machine: &Machine| machine.dir.join("positions");
+    for (of_log, replaced, says) in
+        [(true, false, "moved away"), (true, true, "replaced"), (false, false, "moved away"), (false, true, "replaced")]
+    {
+        let machine = Machine::new(1);
+        let store = machine.must_open();
+        send(&store, 0, "before").await.unwrap();
+        let path = if of_log { first_segment(&machine) } else { positions(&machine) };
+        let held = machine.env.files.open(&path, OpenMode::Read).unwrap();
+        let bytes = held.read_at(0, held.len().unwrap() as usize).unwrap();
+        let aside = machine.dir.join("aside");
+        machine.env.files.rename(&path, &aside).unwrap();
+        if replaced {
+            let other = machine.env.files.open(&path, OpenMode::CreateNew).unwrap();
+            other.write_all_at(&bytes, 0).unwrap();
+        }
+        if of_log {
+            assert!(send(&store, 0, "after").await.is_err(), "a message was answered that nobody can read back");
+        } else {
+            // As soon as the store notes how far it is, or looks at its files.
+            let _ = send(&store, 0, "after").await;
+            tokio::time::timeout(Duration::from_secs(60), async {
+                while store.health().is_ok() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            })
+            .await
+            .expect("nobody noticed");
+        }
+        let reason = store.health().unwrap_err().to_string();
+        assert!(reason.contains("while the server used it") && reason.contains(says), "{reason}");
+        end(store).await;
+        machine.env.files.rename(&aside, &path).unwrap();
+        let store = machine.must_open();
+        let left = pop_all(&store).await.len();
+        assert!((1..=2).contains(&left), "what was answered is there: {left}");
+        end(store).await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_missing_is_named_at_the_start_and_can_be_gone_without() {
     let mut machine = Machine::new(1);
     let store = machine.must_open();

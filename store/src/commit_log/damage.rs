@@ -4,16 +4,23 @@
 //! again, everything around it goes on, and operators see it: a line in the log, a metric, [`crate::Store::damaged`]. What was
 //! noted survives a restart, in the file `damaged` of the store's folder.
 //!
+//! A range leaves the list with its segments, or when it is found whole again ([`Standing::WholeAgain`]): then it is kept only
+//! for what it explains, a jump of queue offsets. What becomes of it otherwise is an operator's word ([`Standing::GivenUp`],
+//! said with `gantry repair record`): from then on its messages count as gone, like those that expired.
+//!
 //! Layout, little endian, format 1: `GNTRYDMG` 8, format 4, CRC-32C of the rest and what comes before it 4, length of an entry
-//! 4, number of entries 4, each: from 8, to 8, found at 8, cause 1, three zeros. A longer entry has fields of a later version,
-//! which are passed over.
+//! 4, number of entries 4, each: from 8, to 8, found at 8, cause 1, three zeros; and if any of them stands otherwise than
+//! open: since when 8, standing 1 (0 open, 1 given up, 2 whole again), seven zeros. A longer entry has fields of a later
+//! version, which are passed over.
 
+use super::record::RecordError;
 use crate::durable_file;
 use bytes::Buf;
 use gantry_proto::env::Files;
 use gantry_proto::model::{LogOffset, Timestamp};
 use metrics::{Label, gauge};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,6 +38,33 @@ pub struct DamagedRange {
     pub cause: DamageCause,
     /// When that was found out.
     pub found_at: Timestamp,
+    /// What became of it since.
+    pub standing: Standing,
+}
+
+/// What became of a damaged part of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing yet: messages in it are set aside.
+    Open,
+    /// An operator gave it up then: messages in it are gone.
+    GivenUp(Timestamp),
+    /// It was found to be whole again then.
+    WholeAgain(Timestamp),
+}
+
+impl DamagedRange {
+    pub(crate) fn found(from: LogOffset, to: LogOffset, cause: DamageCause, found_at: Timestamp) -> DamagedRange {
+        DamagedRange { from, to, cause, found_at, standing: Standing::Open }
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        matches!(self.standing, Standing::GivenUp(_))
+    }
+
+    fn is_whole_again(&self) -> bool {
+        matches!(self.standing, Standing::WholeAgain(_))
+    }
 }
 
 /// What is wrong with a part of the log.
@@ -44,6 +78,13 @@ pub enum DamageCause {
     Missing,
     /// Something that a later version of this program knows.
     Other(u8),
+}
+
+impl DamageCause {
+    /// Of a record that is not whole for that reason.
+    pub(crate) fn of(cause: RecordError) -> DamageCause {
+        if cause == RecordError::Unreadable { DamageCause::Unreadable } else { DamageCause::Changed }
+    }
 }
 
 impl fmt::Display for DamageCause {
@@ -75,52 +116,99 @@ pub(crate) struct DamageRegister {
     ranges: RwLock<Vec<DamagedRange>>,
     /// Nearly always true: then nobody looks further.
     none: AtomicBool,
+    /// There never was any, as far as the log reaches.
+    never: AtomicBool,
     unsaved: AtomicBool,
+    /// How often the disk did not give what lies there.
+    failing: Mutex<HashMap<LogOffset, u32>>,
 }
 
 pub(crate) const NAME: &str = "damaged";
 const MAGIC: &[u8; 8] = b"GNTRYDMG";
 const FORMAT: u32 = 1;
 const ENTRY_LEN: usize = 28;
+/// With what became of it.
+const LONG_ENTRY_LEN: usize = 44;
+/// A record that the disk did not give so often is damaged. Receives ask again some seconds apart.
+const READS_MAX: u32 = 3;
+/// So many are counted at a time.
+const FAILING_MAX: usize = 1024;
 
 impl DamageRegister {
     /// What is known in the store's folder.
     pub(crate) fn open(files: Arc<dyn Files>, dir: &Path) -> Result<DamageRegister, DamageError> {
         let ranges = read(&*files, dir)?;
-        let none = AtomicBool::new(ranges.is_empty());
         let register = DamageRegister {
             files,
             dir: dir.to_owned(),
             ranges: RwLock::new(ranges),
-            none,
+            none: AtomicBool::default(),
+            never: AtomicBool::default(),
             unsaved: AtomicBool::default(),
+            failing: Mutex::default(),
         };
         for range in register.list() {
-            let DamagedRange { from, to, cause, found_at } = range;
+            let DamagedRange { from, to, cause, found_at, standing } = range;
+            if let Standing::GivenUp(at) = standing {
+                tracing::info!(%from, %to, %cause, %at, "a damaged part of the log was given up by an operator: messages in it are gone");
+                continue;
+            }
             tracing::warn!(%from, %to, %cause, %found_at, "a part of the log is known to be damaged; messages in it are set aside");
         }
-        register.measure();
+        register.changed(&register.ranges.read());
         Ok(register)
     }
 
     /// Notes damage, unless it is known. Does not wait for the disk: see [`DamageRegister::save`].
     pub(crate) fn note(&self, range: DamagedRange) {
         let mut ranges = self.ranges.write();
-        if ranges.iter().any(|known| known.from <= range.from && range.to <= known.to) {
+        let is_known =
+            |known: &DamagedRange| known.from <= range.from && range.to <= known.to && !known.is_whole_again();
+        if ranges.iter().any(is_known) {
             return;
         }
         ranges.retain(|known| known.from < range.from || known.to > range.to);
         let place = ranges.partition_point(|known| known.from < range.from);
         ranges.insert(place, range);
-        drop(ranges);
-        self.none.store(false, Ordering::Release);
         self.unsaved.store(true, Ordering::Release);
-        self.measure();
+        self.changed(&ranges);
+        drop(ranges);
         let DamagedRange { from, to, cause, .. } = range;
         tracing::error!(
             %from, %to, %cause,
             "a part of the log is damaged: messages in it are set aside, everything else goes on. `gantry inspect` shows what \
-             it held"
+             it held, and `gantry repair record` gives it up"
+        );
+    }
+
+    /// The disk did not give the record at `at`. True: it did not so often that the record is damaged.
+    pub(crate) fn fails_for_good(&self, at: LogOffset) -> bool {
+        let mut failing = self.failing.lock();
+        if failing.len() >= FAILING_MAX {
+            failing.clear();
+        }
+        let times = failing.entry(at).or_default();
+        *times += 1;
+        let for_good = *times >= READS_MAX;
+        if for_good {
+            failing.remove(&at);
+        }
+        for_good
+    }
+
+    /// Whole records lie where the range was damaged.
+    pub(crate) fn whole_again(&self, range: &DamagedRange, now: Timestamp) {
+        let mut ranges = self.ranges.write();
+        for known in ranges.iter_mut().filter(|known| *known == range) {
+            known.standing = Standing::WholeAgain(now);
+        }
+        self.unsaved.store(true, Ordering::Release);
+        self.changed(&ranges);
+        let DamagedRange { from, to, cause, .. } = range;
+        tracing::warn!(
+            %from, %to, %cause,
+            "a part of the log that was damaged is whole again: its messages are there. Groups that have set them aside do \
+             not get them by themselves"
         );
     }
 
@@ -130,29 +218,44 @@ impl DamageRegister {
             return None;
         }
         let end = at.plus(u64::from(len.max(1)));
-        self.ranges.read().iter().find(|range| range.from < end && at < range.to).copied()
+        let ranges = self.ranges.read();
+        ranges.iter().find(|range| range.from < end && at < range.to && !range.is_whole_again()).copied()
+    }
+
+    /// Why there is no whole record in front of `to`: of the last one before a gap there may be a part.
+    pub(crate) fn cause_up_to(&self, to: LogOffset, cause: RecordError) -> DamageCause {
+        let known = self.touching(LogOffset(to.0.saturating_sub(1)), 1).map(|known| known.cause);
+        if known == Some(DamageCause::Missing) { DamageCause::Missing } else { DamageCause::of(cause) }
     }
 
     /// How far what ends at `end` is there: up to the damage that reaches `end`, if any does.
     pub(crate) fn intact_to(&self, end: LogOffset) -> LogOffset {
         let ranges = self.ranges.read();
-        let reaching = ranges.iter().filter(|range| range.from < end && end <= range.to);
+        let reaching = ranges.iter().filter(|range| range.from < end && end <= range.to && !range.is_whole_again());
         reaching.map(|range| range.from).min().unwrap_or(end)
     }
 
     /// Whether all of `[from, to)` is known to be damaged.
     pub(crate) fn covers(&self, from: LogOffset, to: LogOffset) -> bool {
-        self.ranges.read().iter().any(|range| range.from <= from && to <= range.to)
+        self.ranges.read().iter().any(|range| range.from <= from && to <= range.to && !range.is_whole_again())
     }
 
-    /// Whether anything is.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.none.load(Ordering::Acquire)
+    /// Where the last part before `at` ends that is damaged, or was: messages in front of it may have followed.
+    pub(crate) fn gap_before(&self, at: LogOffset) -> Option<LogOffset> {
+        if self.never.load(Ordering::Acquire) {
+            return None;
+        }
+        self.ranges.read().iter().map(|range| range.to).filter(|to| *to <= at).max()
+    }
+
+    /// The parts that are damaged, or were, and lie in `[from, to)`.
+    pub(crate) fn ever_in(&self, from: LogOffset, to: LogOffset) -> Vec<DamagedRange> {
+        self.ranges.read().iter().filter(|range| range.from < to && from < range.to).copied().collect()
     }
 
     /// By place.
     pub(crate) fn list(&self) -> Vec<DamagedRange> {
-        self.ranges.read().clone()
+        self.ranges.read().iter().filter(|range| !range.is_whole_again()).copied().collect()
     }
 
     /// What lies before is not retained any more.
@@ -161,10 +264,8 @@ impl DamageRegister {
         let before = ranges.len();
         ranges.retain(|range| range.to > retained_from);
         if ranges.len() < before {
-            self.none.store(ranges.is_empty(), Ordering::Release);
             self.unsaved.store(true, Ordering::Release);
-            drop(ranges);
-            self.measure();
+            self.changed(&ranges);
         }
     }
 
@@ -173,20 +274,27 @@ impl DamageRegister {
         if !self.unsaved.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let saved = durable_file::replace(&*self.files, &self.dir, NAME, &encode(&self.list()));
+        let saved = replace(&*self.files, &self.dir, &self.ranges.read().clone());
         if saved.is_err() {
             self.unsaved.store(true, Ordering::Release);
         }
         saved
     }
 
-    fn measure(&self) {
-        let ranges = self.list();
-        let bytes: u64 = ranges.iter().map(|range| range.to.0 - range.from.0).sum();
+    fn changed(&self, ranges: &[DamagedRange]) {
+        let open = || ranges.iter().filter(|range| range.standing == Standing::Open);
+        self.none.store(ranges.iter().all(DamagedRange::is_whole_again), Ordering::Release);
+        self.never.store(ranges.is_empty(), Ordering::Release);
+        let bytes: u64 = open().map(|range| range.to.0 - range.from.0).sum();
         let local = || vec![Label::new("storage_type", "local"), Label::new("storage_medium", "disk")];
-        gauge!("gantry_log_damaged_ranges", local()).set(ranges.len() as f64);
+        gauge!("gantry_log_damaged_ranges", local()).set(open().count() as f64);
         gauge!("gantry_log_damaged_bytes", local()).set(bytes as f64);
     }
+}
+
+/// Replaces the file in the store's folder. At every moment it says what it said before, or this.
+pub(crate) fn replace(files: &dyn Files, dir: &Path, ranges: &[DamagedRange]) -> io::Result<()> {
+    durable_file::replace(files, dir, NAME, &encode(ranges))
 }
 
 /// What the file in the store's folder says. Changes nothing.
@@ -204,6 +312,9 @@ pub(crate) fn read(files: &dyn Files, dir: &Path) -> Result<Vec<DamagedRange>, D
     }
 }
 
+const GIVEN_UP: u8 = 1;
+const WHOLE_AGAIN: u8 = 2;
+
 fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..])
 }
@@ -213,7 +324,9 @@ fn encode(ranges: &[DamagedRange]) -> Vec<u8> {
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&FORMAT.to_le_bytes());
     out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&(ENTRY_LEN as u32).to_le_bytes());
+    let long = ranges.iter().any(|range| range.standing != Standing::Open);
+    let entry_len = if long { LONG_ENTRY_LEN } else { ENTRY_LEN };
+    out.extend_from_slice(&(entry_len as u32).to_le_bytes());
     out.extend_from_slice(&(ranges.len() as u32).to_le_bytes());
     for range in ranges {
         for number in [range.from.0, range.to.0, range.found_at.as_millis()] {
@@ -226,6 +339,15 @@ fn encode(ranges: &[DamagedRange]) -> Vec<u8> {
             DamageCause::Other(number) => number,
         };
         out.extend_from_slice(&[cause, 0, 0, 0]);
+        if long {
+            let (since, standing) = match range.standing {
+                Standing::Open => (Timestamp::ZERO, 0),
+                Standing::GivenUp(at) => (at, GIVEN_UP),
+                Standing::WholeAgain(at) => (at, WHOLE_AGAIN),
+            };
+            out.extend_from_slice(&since.as_millis().to_le_bytes());
+            out.extend_from_slice(&[standing, 0, 0, 0, 0, 0, 0, 0]);
+        }
     }
     let crc = checksum(&out);
     out[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -249,16 +371,27 @@ fn parse(bytes: &[u8]) -> Result<Vec<DamagedRange>, Option<u32>> {
     if entry_len < ENTRY_LEN || fields.len() / entry_len < count {
         return Err(None);
     }
-    let entry = |mut fields: &[u8]| DamagedRange {
-        from: LogOffset(fields.get_u64_le()),
-        to: LogOffset(fields.get_u64_le()),
-        found_at: Timestamp::from_millis(fields.get_u64_le()),
-        cause: match fields.get_u8() {
+    let entry = |mut fields: &[u8]| {
+        let (from, to) = (LogOffset(fields.get_u64_le()), LogOffset(fields.get_u64_le()));
+        let found_at = Timestamp::from_millis(fields.get_u64_le());
+        let cause = match fields.get_u8() {
             1 => DamageCause::Changed,
             2 => DamageCause::Unreadable,
             3 => DamageCause::Missing,
             number => DamageCause::Other(number),
-        },
+        };
+        fields.advance(3);
+        let mut range = DamagedRange::found(from, to, cause, found_at);
+        if let (Ok(since), Ok(standing)) = (fields.try_get_u64_le(), fields.try_get_u8()) {
+            let since = Timestamp::from_millis(since);
+            range.standing = match standing {
+                GIVEN_UP => Standing::GivenUp(since),
+                WHOLE_AGAIN => Standing::WholeAgain(since),
+                // What a later version made of it: nothing is given up that nobody is known to have.
+                _ => Standing::Open,
+            };
+        }
+        range
     };
     Ok(fields.chunks_exact(entry_len).take(count).map(entry).collect())
 }
@@ -270,7 +403,7 @@ mod tests {
 
     fn range(from: u64, to: u64) -> DamagedRange {
         let (from, to) = (LogOffset(from), LogOffset(to));
-        DamagedRange { from, to, cause: DamageCause::Changed, found_at: Timestamp::from_millis(7) }
+        DamagedRange::found(from, to, DamageCause::Changed, Timestamp::from_millis(7))
     }
 
     #[test]
@@ -280,7 +413,7 @@ mod tests {
         env.files.create_dir_all(dir).unwrap();
         let open = || DamageRegister::open(env.files.clone(), dir).unwrap();
         let register = open();
-        assert!(register.is_empty());
+        assert!(register.list().is_empty());
         let missing = DamagedRange { cause: DamageCause::Missing, ..range(500, 600) };
         for noted in [range(100, 200), missing, range(300, 350), range(100, 200), range(310, 320), range(290, 360)] {
             register.note(noted);
@@ -301,12 +434,54 @@ mod tests {
         register.save().unwrap();
         // A damaged list is found again by and by; a newer one is not overwritten.
         files.flip_bits(&dir.join(NAME), 30, 1).unwrap();
-        assert!(open().is_empty());
+        assert!(open().list().is_empty());
         let mut newer = encode(&[missing]);
         newer[8] = 2;
         let crc = checksum(&newer);
         newer[12..16].copy_from_slice(&crc.to_le_bytes());
         durable_file::replace(&*env.files, dir, NAME, &newer).unwrap();
         assert!(matches!(DamageRegister::open(env.files.clone(), dir), Err(DamageError::Newer { found: 2, .. })));
+    }
+
+    #[test]
+    fn what_became_of_a_range_is_known_after_a_restart_and_an_earlier_version_can_read_it() {
+        let (env, _, _) = fake::env(1);
+        let dir = Path::new("/store");
+        env.files.create_dir_all(dir).unwrap();
+        let now = Timestamp::from_millis(9);
+        let given_up = DamagedRange { standing: Standing::GivenUp(now), ..range(100, 200) };
+        assert_eq!(encode(&[range(1, 2)]).len(), 24 + ENTRY_LEN, "as it ever was");
+        replace(&*env.files, dir, &[given_up, range(300, 400)]).unwrap();
+        let register = DamageRegister::open(env.files.clone(), dir).unwrap();
+        assert_eq!(register.list(), [given_up, range(300, 400)]);
+        register.note(range(120, 130));
+        register.whole_again(&range(300, 400), now);
+        register.save().unwrap();
+        let register = DamageRegister::open(env.files.clone(), dir).unwrap();
+        assert_eq!(register.list(), [given_up]);
+        assert_eq!(register.touching(LogOffset(150), 1), Some(given_up));
+        assert_eq!(
+            (register.touching(LogOffset(300), 9), register.covers(LogOffset(300), LogOffset(400))),
+            (None, false)
+        );
+        assert_eq!(register.intact_to(LogOffset(400)), LogOffset(400));
+        let gaps = [199, 200, 399, 400].map(|at| register.gap_before(LogOffset(at)).map(|gap| gap.0));
+        assert_eq!(gaps, [None, Some(200), Some(200), Some(400)], "it explains what is missing behind it all the same");
+        // Damaged again.
+        register.note(range(310, 320));
+        assert_eq!(register.list(), [given_up, range(310, 320)]);
+    }
+
+    #[test]
+    fn what_the_disk_does_not_give_three_times_is_damaged() {
+        let (env, _, _) = fake::env(1);
+        let dir = Path::new("/store");
+        env.files.create_dir_all(dir).unwrap();
+        let register = DamageRegister::open(env.files.clone(), dir).unwrap();
+        let fails = |at| register.fails_for_good(LogOffset(at));
+        assert_eq!(
+            [fails(1), fails(2), fails(1), fails(1), fails(2), fails(1)],
+            [false, false, false, true, false, false]
+        );
     }
 }

@@ -25,9 +25,9 @@
 //! | 80 | 8 | the log's time |
 //! | | | zeros: room for what a later version of format 1 adds |
 
-use crate::durable_file;
+use super::segment::check_name;
 use bytes::Buf;
-use gantry_proto::env::{File, Files, OpenMode};
+use gantry_proto::env::{File, Files, OpenMode, is_unreadable};
 use gantry_proto::model::{Epoch, FolderId, LogOffset, Timestamp};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -72,6 +72,7 @@ pub(crate) enum PositionsError {
 /// The file, open for writing.
 pub(crate) struct PositionsFile {
     file: Arc<dyn File>,
+    path: PathBuf,
     /// What was written last.
     current: Positions,
     sequence: u64,
@@ -169,8 +170,16 @@ fn parse_slot(slot: &[u8]) -> Slot {
 
 /// Both slots of the file in the store's folder `dir`, if there is one.
 pub(crate) fn slots(files: &dyn Files, dir: &Path) -> io::Result<Option<[Slot; 2]>> {
-    let Some(bytes) = durable_file::read(files, dir, POSITIONS_NAME)? else { return Ok(None) };
-    Ok(Some([0, SLOT_STRIDE as usize].map(|at| parse_slot(bytes.get(at..).unwrap_or_default()))))
+    let file = match files.open(&dir.join(POSITIONS_NAME), OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let slot = |at| match file.read_at(at, SLOT_LEN) {
+        // The other one may be there.
+        Err(error) if is_unreadable(&error) => Ok(Slot::Damaged),
+        bytes => bytes.map(|bytes| parse_slot(&bytes)),
+    };
+    Ok(Some([slot(0)?, slot(SLOT_STRIDE)?]))
 }
 
 fn read_slots(files: &dyn Files, dir: &Path) -> Result<Option<(u64, Positions)>, PositionsError> {
@@ -198,7 +207,7 @@ impl PositionsFile {
         let (sequence, current) = read_slots(files, dir)?.ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
         let file = files.open(&path, OpenMode::ReadWrite).map_err(io)?;
         // Whether it was flushed is not known.
-        Ok(PositionsFile { file, current, sequence, settled: 0 })
+        Ok(PositionsFile { file, path, current, sequence, settled: 0 })
     }
 
     /// Writes a new file, durably, in place of what is there.
@@ -208,7 +217,7 @@ impl PositionsFile {
         let mut contents = vec![0; SLOT_STRIDE as usize + SLOT_LEN];
         contents[..SLOT_LEN].copy_from_slice(&positions.encode(1));
         contents[SLOT_STRIDE as usize..].copy_from_slice(&positions.encode(2));
-        durable_file::replace(files, dir, POSITIONS_NAME, &contents).map_err(io)?;
+        crate::durable_file::replace(files, dir, POSITIONS_NAME, &contents).map_err(io)?;
         PositionsFile::open(files, dir)
     }
 
@@ -231,6 +240,11 @@ impl PositionsFile {
             self.write()?;
         }
         Ok(())
+    }
+
+    /// Fails if its name does not lead to the file any more: what is written to it nobody would find.
+    pub(crate) fn check_file(&self, files: &dyn Files) -> io::Result<()> {
+        check_name(files, &self.path, &self.file.status()?)
     }
 
     /// Some of what was written may not be on disk yet.

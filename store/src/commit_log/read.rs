@@ -144,7 +144,9 @@ impl Read {
             let bytes = match bytes {
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    let source = io::Error::new(error.kind(), error.to_string());
+                    // Whether it is about the bytes the number tells.
+                    let copy = || io::Error::new(error.kind(), error.to_string());
+                    let source = error.raw_os_error().map_or_else(copy, io::Error::from_raw_os_error);
                     return Err(ReadError::Io { path, at, source });
                 }
             };

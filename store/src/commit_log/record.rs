@@ -109,6 +109,9 @@ pub(crate) enum RecordError {
     /// It is whole, but belongs elsewhere in the log, or to an epoch that was over: left over from before.
     #[error("a record of another place is left over here")]
     LeftOver,
+    /// The disk does not give its bytes.
+    #[error("the disk does not give the bytes")]
+    Unreadable,
     /// Some of the records that a frame announces are not there.
     #[error("a batch is not all there")]
     PartOfBatch,

@@ -4,10 +4,10 @@
 use super::LogHome;
 use super::damage::DamagedRange;
 use super::read::Place;
-use super::record::{HEADER_LEN, MessageSpan, RecordError, RecordHeader, claimed_header, claimed_len, parse_record};
+use super::record::{HEADER_LEN, MessageSpan, RecordError, RecordHeader, claimed_len};
 use super::segment_header::{EpochStart, SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderError};
 use bytes::Bytes;
-use gantry_proto::env::{File, FileStatus, Files, OpenMode};
+use gantry_proto::env::{File, FileStatus, Files, OpenMode, is_unreadable};
 use gantry_proto::model::LogOffset;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -49,19 +49,6 @@ pub(crate) struct ScannedRecord<'a> {
     /// The whole record, header included.
     pub bytes: &'a [u8],
 }
-
-/// Reads a segment's records from front to back, a chunk at a time into the same buffer: nothing of it stays in memory.
-pub(crate) struct SegmentReader<'a> {
-    segment: &'a Segment,
-    buffer: Vec<u8>,
-    /// How much of the buffer holds the file's bytes, and from which position on.
-    held: usize,
-    held_at: u64,
-}
-
-const CHUNK_LEN: usize = 1 << 20;
-/// Where in a record its own log offset is.
-const PLACE_AT: usize = 16;
 
 /// Why a record could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +103,11 @@ impl Segment {
     ) -> Result<Segment, SegmentOpenError> {
         let path = dir.join(segment_name(base));
         let file = files.open(&path, mode)?;
-        let header = SegmentHeader::parse(&file.read_at(0, SEGMENT_HEADER_LEN as usize)?)?;
+        let page = match file.read_at(0, SEGMENT_HEADER_LEN as usize) {
+            Err(error) if is_unreadable(&error) => return Err(SegmentHeaderError::Unreadable.into()),
+            page => page?,
+        };
+        let header = SegmentHeader::parse(&page)?;
         if header.base != base {
             return Err(SegmentOpenError::Name(header.base));
         }
@@ -134,16 +125,13 @@ impl Segment {
         SEGMENT_HEADER_LEN + self.capacity
     }
 
-    /// Fails if the file has lost its name or is shorter than `needed`: somebody removed or cut it.
-    pub(crate) fn check_file(&self, needed: u64) -> io::Result<()> {
-        let FileStatus { len, removed } = self.file.status()?;
-        let path = self.path.display();
-        if removed {
-            return Err(io::Error::other(format!(
-                "{path} was removed while the server used it: put it back, or what it held is lost, and start the server again"
-            )));
-        }
-        if len < needed {
+    /// Fails if its name does not lead to the file any more, or if the file is shorter than `needed`: somebody removed,
+    /// moved, replaced or cut it.
+    pub(crate) fn check_file(&self, files: &dyn Files, needed: u64) -> io::Result<()> {
+        let status = self.file.status()?;
+        check_name(files, &self.path, &status)?;
+        if status.len < needed {
+            let (path, len) = (self.path.display(), status.len);
             return Err(io::Error::other(format!(
                 "{path} was cut to {len} bytes while the server used it: put it back, or what it held is lost, and start the \
                  server again"
@@ -170,86 +158,19 @@ impl Segment {
     }
 }
 
-impl<'a> SegmentReader<'a> {
-    pub(crate) fn new(segment: &'a Segment) -> SegmentReader<'a> {
-        SegmentReader { segment, buffer: vec![0; CHUNK_LEN], held: 0, held_at: 0 }
-    }
-
-    /// Reads and checks the record at `at`, which must not reach further than `limit` bytes.
-    pub(crate) fn read(&mut self, at: LogOffset, limit: u64) -> io::Result<Result<ScannedRecord<'_>, RecordError>> {
-        let position = self.segment.position(at);
-        let len = match claimed_len(self.bytes(position, HEADER_LEN)?) {
-            Ok(len) => len,
-            Err(cause) => return Ok(Err(cause)),
-        };
-        if u64::from(len) > limit {
-            return Ok(Err(RecordError::CutOff));
-        }
-        let bytes = self.bytes(position, len as usize)?;
-        Ok(parse_record(bytes, at).map(|(header, _)| ScannedRecord { header, bytes }))
-    }
-
-    /// What the header at `at` says, if it looks like one. Nothing checks it.
-    pub(crate) fn claimed(&mut self, at: LogOffset) -> io::Result<Option<RecordHeader>> {
-        let position = self.segment.position(at);
-        Ok(claimed_header(self.bytes(position, HEADER_LEN)?, at))
-    }
-
-    /// Where the next whole record begins behind the damaged one at `at`, or `limit`, where one begins or the log ends.
-    pub(crate) fn next_whole(
-        &mut self,
-        at: LogOffset,
-        claimed: Option<&RecordHeader>,
-        limit: LogOffset,
-    ) -> io::Result<LogOffset> {
-        // A producer can put what looks like a record into a message, and cannot know where it will lie; but what the
-        // damaged record says of its own length is tried first.
-        if let Some(end) = claimed.map(RecordHeader::end)
-            && (end == limit || end < limit && self.is_whole(end, limit)?)
-        {
-            return Ok(end);
-        }
-        let mut from = at.plus(1);
-        while from < limit {
-            let position = self.segment.position(from);
-            let window = self.bytes(position, CHUNK_LEN)?;
-            let own_place = |place: &usize| {
-                let at = from.plus(*place as u64);
-                window[place + PLACE_AT..].first_chunk() == Some(&at.0.to_le_bytes())
-            };
-            let Some(count) = window.len().checked_sub(HEADER_LEN) else { break };
-            let candidates: Vec<usize> = (0..=count).filter(own_place).collect();
-            for place in candidates {
-                let candidate = from.plus(place as u64);
-                if candidate < limit && self.is_whole(candidate, limit)? {
-                    return Ok(candidate);
-                }
-            }
-            from = from.plus(count as u64 + 1);
-        }
-        Ok(limit)
-    }
-
-    fn is_whole(&mut self, at: LogOffset, limit: LogOffset) -> io::Result<bool> {
-        Ok(match self.read(at, limit.0 - at.0)? {
-            Ok(_) => true,
-            Err(cause) => cause.is_whole(),
-        })
-    }
-
-    /// The bytes at `position`, fewer at the end of the file.
-    fn bytes(&mut self, position: u64, len: usize) -> io::Result<&[u8]> {
-        let held = self.held_at..self.held_at + self.held as u64;
-        if position < held.start || position + len as u64 > held.end {
-            if self.buffer.len() < len {
-                self.buffer.resize(len, 0);
-            }
-            self.held = self.segment.file.read_into(position, &mut self.buffer)?;
-            self.held_at = position;
-        }
-        let from = (position - self.held_at) as usize;
-        Ok(&self.buffer[from..self.held.min(from + len)])
-    }
+/// Fails if `path` is not the name of the open file any more.
+pub(super) fn check_name(files: &dyn Files, path: &Path, status: &FileStatus) -> io::Result<()> {
+    let what = match files.identity_at(path)? {
+        Some(found) if found == status.identity && !status.removed => return Ok(()),
+        Some(_) => "was replaced by another file",
+        None if status.removed => "was removed",
+        None => "was moved away",
+    };
+    let path = path.display();
+    Err(io::Error::other(format!(
+        "{path} {what} while the server used it: put back the one that was there, or what it held is lost, and start the \
+         server again"
+    )))
 }
 
 impl SegmentSet {
@@ -271,6 +192,11 @@ impl SegmentSet {
         let by_base = self.by_base.read();
         let ends = by_base.keys().skip(1).map(|base| Some(*base)).chain([None]);
         by_base.values().cloned().zip(ends).collect()
+    }
+
+    /// Where the segment ends; `None`: it is being written.
+    pub(crate) fn end_of(&self, segment: &Segment) -> Option<LogOffset> {
+        self.by_base.read().range(segment.base.plus(1)..).next().map(|(base, _)| *base)
     }
 
     /// Where the retained log begins.

@@ -53,6 +53,8 @@ pub(crate) enum SegmentHeaderError {
     CutOff,
     #[error("nothing was written to its first {SEGMENT_HEADER_LEN} bytes")]
     Blank,
+    #[error("the disk does not give its first {SEGMENT_HEADER_LEN} bytes")]
+    Unreadable,
     #[error("it does not begin as a log segment does")]
     Magic,
     #[error("the checksum of its first {SEGMENT_HEADER_LEN} bytes does not match")]
@@ -82,6 +84,12 @@ impl SegmentHeader {
         let crc = checksum(&page);
         page[12..16].copy_from_slice(&crc.to_le_bytes());
         page
+    }
+
+    /// The folder that a page names which is not whole, if it begins as a header does. Nothing checks it.
+    pub(crate) fn claimed_folder(page: &[u8]) -> Option<FolderId> {
+        let page = page.get(..EPOCHS_AT).filter(|page| &page[..8] == MAGIC)?;
+        Some(FolderId(*page[32..].first_chunk()?))
     }
 
     /// Reads the front of a segment file.

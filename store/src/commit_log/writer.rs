@@ -1,7 +1,7 @@
 //! The one that writes: takes what has gathered, each batch with one call, flushes it if asked to, and hands it back to be
 //! confirmed. One writer exists for a log. It blocks: the store's write task sends it to a worker.
 
-use super::recovery;
+use super::prepared::name_prepared;
 use super::segment::Segment;
 use super::tail::Batch;
 use super::{CommitLog, Flush};
@@ -47,7 +47,7 @@ impl LogWriter {
         log.on_disk(|_| {
             segment.file.write_all_at(&batch.bytes, segment.position(batch.start))?;
             // Else it would be answered, and be gone.
-            segment.check_file(segment.file_len())
+            segment.check_file(&*log.env.files, segment.file_len())
         })?;
         let before = log.written_to.swap(end.0, Ordering::AcqRel);
         assert_eq!(before, batch.start.0, "batches are written in order and without gaps");
@@ -70,7 +70,7 @@ impl LogWriter {
         let file = log.prepared.lock().take().ok_or_else(|| io::Error::other("no segment was prepared"))?;
         let epochs = log.tail.lock().epochs_before(base);
         let home = *log.home.lock();
-        let segment = recovery::name_prepared(&*log.env.files, &log.config, home, file, (base, epochs))?;
+        let segment = name_prepared(&*log.env.files, &log.config, home, file, (base, epochs))?;
         self.segment = Arc::new(segment);
         log.segments.insert(self.segment.clone());
         log.wanted.notify_one();

@@ -3,11 +3,12 @@
 use super::{InspectError, io_error};
 use crate::commit_log::positions::Positions;
 use crate::commit_log::record::{BatchFrame, Origin, RecordError, RecordKind, claimed_len, parse_removed};
-use crate::commit_log::segment::{ScannedRecord, Segment, SegmentReader, parse_name};
+use crate::commit_log::segment::{ScannedRecord, Segment, parse_name};
 use crate::commit_log::segment_header::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderError};
+use crate::commit_log::segment_reader::SegmentReader;
 use crate::delivery::DeliveryRecord;
 use crate::recovery::LOG_DIR;
-use gantry_proto::env::{File, Files, OpenMode};
+use gantry_proto::env::{File, Files, OpenMode, is_unreadable};
 use gantry_proto::model::{
     ClusterId, Epoch, FolderId, GroupId, LogOffset, MessageHead, QueueId, QueueOffset, Removed, StoreGroupId,
     Timestamp, TopicId,
@@ -257,9 +258,12 @@ impl SegmentFile {
     fn open_alone(files: &dyn Files, path: &Path) -> Result<SegmentFile, InspectError> {
         let file = files.open(path, OpenMode::Read).map_err(io_error("opening", path))?;
         let file_len = file.len().map_err(io_error("measuring", path))?;
-        let page = file.read_at(0, SEGMENT_HEADER_LEN as usize).map_err(io_error("reading", path))?;
+        let page = match file.read_at(0, SEGMENT_HEADER_LEN as usize) {
+            Err(error) if is_unreadable(&error) => Err(SegmentHeaderError::Unreadable),
+            page => Ok(page.map_err(io_error("reading", path))?),
+        };
         let named = path.file_name().and_then(|name| parse_name(name.to_str()?, "log"));
-        let (header, header_damage) = match (SegmentHeader::parse(&page), named) {
+        let (header, header_damage) = match (page.and_then(|page| SegmentHeader::parse(&page)), named) {
             (Ok(header), Some(base)) if header.base != base => {
                 let wrong = format!("it is the segment that begins at log offset {}, under another name", header.base);
                 (header, Some(wrong))
@@ -495,7 +499,15 @@ fn last_written(file: &dyn File, from: u64) -> io::Result<u64> {
     let mut buffer = vec![0; 1 << 20];
     let (mut position, mut last) = (from, from);
     while let Some(data) = file.next_data_at(position)? {
-        let held = file.read_into(data, &mut buffer)?;
+        let held = match file.read_into(data, &mut buffer) {
+            // Whatever lies there was written once.
+            Err(error) if is_unreadable(&error) => {
+                position = data + buffer.len() as u64;
+                last = position;
+                continue;
+            }
+            held => held?,
+        };
         if held == 0 {
             break;
         }

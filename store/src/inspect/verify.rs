@@ -4,9 +4,9 @@ use super::own_files::{IdentityFacts, PositionsFacts, PositionsSlot, read_identi
 use super::segment::{Ending, RecordContent, Seen, SegmentFile, bases_in};
 use super::{IndexFile, InspectError, io_error};
 use crate::checkpoint::{self, Position};
-use crate::commit_log::damage::{self, DamagedRange};
+use crate::commit_log::damage::{self, DamagedRange, Standing};
 use crate::commit_log::positions::POSITIONS_NAME;
-use crate::commit_log::recovery::PREPARED_NAME;
+use crate::commit_log::prepared::PREPARED_NAME;
 use crate::commit_log::segment::{index_name, parse_name, segment_name};
 use crate::queue_index::Indexed;
 use crate::recovery::LOG_DIR;
@@ -188,11 +188,17 @@ impl Verifier<'_> {
     /// What the server has noted as damaged.
     fn register(&mut self) {
         match damage::read(self.files, self.dir) {
-            Ok(known) => self.known = known,
+            Ok(known) => {
+                let stands = |range: &DamagedRange| !matches!(range.standing, Standing::WholeAgain(_));
+                self.known = known.into_iter().filter(stands).collect();
+            }
             Err(error) => self.problem(damage::NAME, None, error.to_string(), USE_NEWER),
         }
-        for DamagedRange { from, to, cause, .. } in self.known.clone() {
-            let what = format!("set aside up to {to}: {cause}");
+        for DamagedRange { from, to, cause, standing, .. } in self.known.clone() {
+            let what = match standing {
+                Standing::GivenUp(at) => format!("given up by an operator at {at}, up to {to}: {cause}"),
+                _ => format!("set aside up to {to}: {cause}"),
+            };
             self.say(Severity::Note, self.dir.join(damage::NAME), Some(from), what, None);
         }
     }

@@ -13,8 +13,10 @@ use super::sealed::{
 };
 use super::unsealed::{HashRows, UnsealedSegment};
 use super::{IndexEntry, Indexed};
+use crate::commit_log::damage::{DamageRegister, DamagedRange};
 use crate::commit_log::record::{HEADER_LEN, RecordError};
-use crate::commit_log::segment::{ScannedRecord, Segment, SegmentReader, index_name};
+use crate::commit_log::segment::{ScannedRecord, Segment, index_name};
+use crate::commit_log::segment_reader::SegmentReader;
 use gantry_proto::env::{Files, OpenMode};
 use gantry_proto::model::{LogOffset, MessageHead, QueueId, Timestamp, TopicId};
 use std::collections::BTreeMap;
@@ -54,14 +56,15 @@ impl SealedIndex {
     }
 
     /// Reads a segment that ends at `end`, writes its index and opens it. What is damaged is passed over up to the next
-    /// whole record, and the index says so.
+    /// whole record; the index says so, and the register knows it then.
     pub(crate) fn rebuild(
         files: &dyn Files,
         dir: &Path,
         segment: &Segment,
         end: LogOffset,
+        (register, now): (&DamageRegister, Timestamp),
     ) -> Result<SealedIndex, SealedIndexError> {
-        let gathered = Gathered::read(segment, end)?;
+        let gathered = Gathered::read(segment, end, register)?;
         let index = write(files, dir, segment.base, end, |index| {
             let mut entries = Vec::with_capacity(COPY_MAX);
             for (key, recent) in &gathered.queues {
@@ -77,13 +80,9 @@ impl SealedIndex {
             index.hashes(&gathered.hashes)?;
             index.damage(&gathered.damaged)
         })?;
-        // Said once, not with every attempt.
         for (range, cause) in gathered.damaged.iter().zip(&gathered.causes) {
-            let (from, to) = (range.start.0 - segment.base.0, range.end.0 - segment.base.0);
-            tracing::error!(
-                segment = %segment.path.display(), from, to, %cause,
-                "a part of a segment is damaged: its messages are listed as damaged"
-            );
+            let cause = register.cause_up_to(range.end, *cause);
+            register.note(DamagedRange::found(range.start, range.end, cause, now));
         }
         Ok(index)
     }
@@ -98,13 +97,21 @@ struct Gathered {
     damaged: Vec<Range<LogOffset>>,
     /// Why each of them is.
     causes: Vec<RecordError>,
+    /// What is known to be damaged, or was: messages in it may be missing.
+    known: Vec<Range<LogOffset>>,
 }
 
 impl Gathered {
-    fn read(segment: &Segment, end: LogOffset) -> Result<Gathered, SealedIndexError> {
+    fn read(segment: &Segment, end: LogOffset, register: &DamageRegister) -> Result<Gathered, SealedIndexError> {
         let io = |source| SealedIndexError::Io { action: "reading", path: segment.path.clone(), source };
         let (queues, hashes, damaged, causes) = Default::default();
-        let mut gathered = Gathered { queues, hashes, damaged, causes };
+        let known = register.ever_in(segment.base, end).iter().map(|range| range.from..range.to).collect();
+        let mut gathered = Gathered { queues, hashes, damaged, causes, known };
+        let held_to = segment.held_to().map_err(io)?;
+        if held_to < end && !register.covers(held_to, end) {
+            // The file was cut, which is no damage of records: it can be put back.
+            return Err(io(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut")));
+        }
         let mut reader = SegmentReader::new(segment);
         let mut at = segment.base;
         while at < end {
@@ -150,8 +157,10 @@ impl Gathered {
         let missing = header.queue_offset.0.checked_sub(recent.end().0).ok_or(OUT_OF_ORDER)?;
         if missing > 0 {
             // Its records were damaged; but not more than there was room for.
-            let lost: u64 = self.damaged.iter().map(|range| range.end.0 - range.start.0).sum();
-            let Some(range) = self.damaged.last().filter(|_| missing <= lost / RECORD_LEN_MIN) else {
+            let before = |range: &&Range<LogOffset>| range.end <= header.log_offset;
+            let gaps = || self.known.iter().filter(before).chain(&self.damaged);
+            let lost: u64 = gaps().map(|range| range.end.0 - range.start.0).sum();
+            let Some(range) = gaps().last().filter(|_| missing <= lost / RECORD_LEN_MIN) else {
                 return Err(OUT_OF_ORDER);
             };
             for _ in 0..missing {

@@ -154,8 +154,8 @@ impl Queue {
     }
 
     /// During recovery: adds a message that was read back from a segment without an index. False: it cannot follow what the
-    /// queue holds. `gaps`: records before it may have been damaged.
-    pub(super) fn recover(&self, entry: IndexEntry, segment: LogOffset, gaps: bool) -> Option<Pushed> {
+    /// queue holds. `gap`: where the last part of the log before it ends that is damaged, or was.
+    pub(super) fn recover(&self, entry: IndexEntry, segment: LogOffset, gap: Option<LogOffset>) -> Option<Pushed> {
         let mut holdings = self.holdings.lock();
         let expected = match &holdings.recent {
             Some(recent) => recent.end(),
@@ -163,7 +163,10 @@ impl Queue {
             None if entry.queue_offset.0 < holdings.next => entry.queue_offset,
             None => QueueOffset(holdings.next),
         };
-        let follows = entry.queue_offset == expected || gaps && entry.queue_offset > expected;
+        // Messages may be missing only where the log is damaged between the queue's last one and this.
+        let last = holdings.recent.as_ref().and_then(|recent| recent.last_at());
+        let missing = || gap.is_some_and(|gap| last.is_none_or(|last| last < gap));
+        let follows = entry.queue_offset == expected || entry.queue_offset > expected && missing();
         follows.then(|| holdings.push(entry, segment))
     }
 

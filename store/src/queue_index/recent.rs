@@ -38,6 +38,11 @@ impl Recent {
         self.entries.back().map_or(self.first, |last| self.offset(last).next())
     }
 
+    /// Where the record of the last entry is.
+    pub(super) fn last_at(&self) -> Option<LogOffset> {
+        self.entries.back().map(|last| last.log_offset)
+    }
+
     /// True: the queue has no entry in that segment yet. From now on it has.
     pub(super) fn enters(&mut self, segment: LogOffset) -> bool {
         let enters = self.segment != segment || self.entries.is_empty();

@@ -24,7 +24,7 @@ use super::filter::{FILTER_ROW_LEN, Filter};
 use crate::commit_log::record::RecordError;
 use crate::commit_log::segment::index_name;
 use bytes::Buf;
-use gantry_proto::env::{Files, OpenMode};
+use gantry_proto::env::{Files, OpenMode, is_unreadable};
 use gantry_proto::model::{LogOffset, QueueId, QueueOffset, Timestamp, TopicId};
 use std::io;
 use std::ops::Range;
@@ -295,10 +295,14 @@ impl SealedIndex {
 }
 
 impl SealedIndexError {
-    /// The file itself is at fault, not the disk's answer of a moment; nor is it whole, and not understood.
+    /// The file itself is at fault, or the place that it has on the disk, not the disk's answer of a moment; nor is it whole,
+    /// and not understood.
     pub(crate) fn is_damage(&self) -> bool {
-        matches!(self, SealedIndexError::Unusable { cause, .. }
-            if !matches!(cause, BlockError::Io(_) | BlockError::Newer(_)))
+        match self {
+            SealedIndexError::Unusable { cause: BlockError::Io(error), .. } => is_unreadable(error),
+            SealedIndexError::Unusable { cause, .. } => !matches!(cause, BlockError::Newer(_)),
+            _ => false,
+        }
     }
 
     /// There is no such file.

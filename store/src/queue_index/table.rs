@@ -2,10 +2,11 @@
 
 use super::unsealed::{Unsealed, UnsealedSegment};
 use super::{IndexEntry, IndexedSegment, Queue, QueueRow, SealedIndex, SealedIndexError, SealedSet, TopicQueues};
+use crate::commit_log::damage::DamageRegister;
 use crate::commit_log::segment::Segment;
 use gantry_proto::contract::StoreError;
 use gantry_proto::env::Files;
-use gantry_proto::model::{LogOffset, QueueId, QueueOffset, TopicId};
+use gantry_proto::model::{LogOffset, QueueId, QueueOffset, Timestamp, TopicId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::path::Path;
@@ -78,8 +79,8 @@ impl QueueTable {
         self.pushed(queue, segment, &entry, hashes, pushed);
     }
 
-    /// During recovery: adds a message that was read back. False: it does not follow what its queue holds. `gaps`: records
-    /// before it may have been damaged.
+    /// During recovery: adds a message that was read back. False: it does not follow what its queue holds. `gap`: where the
+    /// last part of the log before it ends that is damaged, or was.
     #[must_use]
     pub(crate) fn recover(
         &self,
@@ -87,9 +88,9 @@ impl QueueTable {
         segment: LogOffset,
         entry: IndexEntry,
         hashes: &[u64],
-        gaps: bool,
+        gap: Option<LogOffset>,
     ) -> bool {
-        let Some(pushed) = queue.recover(entry, segment, gaps) else { return false };
+        let Some(pushed) = queue.recover(entry, segment, gap) else { return false };
         self.pushed(queue, segment, &entry, hashes, pushed);
         true
     }
@@ -126,17 +127,18 @@ impl QueueTable {
         Ok(())
     }
 
-    /// Builds one index that is missing. False: none is.
+    /// Builds one index that is missing, and notes in the register what it finds damaged now. False: none is.
     pub(crate) fn build_missing(
         &self,
         files: &dyn Files,
         dir: &Path,
         segment: impl FnOnce(LogOffset) -> Option<Arc<Segment>>,
+        damage: (&DamageRegister, Timestamp),
     ) -> Result<bool, SealedIndexError> {
         let Some(missing) = self.sealed.first_missing() else { return Ok(false) };
         // Gone since: nobody asks for it any more.
         let Some(segment) = segment(missing.base) else { return Ok(false) };
-        let index = SealedIndex::rebuild(files, dir, &segment, missing.end)?;
+        let index = SealedIndex::rebuild(files, dir, &segment, missing.end, damage)?;
         tracing::info!(segment = %segment.path.display(), "built the index of a sealed segment");
         self.sealed.replace(Arc::new(index));
         Ok(true)
