@@ -1,12 +1,10 @@
 //! The controller, as stores, proxies, operators and its own members reach it.
 //!
-//! [`ControllerLink`] keeps to one member of the controller while that one answers, and goes on to the next when it does
-//! not. What a member decides comes back as it decided it, refusals too. [`ConsensusLink`] carries what members say to
-//! one another.
+//! [`ControllerLink`] asks one member of the controller for as long as that one answers, then the next. [`ConsensusLink`]
+//! carries the calls among the members.
 //!
-//! What must always hold: a call that may have been carried out is not made again at another member, unless carrying it
-//! out twice is the same as once; every call ends within a bounded time; a watch goes on for as long as the link lives,
-//! and what it yields are whole versions.
+//! What must always hold: a call that may have been carried out is not repeated at another member, unless twice has the same
+//! effect as once; every call ends within a bounded time; a watch lasts as long as its link, and yields whole versions only.
 
 mod consensus;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! This process among its peers: how it proves that it belongs to them, and which cluster it belongs to.
+//! This process as a peer: its cluster, and the credentials that prove that it belongs to it.
 
 use crate::security::PeerCredentials;
 use gantry_proto::contract::ConsensusPeer;
@@ -6,8 +6,8 @@ use gantry_proto::model::ClusterId;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
-/// One per process; clones are the same peer. Its cluster is learned once, from the first controller that answers, and
-/// insisted upon from then on. A member of the controller knows it from its own metadata.
+/// One per process; clones are the same peer. The cluster is learned from the first controller that answers, and never
+/// changes from then on. A member of the controller knows it from its own metadata.
 #[derive(Clone)]
 pub struct LocalPeer {
     pub(crate) credentials: PeerCredentials,
@@ -20,7 +20,7 @@ struct Cluster {
     member: OnceLock<Weak<dyn ConsensusPeer>>,
 }
 
-/// Somebody belongs to another cluster.
+/// A peer belongs to another cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it belongs to cluster {theirs}, this process to cluster {ours}")]
 pub struct OtherCluster {

@@ -1,6 +1,6 @@
-//! Who may speak to a peer: whoever knows the cluster's token, or has a certificate of the cluster's authority.
+//! Who may call a peer: processes that know the cluster's token, or have a certificate of the cluster's authority.
 //!
-//! The server's side refuses before any handler runs and before it reads a body.
+//! Others are refused before any handler runs and before a body is read.
 
 mod gate;
 mod tls;
@@ -10,14 +10,14 @@ pub(crate) use gate::Gate;
 pub use tls::{InvalidTls, MutualTls};
 pub use token::{InvalidToken, SharedToken};
 
-/// How the peers of a cluster know one another. The same on both ends of a connection.
+/// How the peers of a cluster recognise one another. The same at both ends of a connection.
 #[derive(Clone, Debug, Default)]
 pub enum PeerCredentials {
-    /// They do not: for one machine, or a network that nobody else is on.
+    /// Not at all: for one machine, or a network without anybody else.
     #[default]
     None,
-    /// Both know a secret, which the caller tells with every call. It is readable to whoever can read the network.
+    /// By a secret, which the caller sends with every call. Whoever can read the network can read it.
     Token(SharedToken),
-    /// Both prove that the cluster's authority certified them.
+    /// By certificates of the cluster's authority, at both ends.
     MutualTls(MutualTls),
 }

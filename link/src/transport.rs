@@ -1,7 +1,7 @@
-//! Connections between peers: HTTP/2 over whatever the passed `Network` gives, with TLS when the credentials ask for it.
+//! Connections between peers: HTTP/2 through the `Network` that is passed in, with TLS if the credentials are certificates.
 //!
-//! [`Dialer`] opens one, [`Peer`] keeps one to an address for unary calls, [`PeerServer`] takes them. Both ends ping: a
-//! peer that vanished without a word is noticed after [`PING_INTERVAL`] + [`PING_TIMEOUT`].
+//! [`Dialer`] opens connections, [`Peer`] keeps one to an address for unary calls, [`PeerServer`] accepts them. Both ends
+//! ping: a peer that vanished is noticed after [`PING_INTERVAL`] + [`PING_TIMEOUT`].
 
 mod channel;
 mod dialer;
@@ -23,11 +23,11 @@ pub use services::PeerServices;
 
 use std::time::Duration;
 
-/// A connection, with its TLS handshake, is made within this time or not at all.
+/// How long making a connection may take, TLS handshake included.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a connection is probed when nothing else was heard on it.
+/// How often a silent connection is pinged.
 pub const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// A connection whose probe was not answered within this time is dead.
+/// A connection whose ping was not answered within this time is dead.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes of one stream that may be under way: a few of the largest replies.
@@ -38,5 +38,5 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 const HTTP2_FRAME_BYTES_MAX: u32 = 256 << 10;
 /// Bytes of one stream that wait for the socket.
 const SEND_BUFFER_BYTES_MAX: usize = 1 << 20;
-/// Streams that the other side reset are not remembered: for how long would depend on the machine's clock.
+/// Streams that the other end reset are not remembered: for how long would depend on the machine's clock.
 const RESET_STREAMS_REMEMBERED: usize = 0;

@@ -1,8 +1,8 @@
-//! Which versions of the protocols between processes this program speaks, and what two programs have in common.
+//! The versions of the protocols between processes that this program speaks, and the version that two programs choose.
 //!
-//! One number counts for all of them (`gantry.store.v1`, `gantry.controller.v1`). It is raised only when the rules written
-//! down in those files (skip what may be skipped, name what must be understood) do not suffice. A program speaks at least
-//! its own version and the one before, so that a cluster is upgraded process by process.
+//! All protocols (`gantry.store.v1`, `gantry.controller.v1`) share one version. It is raised only when their own rules for
+//! additions (skip what may be skipped, name what must be understood) do not suffice. A program speaks at least its own
+//! version and the one before, so that a cluster is upgraded process by process.
 
 use std::fmt;
 
@@ -59,7 +59,7 @@ impl fmt::Display for VersionRange {
 }
 
 impl NoCommonVersion {
-    /// Says it to an operator who runs `us` and `them`.
+    /// For an operator who runs `us` and `them`.
     pub(crate) fn between(self, us: &str, them: &str) -> String {
         let NoCommonVersion { ours, theirs } = self;
         let older = if ours.max < theirs.min { us } else { them };

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Addresses whose connections are kept. Clusters have five members at most; one that was replaced is forgotten some day.
+/// Addresses whose connections are kept. A cluster has at most five members; the others were replaced.
 const PEERS_MAX: usize = 32;
 
 /// Calls other members of the controller, over one connection to each.

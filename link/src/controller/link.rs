@@ -19,7 +19,7 @@ use tonic::{Response, Status};
 use wire::membership_client::MembershipClient;
 use wire::metadata_client::MetadataClient;
 
-/// How long a kind of call may take.
+/// How long a call may take.
 #[derive(Clone, Copy)]
 struct Patience {
     /// At one member.
@@ -28,14 +28,14 @@ struct Patience {
     all: Duration,
 }
 
-/// What the leading member answers from memory. Leases depend on it: another member is asked soon.
+/// For calls that the leading member answers from memory. Store leases depend on them: another member is asked soon.
 const QUICK: Patience = Patience { one: Duration::from_secs(1), all: Duration::from_secs(3) };
-/// What the members must agree upon.
+/// For calls that the members must agree on.
 const DECISION: Patience = Patience { one: Duration::from_secs(5), all: Duration::from_secs(10) };
-/// A new member has to catch up first.
+/// For a new member, which has to catch up first.
 const MEMBER_CHANGE: Patience = Patience { one: Duration::from_secs(60), all: Duration::from_secs(60) };
 
-/// The controller behind a list of addresses of its members.
+/// The controller, at the addresses of its members.
 pub struct ControllerLink {
     members: Arc<Members>,
     env: Env,
@@ -43,12 +43,11 @@ pub struct ControllerLink {
     _close_on_drop: DropGuard,
 }
 
-/// Its members, of which one is used until it fails.
+/// The controller's members. One is used until it fails.
 pub(super) struct Members {
     peers: Vec<Arc<Peer>>,
-    /// Who asks them.
     pub(super) local: LocalPeer,
-    /// Grows with each change to the next one.
+    /// Counts how often the next member was taken.
     used: AtomicUsize,
 }
 
@@ -65,17 +64,17 @@ impl Members {
     }
 }
 
-/// An error that says what is known of a call.
-trait Failure: Sized {
-    /// The member says that it cannot decide now: (that, and whether it is certain that nothing happened).
+/// An error of the controller's contracts, as the link has to tell what is known about the call.
+trait CallError: Sized {
+    /// `Some` if the member cannot decide now, so that another member is asked; true if it is certain that nothing happened.
     fn undecided(&self) -> Option<bool>;
     /// No member could be asked.
     fn not_asked(why: String) -> Self;
-    /// The answer is lost.
+    /// The answer was lost: the call may have been carried out.
     fn unknown(why: String) -> Self;
 }
 
-impl Failure for MetadataError {
+impl CallError for MetadataError {
     fn undecided(&self) -> Option<bool> {
         match self {
             MetadataError::Refused(_) => None,
@@ -93,7 +92,7 @@ impl Failure for MetadataError {
     }
 }
 
-impl Failure for MembershipError {
+impl CallError for MembershipError {
     fn undecided(&self) -> Option<bool> {
         matches!(self, MembershipError::Unavailable(_)).then_some(false)
     }
@@ -123,9 +122,9 @@ impl ControllerLink {
         }
     }
 
-    /// Asks the member in use, and then the others as long as that can do no harm: `repeatable` calls may be carried out
-    /// twice.
-    async fn ask<R, T, E: Failure, F>(
+    /// Asks the member in use, then the others: for as long as it is certain that nothing happened, or if the call is
+    /// `repeatable`, which means that twice has the same effect as once.
+    async fn ask<R, T, E: CallError, F>(
         &self,
         patience: Patience,
         repeatable: bool,

@@ -1,4 +1,4 @@
-//! A member of the controller, served.
+//! A member of the controller at the called end.
 
 use super::PAGE_BYTES;
 use crate::transport::Draining;
@@ -52,7 +52,7 @@ struct Rest {
     changes: std::vec::IntoIter<MetadataChange>,
 }
 
-/// Cuts events into pages, each made when the connection can take it: a watcher that is slow holds up nobody else.
+/// Cuts events into pages. Each page is made when the connection can take it, so a slow watcher holds up nobody else.
 fn pages(events: MetadataStream, draining: CancellationToken) -> BoxStream<'static, Result<wire::WatchPage, Status>> {
     let start: (_, Option<Rest>) = (events, None);
     let pages = stream::unfold(start, |(mut events, rest)| async move {

@@ -1,4 +1,4 @@
-//! A watch that outlives its connections: it goes on where it was, at whichever member answers.
+//! A watch that outlives its connections: it goes on after the last version it yielded, at any member that answers.
 
 use super::REPLY_BYTES_MAX;
 use super::link::Members;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use wire::metadata_client::MetadataClient;
 
-/// A member takes the watch within this time, or another one is asked.
+/// How long a member may take to begin the watch before another one is asked.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Changes that one version may have: far more than the largest cluster's.
 const CHANGES_MAX: usize = 20_000_000;
@@ -23,12 +23,12 @@ const CHANGES_MAX: usize = 20_000_000;
 struct Watch {
     members: Arc<Members>,
     retry: Retry,
-    /// What the caller has.
+    /// The last version that was yielded.
     after: MetadataVersion,
     open: Option<Open>,
-    /// What was logged once is not logged again until something changes.
+    /// Whether the present failure was logged.
     logged: bool,
-    /// It was said that the controller knows more than this program.
+    /// Whether it was logged that the controller knows more than this program.
     newer_logged: bool,
 }
 
@@ -41,7 +41,7 @@ struct Open {
     _channel: Channel,
 }
 
-/// What happens after `after`, until `closed`.
+/// All versions after `after`, until `closed`.
 pub(super) fn watch(
     members: Arc<Members>,
     retry: Retry,
@@ -68,7 +68,8 @@ impl Watch {
                     }
                 },
             };
-            match whole(&mut open.pages).await.and_then(|(event, newer)| Ok((self.ours(event)?, newer))) {
+            match next_version(&mut open.pages).await.and_then(|(event, newer)| Ok((self.check_cluster(event)?, newer)))
+            {
                 Ok((event, newer)) => {
                     self.after = event.version;
                     if let Some(newer) = newer {
@@ -88,8 +89,8 @@ impl Watch {
         }
     }
 
-    /// An event of this process's cluster. One that founds a cluster tells it which it is, if it did not know.
-    fn ours(&self, event: MetadataEvent) -> Result<MetadataEvent, String> {
+    /// Refuses events of another cluster. From the event that gives the cluster its identity, this process learns it.
+    fn check_cluster(&self, event: MetadataEvent) -> Result<MetadataEvent, String> {
         for change in &event.changes {
             if let MetadataChange::Founded(cluster) = change {
                 let told = self.members.local.belongs_to(*cluster);
@@ -135,9 +136,9 @@ impl Watch {
     }
 }
 
-/// All changes of the next version that are understood, and one that is not and matters. An error is the end of the
-/// connection.
-async fn whole(pages: &mut Streaming<wire::WatchPage>) -> Result<(MetadataEvent, Option<Malformed>), String> {
+/// The next version: all changes that are understood, and one that matters and is not, if there is one. After an error the
+/// connection is of no use.
+async fn next_version(pages: &mut Streaming<wire::WatchPage>) -> Result<(MetadataEvent, Option<Malformed>), String> {
     let (mut changes, mut newer) = (Vec::new(), None);
     loop {
         let page = match pages.message().await {
@@ -155,8 +156,8 @@ async fn whole(pages: &mut Streaming<wire::WatchPage>) -> Result<(MetadataEvent,
     }
 }
 
-/// Adds the changes, as far as they are understood. What a newer controller says besides must not keep a watcher on old
-/// metadata, nor look as if it were not there.
+/// Adds the changes that are understood. Those that only a newer version knows must not stop the watch, and must not go
+/// unnoticed either.
 fn understood(page: Vec<wire::MetadataChange>, changes: &mut Vec<MetadataChange>) -> Option<Malformed> {
     let mut newer = None;
     for change in page {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// A refusal is logged at most this often: a peer that goes on trying must not fill the log.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Lets calls of the cluster's own peers in. With certificates it has nothing to do: the connection itself proves it.
+/// Lets calls of the cluster's own peers in. With certificates it lets every call in: the connection is the proof.
 pub(crate) struct Gate {
     token: Option<SharedToken>,
     refused: Counter,
@@ -47,7 +47,7 @@ impl Gate {
         }
     }
 
-    /// Counts a peer that was refused, and logs it now and then. Returns false.
+    /// Counts a refusal, and logs it if none was logged for a while. Returns false.
     pub(crate) fn refuse(&self, peer: SocketAddr, why: &str) -> bool {
         self.refused.increment(1);
         let now = Instant::now();

@@ -72,7 +72,7 @@ impl MutualTls {
     }
 }
 
-/// Both ends are ours: there is nobody to be compatible with.
+/// Both ends are Gantry's own: no older client has to be served.
 const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
 fn client_builder(

@@ -2,7 +2,7 @@ use http::HeaderValue;
 use std::fmt;
 use subtle::ConstantTimeEq as _;
 
-/// What stands before the token in the `authorization` header.
+/// Before the token in the `authorization` header.
 const SCHEME: &str = "Bearer ";
 
 /// A secret that all peers of a cluster know. Never shown in logs.

@@ -1,19 +1,18 @@
-//! Bytes of calls that one process holds at once: those that wait for connections in a proxy, those under way in a store.
-//! Shared by all links, or all streams, so that their number does not multiply what each may hold.
+//! Bounds the bytes of calls that one process holds: calls that wait for a connection in a proxy, calls under way in a
+//! store. One budget for all links, or all streams, however many there are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A number of bytes that may be held.
 #[derive(Debug)]
 pub(crate) struct Budget {
     bytes_max: usize,
     used: AtomicUsize,
 }
 
-/// Bytes that are held until this is dropped.
+/// Bytes of a budget, taken until this is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct Reservation {
     budget: Arc<Budget>,
     bytes: usize,
 }
@@ -23,17 +22,17 @@ impl Budget {
         Arc::new(Budget { bytes_max, used: AtomicUsize::new(0) })
     }
 
-    /// Takes bytes, and `beyond` the bound if need be. `None`: that many are not left. Who holds nothing yet may take
-    /// anything: a call that is larger than the budget goes alone.
-    pub(super) fn take(self: &Arc<Budget>, bytes: usize, beyond: usize) -> Option<Share> {
+    /// Takes bytes, up to `beyond` more than the bound. `None`: that many are not left. A call that is larger than the whole
+    /// budget gets it when nothing else is taken.
+    pub(super) fn take(self: &Arc<Budget>, bytes: usize, beyond: usize) -> Option<Reservation> {
         let bound = self.bytes_max.saturating_add(beyond);
         let add = |used: usize| used.checked_add(bytes).filter(|sum| used == 0 || *sum <= bound);
         let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
-        taken.ok().map(|_| Share { budget: self.clone(), bytes })
+        taken.ok().map(|_| Reservation { budget: self.clone(), bytes })
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }

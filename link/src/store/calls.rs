@@ -1,15 +1,23 @@
-//! The calls of one lane: those that wait for the connection and those that wait for their answers. Callers put calls in,
-//! the connection's writer takes them in frames, its reader hands the answers out.
+//! The calls on one connection to a store. Callers put calls in ([`Calls::call`]) and wait; the connection sends those that
+//! are there in frames ([`Frames`]), and hands out the answers of each frame that comes back ([`Calls::deliver`]).
+//!
+//! Callers, the stream that is sent and the one that is received share one table. A connection that is over has no effect on
+//! it: connections are counted.
 
-use super::budget::{Budget, Share};
-use super::wire::{give_back, is_control};
-use super::{CALL_BYTES_MAX, CALLS_MAX, CONTROL_BYTES_MAX, FRAME_BYTES, MOMENT, QUEUED_BYTES_MAX};
+#[cfg(test)]
+mod tests;
+
+use super::budget::{Budget, Reservation};
+use super::wire::{AsFailure, Malformed, give_back, is_control};
+use super::{CALL_BYTES_MAX, CALLS_MAX, CONNECT_GRACE, CONTROL_BYTES_MAX, FRAME_BYTES, QUEUED_BYTES_MAX};
+use futures_util::Stream;
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::Epoch;
 use gantry_proto::wire::store::v1 as wire;
 use parking_lot::Mutex;
 use prost::Message as _;
 use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -18,44 +26,47 @@ use tokio::time::Instant;
 use wire::call::Call;
 use wire::reply::Outcome;
 
-/// Whose deliveries a call's reply brings.
+/// For which consumer group and topic a call's reply brings deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Consumer {
     pub(super) group: u32,
     pub(super) topic: u32,
 }
 
-/// Shared by callers, writer and reader.
+/// All calls of one connection, and of those that replace it when it breaks.
 pub(super) struct Calls {
     table: Mutex<Table>,
     budget: Arc<Budget>,
 }
 
 struct Table {
-    line: Line,
-    /// Counts connections: a writer or reader of an older one has no say.
+    state: ConnectionState,
+    /// Counts connections.
     connection: u64,
     last_id: u64,
-    /// In the order of their ids.
+    /// Calls to be sent, in the order of their ids.
     queue: VecDeque<Queued>,
     queued_bytes: usize,
+    /// All calls that are not answered, those in `queue` included, by id.
     waiting: BTreeMap<u64, Waiter>,
-    /// Calls in `waiting` up to this id were put into a frame.
+    /// Calls up to this id were put into a frame.
     sent_to: u64,
+    /// Calls whose cancellation is to be sent.
     cancelled: Vec<u64>,
     epoch: Epoch,
     epoch_told: Epoch,
-    writer: Option<Waker>,
+    /// Wakes the stream that sends frames.
+    sender: Option<Waker>,
 }
 
 struct Queued {
     call: wire::Call,
     bytes: usize,
-    _share: Option<Share>,
+    _reservation: Option<Reservation>,
 }
 
-enum Line {
-    /// No connection since then, and no attempt has failed yet.
+enum ConnectionState {
+    /// No connection since then, and no attempt has failed since then.
     Opening {
         since: Instant,
     },
@@ -65,10 +76,11 @@ enum Line {
     },
 }
 
+/// Who gets the answer of a call.
 enum Waiter {
     Caller(oneshot::Sender<Result<Outcome, StoreError>>, Option<Consumer>),
-    /// The caller is gone. What the reply brings is given back.
-    Gone(Option<Consumer>),
+    /// Nobody. Deliveries in the answer are given back.
+    Nobody(Option<Consumer>),
 }
 
 impl Calls {
@@ -76,7 +88,7 @@ impl Calls {
         Arc::new(Calls {
             budget,
             table: Mutex::new(Table {
-                line: Line::Opening { since: Instant::now() },
+                state: ConnectionState::Opening { since: Instant::now() },
                 connection: 0,
                 last_id: 0,
                 queue: VecDeque::new(),
@@ -86,13 +98,27 @@ impl Calls {
                 cancelled: Vec::new(),
                 epoch,
                 epoch_told: Epoch::default(),
-                writer: None,
+                sender: None,
             }),
         })
     }
 
-    /// Puts a call in. It waits for a connection only while none has failed.
-    pub(super) fn submit(
+    /// Makes a call and waits for its answer, for at most `patience`. Dropping the future takes the call back, or cancels it.
+    pub(super) async fn call<T, E: AsFailure + From<StoreError>>(
+        self: &Arc<Calls>,
+        call: Call,
+        patience: Duration,
+        consumer: Option<Consumer>,
+        read: impl FnOnce(Outcome) -> Result<T, Malformed>,
+    ) -> Result<T, E> {
+        match self.submit(call, patience, consumer)?.answer(patience).await? {
+            Outcome::Failure(failure) => Err(E::from_failure(failure)),
+            outcome => read(outcome).map_err(|malformed| StoreError::Unreachable(malformed.to_string()).into()),
+        }
+    }
+
+    /// Puts a call in. It waits for a connection only as long as no attempt to connect has failed.
+    fn submit(
         self: &Arc<Calls>,
         call: Call,
         remaining: Duration,
@@ -106,11 +132,11 @@ impl Calls {
         };
         let bytes = call.encoded_len();
         if bytes > CALL_BYTES_MAX {
-            // Sent, it would end the connection and all other calls with it.
+            // The store would end the connection, and with it all other calls.
             return Err(StoreError::Busy(format!("{bytes} bytes are more than fit into one call to it")));
         }
         let mut table = self.table.lock();
-        if let Line::Down { why } = &table.line {
+        if let ConnectionState::Down { why } = &table.state {
             return Err(StoreError::NoLeader(why.clone()));
         }
         if table.waiting.len() >= CALLS_MAX {
@@ -120,27 +146,27 @@ impl Calls {
             return Err(StoreError::Busy(format!("{} bytes wait to be sent to it", table.queued_bytes)));
         }
         let beyond = if is_control(&call) { CONTROL_BYTES_MAX } else { 0 };
-        let Some(share) = self.budget.take(bytes, beyond) else {
+        let Some(reservation) = self.budget.take(bytes, beyond) else {
             return Err(StoreError::Busy("too many bytes wait to be sent to stores".to_owned()));
         };
-        let (sender, answer) = oneshot::channel();
-        let id = table.push(call, bytes, Some(share), Waiter::Caller(sender, consumer));
-        let writer = table.writer.take();
+        let (answer_sender, answer) = oneshot::channel();
+        let id = table.push(call, bytes, Some(reservation), Waiter::Caller(answer_sender, consumer));
+        let sender = table.sender.take();
         drop(table);
-        wake(writer);
+        wake(sender);
         Ok(Pending { calls: self.clone(), id, answer, consumer, answered: false })
     }
 
-    /// The newest epoch known. The store is told even if no call is made.
+    /// Notes the newest epoch. The store is told even if no call is made.
     pub(super) fn set_epoch(&self, epoch: Epoch) {
         let mut table = self.table.lock();
         if epoch <= table.epoch {
             return;
         }
         table.epoch = epoch;
-        let writer = table.writer.take();
+        let sender = table.sender.take();
         drop(table);
-        wake(writer);
+        wake(sender);
     }
 
     pub(super) fn epoch(&self) -> Epoch {
@@ -148,51 +174,52 @@ impl Calls {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        match &self.table.lock().line {
-            Line::Opening { since } => since.elapsed() < MOMENT,
-            Line::Up => true,
-            Line::Down { .. } => false,
+        match &self.table.lock().state {
+            ConnectionState::Opening { since } => since.elapsed() < CONNECT_GRACE,
+            ConnectionState::Up => true,
+            ConnectionState::Down { .. } => false,
         }
     }
 
-    /// Why the connection is down, while it is.
+    /// Why there is no connection. `None`: there is one, or no attempt has failed yet.
     pub(super) fn trouble(&self) -> Option<String> {
-        match &self.table.lock().line {
-            Line::Down { why } => Some(why.clone()),
-            Line::Opening { .. } | Line::Up => None,
+        match &self.table.lock().state {
+            ConnectionState::Down { why } => Some(why.clone()),
+            ConnectionState::Opening { .. } | ConnectionState::Up => None,
         }
     }
 
-    /// The number of the connection that is made now.
+    /// The number of the current connection, or of the next one.
     pub(super) fn connection(&self) -> u64 {
         self.table.lock().connection
     }
 
-    /// The store has answered on the new connection, which began by telling it `epoch_told`.
+    /// The handshake of the new connection is done. It told the store `epoch_told`.
     pub(super) fn opened(&self, epoch_told: Epoch) {
         let mut table = self.table.lock();
-        (table.line, table.epoch_told) = (Line::Up, epoch_told);
-        let writer = table.writer.take();
+        (table.state, table.epoch_told) = (ConnectionState::Up, epoch_told);
+        let sender = table.sender.take();
         drop(table);
-        wake(writer);
+        wake(sender);
     }
 
-    /// The connection is over, or could not be made. Every call fails; new ones wait if it is `reopening`.
+    /// The connection is over, or could not be made. All calls fail. New calls wait for the next connection if it is
+    /// `reopening`, else they fail, too.
     pub(super) fn broken(&self, why: &str, reopening: bool) {
         let mut table = self.table.lock();
         table.connection += 1;
-        table.line = match reopening {
-            true => Line::Opening { since: Instant::now() },
-            false => Line::Down { why: why.to_owned() },
+        table.state = match reopening {
+            true => ConnectionState::Opening { since: Instant::now() },
+            false => ConnectionState::Down { why: why.to_owned() },
         };
         let (waiting, sent_to) = (std::mem::take(&mut table.waiting), table.sent_to);
         table.queue.clear();
         table.cancelled.clear();
         table.queued_bytes = 0;
-        // An end that a writer of the old connection must see.
-        let writer = table.writer.take();
+        // The old connection's stream of frames wakes and ends.
+        let sender = table.sender.take();
         drop(table);
-        wake(writer);
+        wake(sender);
         for (id, waiter) in waiting {
             if let Waiter::Caller(caller, _) = waiter {
                 let error = match id <= sent_to {
@@ -204,29 +231,28 @@ impl Calls {
         }
     }
 
-    /// Whether [`Calls::poll_frame`] has something to say.
-    pub(super) fn has_frame(&self, connection: u64) -> bool {
+    fn has_frame(&self, connection: u64) -> bool {
         let table = self.table.lock();
         table.connection == connection && table.has_news()
     }
 
-    /// The next frame of a connection. `None`: the connection is over.
-    pub(super) fn poll_frame(&self, connection: u64, cx: &mut Context<'_>) -> Poll<Option<wire::Requests>> {
+    /// The next frame for a connection. `None`: the connection is over.
+    fn poll_frame(&self, connection: u64, cx: &mut Context<'_>) -> Poll<Option<wire::Requests>> {
         let mut table = self.table.lock();
         if table.connection != connection {
             return Poll::Ready(None);
         }
         if !table.has_news() {
-            match &mut table.writer {
-                Some(writer) => writer.clone_from(cx.waker()),
-                None => table.writer = Some(cx.waker().clone()),
+            match &mut table.sender {
+                Some(sender) => sender.clone_from(cx.waker()),
+                None => table.sender = Some(cx.waker().clone()),
             }
             return Poll::Pending;
         }
         Poll::Ready(Some(table.frame()))
     }
 
-    /// Hands the answers of a frame out.
+    /// Hands out the answers of a frame.
     pub(super) fn deliver(&self, replies: Vec<wire::Reply>) {
         let mut answered = Vec::with_capacity(replies.len());
         let mut table = self.table.lock();
@@ -239,7 +265,7 @@ impl Calls {
         for (waiter, outcome) in answered {
             let abandoned = match waiter {
                 Waiter::Caller(caller, consumer) => caller.send(outcome).err().zip(consumer),
-                Waiter::Gone(consumer) => Some(outcome).zip(consumer),
+                Waiter::Nobody(consumer) => Some(outcome).zip(consumer),
             };
             if let Some((outcome, consumer)) = abandoned {
                 self.give_back(consumer, outcome);
@@ -247,7 +273,7 @@ impl Calls {
         }
     }
 
-    /// Makes what a reply brought visible again, at once and without counting as an attempt.
+    /// Makes the messages of an answer visible again, at once; the delivery does not count as an attempt.
     fn give_back(&self, consumer: Consumer, outcome: Result<Outcome, StoreError>) {
         let Ok(Outcome::Pop(popped)) = outcome else { return };
         let mut table = self.table.lock();
@@ -255,37 +281,36 @@ impl Calls {
             let call = Some(give_back(consumer.group, consumer.topic, message.handle));
             let call = wire::Call { call, ..wire::Call::default() };
             let bytes = call.encoded_len();
-            // Not refused for want of room: it makes room.
-            table.push(call, bytes, None, Waiter::Gone(None));
+            // Whatever the bounds: it must not be lost.
+            table.push(call, bytes, None, Waiter::Nobody(None));
         }
-        let writer = table.writer.take();
+        let sender = table.sender.take();
         drop(table);
-        wake(writer);
+        wake(sender);
     }
 
-    /// The caller of `id` does not wait any more.
     fn abandon(&self, id: u64) {
         let mut table = self.table.lock();
-        let writer = table.cancel(id);
+        let sender = table.cancel(id);
         drop(table);
-        wake(writer);
+        wake(sender);
     }
 }
 
 impl Table {
-    fn push(&mut self, mut call: wire::Call, bytes: usize, _share: Option<Share>, waiter: Waiter) -> u64 {
+    fn push(&mut self, mut call: wire::Call, bytes: usize, _reservation: Option<Reservation>, waiter: Waiter) -> u64 {
         self.last_id += 1;
         call.id = self.last_id;
         self.queued_bytes += bytes;
-        self.queue.push_back(Queued { call, bytes, _share });
+        self.queue.push_back(Queued { call, bytes, _reservation });
         self.waiting.insert(self.last_id, waiter);
         self.last_id
     }
 
-    /// Whether there is something to send, and the store listens.
+    /// Whether there is something to send, and a connection.
     fn has_news(&self) -> bool {
         let news = !self.queue.is_empty() || !self.cancelled.is_empty() || self.epoch > self.epoch_told;
-        matches!(self.line, Line::Up) && news
+        matches!(self.state, ConnectionState::Up) && news
     }
 
     fn frame(&mut self) -> wire::Requests {
@@ -302,7 +327,7 @@ impl Table {
         wire::Requests { hello: None, calls, cancelled, epoch: self.epoch.0 }
     }
 
-    /// Takes a call back if it was not sent, and else tells the store to stop if there is something to stop: a pop.
+    /// Takes a call back if it was not sent. Else the store is told to cancel it, if it is a pop; other calls are carried out.
     fn cancel(&mut self, id: u64) -> Option<Waker> {
         if id > self.sent_to {
             self.waiting.remove(&id)?;
@@ -315,26 +340,61 @@ impl Table {
         }
         let waiter = self.waiting.get_mut(&id)?;
         let Waiter::Caller(_, consumer) = *waiter else { return None };
-        *waiter = Waiter::Gone(consumer);
+        *waiter = Waiter::Nobody(consumer);
         consumer?;
         self.cancelled.push(id);
-        self.writer.take()
+        self.sender.take()
     }
 }
 
-/// What the caller gets of a reply.
 fn answer(outcome: Option<Outcome>) -> Result<Outcome, StoreError> {
     outcome.ok_or_else(|| StoreError::Unreachable("its answer is not one that this version understands".to_owned()))
 }
 
-fn wake(writer: Option<Waker>) {
-    if let Some(writer) = writer {
-        writer.wake();
+fn wake(sender: Option<Waker>) {
+    if let Some(sender) = sender {
+        sender.wake();
     }
 }
 
-/// A call that was put in. Dropping it takes the call back or cancels it.
-pub(super) struct Pending {
+/// The stream of frames that one connection sends: a hello, then calls as they come.
+pub(super) struct Frames {
+    calls: Arc<Calls>,
+    connection: u64,
+    hello: Option<wire::Hello>,
+    /// Whether other tasks were let run since the last frame.
+    yielded: bool,
+}
+
+impl Frames {
+    pub(super) fn new(calls: &Arc<Calls>, connection: u64, hello: wire::Hello) -> Frames {
+        Frames { calls: calls.clone(), connection, hello: Some(hello), yielded: false }
+    }
+}
+
+impl Stream for Frames {
+    type Item = wire::Requests;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<wire::Requests>> {
+        match self.hello.take() {
+            Some(hello) => Poll::Ready(Some(wire::Requests { hello: Some(hello), ..wire::Requests::default() })),
+            // Callers that the last answers woke are about to call again: their calls go into this frame, too.
+            None if !self.yielded && self.calls.has_frame(self.connection) => {
+                self.yielded = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            None => {
+                let frame = self.calls.poll_frame(self.connection, cx);
+                self.yielded &= frame.is_pending();
+                frame
+            }
+        }
+    }
+}
+
+/// A call that was put in. Dropping it takes the call back, or cancels it.
+struct Pending {
     calls: Arc<Calls>,
     id: u64,
     answer: oneshot::Receiver<Result<Outcome, StoreError>>,
@@ -344,7 +404,7 @@ pub(super) struct Pending {
 
 impl Pending {
     /// Waits for the answer, for at most `patience`.
-    pub(super) async fn answer(mut self, patience: Duration) -> Result<Outcome, StoreError> {
+    async fn answer(mut self, patience: Duration) -> Result<Outcome, StoreError> {
         match tokio::time::timeout(patience, &mut self.answer).await {
             Ok(answer) => {
                 self.answered = true;
@@ -360,180 +420,11 @@ impl Drop for Pending {
         if !self.answered {
             self.answer.close();
             match (self.answer.try_recv(), self.consumer) {
-                // It came just now.
+                // The answer came just now.
                 (Ok(late), Some(consumer)) => self.calls.give_back(consumer, late),
                 (Ok(_), None) => {}
                 (Err(_), _) => self.calls.abandon(self.id),
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt as _;
-    use futures_util::task::noop_waker;
-
-    const PATIENCE: Duration = Duration::from_secs(10);
-    const CONSUMER: Consumer = Consumer { group: 1, topic: 2 };
-
-    fn pop() -> Call {
-        Call::Pop(wire::PopCall { group: CONSUMER.group, topic: CONSUMER.topic, ..wire::PopCall::default() })
-    }
-
-    fn append(body: usize) -> Call {
-        let message = wire::StoredMessage { head: vec![0; 10].into(), body: vec![0; body].into() };
-        Call::Append(wire::AppendCall { topic: 1, queue: 1, messages: vec![message] })
-    }
-
-    fn frame(calls: &Calls) -> Option<wire::Requests> {
-        match calls.poll_frame(calls.connection(), &mut Context::from_waker(&noop_waker())) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => None,
-        }
-    }
-
-    fn up() -> Arc<Calls> {
-        up_within(&Budget::new(1 << 30))
-    }
-
-    fn up_within(budget: &Arc<Budget>) -> Arc<Calls> {
-        let calls = Calls::new(Epoch(1), budget.clone());
-        calls.opened(Epoch(1));
-        calls
-    }
-
-    #[tokio::test]
-    async fn what_waits_goes_into_one_frame_up_to_a_size() {
-        let calls = up();
-        let pending: Vec<_> = (0..10).map(|_| calls.submit(append(100_000), PATIENCE, None).unwrap()).collect();
-        let frames: Vec<_> = std::iter::from_fn(|| frame(&calls)).map(|frame| frame.calls.len()).collect();
-        assert_eq!(frames, [2, 2, 2, 2, 2]);
-        let _large = calls.submit(append(10 * FRAME_BYTES), PATIENCE, None).unwrap();
-        assert_eq!(frame(&calls).unwrap().calls.len(), 1, "one that is larger than a frame goes alone");
-        assert_eq!(pending.len(), 10);
-    }
-
-    #[tokio::test]
-    async fn there_are_bounds_to_what_waits() {
-        let calls = up();
-        let mut pending = Vec::new();
-        let busy = loop {
-            match calls.submit(append(1 << 20), PATIENCE, None) {
-                Ok(call) => pending.push(call),
-                Err(error) => break error,
-            }
-        };
-        assert!(matches!(busy, StoreError::Busy(_)) && pending.len() == 64, "{busy}, {}", pending.len());
-        drop(pending);
-        assert!(frame(&calls).is_none(), "calls that were not sent are taken back");
-
-        let huge = calls.submit(append(CALL_BYTES_MAX), PATIENCE, None);
-        assert!(matches!(huge, Err(StoreError::Busy(_))), "it would end the connection");
-
-        let pending: Vec<_> = (0..CALLS_MAX).map(|_| calls.submit(pop(), PATIENCE, Some(CONSUMER)).unwrap()).collect();
-        assert!(matches!(calls.submit(pop(), PATIENCE, None), Err(StoreError::Busy(_))));
-        drop(pending);
-        assert!(calls.submit(pop(), PATIENCE, None).is_ok());
-    }
-
-    #[tokio::test]
-    async fn links_share_what_may_wait_and_control_goes_beyond() {
-        let budget = Budget::new(1 << 20);
-        let (one, other) = (up_within(&budget), up_within(&budget));
-        let waiting = one.submit(append(900_000), PATIENCE, None).unwrap();
-        assert!(matches!(other.submit(append(900_000), PATIENCE, None), Err(StoreError::Busy(_))));
-        let owners = vec![1; 50_000];
-        let renewal = || Call::Renew(wire::RenewCall { owners: owners.clone(), invisible_ns: 1 });
-        assert!(other.submit(renewal(), PATIENCE, None).is_ok(), "leases must not run out");
-        drop(waiting);
-        let sent = other.submit(append(900_000), PATIENCE, None).unwrap();
-        frame(&other).unwrap();
-        assert!(one.submit(append(900_000), PATIENCE, None).is_ok(), "what was sent does not wait any more");
-        drop(sent);
-        let broken = one.submit(append(900_000), PATIENCE, None).unwrap();
-        one.broken("gone", true);
-        assert!(other.submit(append(900_000), PATIENCE, None).is_ok(), "nor what was given up");
-        drop(broken);
-    }
-
-    #[tokio::test]
-    async fn a_break_tells_calls_that_were_sent_from_calls_that_were_not() {
-        let calls = up();
-        let sent = calls.submit(append(1), PATIENCE, None).unwrap();
-        frame(&calls).unwrap();
-        let unsent = calls.submit(append(1), PATIENCE, None).unwrap();
-        let connection = calls.connection();
-        calls.broken("gone", true);
-        assert!(matches!(sent.answer(PATIENCE).await, Err(StoreError::Unreachable(_))));
-        assert!(matches!(unsent.answer(PATIENCE).await, Err(StoreError::NoLeader(_))));
-        let old = calls.poll_frame(connection, &mut Context::from_waker(&noop_waker()));
-        assert!(matches!(old, Poll::Ready(None)), "the old connection's writer ends");
-        let waiting = calls.submit(append(1), PATIENCE, None).unwrap();
-        assert!(frame(&calls).is_none(), "nothing is sent before the store has answered");
-        calls.opened(Epoch(1));
-        assert_eq!(frame(&calls).unwrap().calls.len(), 1);
-        drop(waiting);
-        calls.broken("gone", false);
-        assert!(matches!(calls.submit(append(1), PATIENCE, None), Err(StoreError::NoLeader(_))));
-    }
-
-    #[tokio::test]
-    async fn only_pops_are_cancelled_once_they_were_sent() {
-        let calls = up();
-        let (popping, appending) =
-            (calls.submit(pop(), PATIENCE, Some(CONSUMER)).unwrap(), calls.submit(append(1), PATIENCE, None).unwrap());
-        frame(&calls).unwrap();
-        drop((popping, appending));
-        let cancelling = frame(&calls).unwrap();
-        assert_eq!((cancelling.cancelled, cancelling.calls.len()), (vec![1], 0));
-    }
-
-    fn reply(id: u64) -> Vec<wire::Reply> {
-        let handle = |handle: &str| wire::PoppedMessage { handle: handle.to_owned(), ..wire::PoppedMessage::default() };
-        let messages = vec![handle("a"), handle("b")];
-        vec![wire::Reply { id, outcome: Some(Outcome::Pop(wire::PopDone { messages })) }]
-    }
-
-    fn given_back(calls: &Calls) -> Vec<String> {
-        let frames = std::iter::from_fn(|| frame(calls)).flat_map(|frame| frame.calls);
-        let handles = frames.filter_map(|call| match call.call {
-            Some(Call::ChangeInvisible(change)) => {
-                assert_eq!((change.group, change.topic, change.invisible_ns, change.suspend), (1, 2, 0, true));
-                Some(change.handle)
-            }
-            _ => None,
-        });
-        handles.collect()
-    }
-
-    #[tokio::test]
-    async fn a_reply_that_nobody_takes_is_given_back_whenever_its_caller_left() {
-        let calls = up();
-        let early = calls.submit(pop(), PATIENCE, Some(CONSUMER)).unwrap();
-        let late = calls.submit(pop(), PATIENCE, Some(CONSUMER)).unwrap();
-        let taken = calls.submit(pop(), PATIENCE, Some(CONSUMER)).unwrap();
-        frame(&calls).unwrap();
-        drop(early);
-        calls.deliver(reply(1));
-        assert_eq!(given_back(&calls), ["a", "b"], "its caller left before the reply");
-        calls.deliver(reply(2));
-        assert_eq!(given_back(&calls), [""; 0]);
-        drop(late);
-        assert_eq!(given_back(&calls), ["a", "b"], "its caller left with the reply in its hands");
-        calls.deliver(reply(3));
-        assert!(matches!(taken.answer(PATIENCE).now_or_never(), Some(Ok(Outcome::Pop(_)))));
-        assert_eq!(given_back(&calls), [""; 0]);
-    }
-
-    #[tokio::test]
-    async fn a_newer_epoch_is_told_without_a_call() {
-        let calls = up();
-        assert!(frame(&calls).is_none());
-        calls.set_epoch(Epoch(3));
-        calls.set_epoch(Epoch(2));
-        assert_eq!(frame(&calls).unwrap().epoch, 3);
-        assert!(frame(&calls).is_none());
     }
 }

@@ -1,6 +1,6 @@
-//! The store's end of one stream. All its calls are polled by the one task that writes the replies.
+//! The store's end of one stream: calls come in, replies go out. One task polls all calls and sends the replies.
 
-use super::budget::{Budget, Share};
+use super::budget::{Budget, Reservation};
 use super::wire::{self as codec, Malformed, Request, WireFailure};
 use super::{CALLS_MAX, CONTROL_BYTES_MAX, FRAME_BYTES, HELD_BYTES_MAX, StoreIdentity};
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture};
@@ -22,31 +22,31 @@ use wire::reply::Outcome;
 
 /// Frames that are read before replies are looked for again.
 const FRAMES_AT_ONCE: usize = 16;
-/// How often calls that are out of time are looked for.
+/// How often calls whose time is over are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Calls come in, replies go out. Ends when the proxy's side does, or once the server drains and every call is answered.
+/// The stream of replies. Ends when the proxy's stream does, or when the server drains and every call is answered.
 pub(crate) struct Exchange {
     service: Arc<dyn StoreService>,
     identity: Arc<dyn StoreIdentity>,
     requests: Streaming<wire::Requests>,
-    /// Until it was sent.
+    /// The first frame, until it was sent.
     welcome: Option<wire::Welcome>,
-    /// What ends deliveries or keeps them: replies to it go first.
+    /// Calls that end deliveries or keep them: their replies go first.
     control: Running,
-    /// Everything else.
+    /// All other calls.
     running: Running,
-    /// One entry for each of both.
+    /// One entry for each call of both kinds.
     held: BTreeMap<u64, Held>,
     held_bytes: usize,
-    /// Of all streams.
+    /// Shared by all streams.
     budget: Arc<Budget>,
     /// Replies for the next frame.
     ready: Vec<wire::Reply>,
     ready_bytes: usize,
-    /// A reply that makes a frame of its own, after the next one.
+    /// A reply that is a frame of its own, sent after the next one.
     large: Option<wire::Reply>,
-    /// Whether others were let go first, since the last frame.
+    /// Whether other tasks were let run since the last frame.
     yielded: bool,
     sweep: Option<Pin<Box<Sleep>>>,
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -58,7 +58,7 @@ type Running = FuturesUnordered<BoxFuture<'static, wire::Reply>>;
 struct Held {
     abort: AbortHandle,
     bytes: usize,
-    _share: Share,
+    _reservation: Reservation,
     deadline: Option<Instant>,
 }
 
@@ -91,7 +91,7 @@ impl Exchange {
         }
     }
 
-    /// The proxy knows of this epoch.
+    /// The proxy knows of this epoch. If it is newer than the store's own, the store leads no more.
     pub(super) fn heard_epoch(&self, epoch: Epoch) {
         if epoch > self.identity.epoch() {
             self.identity.newer_epoch(epoch);
@@ -99,7 +99,7 @@ impl Exchange {
     }
 
     fn take(&mut self, frame: wire::Requests) -> Result<(), Malformed> {
-        // Before its calls: they must not be carried out by a store whose time is over.
+        // Before the frame's calls: a store that was superseded must not carry them out.
         self.heard_epoch(Epoch(frame.epoch));
         for call in frame.calls {
             let (id, bytes, remaining_ms) = (call.id, call.encoded_len(), call.remaining_ms);
@@ -107,7 +107,7 @@ impl Exchange {
             if self.held.contains_key(&id) {
                 return Err(Malformed("number of a call"));
             }
-            // What is not understood ends nothing but itself.
+            // A call that is not understood is refused, and ends nothing else.
             let started =
                 codec::understand(call).and_then(|request| self.start(id, bytes, remaining_ms, is_control, request));
             if let Err(error) = started {
@@ -138,20 +138,20 @@ impl Exchange {
         if self.held.len() >= CALLS_MAX || (self.held_bytes > 0 && self.held_bytes + bytes > bytes_max) {
             return Err(StoreError::Busy(format!("{} calls of this proxy are under way", self.held.len())));
         }
-        let Some(_share) = self.budget.take(bytes, beyond) else {
+        let Some(_reservation) = self.budget.take(bytes, beyond) else {
             return Err(StoreError::Busy("the calls of all proxies that are under way hold too many bytes".to_owned()));
         };
         let remaining = (remaining_ms > 0).then(|| Duration::from_millis(remaining_ms.into()));
         let deadline = remaining.map(|remaining| Instant::now() + remaining);
         let (abort, registration) = AbortHandle::new_pair();
-        self.held.insert(id, Held { abort, bytes, _share, deadline });
+        self.held.insert(id, Held { abort, bytes, _reservation, deadline });
         self.held_bytes += bytes;
         let calls = if is_control { &mut self.control } else { &mut self.running };
         calls.push(answer(self.service.clone(), id, request, registration).boxed());
         Ok(())
     }
 
-    /// Reads what is there. The end that it may return is the stream's.
+    /// Reads the frames that are there. An error is the end of the stream.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<(), Option<Status>> {
         for _ in 0..FRAMES_AT_ONCE {
             match self.requests.poll_next_unpin(cx) {
@@ -166,8 +166,8 @@ impl Exchange {
         Ok(())
     }
 
-    /// The next frame, of the replies that are ready. Once some are, others may go first: calls that the store finishes
-    /// together are finished one after the other, and their replies fit into one frame.
+    /// The next frame, of the replies that are ready. Before it is sent, other tasks run once: calls that the store finishes
+    /// together become ready one after the other, and their replies shall go into one frame.
     fn collect(&mut self, cx: &mut Context<'_>) -> Option<wire::Replies> {
         if let Some(large) = self.large.take() {
             return Some(wire::Replies { replies: vec![large], ..wire::Replies::default() });
@@ -179,7 +179,7 @@ impl Exchange {
             }
             let bytes = reply.encoded_len();
             if bytes > FRAME_BYTES && !self.ready.is_empty() {
-                // What is ready would have to wait for all of it to arrive.
+                // In one frame, the replies that are ready would wait until all of it has arrived.
                 self.large = Some(reply);
             } else {
                 self.ready_bytes += bytes;
@@ -199,7 +199,7 @@ impl Exchange {
         Some(wire::Replies { replies: std::mem::take(&mut self.ready), ..wire::Replies::default() })
     }
 
-    /// A reply that is ready, of those that go first if there is one.
+    /// A reply that is ready; one to a control call, if there is one.
     fn poll_reply(&mut self, cx: &mut Context<'_>) -> Option<wire::Reply> {
         for calls in [&mut self.control, &mut self.running] {
             if let Poll::Ready(Some(reply)) = calls.poll_next_unpin(cx) {
@@ -209,12 +209,11 @@ impl Exchange {
         None
     }
 
-    /// Whether no call is under way.
     fn is_idle(&self) -> bool {
         self.control.is_empty() && self.running.is_empty()
     }
 
-    /// Ends calls that are out of time.
+    /// Ends calls whose time is over.
     fn sweep(&mut self, cx: &mut Context<'_>) {
         if self.held.is_empty() {
             self.sweep = None;
@@ -262,28 +261,32 @@ impl Stream for Exchange {
     }
 }
 
-/// Carries one call out.
-async fn answer(service: Arc<dyn StoreService>, id: u64, request: Request, cancel: AbortRegistration) -> wire::Reply {
-    let outcome = match Abortable::new(carry_out(&*service, request), cancel).await {
+/// Carries one call out. When it is cancelled, the answer says so.
+async fn answer(
+    service: Arc<dyn StoreService>,
+    id: u64,
+    request: Request,
+    cancellation: AbortRegistration,
+) -> wire::Reply {
+    let done = || Outcome::Done(wire::Done {});
+    let carry_out = async {
+        Ok::<_, WireFailure>(match request {
+            Request::Append(request) => codec::appended(&service.append(request).await?),
+            Request::Pop(request) => codec::popped(service.pop(request).await?),
+            Request::Ack(request) => codec::acked(service.ack(request).await?),
+            Request::ChangeInvisible(request) => Outcome::ChangeInvisible(service.change_invisible(request).await?.0),
+            Request::DeadLetter(request) => service.forward_to_dead_letter(request).await.map(|()| done())?,
+            Request::Renew(request) => service.renew(request).await.map(|()| done())?,
+            Request::Release(request) => service.release(request).await.map(|()| done())?,
+            Request::Queues(topic) => codec::queues(&service.queues(topic).await?),
+            Request::Progress(group) => codec::progress(&service.progress(group).await?),
+            Request::Remains => codec::remains(service.remains().await?),
+        })
+    };
+    let outcome = match Abortable::new(carry_out, cancellation).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(failure)) => Outcome::Failure(failure.0),
         Err(_) => Outcome::Failure(WireFailure::from(StoreError::Unreachable("the call was cancelled".to_owned())).0),
     };
     wire::Reply { id, outcome: Some(outcome) }
-}
-
-async fn carry_out(service: &dyn StoreService, request: Request) -> Result<Outcome, WireFailure> {
-    let done = || Outcome::Done(wire::Done {});
-    Ok(match request {
-        Request::Append(request) => codec::appended(&service.append(request).await?),
-        Request::Pop(request) => codec::popped(service.pop(request).await?),
-        Request::Ack(request) => codec::acked(service.ack(request).await?),
-        Request::ChangeInvisible(request) => Outcome::ChangeInvisible(service.change_invisible(request).await?.0),
-        Request::DeadLetter(request) => service.forward_to_dead_letter(request).await.map(|()| done())?,
-        Request::Renew(request) => service.renew(request).await.map(|()| done())?,
-        Request::Release(request) => service.release(request).await.map(|()| done())?,
-        Request::Queues(topic) => codec::queues(&service.queues(topic).await?),
-        Request::Progress(group) => codec::progress(&service.progress(group).await?),
-        Request::Remains => codec::remains(service.remains().await?),
-    })
 }

@@ -1,7 +1,7 @@
 //! The exchange between proxies and stores, as version 1 says it.
 
 use super::handshake::{self, Target};
-use super::wire::{self as codec, Failed, Request, understand};
+use super::wire::{self as codec, AsFailure, Request, understand};
 use crate::golden::{Golden, golden};
 use bytes::Bytes;
 use gantry_proto::contract::*;
@@ -12,7 +12,8 @@ use std::time::Duration;
 use wire::call::Call;
 use wire::reply::Outcome;
 
-const STORE: Target = Target { cluster: ClusterId([0xc1; 16]), group: StoreGroupId(3), folder: FolderId([0xf0; 16]) };
+const STORE: Target =
+    Target { cluster: ClusterId([0xc1; 16]), store_group: StoreGroupId(3), folder: FolderId([0xf0; 16]) };
 
 /// Every kind of message of the exchange.
 pub(crate) fn exchange() -> Vec<Golden> {
@@ -161,10 +162,10 @@ fn replies() -> Vec<Golden> {
     ]
 }
 
-fn failure<E: Failed + Debug + 'static>(name: &str, error: E) -> Golden {
+fn failure<E: AsFailure + Debug + 'static>(name: &str, error: E) -> Golden {
     let means = text(&error);
     reply(name, Outcome::Failure(error.into().0), means, |outcome| match outcome {
-        Outcome::Failure(failure) => text(&E::read(failure)),
+        Outcome::Failure(failure) => text(&E::from_failure(failure)),
         outcome => text(&outcome),
     })
 }

@@ -1,4 +1,4 @@
-//! The first frame of each side: a version that both speak, and whether the store is the one that the proxy means.
+//! The first frame of each side: which protocol version both speak, and whether this is the store that the proxy means.
 
 use super::wire::Malformed;
 use crate::versions::{SPOKEN, VersionRange};
@@ -7,12 +7,12 @@ use gantry_proto::model::{ClusterId, Epoch, FolderId, StoreGroupId};
 use gantry_proto::wire::store::v1 as wire;
 use wire::refused::Kind;
 
-/// A store, as proxies know it from the metadata and as it knows itself.
+/// Which store it is: as the proxy knows it from the metadata, or as the store knows itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) cluster: ClusterId,
-    pub(super) group: StoreGroupId,
-    /// The folder that leads the group.
+    pub(super) store_group: StoreGroupId,
+    /// The folder that leads the store group.
     pub(super) folder: FolderId,
 }
 
@@ -20,13 +20,13 @@ pub(super) fn hello(target: &Target, epoch: Epoch) -> wire::Hello {
     wire::Hello {
         versions: Some(wire::VersionRange { min: SPOKEN.min(), max: SPOKEN.max() }),
         cluster: Bytes::copy_from_slice(&target.cluster.0),
-        group: target.group.0,
+        group: target.store_group.0,
         folder: Bytes::copy_from_slice(&target.folder.0),
         epoch: epoch.0,
     }
 }
 
-/// What `store` answers to a hello: the version to speak, or why it does not talk to the proxy.
+/// What `store` answers to a hello: the version to speak, or why it refuses the proxy.
 pub(super) fn answer(hello: &wire::Hello, store: &Target) -> Result<u32, wire::Refused> {
     let refused = |kind: Kind, text: String| wire::Refused { kind: kind.into(), text };
     let versions = hello.versions.and_then(|range| VersionRange::new(range.min, range.max));
@@ -41,8 +41,8 @@ pub(super) fn answer(hello: &wire::Hello, store: &Target) -> Result<u32, wire::R
             format!("the store belongs to cluster {}, the proxy asks for one of cluster {theirs}", store.cluster);
         return Err(refused(Kind::Cluster, text));
     }
-    if hello.group != store.group.0 {
-        let text = format!("store group {} is served here, not {}", store.group, hello.group);
+    if hello.group != store.store_group.0 {
+        let text = format!("store group {} is served here, not {}", store.store_group, hello.group);
         return Err(refused(Kind::Group, text));
     }
     if hello.folder != store.folder.0[..] {
@@ -50,7 +50,7 @@ pub(super) fn answer(hello: &wire::Hello, store: &Target) -> Result<u32, wire::R
             "the data folder {} is served here, not {}, which leads store group {} as far as the proxy knows",
             store.folder,
             identity(&hello.folder),
-            store.group
+            store.store_group
         );
         return Err(refused(Kind::Folder, text));
     }
@@ -61,13 +61,13 @@ pub(super) fn welcome(version: u32, store: &Target, epoch: Epoch) -> wire::Welco
     wire::Welcome {
         version,
         cluster: Bytes::copy_from_slice(&store.cluster.0),
-        group: store.group.0,
+        group: store.store_group.0,
         folder: Bytes::copy_from_slice(&store.folder.0),
         epoch: epoch.0,
     }
 }
 
-/// The version to speak with the store whose first frame this is, or why there is nothing to say to it.
+/// The version to speak with the store that sent this first frame, or why no call is made to it.
 pub(super) fn read_welcome(first: wire::Replies, meant: &Target) -> Result<u32, String> {
     if let Some(refused) = first.refused {
         return Err(match refused.text.is_empty() {
@@ -80,12 +80,12 @@ pub(super) fn read_welcome(first: wire::Replies, meant: &Target) -> Result<u32, 
         return Err(format!("it chose version {} of the protocol, this proxy speaks {SPOKEN}", welcome.version));
     }
     let is_meant = welcome.cluster == meant.cluster.0[..]
-        && welcome.group == meant.group.0
+        && welcome.group == meant.store_group.0
         && welcome.folder == meant.folder.0[..];
     if !is_meant {
-        let Target { cluster, group, folder } = meant;
+        let Target { cluster, store_group, folder } = meant;
         return Err(format!(
-            "it is store group {} in the folder {} of cluster {}, not {group} in {folder} of {cluster}",
+            "it is store group {} in the folder {} of cluster {}, not {store_group} in {folder} of {cluster}",
             welcome.group,
             identity(&welcome.folder),
             identity(&welcome.cluster)
@@ -94,7 +94,6 @@ pub(super) fn read_welcome(first: wire::Replies, meant: &Target) -> Result<u32, 
     Ok(welcome.version)
 }
 
-/// As people read it.
 fn identity(bytes: &[u8]) -> String {
     match <[u8; 16]>::try_from(bytes) {
         Ok(bytes) => ClusterId(bytes).to_string(),
@@ -107,7 +106,8 @@ fn identity(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    const STORE: Target = Target { cluster: ClusterId([1; 16]), group: StoreGroupId(3), folder: FolderId([2; 16]) };
+    const STORE: Target =
+        Target { cluster: ClusterId([1; 16]), store_group: StoreGroupId(3), folder: FolderId([2; 16]) };
 
     fn refused(hello: &wire::Hello) -> (Kind, String) {
         let refused = answer(hello, &STORE).unwrap_err();
@@ -134,7 +134,7 @@ mod tests {
     fn whoever_means_another_store_is_refused_by_name() {
         let others = [
             (Kind::Cluster, Target { cluster: ClusterId([9; 16]), ..STORE }, ClusterId([9; 16]).to_string()),
-            (Kind::Group, Target { group: StoreGroupId(4), ..STORE }, "3 is served here, not 4".to_owned()),
+            (Kind::Group, Target { store_group: StoreGroupId(4), ..STORE }, "3 is served here, not 4".to_owned()),
             (Kind::Folder, Target { folder: FolderId([9; 16]), ..STORE }, FolderId([9; 16]).to_string()),
         ];
         for (kind, other, named) in others {

@@ -1,7 +1,9 @@
+//! The store service at the proxy's end: each call becomes a protocol message on one of two connections.
+
 use super::budget::Budget;
-use super::calls::{Calls, Consumer};
-use super::lane::Lane;
-use super::wire::{self as codec, Failed, Malformed};
+use super::calls::Consumer;
+use super::connection::StoreConnection;
+use super::wire::{self as codec, Malformed};
 use super::{CALL_TIMEOUT, QUEUED_BYTES_OF_ALL_MAX};
 use crate::local_peer::LocalPeer;
 use crate::transport::Dialer;
@@ -14,24 +16,23 @@ use gantry_proto::env::Env;
 use gantry_proto::model::{Epoch, GroupId, ReceiptHandle, Replica, StoreGroupId, TopicId};
 use gantry_proto::wire::store::v1 as wire;
 use std::sync::Arc;
-use std::time::Duration;
 use wire::call::Call;
 use wire::reply::Outcome;
 
-/// The store at one address. Connects by itself, again and again, until it is dropped. Calls fail at once while it is
-/// down; each is answered within 10 s, beyond what it asks the store to wait.
+/// The store at one address. Connects by itself, again and again, until it is dropped. While there is no connection, calls
+/// fail at once. Each call is answered within 10 s, in addition to how long it asks the store to wait.
 pub struct StoreLink {
     replica: Replica,
-    appends: Lane,
-    deliveries: Lane,
+    appends: StoreConnection,
+    deliveries: StoreConnection,
 }
 
 impl StoreLink {
-    /// Begins to connect to the replica that leads `group`. Another group, folder or cluster that answers at its address is
-    /// not spoken to. `epoch`: the newest that is known. Needs a tokio runtime around it.
-    pub fn open(env: &Env, local: &LocalPeer, replica: Replica, group: StoreGroupId, epoch: Epoch) -> StoreLink {
+    /// Begins to connect to the replica that leads `store_group`. If another store group, folder or cluster answers at its
+    /// address, no call is made. `epoch`: the newest that is known. Needs a tokio runtime around it.
+    pub fn open(env: &Env, local: &LocalPeer, replica: Replica, store_group: StoreGroupId, epoch: Epoch) -> StoreLink {
         let budget = Budget::new(QUEUED_BYTES_OF_ALL_MAX);
-        StoreLink::open_within(env, local, replica, group, epoch, &budget)
+        StoreLink::open_within(env, local, replica, store_group, epoch, &budget)
     }
 
     /// Likewise, as one of several links that share a budget.
@@ -39,13 +40,14 @@ impl StoreLink {
         env: &Env,
         local: &LocalPeer,
         replica: Replica,
-        group: StoreGroupId,
+        store_group: StoreGroupId,
         epoch: Epoch,
         budget: &Arc<Budget>,
     ) -> StoreLink {
         let dialer = Dialer::new(env, local);
-        let lane = || Lane::open(env, dialer.clone(), (replica.clone(), group), epoch, budget.clone());
-        StoreLink { appends: lane(), deliveries: lane(), replica }
+        let connect =
+            || StoreConnection::open(env, dialer.clone(), (replica.clone(), store_group), epoch, budget.clone());
+        StoreLink { appends: connect(), deliveries: connect(), replica }
     }
 
     /// Which store it is, and where.
@@ -53,43 +55,21 @@ impl StoreLink {
         &self.replica
     }
 
-    /// Whether calls have a chance: false once an attempt to connect has failed, or takes longer than half a second.
+    /// Whether there is a connection, or may be one in a moment: false once an attempt to connect has failed or has taken
+    /// half a second.
     pub fn is_up(&self) -> bool {
         self.appends.calls.is_up() && self.deliveries.calls.is_up()
     }
 
-    /// Why it is not up, once an attempt to connect has failed.
+    /// Why there is no connection, once an attempt to connect has failed.
     pub fn trouble(&self) -> Option<String> {
         self.appends.calls.trouble().or_else(|| self.deliveries.calls.trouble())
     }
 
-    /// Notes that the group is in `epoch`, and tells the store.
+    /// Notes that the store group is in `epoch`, and tells the store.
     pub fn set_epoch(&self, epoch: Epoch) {
         self.appends.calls.set_epoch(epoch);
         self.deliveries.calls.set_epoch(epoch);
-    }
-
-    /// A call on the lane of deliveries that needs no more than the usual time.
-    async fn deliver<T, E: Failed + From<StoreError>>(
-        &self,
-        call: Call,
-        read: impl FnOnce(Outcome) -> Result<T, Malformed>,
-    ) -> Result<T, E> {
-        carry(&self.deliveries.calls, call, CALL_TIMEOUT, None, read).await
-    }
-}
-
-async fn carry<T, E: Failed + From<StoreError>>(
-    calls: &Arc<Calls>,
-    call: Call,
-    patience: Duration,
-    consumer: Option<Consumer>,
-    read: impl FnOnce(Outcome) -> Result<T, Malformed>,
-) -> Result<T, E> {
-    let pending = calls.submit(call, patience, consumer)?;
-    match pending.answer(patience).await? {
-        Outcome::Failure(failure) => Err(E::read(failure)),
-        outcome => read(outcome).map_err(|malformed| StoreError::Unreachable(malformed.to_string()).into()),
     }
 }
 
@@ -110,45 +90,54 @@ fn read_handle(outcome: Outcome) -> Result<ReceiptHandle, Malformed> {
 #[async_trait::async_trait]
 impl StoreService for StoreLink {
     async fn append(&self, request: AppendRequest) -> Result<AppendReply, AppendError> {
-        carry(&self.appends.calls, codec::append(request), CALL_TIMEOUT, None, codec::read_appended).await
+        self.appends.calls.call(codec::append(request), CALL_TIMEOUT, None, codec::read_appended).await
     }
 
     async fn pop(&self, request: PopRequest) -> Result<PopReply, PopError> {
         let consumer = Consumer { group: request.group.0, topic: request.topic.0 };
         let patience = request.wait.saturating_add(CALL_TIMEOUT);
-        carry(&self.deliveries.calls, codec::pop(request), patience, Some(consumer), codec::read_popped).await
+        self.deliveries.calls.call(codec::pop(request), patience, Some(consumer), codec::read_popped).await
     }
 
     async fn ack(&self, request: AckRequest) -> Result<Vec<Result<(), HandleError>>, StoreError> {
         let asked = request.handles.len();
-        self.deliver(codec::ack(request), |outcome| codec::read_acked(outcome, asked)).await
+        self.deliveries
+            .calls
+            .call(codec::ack(request), CALL_TIMEOUT, None, |outcome| codec::read_acked(outcome, asked))
+            .await
     }
 
     async fn change_invisible(&self, request: ChangeInvisibleRequest) -> Result<ReceiptHandle, HandleError> {
-        self.deliver(codec::change_invisible(request), read_handle).await
+        self.deliveries.calls.call(codec::change_invisible(request), CALL_TIMEOUT, None, read_handle).await
     }
 
     async fn forward_to_dead_letter(&self, request: DeadLetterRequest) -> Result<(), HandleError> {
-        self.deliver(codec::dead_letter(request), read_done).await
+        self.deliveries.calls.call(codec::dead_letter(request), CALL_TIMEOUT, None, read_done).await
     }
 
     async fn renew(&self, request: RenewRequest) -> Result<(), StoreError> {
-        self.deliver(codec::renew(&request), read_done).await
+        self.deliveries.calls.call(codec::renew(&request), CALL_TIMEOUT, None, read_done).await
     }
 
     async fn release(&self, request: ReleaseRequest) -> Result<(), StoreError> {
-        self.deliver(codec::release(&request), read_done).await
+        self.deliveries.calls.call(codec::release(&request), CALL_TIMEOUT, None, read_done).await
     }
 
     async fn queues(&self, topic: TopicId) -> Result<Vec<QueueStatus>, StoreError> {
-        self.deliver(Call::Queues(wire::QueuesCall { topic: topic.0 }), codec::read_queues).await
+        self.deliveries
+            .calls
+            .call(Call::Queues(wire::QueuesCall { topic: topic.0 }), CALL_TIMEOUT, None, codec::read_queues)
+            .await
     }
 
     async fn progress(&self, group: GroupId) -> Result<Vec<TopicProgress>, StoreError> {
-        self.deliver(Call::Progress(wire::ProgressCall { group: group.0 }), codec::read_progress).await
+        self.deliveries
+            .calls
+            .call(Call::Progress(wire::ProgressCall { group: group.0 }), CALL_TIMEOUT, None, codec::read_progress)
+            .await
     }
 
     async fn remains(&self) -> Result<Remains, StoreError> {
-        self.deliver(Call::Remains(wire::RemainsCall {}), codec::read_remains).await
+        self.deliveries.calls.call(Call::Remains(wire::RemainsCall {}), CALL_TIMEOUT, None, codec::read_remains).await
     }
 }

@@ -1,3 +1,5 @@
+//! Which store leads a store group, for proxies: the link to it.
+
 use super::QUEUED_BYTES_OF_ALL_MAX;
 use super::budget::Budget;
 use super::link::StoreLink;
@@ -9,9 +11,9 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Links to the leading stores of the groups in use, made when they are asked for. A link is dropped when its group is
-/// gone or led from elsewhere. Calls under way on it come to their end: while there are any, the store is told of the later
-/// epoch, so that receives do not wait on at a leader of yesterday that nobody else can reach.
+/// Links to the leading stores of store groups, made when a leader is first asked for. A link is dropped when its store group
+/// is gone or another store leads it. Calls under way on a dropped link come to their end: it tells the store of the newer
+/// epoch, so that receives that wait at a deposed leader end early.
 pub struct LinkedStores {
     env: Env,
     local: LocalPeer,
@@ -22,37 +24,37 @@ pub struct LinkedStores {
 
 #[derive(Default)]
 struct Links {
-    by_group: BTreeMap<StoreGroupId, Linked>,
-    /// Of the store groups when the links were last compared with them.
+    by_store_group: BTreeMap<StoreGroupId, Linked>,
+    /// Revision of the store groups that the links were last compared with.
     revision: u64,
 }
 
 struct Linked {
     link: Arc<StoreLink>,
-    /// In which its store leads.
+    /// The newest epoch that its store was told.
     epoch: Epoch,
 }
 
 impl LinkedStores {
-    /// No links yet. `view` says which groups there are.
+    /// No links yet. `view` knows which store groups there are.
     pub fn new(env: &Env, local: &LocalPeer, view: Arc<MetadataView>) -> LinkedStores {
         let budget = Budget::new(QUEUED_BYTES_OF_ALL_MAX);
         LinkedStores { env: env.clone(), local: local.clone(), view, links: Mutex::default(), budget }
     }
 
-    /// Drops the links of groups that are gone or led from elsewhere, if something changed.
+    /// Drops the links of store groups that are gone or led by another store.
     fn tidy(&self, links: &mut Links) {
         let revision = self.view.store_groups_revision();
         if revision == links.revision {
             return;
         }
         links.revision = revision;
-        links.by_group.retain(|id, linked| {
-            let group = self.view.store_group(*id);
-            let replica = group.as_deref().and_then(StoreGroup::leading_replica);
+        links.by_store_group.retain(|id, linked| {
+            let store_group = self.view.store_group(*id);
+            let replica = store_group.as_deref().and_then(StoreGroup::leading_replica);
             let stays = replica == Some(linked.link.replica());
-            if let Some(group) = group.filter(|_| !stays) {
-                linked.learn(group.epoch);
+            if let Some(store_group) = store_group.filter(|_| !stays) {
+                linked.learn(store_group.epoch);
             }
             stays
         });
@@ -78,8 +80,8 @@ impl Stores for LinkedStores {
                 StoreLink::open_within(&self.env, &self.local, replica.clone(), group.id, group.epoch, &self.budget);
             Linked { link: Arc::new(link), epoch: group.epoch }
         };
-        let linked = links.by_group.entry(group.id).or_insert_with(open);
-        // A caller may still hold an older picture of the group: the newer leader is asked nevertheless.
+        let linked = links.by_store_group.entry(group.id).or_insert_with(open);
+        // A caller may have seen the store group in an older epoch: it gets the newer leader.
         if group.epoch >= linked.epoch && linked.link.replica() != replica {
             linked.learn(group.epoch);
             *linked = open();
@@ -89,7 +91,8 @@ impl Stores for LinkedStores {
         drop(links);
         link.is_up().then_some(link as Arc<dyn StoreService>)
     }
+
     fn trouble_with(&self, group: &StoreGroup) -> Option<String> {
-        self.links.lock().by_group.get(&group.id)?.link.trouble()
+        self.links.lock().by_store_group.get(&group.id)?.link.trouble()
     }
 }

@@ -1,3 +1,5 @@
+//! The store's end when a proxy connects: handshake first, then the exchange of calls and replies.
+
 use super::budget::Budget;
 use super::exchange::Exchange;
 use super::handshake::{self, Target};
@@ -19,7 +21,7 @@ pub(crate) struct ExchangeServer {
     service: Arc<dyn StoreService>,
     identity: Arc<dyn StoreIdentity>,
     local: LocalPeer,
-    /// Of all streams.
+    /// Shared by all streams.
     budget: Arc<Budget>,
 }
 
@@ -35,7 +37,7 @@ impl ExchangeServer {
     fn target(&self) -> Result<Target, Status> {
         let cluster = self.local.cluster();
         let cluster = cluster.ok_or_else(|| Status::unavailable("the store does not know its cluster yet"))?;
-        Ok(Target { cluster, group: self.identity.group(), folder: self.identity.folder() })
+        Ok(Target { cluster, store_group: self.identity.group(), folder: self.identity.folder() })
     }
 }
 
@@ -72,7 +74,7 @@ impl StoreExchange for ExchangeServer {
         let welcome = handshake::welcome(version, &target, self.identity.epoch());
         let (service, identity, budget) = (self.service.clone(), self.identity.clone(), self.budget.clone());
         let exchange = Exchange::new(service, identity, requests, welcome, budget, draining);
-        // Not before it is certain whom the proxy means: the epochs of others are no news.
+        // Only after the handshake: the epoch of another store group says nothing.
         exchange.heard_epoch(Epoch(hello.epoch));
         Ok(Response::new(Either::Left(exchange)))
     }

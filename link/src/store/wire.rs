@@ -1,4 +1,4 @@
-//! The contract's types as protocol messages and back. What cannot be understood is an error, never a guess.
+//! The store contract's types as protocol messages, and back. What is not understood is an error, never a guess.
 
 mod calls;
 mod failures;
@@ -9,7 +9,7 @@ mod tests;
 pub(crate) use calls::{
     Request, ack, append, change_invisible, dead_letter, give_back, is_control, pop, release, renew, understand,
 };
-pub(crate) use failures::{Failed, WireFailure};
+pub(crate) use failures::{AsFailure, WireFailure};
 pub(crate) use replies::{
     acked, appended, popped, progress, queues, read_acked, read_appended, read_popped, read_progress, read_queues,
     read_remains, remains,

@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 use tonic::Status;
 use tonic::body::Body;
 
-/// An open connection, on which generated clients call. The connection ends when the last clone is dropped: whoever
-/// reads a stream of replies keeps one.
+/// An open connection, on which generated clients make calls. It ends when the last clone is dropped: keep one while a
+/// stream of replies is read.
 #[derive(Clone)]
 pub(crate) struct Channel {
     pub(super) requests: SendRequest<Body>,
@@ -58,7 +58,7 @@ impl tower::Service<Request<Body>> for Channel {
         Box::pin(async move {
             let response = answered.await.map_err(failed)?;
             accept(response.headers(), introduced, &local)
-                .map_err(|stranger| Status::failed_precondition(format!("its answer is not taken: {stranger}")))?;
+                .map_err(|error| Status::failed_precondition(format!("its answer is not taken: {error}")))?;
             Ok(response)
         })
     }

@@ -28,12 +28,12 @@ impl Dialer {
         Dialer { network: env.network.clone(), local: local.clone() }
     }
 
-    /// Who dials.
+    /// This process.
     pub(crate) fn local(&self) -> &LocalPeer {
         &self.local
     }
 
-    /// Connects to `host:port`, within [`DIAL_TIMEOUT`]. The peer has not said anything yet, except for TLS.
+    /// Connects to `host:port`, within [`DIAL_TIMEOUT`]. Who the peer is is not known yet, unless TLS proved it.
     pub(crate) async fn dial(&self, address: &str) -> io::Result<Channel> {
         let opened = tokio::time::timeout(DIAL_TIMEOUT, self.open(address)).await;
         opened.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in time")))

@@ -1,15 +1,14 @@
-//! What callers and members of the controller tell each other of themselves, in the headers of every call and answer:
+//! Callers and members of the controller introduce themselves, in the headers of every call and every answer:
 //!
 //! - `gantry-versions`: the versions that they speak, as `min-max`.
 //! - `gantry-cluster`: their cluster, as 32 hexadecimal digits, once they know it.
-//! - `gantry-must-understand`: in a call that must not be carried out by somebody who does not know one of these numbers.
-//!   There are none yet.
-//! - `gantry-refused`: in an answer that says that the call was not carried out, because of the other headers.
+//! - `gantry-must-understand`: numbers that a member must know to carry the call out. There are none yet.
+//! - `gantry-refused`: the call was not carried out, because of the other headers.
 //!
-//! (Proxies and stores tell each other the same in the handshake of their stream.)
+//! (Proxies and stores do the same in the handshake of their stream.)
 //!
-//! Who does not know its cluster yet learns it from the first member that answers; only members may not, when they call
-//! each other: a new one must not choose its cluster by calling somebody, it belongs to whoever calls it first.
+//! A process that does not know its cluster yet learns it from the first member that answers. A new member does not learn it
+//! from members that it calls, but from the first member that calls it.
 
 use crate::local_peer::{LocalPeer, OtherCluster};
 use crate::versions::{NoCommonVersion, SPOKEN, VersionRange};
@@ -27,12 +26,11 @@ const REFUSED: &str = "gantry-refused";
 /// Numbers in `gantry-must-understand` that this program knows.
 const UNDERSTOOD: &[u32] = &[];
 
-/// Which RPCs begin with an introduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Introduced {
-    /// What proxies, stores and members ask a member.
+    /// Calls of proxies, stores and members to a member.
     Controller,
-    /// What members say to one another.
+    /// Calls among members, for consensus.
     Consensus,
 }
 
@@ -43,9 +41,9 @@ impl Introduced {
     }
 }
 
-/// Why somebody's call is not carried out, or its answer not taken.
+/// Why a call is not carried out, or its answer not accepted.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Stranger {
+pub(super) enum IntroductionError {
     #[error("no {0} header that this version understands: is it a gantry of the same generation?")]
     Unreadable(HeaderName),
     #[error("{}", .0.between("this process", "the other one"))]
@@ -62,7 +60,7 @@ pub(super) enum Stranger {
     MustUnderstand(u32),
 }
 
-/// Tells who this process is.
+/// Writes the headers of this process.
 pub(super) fn introduce(cluster: Option<ClusterId>, headers: &mut HeaderMap) {
     headers.insert(VERSIONS, value(&format!("{}-{}", SPOKEN.min(), SPOKEN.max())));
     if let Some(cluster) = cluster {
@@ -76,29 +74,29 @@ pub(super) fn admit(
     call: Introduced,
     local: &LocalPeer,
     member: &Arc<dyn ConsensusPeer>,
-) -> Result<(), Stranger> {
-    SPOKEN.common(versions(headers)?).map_err(Stranger::Version)?;
+) -> Result<(), IntroductionError> {
+    SPOKEN.common(versions(headers)?).map_err(IntroductionError::Version)?;
     must_understand(headers)?;
     match (cluster(headers)?, call) {
-        (Some(theirs), Introduced::Consensus) => local.belongs_to(theirs).map_err(Stranger::Cluster),
+        (Some(theirs), Introduced::Consensus) => local.belongs_to(theirs).map_err(IntroductionError::Cluster),
         (Some(theirs), Introduced::Controller) => {
-            // What was only heard from another member is not in its metadata yet: it would tell of an empty cluster.
-            let ours = member.cluster().ok_or(Stranger::NotYet(theirs))?;
-            if ours == theirs { Ok(()) } else { Err(Stranger::Cluster(OtherCluster { ours, theirs })) }
+            // A cluster that it only heard of is not in its metadata yet: it would answer with an empty cluster.
+            let ours = member.cluster().ok_or(IntroductionError::NotYet(theirs))?;
+            if ours == theirs { Ok(()) } else { Err(IntroductionError::Cluster(OtherCluster { ours, theirs })) }
         }
-        (None, Introduced::Consensus) if local.cluster().is_some() => Err(Stranger::Nameless),
+        (None, Introduced::Consensus) if local.cluster().is_some() => Err(IntroductionError::Nameless),
         (None, _) => Ok(()),
     }
 }
 
 /// A refusal that says that nothing was carried out.
-pub(super) fn refusal(stranger: &Stranger) -> Status {
-    let mut status = Status::failed_precondition(stranger.to_string());
-    let kind = match stranger {
-        Stranger::Unreadable(_) => "headers",
-        Stranger::Version(_) => "version",
-        Stranger::Cluster(_) | Stranger::NotYet(_) | Stranger::Nameless => "cluster",
-        Stranger::MustUnderstand(_) => "must-understand",
+pub(super) fn refusal(error: &IntroductionError) -> Status {
+    let mut status = Status::failed_precondition(error.to_string());
+    let kind = match error {
+        IntroductionError::Unreadable(_) => "headers",
+        IntroductionError::Version(_) => "version",
+        IntroductionError::Cluster(_) | IntroductionError::NotYet(_) | IntroductionError::Nameless => "cluster",
+        IntroductionError::MustUnderstand(_) => "must-understand",
     };
     status.metadata_mut().insert(REFUSED, tonic::metadata::MetadataValue::from_static(kind));
     status
@@ -109,29 +107,29 @@ pub(super) fn is_refusal(status: &Status) -> bool {
     status.metadata().contains_key(REFUSED)
 }
 
-/// Whether an answer with these headers is taken. From then on this process belongs to the cluster that they name.
-pub(super) fn accept(headers: &HeaderMap, call: Introduced, local: &LocalPeer) -> Result<(), Stranger> {
+/// Whether an answer with these headers is accepted. If it is, this process belongs to the cluster that they name.
+pub(super) fn accept(headers: &HeaderMap, call: Introduced, local: &LocalPeer) -> Result<(), IntroductionError> {
     let failed = headers.get("grpc-status").is_some_and(|status| status.as_bytes() != b"0");
     if failed {
-        // It says why, and need not come from a member.
+        // A refusal carries its reason, and need not come from a member.
         return Ok(());
     }
-    SPOKEN.common(versions(headers)?).map_err(Stranger::Version)?;
+    SPOKEN.common(versions(headers)?).map_err(IntroductionError::Version)?;
     match (cluster(headers)?, call, local.cluster()) {
         (None, _, _) | (Some(_), Introduced::Consensus, None) => Ok(()),
-        (Some(theirs), _, _) => local.belongs_to(theirs).map_err(Stranger::Cluster),
+        (Some(theirs), _, _) => local.belongs_to(theirs).map_err(IntroductionError::Cluster),
     }
 }
 
-fn versions(headers: &HeaderMap) -> Result<VersionRange, Stranger> {
+fn versions(headers: &HeaderMap) -> Result<VersionRange, IntroductionError> {
     let read = || {
         let (min, max) = text(headers, VERSIONS)?.split_once('-')?;
         VersionRange::new(min.parse().ok()?, max.parse().ok()?)
     };
-    read().ok_or(Stranger::Unreadable(VERSIONS))
+    read().ok_or(IntroductionError::Unreadable(VERSIONS))
 }
 
-fn cluster(headers: &HeaderMap) -> Result<Option<ClusterId>, Stranger> {
+fn cluster(headers: &HeaderMap) -> Result<Option<ClusterId>, IntroductionError> {
     if !headers.contains_key(CLUSTER) {
         return Ok(None);
     }
@@ -140,16 +138,16 @@ fn cluster(headers: &HeaderMap) -> Result<Option<ClusterId>, Stranger> {
         let number = u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32)?;
         Some(ClusterId(number.to_be_bytes()))
     };
-    read().map(Some).ok_or(Stranger::Unreadable(CLUSTER))
+    read().map(Some).ok_or(IntroductionError::Unreadable(CLUSTER))
 }
 
-fn must_understand(headers: &HeaderMap) -> Result<(), Stranger> {
+fn must_understand(headers: &HeaderMap) -> Result<(), IntroductionError> {
     let Some(list) = headers.get(MUST_UNDERSTAND) else { return Ok(()) };
-    let list = list.to_str().map_err(|_| Stranger::Unreadable(MUST_UNDERSTAND))?;
+    let list = list.to_str().map_err(|_| IntroductionError::Unreadable(MUST_UNDERSTAND))?;
     for number in list.split(',') {
-        let number = number.trim().parse().map_err(|_| Stranger::Unreadable(MUST_UNDERSTAND))?;
+        let number = number.trim().parse().map_err(|_| IntroductionError::Unreadable(MUST_UNDERSTAND))?;
         if !UNDERSTOOD.contains(&number) {
-            return Err(Stranger::MustUnderstand(number));
+            return Err(IntroductionError::MustUnderstand(number));
         }
     }
     Ok(())
@@ -225,8 +223,8 @@ mod tests {
         let local = LocalPeer::new(PeerCredentials::None);
         local.is_member(&member);
         admit(&headers(Some(A)), Consensus, &local, &member).unwrap();
-        assert!(matches!(admit(&headers(Some(A)), Controller, &local, &member), Err(Stranger::NotYet(A))));
-        assert!(matches!(admit(&headers(Some(B)), Consensus, &local, &member), Err(Stranger::Cluster(_))));
+        assert!(matches!(admit(&headers(Some(A)), Controller, &local, &member), Err(IntroductionError::NotYet(A))));
+        assert!(matches!(admit(&headers(Some(B)), Consensus, &local, &member), Err(IntroductionError::Cluster(_))));
     }
 
     #[test]
@@ -238,9 +236,9 @@ mod tests {
         accept(&headers(Some(A)), Controller, &local).unwrap();
         assert_eq!(local.cluster(), Some(A));
         for call in [Controller, Consensus] {
-            assert!(matches!(accept(&headers(Some(B)), call, &local), Err(Stranger::Cluster(_))));
+            assert!(matches!(accept(&headers(Some(B)), call, &local), Err(IntroductionError::Cluster(_))));
         }
-        assert!(matches!(accept(&HeaderMap::new(), Controller, &local), Err(Stranger::Unreadable(_))));
+        assert!(matches!(accept(&HeaderMap::new(), Controller, &local), Err(IntroductionError::Unreadable(_))));
     }
 
     #[test]
@@ -250,7 +248,7 @@ mod tests {
         let admitted = |name: &'static str, text: &'static str| {
             let mut headers = headers(Some(A));
             headers.insert(name, HeaderValue::from_static(text));
-            admit(&headers, Controller, &local, &member).map_err(|stranger| stranger.to_string())
+            admit(&headers, Controller, &local, &member).map_err(|error| error.to_string())
         };
         assert_eq!(admitted("gantry-versions", "1-9"), Ok(()), "a newer caller");
         let newer = admitted("gantry-versions", "2-9").unwrap_err();
@@ -269,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_that_nothing_was_carried_out() {
-        let status = refusal(&Stranger::Nameless);
+        let status = refusal(&IntroductionError::Nameless);
         assert!(is_refusal(&status) && !is_refusal(&Status::failed_precondition("by a handler")));
     }
 }

@@ -8,14 +8,14 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status};
 
-/// After an address could not be reached it is left alone for this long.
+/// How long no new attempt is made after an address could not be reached.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(100);
 
-/// One address, and the connection to it that all calls share. It is made when it is needed.
+/// One address, and the connection to it that all calls share. It is made when a call needs it.
 pub(crate) struct Peer {
     address: String,
     dialer: Dialer,
-    /// Held while the connection is made: others wait for the same one.
+    /// Locked while the connection is made: other calls wait for it.
     channel: AsyncMutex<Option<Channel>>,
     failed: Mutex<Option<(Instant, String)>>,
 }
@@ -35,7 +35,7 @@ impl Peer {
         Arc::new(Peer { address: address.to_owned(), dialer, channel, failed })
     }
 
-    /// The connection, made now if there is none that works.
+    /// The connection. Makes it if there is none that works.
     pub(crate) async fn channel(&self) -> Result<Channel, String> {
         let mut place = self.channel.lock().await;
         if let Some(channel) = place.as_ref().filter(|channel| !channel.is_closed()) {
@@ -60,7 +60,7 @@ impl Peer {
         }
     }
 
-    /// Makes one call on the connection, within `patience`, the making of the connection included.
+    /// Makes one call. `patience` includes making the connection.
     pub(crate) async fn call<T, F>(&self, patience: Duration, call: impl FnOnce(Channel) -> F) -> Result<T, CallFailure>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,

@@ -7,11 +7,11 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_millis(100);
 /// Longest wait before any.
 const LAST: Duration = Duration::from_secs(5);
-/// What lasted this long counts as a success: the next failure is a first one again.
+/// A connection that lasted this long counts as a success: the waits begin anew.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// When to try again: after twice as long each time, from half to the whole of it, so that peers that lost the same
-/// server do not come back all at once.
+/// When to try again. Each wait is twice as long as the one before, less a random part of up to half, so that peers that
+/// lost the same server do not come back all at once.
 pub(crate) struct Retry {
     random: Arc<dyn Random>,
     wait_max: Duration,
@@ -22,12 +22,12 @@ impl Retry {
         Retry { random: env.random.clone(), wait_max: FIRST }
     }
 
-    /// Whether what worked at `since` has lasted: then it may be tried again soon.
+    /// Whether a connection that was made at `since` has lasted.
     pub(crate) fn has_lasted(since: Instant) -> bool {
         since.elapsed() >= LASTING
     }
 
-    /// Notes what came of an attempt that worked at `since`, if it did, and waits until the next one is due.
+    /// Waits until the next attempt is due. `since`: when the last attempt made a connection, if it did.
     pub(crate) async fn wait(&mut self, since: Option<Instant>) {
         if since.is_some_and(Retry::has_lasted) {
             self.wait_max = FIRST;

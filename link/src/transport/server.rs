@@ -1,4 +1,4 @@
-//! Takes connections of peers, up to a number, and serves each in a task of its own until it ends or the server drains.
+//! Accepts connections of peers, up to a number, and serves each in a task of its own until it ends or the server drains.
 
 use super::introduction::{Introduced, admit, introduce, refusal};
 use super::services::PeerServices;
@@ -36,9 +36,9 @@ use tonic::service::Routes;
 const CONNECTIONS_MAX: usize = 4096;
 /// Streams of one connection at once: calls to the controller, watches, exchanges.
 const STREAMS_MAX: u32 = 4096;
-/// A connection on which no call was let in for this long is closed: strangers must not take all the places.
+/// A connection on which no call was let in for this long is closed: strangers must not use up [`CONNECTIONS_MAX`].
 const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to leave the system alone when it has no room for another connection.
+/// How long to wait when the system has no room for another connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// An address at which peers are served.
@@ -63,7 +63,7 @@ pub(super) struct Served {
     pub(super) member: Option<Arc<dyn ConsensusPeer>>,
 }
 
-/// In the extensions of each request: cancelled when long streams should come to an end by themselves.
+/// In the extensions of each request: cancelled when long streams shall end by themselves.
 #[derive(Clone)]
 pub(crate) struct Draining(pub(crate) CancellationToken);
 
@@ -72,7 +72,7 @@ pub(crate) struct Draining(pub(crate) CancellationToken);
 pub(crate) struct Connected(pub(crate) SocketAddr);
 
 impl PeerServer {
-    /// Takes the address. Nobody is served before [`PeerServer::run`].
+    /// Binds the address. Nobody is served before [`PeerServer::run`].
     pub async fn bind(env: &Env, address: SocketAddr, local: &LocalPeer) -> io::Result<PeerServer> {
         let listener = env.network.listen(address).await?;
         let tls = match &local.credentials {
@@ -84,13 +84,13 @@ impl PeerServer {
         Ok(PeerServer { listener, shared: Arc::new(Shared { local: local.clone(), gate, tls, draining, cut }) })
     }
 
-    /// The address, with the port that was given for 0.
+    /// The address, with the port that the system chose for port 0.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop` is cancelled. Then takes no more connections and calls, and returns once those under way have
-    /// been answered, after `grace` at the latest. Dropping the future ends everything at once.
+    /// Serves until `stop` is cancelled. Then accepts no more connections and calls, and returns once the calls under way are
+    /// answered, after `grace` at the latest. Dropping the future ends everything at once.
     pub async fn run(mut self, services: PeerServices, stop: CancellationToken, grace: Duration) {
         let served = services.into_served(&self.shared.local);
         let connections = TaskTracker::new();
@@ -219,10 +219,10 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
         }
         let introduced = Introduced::of(request.uri().path()).zip(self.served.member.clone());
         if let Some((call, member)) = &introduced
-            && let Err(stranger) = admit(request.headers(), *call, &self.shared.local, member)
+            && let Err(error) = admit(request.headers(), *call, &self.shared.local, member)
         {
-            self.shared.gate.refuse(self.peer, &stranger.to_string());
-            let mut refusal = refusal(&stranger).into_http();
+            self.shared.gate.refuse(self.peer, &error.to_string());
+            let mut refusal = refusal(&error).into_http();
             introduce(member.cluster(), refusal.headers_mut());
             return Box::pin(std::future::ready(Ok(refusal)));
         }

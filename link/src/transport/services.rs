@@ -46,7 +46,7 @@ impl PeerServices {
         PeerServices { routes, member, ..self }
     }
 
-    /// As the services of `local`.
+    /// Of the peer `local`.
     pub(super) fn into_served(self, local: &LocalPeer) -> Served {
         let PeerServices { store, mut routes, member } = self;
         if let Some((service, identity)) = store {

@@ -7,7 +7,7 @@ pub(super) struct Tasks(CancellationToken);
 /// Ends the tasks when it is dropped.
 pub(super) struct TasksGuard(#[expect(dead_code, reason = "its drop is what matters")] DropGuard);
 
-/// An executor and the guard that its tasks live as long as.
+/// An executor, and the guard that ends its tasks.
 pub(super) fn tasks() -> (Tasks, TasksGuard) {
     let token = CancellationToken::new();
     (Tasks(token.clone()), TasksGuard(token.drop_guard()))

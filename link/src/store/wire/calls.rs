@@ -63,7 +63,7 @@ pub(crate) fn change_invisible(request: ChangeInvisibleRequest) -> Call {
     })
 }
 
-/// Makes a delivery that nobody got visible again, as if it had not been.
+/// Makes the message of a delivery that nobody got visible again; the delivery does not count as an attempt.
 pub(crate) fn give_back(group: u32, topic: u32, handle: String) -> Call {
     Call::ChangeInvisible(wire::ChangeInvisibleCall { group, topic, handle, invisible_ns: 0, suspend: true })
 }

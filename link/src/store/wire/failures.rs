@@ -3,10 +3,9 @@ use gantry_proto::model::{GroupId, TopicId};
 use gantry_proto::wire::store::v1 as wire;
 use wire::failure::Kind;
 
-/// An error that travels.
-pub(crate) trait Failed: Into<WireFailure> {
-    /// What `failure` says to a caller of this kind of call.
-    fn read(failure: wire::Failure) -> Self;
+/// An error of a store call, as a protocol message and back.
+pub(crate) trait AsFailure: Into<WireFailure> {
+    fn from_failure(failure: wire::Failure) -> Self;
 }
 
 /// A failure as it travels.
@@ -44,8 +43,8 @@ impl From<StoreError> for WireFailure {
     }
 }
 
-impl Failed for StoreError {
-    fn read(failure: wire::Failure) -> StoreError {
+impl AsFailure for StoreError {
+    fn from_failure(failure: wire::Failure) -> StoreError {
         let kind = failure.kind();
         match kind {
             Kind::Busy => StoreError::Busy(failure.text),
@@ -85,14 +84,14 @@ impl From<AppendError> for WireFailure {
     }
 }
 
-impl Failed for AppendError {
-    fn read(failure: wire::Failure) -> AppendError {
+impl AsFailure for AppendError {
+    fn from_failure(failure: wire::Failure) -> AppendError {
         match failure.kind() {
             Kind::UnknownQueue => AppendError::UnknownQueue(TopicId(failure.number as u32)),
             Kind::Draining => AppendError::Draining,
             Kind::TooLarge => AppendError::TooLarge { bytes: failure.number as usize, max: failure.bound as usize },
             Kind::IdReused => AppendError::IdReused { message_id: failure.text },
-            _ => AppendError::Store(StoreError::read(failure)),
+            _ => AppendError::Store(StoreError::from_failure(failure)),
         }
     }
 }
@@ -109,14 +108,14 @@ impl From<PopError> for WireFailure {
     }
 }
 
-impl Failed for PopError {
-    fn read(failure: wire::Failure) -> PopError {
+impl AsFailure for PopError {
+    fn from_failure(failure: wire::Failure) -> PopError {
         match failure.kind() {
             Kind::UnknownTopic => PopError::UnknownTopic(TopicId(failure.number as u32)),
             Kind::UnknownGroup => PopError::UnknownGroup(GroupId(failure.number as u32)),
             Kind::InflightFull => PopError::InflightFull { inflight: failure.number as usize },
             Kind::PollingFull => PopError::PollingFull { waiting: failure.number as usize },
-            _ => PopError::Store(StoreError::read(failure)),
+            _ => PopError::Store(StoreError::from_failure(failure)),
         }
     }
 }
@@ -131,12 +130,12 @@ impl From<HandleError> for WireFailure {
     }
 }
 
-impl Failed for HandleError {
-    fn read(failure: wire::Failure) -> HandleError {
+impl AsFailure for HandleError {
+    fn from_failure(failure: wire::Failure) -> HandleError {
         match failure.kind() {
             Kind::MalformedHandle => HandleError::Malformed,
             Kind::ExpiredHandle => HandleError::Expired,
-            _ => HandleError::Store(StoreError::read(failure)),
+            _ => HandleError::Store(StoreError::from_failure(failure)),
         }
     }
 }

@@ -1,4 +1,4 @@
-use super::{Failed as _, Malformed, WireFailure};
+use super::{AsFailure as _, Malformed, WireFailure};
 use gantry_proto::contract::{
     AppendReply, Appended, HandleError, PopReply, PoppedMessage, QueueStatus, Remains, TopicProgress,
 };
@@ -70,7 +70,7 @@ pub(crate) fn read_acked(outcome: Outcome, asked: usize) -> Result<Vec<Result<()
     let mut results: Vec<_> = std::iter::repeat_with(|| Ok(())).take(asked).collect();
     for failed in done.failures {
         let place = results.get_mut(failed.position as usize).ok_or(malformed)?;
-        *place = Err(HandleError::read(failed.failure.unwrap_or_default()));
+        *place = Err(HandleError::from_failure(failed.failure.unwrap_or_default()));
     }
     Ok(results)
 }

@@ -103,9 +103,9 @@ fn handle_error() -> impl Strategy<Value = HandleError> {
 }
 
 /// Through the bytes.
-fn failed<E: Failed>(error: E) -> E {
+fn failed<E: AsFailure>(error: E) -> E {
     let Outcome::Failure(failure) = answered(Outcome::Failure(error.into().0)) else { panic!("another outcome") };
-    E::read(failure)
+    E::from_failure(failure)
 }
 
 proptest! {
@@ -253,7 +253,11 @@ fn a_failure_of_an_unknown_kind_says_whether_something_may_have_happened() {
     let newer = |nothing_happened| {
         let failure =
             wire::Failure { kind: 1000, text: "quota".to_owned(), nothing_happened, ..wire::Failure::default() };
-        (AppendError::read(failure.clone()), PopError::read(failure.clone()), HandleError::read(failure))
+        (
+            AppendError::from_failure(failure.clone()),
+            PopError::from_failure(failure.clone()),
+            HandleError::from_failure(failure),
+        )
     };
     let (append, pop, handle) = newer(true);
     assert!(matches!(append, AppendError::Store(StoreError::Unsupported(why)) if why.contains("quota")));

@@ -1,55 +1,52 @@
-//! One connection to a store, made again whenever it breaks.
+//! One connection to a store, made again whenever it breaks. A task of its own.
 
 use super::budget::Budget;
-use super::calls::Calls;
+use super::calls::{Calls, Frames};
 use super::handshake::{self, Target};
 use super::{FRAME_BYTES_LIMIT, HELLO_TIMEOUT};
 use crate::transport::{Channel, Dialer, Retry};
-use futures_util::Stream;
 use gantry_proto::env::Env;
 use gantry_proto::model::{Epoch, Replica, StoreGroupId};
 use gantry_proto::wire::store::v1 as wire;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Streaming;
 use wire::store_exchange_client::StoreExchangeClient;
 
-/// A lane's calls and the task that carries them.
-pub(super) struct Lane {
+/// The calls to a store, and the task that connects to it and carries them.
+pub(super) struct StoreConnection {
     pub(super) calls: Arc<Calls>,
     _task: AbortOnDropHandle<()>,
 }
 
-struct Carrier {
+struct Connector {
     calls: Arc<Calls>,
     dialer: Dialer,
     replica: Replica,
-    group: StoreGroupId,
+    store_group: StoreGroupId,
     retry: Retry,
 }
 
-impl Lane {
+impl StoreConnection {
     pub(super) fn open(
         env: &Env,
         dialer: Dialer,
-        (replica, group): (Replica, StoreGroupId),
+        (replica, store_group): (Replica, StoreGroupId),
         epoch: Epoch,
         budget: Arc<Budget>,
-    ) -> Lane {
+    ) -> StoreConnection {
         let calls = Calls::new(epoch, budget);
-        let carrier = Carrier { calls: calls.clone(), dialer, replica, group, retry: Retry::new(env) };
-        let task: JoinHandle<()> = tokio::spawn(carrier.run());
-        Lane { calls, _task: AbortOnDropHandle::new(task) }
+        let connector = Connector { calls: calls.clone(), dialer, replica, store_group, retry: Retry::new(env) };
+        let task: JoinHandle<()> = tokio::spawn(connector.run());
+        StoreConnection { calls, _task: AbortOnDropHandle::new(task) }
     }
 }
 
-impl Carrier {
+impl Connector {
     async fn run(mut self) {
-        // What is logged once is not logged again until something changes.
+        // A failure is logged once, until there was a connection.
         let mut logged = false;
         loop {
             let connection = self.calls.connection();
@@ -57,16 +54,16 @@ impl Carrier {
                 Ok((channel, replies)) => {
                     logged = false;
                     let since = Instant::now();
-                    let why = self.carry(replies).await;
+                    let why = self.receive(replies).await;
                     drop(channel);
-                    tracing::info!(address = %self.replica.address, group = %self.group, "the connection to a store is lost: {why}");
-                    // Calls wait for the next attempt only if that one comes soon.
+                    tracing::info!(address = %self.replica.address, store_group = %self.store_group, "the connection to a store is lost: {why}");
+                    // Calls wait for the next attempt only if it comes soon.
                     self.calls.broken(&why, Retry::has_lasted(since));
                     self.retry.wait(Some(since)).await;
                 }
                 Err(why) => {
                     if !logged {
-                        tracing::warn!(address = %self.replica.address, group = %self.group, "a store cannot be reached: {why}");
+                        tracing::warn!(address = %self.replica.address, store_group = %self.store_group, "a store cannot be reached: {why}");
                         logged = true;
                     }
                     self.calls.broken(&why, false);
@@ -80,13 +77,13 @@ impl Carrier {
     async fn connect(&self, connection: u64) -> Result<(Channel, Streaming<wire::Replies>), String> {
         let address = &self.replica.address;
         let cluster = self.dialer.local().cluster();
-        // Known since the first metadata came, from which it is known that there is this store.
+        // Came with the first metadata, and this store is known from the metadata.
         let cluster = cluster.ok_or("it is not known yet which cluster this process belongs to")?;
         let channel = self.dialer.dial(address).await.map_err(|error| format!("{address}: {error}"))?;
         let epoch = self.calls.epoch();
-        let target = Target { cluster, group: self.group, folder: self.replica.folder };
+        let target = Target { cluster, store_group: self.store_group, folder: self.replica.folder };
         let hello = handshake::hello(&target, epoch);
-        let frames = Frames { calls: self.calls.clone(), connection, hello: Some(hello), yielded: false };
+        let frames = Frames::new(&self.calls, connection, hello);
         let mut client = StoreExchangeClient::with_origin(channel.clone(), channel.origin())
             .max_decoding_message_size(FRAME_BYTES_LIMIT);
         let handshake = async {
@@ -100,48 +97,18 @@ impl Carrier {
             .map_err(|status| format!("{address}: {}", status.message()))?;
         let first = first.ok_or_else(|| format!("{address} ended the connection instead of a welcome"))?;
         let version = handshake::read_welcome(first, &target).map_err(|why| format!("{address}: {why}"))?;
-        tracing::debug!(%address, group = %self.group, version, "connected to a store");
+        tracing::debug!(%address, store_group = %self.store_group, version, "connected to a store");
         self.calls.opened(epoch);
         Ok((channel, replies))
     }
 
-    /// Hands replies out until the connection breaks, and says why it did.
-    async fn carry(&self, mut replies: Streaming<wire::Replies>) -> String {
+    /// Hands out the replies until the connection breaks; returns why it did.
+    async fn receive(&self, mut replies: Streaming<wire::Replies>) -> String {
         loop {
             match replies.message().await {
                 Ok(Some(frame)) => self.calls.deliver(frame.replies),
                 Ok(None) => return format!("{} ended the connection", self.replica.address),
                 Err(status) => return format!("{}: {}", self.replica.address, status.message()),
-            }
-        }
-    }
-}
-
-/// What is sent on one connection.
-struct Frames {
-    calls: Arc<Calls>,
-    connection: u64,
-    hello: Option<wire::Hello>,
-    /// Whether others were let go first, since the last frame.
-    yielded: bool,
-}
-
-impl Stream for Frames {
-    type Item = wire::Requests;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<wire::Requests>> {
-        match self.hello.take() {
-            Some(hello) => Poll::Ready(Some(wire::Requests { hello: Some(hello), ..wire::Requests::default() })),
-            // Callers that an answered frame woke are about to call again: what they say fits into this frame, too.
-            None if !self.yielded && self.calls.has_frame(self.connection) => {
-                self.yielded = true;
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            None => {
-                let frame = self.calls.poll_frame(self.connection, cx);
-                self.yielded &= frame.is_pending();
-                frame
             }
         }
     }
