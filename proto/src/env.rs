@@ -23,7 +23,7 @@ pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch.
     fn now(&self) -> Timestamp;
 
-    /// A clock that nobody sets, for whoever holds the two against each other.
+    /// Monotonic time, to compare with wall-clock time.
     fn monotonic(&self) -> Instant {
         Instant::now()
     }

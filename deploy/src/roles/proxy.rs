@@ -41,8 +41,8 @@ impl Role for ProxyRole {
         let controller = peers::controller(config, &local, &env)?;
         let view = view::watch(&*controller, &mut process.tasks).await?;
         let stores = Arc::new(LinkedStores::new(&env, &local, view.clone()));
-        let below = Below { metadata: controller.clone(), membership: controller, view, stores };
-        Ok(ProxyRole { part: ProxyPart::start(config, &tls_dir, below, process).await? })
+        let backends = ProxyBackends { metadata: controller.clone(), membership: controller, view, stores };
+        Ok(ProxyRole { part: ProxyPart::start(config, &tls_dir, backends, process).await? })
     }
 
     fn address(&self) -> SocketAddr {
@@ -54,8 +54,8 @@ impl Role for ProxyRole {
     }
 }
 
-/// What a proxy stands on.
-pub(super) struct Below {
+/// What a proxy calls: in this process, or over links.
+pub(super) struct ProxyBackends {
     pub(super) metadata: Arc<dyn MetadataService>,
     pub(super) membership: Arc<dyn MembershipService>,
     pub(super) view: Arc<MetadataView>,
@@ -73,11 +73,11 @@ impl ProxyPart {
     pub(super) async fn start(
         config: &Config,
         tls_dir: &Path,
-        below: Below,
+        backends: ProxyBackends,
         process: &mut Process,
     ) -> anyhow::Result<ProxyPart> {
         let tls = Some(tls_config(&config.listen, tls_dir)?);
-        let Below { metadata, membership, view, stores } = below;
+        let ProxyBackends { metadata, membership, view, stores } = backends;
         let deps = ProxyDeps { env: process.env.clone(), metadata, membership, view, stores, tls };
         let proxy = Proxy::build(proxy_config(config)?, deps).await.map_err(explain_build)?;
         let address = proxy.local_addr();

@@ -1,7 +1,7 @@
 //! All tiers in one process: a controller with one voter, a store, a proxy.
 
 use super::controller::ControllerPart;
-use super::proxy::{Below, ProxyPart};
+use super::proxy::{ProxyBackends, ProxyPart};
 use super::store::StorePart;
 use super::view;
 use crate::config::Config;
@@ -36,8 +36,8 @@ impl Role for Standalone {
         let address = "in-process:1".to_owned();
         let store = StorePart::start(config, store_dir, address, membership.clone(), view.clone(), process).await?;
         let store = Arc::new(store);
-        let below = Below { metadata: membership.clone(), membership, view, stores: store.clone() };
-        let proxy = ProxyPart::start(config, &tls_dir, below, process).await?;
+        let backends = ProxyBackends { metadata: membership.clone(), membership, view, stores: store.clone() };
+        let proxy = ProxyPart::start(config, &tls_dir, backends, process).await?;
         Ok(Standalone { controller, store, proxy })
     }
 

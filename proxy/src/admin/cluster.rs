@@ -42,8 +42,8 @@ impl Cluster {
     }
 
     fn store_group(&self, name: &StoreGroupName) -> Result<Arc<model::StoreGroup>, Status> {
-        let groups = self.messaging.directory.view().store_groups();
-        let found = groups.into_iter().find(|group| group.name == *name);
+        let store_groups = self.messaging.directory.view().store_groups();
+        let found = store_groups.into_iter().find(|store_group| store_group.name == *name);
         found.ok_or_else(|| refused(&MetadataRefusal::StoreGroupNotFound(name.clone())))
     }
 
@@ -67,8 +67,8 @@ impl Cluster {
     /// The cluster by the metadata that this proxy saw last, without what only the controller knows.
     fn last_seen(&self) -> ClusterStatus {
         let view = self.messaging.directory.view();
-        let store = |group| StoreStatus {
-            group,
+        let store = |store_group| StoreStatus {
+            group: store_group,
             heard: None,
             leading_since: None,
             positions: StorePositions::default(),
@@ -94,10 +94,10 @@ impl Cluster {
 
     /// Closes a draining store group: its store has to confirm that it takes no messages and holds none. If it does not, the
     /// store group goes on draining.
-    async fn close(&self, group: Arc<model::StoreGroup>) -> Result<(), Status> {
+    async fn close(&self, store_group: Arc<model::StoreGroup>) -> Result<(), Status> {
         // Quick, for the usual mistake. What counts is what the store confirms after it was closed.
-        self.check_that_nothing_remains(group.clone()).await?;
-        let name = group.name.clone();
+        self.check_that_nothing_remains(store_group.clone()).await?;
+        let name = store_group.name.clone();
         self.propose(MetadataCommand::CloseStoreGroup { name: name.clone() }).await?;
         let deadline = tokio::time::Instant::now() + CLOSING_PATIENCE;
         while tokio::time::Instant::now() < deadline {
@@ -113,7 +113,7 @@ impl Cluster {
             tokio::time::sleep(CLOSING_POLL).await;
         }
         self.propose(MetadataCommand::DrainStoreGroup { name: name.clone() }).await?;
-        self.check_that_nothing_remains(group).await?;
+        self.check_that_nothing_remains(store_group).await?;
         Err(Status::failed_precondition(format!(
             "the store of store group {name} did not confirm within {} s that it takes no messages and holds none; the group \
              is draining as before: look after its store and try again, or force it to lose what it holds",
@@ -122,8 +122,8 @@ impl Cluster {
     }
 
     /// Refuses to remove a store group that holds messages for consumers.
-    async fn check_that_nothing_remains(&self, group: Arc<model::StoreGroup>) -> Result<(), Status> {
-        let Some((group, answer)) = self.messaging.stores.remains(vec![group]).await.pop() else {
+    async fn check_that_nothing_remains(&self, store_group: Arc<model::StoreGroup>) -> Result<(), Status> {
+        let Some((store_group, answer)) = self.messaging.stores.remains(vec![store_group]).await.pop() else {
             return Err(unexpected_outcome());
         };
         match answer {
@@ -131,11 +131,11 @@ impl Cluster {
             Ok(Remains { unfinished, unclaimed }) => Err(Status::failed_precondition(format!(
                 "store group {} still holds {unfinished} unfinished messages and {unclaimed} that no group consumes; \
                  wait until they are consumed, or force it to lose them",
-                group.name
+                store_group.name
             ))),
             Err(error) => Err(Status::failed_precondition(format!(
                 "store group {} cannot be asked what it still holds ({error}); start it, or force it to lose that",
-                group.name
+                store_group.name
             ))),
         }
     }
@@ -155,10 +155,10 @@ impl ClusterService for Cluster {
             Err(error) => (self.last_seen(), error.to_string()),
         };
         let draining = status.stores.iter().map(|store| &store.group);
-        let draining = draining.filter(|group| group.state != StoreGroupState::Active).cloned().collect();
+        let draining = draining.filter(|store_group| store_group.state != StoreGroupState::Active).cloned().collect();
         let remains = self.messaging.stores.remains(draining).await;
         let remains: BTreeMap<_, _> =
-            remains.into_iter().filter_map(|(group, answer)| Some((group.id, answer.ok()?))).collect();
+            remains.into_iter().filter_map(|(store_group, answer)| Some((store_group.id, answer.ok()?))).collect();
         let ClusterStatus { cluster, version, controllers, stores, proxies } = status;
         Ok(Response::new(wire::GetClusterStatusResponse {
             cluster: cluster.map(|cluster| cluster.to_string()).unwrap_or_default(),
@@ -181,9 +181,9 @@ impl ClusterService for Cluster {
         request: Request<wire::DrainStoreGroupRequest>,
     ) -> Result<Response<wire::DrainStoreGroupResponse>, Status> {
         let name = store_group_name(&request.into_inner().name)?;
-        let group = store_group_outcome(self.propose(MetadataCommand::DrainStoreGroup { name }).await?)?;
+        let store_group = store_group_outcome(self.propose(MetadataCommand::DrainStoreGroup { name }).await?)?;
         let topics_changed = self.spread().await?;
-        let group = Some(store_group_to_wire(&group));
+        let group = Some(store_group_to_wire(&store_group));
         Ok(Response::new(wire::DrainStoreGroupResponse { group, topics_changed }))
     }
 
@@ -192,8 +192,8 @@ impl ClusterService for Cluster {
         request: Request<wire::ActivateStoreGroupRequest>,
     ) -> Result<Response<wire::ActivateStoreGroupResponse>, Status> {
         let name = store_group_name(&request.into_inner().name)?;
-        let group = store_group_outcome(self.propose(MetadataCommand::ActivateStoreGroup { name }).await?)?;
-        Ok(Response::new(wire::ActivateStoreGroupResponse { group: Some(store_group_to_wire(&group)) }))
+        let store_group = store_group_outcome(self.propose(MetadataCommand::ActivateStoreGroup { name }).await?)?;
+        Ok(Response::new(wire::ActivateStoreGroupResponse { group: Some(store_group_to_wire(&store_group)) }))
     }
 
     async fn remove_store_group(
@@ -202,12 +202,12 @@ impl ClusterService for Cluster {
     ) -> Result<Response<wire::RemoveStoreGroupResponse>, Status> {
         let wire::RemoveStoreGroupRequest { name, force } = request.into_inner();
         let name = store_group_name(&name)?;
-        let group = self.store_group(&name)?;
-        if group.state == StoreGroupState::Active {
+        let store_group = self.store_group(&name)?;
+        if store_group.state == StoreGroupState::Active {
             return Err(refused(&MetadataRefusal::StoreGroupActive(name)));
         }
         if !force {
-            self.close(group).await?;
+            self.close(store_group).await?;
         }
         self.propose(MetadataCommand::RemoveStoreGroup { name, force }).await?;
         Ok(Response::new(wire::RemoveStoreGroupResponse {}))
@@ -248,7 +248,7 @@ fn store_group_name(name: &str) -> Result<StoreGroupName, Status> {
 
 fn store_group_outcome(outcome: MetadataOutcome) -> Result<Arc<model::StoreGroup>, Status> {
     match outcome {
-        MetadataOutcome::StoreGroup(group) => Ok(group),
+        MetadataOutcome::StoreGroup(store_group) => Ok(store_group),
         _ => Err(unexpected_outcome()),
     }
 }
@@ -258,8 +258,8 @@ fn controller_to_wire(controller: ControllerStatus) -> wire::ControllerMember {
     wire::ControllerMember { id, address, leader, voter, matched }
 }
 
-fn store_group_to_wire(group: &model::StoreGroup) -> wire::StoreGroup {
-    let state = match group.state {
+fn store_group_to_wire(store_group: &model::StoreGroup) -> wire::StoreGroup {
+    let state = match store_group.state {
         StoreGroupState::Active => wire::StoreGroupState::Active,
         StoreGroupState::Draining => wire::StoreGroupState::Draining,
         StoreGroupState::Closing(_) | StoreGroupState::Closed => wire::StoreGroupState::Closing,
@@ -267,16 +267,16 @@ fn store_group_to_wire(group: &model::StoreGroup) -> wire::StoreGroup {
     let replica = |replica: &model::Replica| wire::StoreReplica {
         folder: replica.folder.to_string(),
         address: replica.address.to_string(),
-        leader: group.leader == Some(replica.folder),
-        in_sync: group.in_sync.contains(&replica.folder),
+        leader: store_group.leader == Some(replica.folder),
+        in_sync: store_group.in_sync.contains(&replica.folder),
     };
     wire::StoreGroup {
-        id: group.id.0,
-        name: group.name.to_string(),
+        id: store_group.id.0,
+        name: store_group.name.to_string(),
         state: state as i32,
-        epoch: group.epoch.0,
-        replicas: group.replicas.iter().map(replica).collect(),
-        created_at: Some(timestamp_to_wire(group.created_at)),
+        epoch: store_group.epoch.0,
+        replicas: store_group.replicas.iter().map(replica).collect(),
+        created_at: Some(timestamp_to_wire(store_group.created_at)),
     }
 }
 
