@@ -11,10 +11,10 @@
 //! - A member that begins to lead knows no leases: each leadership of a store that it finds counts as granted just then.
 //!   Leases that an earlier leading member granted have ended when that one has: that member had most members confirm its
 //!   leadership after the store's call was sent, so before this one was elected.
-//! - Leases without an end ([`LeaseTerm::UntilSuperseded`]) belong to store groups in which nobody else could lead: the
+//! - Leases without an end ([`StoreLease::UntilSuperseded`]) belong to store groups in which nobody else could lead: the
 //!   lock on the data folder keeps a second process away from it.
 
-use gantry_proto::contract::{LeaseTerm, StorePositions};
+use gantry_proto::contract::{StoreLease, StorePositions};
 use gantry_proto::model::{Epoch, LogOffset, ProxyId, StoreGroup, StoreGroupId, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,11 +57,11 @@ impl LeaseSettings {
     }
 
     /// What the leader of a store group gets.
-    fn term(&self, group: &StoreGroup) -> LeaseTerm {
+    fn term(&self, group: &StoreGroup) -> StoreLease {
         match self.sole_replica_lease {
-            _ if group.in_sync.len() > 1 => LeaseTerm::For(self.duration),
-            Some(duration) => LeaseTerm::For(duration),
-            None => LeaseTerm::UntilSuperseded,
+            _ if group.in_sync.len() > 1 => StoreLease::For(self.duration),
+            Some(duration) => StoreLease::For(duration),
+            None => StoreLease::UntilSuperseded,
         }
     }
 }
@@ -142,7 +142,7 @@ impl LeaseTable {
     }
 
     /// Notes the leadership that the group now has, when its leader is about to be told.
-    pub(crate) fn grant(&mut self, group: &StoreGroup, version: Arc<str>, at: Timestamp, now: Instant) -> LeaseTerm {
+    pub(crate) fn grant(&mut self, group: &StoreGroup, version: Arc<str>, at: Timestamp, now: Instant) -> StoreLease {
         let term = self.settings.term(group);
         let heard = HeardStore {
             at: Some(now),
@@ -163,7 +163,7 @@ impl LeaseTable {
         epoch: Epoch,
         (positions, durable_to): (StorePositions, Option<LogOffset>),
         now: Instant,
-    ) -> Option<LeaseTerm> {
+    ) -> Option<StoreLease> {
         if group.epoch != epoch || group.leader.is_none() {
             return None;
         }
@@ -299,10 +299,10 @@ impl LeaseTable {
         lease
     }
 
-    fn end(&self, term: LeaseTerm, now: Instant) -> End {
+    fn end(&self, term: StoreLease, now: Instant) -> End {
         match term {
-            LeaseTerm::For(duration) => End::At(now + duration + self.settings.margin),
-            LeaseTerm::UntilSuperseded => End::Never,
+            StoreLease::For(duration) => End::At(now + duration + self.settings.margin),
+            StoreLease::UntilSuperseded => End::Never,
         }
     }
 }

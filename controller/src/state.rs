@@ -216,7 +216,7 @@ impl MetadataState {
             MetadataCommand::NoteLeading { group, epoch } => Ok(self.note_leading(*group, *epoch)),
             MetadataCommand::NoteDurable { group, epoch, to } => self.note_durable(*group, *epoch, *to),
             MetadataCommand::RaiseIds(known) => self.raise_ids(*known),
-            MetadataCommand::EndLease { group, epoch } => Ok(self.end_lease(*group, *epoch)),
+            MetadataCommand::EndStoreLease { group, epoch } => Ok(self.end_lease(*group, *epoch)),
             MetadataCommand::DrainStoreGroup { name } => self.drain_store_group(name),
             MetadataCommand::ActivateStoreGroup { name } => self.activate_store_group(name),
             MetadataCommand::CloseStoreGroup { name } => self.close_store_group(name),

@@ -112,7 +112,7 @@ fn any_command_of_members() -> impl Strategy<Value = MetadataCommand> {
             }
         }),
         1 => (0..5u32, epoch())
-            .prop_map(|(group, epoch)| MetadataCommand::EndLease { group: StoreGroupId(group), epoch }),
+            .prop_map(|(group, epoch)| MetadataCommand::EndStoreLease { group: StoreGroupId(group), epoch }),
         1 => (0..5u32, epoch())
             .prop_map(|(group, epoch)| MetadataCommand::NoteLeading { group: StoreGroupId(group), epoch }),
         2 => name().prop_map(|name| MetadataCommand::DrainStoreGroup { name }),

@@ -63,7 +63,7 @@ fn commands() -> Vec<MetadataCommand> {
         C::AlterTopic { name: topic("topic-0"), topic_type: Some(TopicType::Mixed), queue_count: Some(8) },
         C::AlterGroup { name: group("group-1"), fifo: Some(true), max_attempts: Some(5), backoff: Some(exponential) },
         C::NoteLeading { group: StoreGroupId(2), epoch: Epoch(3) },
-        C::EndLease { group: StoreGroupId(2), epoch: Epoch(3) },
+        C::EndStoreLease { group: StoreGroupId(2), epoch: Epoch(3) },
         C::DrainStoreGroup { name: store("store-2") },
         C::SpreadTopics { after: None, limit: 2 },
     ]);
@@ -91,7 +91,7 @@ fn commands() -> Vec<MetadataCommand> {
         C::AlterGroup { name: group("group-1"), fifo: None, max_attempts: None, backoff: None },
         C::CreateTopic { name: topic("topic-5"), topic_type: TopicType::Normal, queue_count: 1 },
         C::CreateGroup { name: group("group-3"), fifo: false, max_attempts: 1, backoff: BackoffPolicy::default() },
-        C::EndLease { group: StoreGroupId(3), epoch: Epoch(4) },
+        C::EndStoreLease { group: StoreGroupId(3), epoch: Epoch(4) },
     ]);
     commands
 }

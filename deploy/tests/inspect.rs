@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use gantry_deploy::env;
-use gantry_proto::contract::{AppendRequest, LeaseTerm, StoreGrant, StoreService as _};
+use gantry_proto::contract::{AppendRequest, StoreGrant, StoreLease, StoreService as _};
 use gantry_proto::model::{
     ClusterId, Epoch, GroupSecret, MessageHead, MetadataChange, MetadataVersion, MetadataView, Placement, QueueId,
     StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, StoredMessage, Timestamp, Topic, TopicId, TopicName,
@@ -59,7 +59,7 @@ fn data_folder() -> tempfile::TempDir {
             cluster: ClusterId([1; 16]),
             group: HERE,
             epoch: Epoch(1),
-            lease: LeaseTerm::UntilSuperseded,
+            lease: StoreLease::UntilSuperseded,
             previous: None,
             secret: GroupSecret([7; 32]),
         };

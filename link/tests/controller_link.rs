@@ -49,12 +49,12 @@ async fn does_what_a_controller_does<C: MetadataService + MembershipService>(ser
     assert_eq!(event, MetadataEvent { version: MetadataVersion(2), changes: vec![change] });
 
     let grant = service.join_store(join()).await.unwrap();
-    let lease = LeaseTerm::For(Duration::from_secs(3));
+    let lease = StoreLease::For(Duration::from_secs(3));
     let (group, epoch, previous, secret) = (StoreGroupId(4), Epoch(8), None, GroupSecret([3; 32]));
     let expected = StoreGrant { cluster: ClusterId([1; 16]), group, epoch, lease, previous, secret };
     assert_eq!(grant, expected);
-    assert_eq!(service.renew_lease(renew()).await.unwrap(), LeaseTerm::UntilSuperseded);
-    service.give_up_lease(StoreGroupId(4), Epoch(8)).await.unwrap();
+    assert_eq!(service.renew_store_lease(renew()).await.unwrap(), StoreLease::UntilSuperseded);
+    service.give_up_store_lease(StoreGroupId(4), Epoch(8)).await.unwrap();
     assert_eq!(service.proxy_alive(alive()).await.unwrap(), Duration::from_millis(1500));
     let status = service.cluster_status().await.unwrap();
     assert_eq!((status.version, status.controllers[0].matched), (MetadataVersion(2), Some(5)));
@@ -77,8 +77,8 @@ async fn refuses_as_a_controller_refuses<C: MetadataService + MembershipService>
             *real.membership_error.lock() = Some(error);
             let error = match call {
                 0 => service.join_store(join()).await.map(drop),
-                1 => service.renew_lease(renew()).await.map(drop),
-                2 => service.give_up_lease(StoreGroupId(4), Epoch(8)).await,
+                1 => service.renew_store_lease(renew()).await.map(drop),
+                2 => service.give_up_store_lease(StoreGroupId(4), Epoch(8)).await,
                 _ => service.proxy_alive(alive()).await.map(drop),
             };
             assert_eq!(format!("{:?}", error.unwrap_err()), expected, "call {call}");
@@ -158,7 +158,7 @@ async fn what_may_have_been_decided_is_not_asked_again_and_what_may_be_repeated_
 
     let link = link_to(&env, &[1, 2]);
     let began = Instant::now();
-    link.renew_lease(renew()).await.unwrap();
+    link.renew_store_lease(renew()).await.unwrap();
     assert_eq!(began.elapsed().as_secs(), 1, "a lease does not wait long for one member");
 }
 
@@ -346,8 +346,11 @@ async fn a_controller_of_another_cluster_carries_nothing_out_and_is_named() {
     let MetadataError::Unavailable(why) = &error else { panic!("{error:?}: it is certain that nothing happened") };
     assert!(why.contains(&CLUSTER.to_string()) && why.contains(&OTHER.to_string()), "{why}");
     assert!(matches!(link.join_store(join()).await, Err(MembershipError::Unavailable(_))));
-    assert!(matches!(link.renew_lease(renew()).await, Err(MembershipError::Unavailable(_))), "no tenure ends by it");
-    let given_up = link.give_up_lease(renew().group, renew().epoch).await;
+    assert!(
+        matches!(link.renew_store_lease(renew()).await, Err(MembershipError::Unavailable(_))),
+        "no tenure ends by it"
+    );
+    let given_up = link.give_up_store_lease(renew().group, renew().epoch).await;
     assert!(matches!(given_up, Err(MembershipError::Unavailable(_))), "{given_up:?}");
     let mut events = link.watch(MetadataVersion(0)).await.unwrap();
     assert!(tokio::time::timeout(Duration::from_secs(20), events.next()).await.is_err(), "its metadata are not seen");

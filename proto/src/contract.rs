@@ -9,9 +9,9 @@ mod stores;
 
 pub use consensus::{ConsensusCall, ConsensusError, ConsensusNetwork, ConsensusPeer};
 pub use membership::{
-    ClusterStatus, ControllerChange, ControllerStatus, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService,
-    PreviousLeader, ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StorePositions, StoreReport,
-    StoreStatus,
+    ClusterStatus, ControllerChange, ControllerStatus, JoinStoreRequest, MembershipError, MembershipService,
+    PreviousLeader, ProxyAliveRequest, ProxyStatus, RenewStoreLeaseRequest, StoreGrant, StoreLease, StorePositions,
+    StoreReport, StoreStatus,
 };
 pub use metadata::{MetadataError, MetadataEvent, MetadataService, MetadataStream, follow_metadata};
 pub use store::{

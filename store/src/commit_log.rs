@@ -35,7 +35,7 @@ pub(crate) mod writer;
 use crate::tenure::Tenure;
 use clock::LogClock;
 use damage::{DamageCause, DamageRegister, DamagedRange};
-use gantry_proto::contract::{LeaseTerm, StoreError};
+use gantry_proto::contract::{StoreError, StoreLease};
 use gantry_proto::env::{Env, File, is_unreadable};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, LogOffset, StoreGroupId, Timestamp};
 use parking_lot::Mutex;
@@ -185,7 +185,7 @@ impl CommitLog {
     }
 
     /// Continues in a later epoch: records carry it from here on, and the tenure begins. The epoch is durable already.
-    pub(crate) fn begin_epoch(&self, epoch: Epoch, lease: LeaseTerm, called_at: Instant) -> Result<(), StoreError> {
+    pub(crate) fn begin_epoch(&self, epoch: Epoch, lease: StoreLease, called_at: Instant) -> Result<(), StoreError> {
         let mut tail = self.tail.lock();
         if let Some(refused) = &tail.refused {
             return Err(refused.clone());

@@ -234,7 +234,7 @@ fn holds_messages(env: &Env, dir: &Path) -> Result<bool, DataFolderError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gantry_proto::contract::LeaseTerm;
+    use gantry_proto::contract::StoreLease;
     use gantry_proto::env::fake;
     use gantry_proto::model::GroupSecret;
 
@@ -245,7 +245,7 @@ mod tests {
             cluster: ClusterId([cluster; 16]),
             group: StoreGroupId(group),
             epoch: Epoch(epoch),
-            lease: LeaseTerm::UntilSuperseded,
+            lease: StoreLease::UntilSuperseded,
             previous: None,
             secret: GroupSecret([0; 32]),
         }

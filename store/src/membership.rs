@@ -11,7 +11,7 @@ mod protocol;
 
 use crate::store::{Granted, OpenError, Store};
 use gantry_proto::contract::{
-    JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, RenewLeaseRequest, StoreError,
+    JoinStoreRequest, MembershipError, MembershipService, RenewStoreLeaseRequest, StoreError, StoreLease,
 };
 use gantry_proto::env::Env;
 use gantry_proto::model::{Epoch, StoreGroupId, StoreGroupName};
@@ -161,8 +161,8 @@ impl Member {
         let closed = timeout(limit / 4, store.closed()).await.unwrap_or_default();
         let called_at = Instant::now();
         let request =
-            RenewLeaseRequest { group, epoch, positions: store.positions(), closed, report: Some(store.report()) };
-        (called_at, bounded(limit, self.service.renew_lease(request)).await)
+            RenewStoreLeaseRequest { group, epoch, positions: store.positions(), closed, report: Some(store.report()) };
+        (called_at, bounded(limit, self.service.renew_store_lease(request)).await)
     }
 
     fn note_renewal(
@@ -235,7 +235,7 @@ impl Member {
 
     /// Nobody has to wait for the lease to end: the last write is done.
     pub async fn give_up(&self, group: StoreGroupId, epoch: Epoch) {
-        match bounded(GIVE_UP_CALL_MAX, self.service.give_up_lease(group, epoch)).await {
+        match bounded(GIVE_UP_CALL_MAX, self.service.give_up_store_lease(group, epoch)).await {
             Ok(()) => tracing::info!(group = %self.config.group, %epoch, "gave up the lease of the store group"),
             Err(error) => tracing::info!(group = %self.config.group, %epoch, %error, "the lease ends by itself"),
         }
@@ -261,7 +261,7 @@ impl Member {
     }
 }
 
-type Renewal = Result<LeaseTerm, MembershipError>;
+type Renewal = Result<StoreLease, MembershipError>;
 
 /// Why a join came to nothing.
 enum NotJoined {
@@ -280,10 +280,10 @@ async fn bounded<T>(
 }
 
 /// A lease must be longer than what both sides take off and add.
-fn check_margin(store: &Store, lease: LeaseTerm) -> Result<(), MemberError> {
+fn check_margin(store: &Store, lease: StoreLease) -> Result<(), MemberError> {
     let margin = store.config.lease_margin;
     match lease {
-        LeaseTerm::For(lease) if lease <= 2 * margin => Err(MemberError::LeaseTooShort { lease, margin }),
+        StoreLease::For(lease) if lease <= 2 * margin => Err(MemberError::LeaseTooShort { lease, margin }),
         _ => Ok(()),
     }
 }

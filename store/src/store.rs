@@ -21,7 +21,7 @@ use crate::saving;
 use crate::tenure::Tenure;
 use futures_util::FutureExt as _;
 use gantry_proto::contract::{
-    JoinStoreRequest, LeaseTerm, Remains, StoreError, StoreGrant, StorePositions, StoreReport,
+    JoinStoreRequest, Remains, StoreError, StoreGrant, StoreLease, StorePositions, StoreReport,
 };
 use gantry_proto::env::{Env, WorkPanicked};
 use gantry_proto::model::{
@@ -316,7 +316,7 @@ impl Store {
 
     /// Extends the tenure of `epoch` by a lease that was asked for at `called_at`. [`StoreError::NotLeader`] if that tenure
     /// is over: it does not come back.
-    pub fn renew_tenure(&self, epoch: Epoch, lease: LeaseTerm, called_at: Instant) -> Result<(), StoreError> {
+    pub fn renew_tenure(&self, epoch: Epoch, lease: StoreLease, called_at: Instant) -> Result<(), StoreError> {
         self.log.tenure.renew(epoch, lease, called_at)
     }
 

@@ -12,7 +12,7 @@
 //!   apart by less than `2 m` during `D`. Only monotonic clocks are asked, so jumps of the wall clock do not matter.
 //! - The newest call decides: an answer to an older one changes nothing.
 
-use gantry_proto::contract::{LeaseTerm, StoreError};
+use gantry_proto::contract::{StoreError, StoreLease};
 use gantry_proto::model::Epoch;
 use parking_lot::Mutex;
 use std::fmt;
@@ -53,10 +53,10 @@ impl fmt::Display for Over {
 }
 
 /// When a lease that was asked for at `called_at` ends for the store. `None`: not by time.
-fn end_of(lease: LeaseTerm, called_at: Instant, margin: Duration) -> Option<Instant> {
+fn end_of(lease: StoreLease, called_at: Instant, margin: Duration) -> Option<Instant> {
     match lease {
-        LeaseTerm::For(duration) => Some(called_at + duration.saturating_sub(margin)),
-        LeaseTerm::UntilSuperseded => None,
+        StoreLease::For(duration) => Some(called_at + duration.saturating_sub(margin)),
+        StoreLease::UntilSuperseded => None,
     }
 }
 
@@ -68,7 +68,7 @@ impl Term {
     }
 
     /// The next leadership. It is over at once if a later one was heard of.
-    pub(crate) fn next(&self, epoch: Epoch, lease: LeaseTerm, called_at: Instant, margin: Duration) -> Term {
+    pub(crate) fn next(&self, epoch: Epoch, lease: StoreLease, called_at: Instant, margin: Duration) -> Term {
         let until = end_of(lease, called_at, margin);
         let mut next = Term { epoch, called_at, until, over: None, heard: epoch };
         next.hear(self.heard);
@@ -96,7 +96,7 @@ impl Term {
     /// may have told somebody so.
     pub(crate) fn renew(
         &mut self,
-        lease: LeaseTerm,
+        lease: StoreLease,
         called_at: Instant,
         margin: Duration,
         now: Instant,
@@ -159,7 +159,7 @@ impl Tenure {
     }
 
     /// Extends `epoch`, see [`Term::renew`].
-    pub(crate) fn renew(&self, epoch: Epoch, lease: LeaseTerm, called_at: Instant) -> Result<(), StoreError> {
+    pub(crate) fn renew(&self, epoch: Epoch, lease: StoreLease, called_at: Instant) -> Result<(), StoreError> {
         let mut term = self.term.lock();
         if term.epoch != epoch {
             return Err(StoreError::NotLeader(format!("epoch {epoch} is over")));
@@ -194,7 +194,7 @@ impl Tenure {
     }
 
     /// Begins a new epoch, greater than the last one, which is over.
-    pub(crate) fn begin(&self, epoch: Epoch, lease: LeaseTerm, called_at: Instant) {
+    pub(crate) fn begin(&self, epoch: Epoch, lease: StoreLease, called_at: Instant) {
         let mut term = self.term.lock();
         assert!(epoch > term.epoch, "epochs only grow");
         *term = term.next(epoch, lease, called_at, self.margin);
@@ -281,7 +281,7 @@ mod tests {
         /// A renewal was asked for this long ago and is answered now.
         Renewed {
             called: u64,
-            lease: LeaseTerm,
+            lease: StoreLease,
         },
         Ended,
         /// An epoch this much later was heard of.
@@ -289,15 +289,15 @@ mod tests {
         /// An epoch begins, asked for this long ago.
         Began {
             called: u64,
-            lease: LeaseTerm,
+            lease: StoreLease,
         },
         Nothing,
     }
 
-    fn leases() -> impl Strategy<Value = LeaseTerm> {
+    fn leases() -> impl Strategy<Value = StoreLease> {
         prop_oneof![
-            4 => (0u64..2000).prop_map(|millis| LeaseTerm::For(Duration::from_millis(millis))),
-            1 => Just(LeaseTerm::UntilSuperseded),
+            4 => (0u64..2000).prop_map(|millis| StoreLease::For(Duration::from_millis(millis))),
+            1 => Just(StoreLease::UntilSuperseded),
         ]
     }
 
@@ -312,7 +312,7 @@ mod tests {
     }
 
     /// In the first epoch, granted now.
-    fn leading(lease: LeaseTerm) -> Tenure {
+    fn leading(lease: StoreLease) -> Tenure {
         let tenure = Tenure::new(Epoch(0), MARGIN);
         tenure.begin(Epoch(1), lease, Instant::now());
         tenure
@@ -322,12 +322,12 @@ mod tests {
     async fn a_store_that_was_only_opened_does_not_lead_and_cannot_be_made_to_by_a_renewal() {
         let tenure = Tenure::new(Epoch(4), MARGIN);
         assert!(matches!(tenure.check(), Err(StoreError::NotLeader(_))));
-        assert!(tenure.renew(Epoch(4), LeaseTerm::UntilSuperseded, Instant::now()).is_err());
+        assert!(tenure.renew(Epoch(4), StoreLease::UntilSuperseded, Instant::now()).is_err());
         assert!(tenure.check().is_err());
         tenure.hear(Epoch(6));
-        tenure.begin(Epoch(5), LeaseTerm::UntilSuperseded, Instant::now());
+        tenure.begin(Epoch(5), StoreLease::UntilSuperseded, Instant::now());
         assert!(tenure.check().is_err(), "a later one was heard of before");
-        tenure.begin(Epoch(6), LeaseTerm::UntilSuperseded, Instant::now());
+        tenure.begin(Epoch(6), StoreLease::UntilSuperseded, Instant::now());
         assert!(tenure.check().is_ok());
     }
 
@@ -356,7 +356,7 @@ mod tests {
                             let epoch = tenure.epoch();
                             prop_assert!(!(tenure.renew(epoch, lease, called_at).is_ok() && closed), "a renewal came too late");
                             granted.push((called_at, lease));
-                            prop_assert!(tenure.renew(Epoch(epoch.0 + 1), LeaseTerm::UntilSuperseded, now).is_err());
+                            prop_assert!(tenure.renew(Epoch(epoch.0 + 1), StoreLease::UntilSuperseded, now).is_err());
                         }
                         Event::Ended => {
                             let epoch = tenure.epoch();
@@ -381,9 +381,9 @@ mod tests {
                         let leads = tenure.is_open(|| then);
                         prop_assert_eq!(leads, term.check(then).is_ok(), "the copy differs from the core");
                         // Some grant must cover every instant at which the store leads, a margin before its end.
-                        let covers = |(called_at, lease): &(Instant, LeaseTerm)| match lease {
-                            LeaseTerm::For(duration) => then + MARGIN < *called_at + *duration,
-                            LeaseTerm::UntilSuperseded => true,
+                        let covers = |(called_at, lease): &(Instant, StoreLease)| match lease {
+                            StoreLease::For(duration) => then + MARGIN < *called_at + *duration,
+                            StoreLease::UntilSuperseded => true,
                         };
                         prop_assert!(!leads || (granted.iter().any(covers) && !closed), "it leads without a lease");
                     }
@@ -395,16 +395,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_timed_lease_ends_a_margin_early_and_a_late_renewal_does_not_bring_it_back() {
-        let tenure = leading(LeaseTerm::For(D));
+        let tenure = leading(StoreLease::For(D));
         tokio::time::advance(D - MARGIN - Duration::from_millis(1)).await;
         assert!(tenure.check().is_ok());
         // Asked for before the end, answered after it.
         let called_at = Instant::now();
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(matches!(tenure.check(), Err(StoreError::NotLeader(_))));
-        assert!(tenure.renew(Epoch(1), LeaseTerm::For(D), called_at).is_err());
+        assert!(tenure.renew(Epoch(1), StoreLease::For(D), called_at).is_err());
         assert!(tenure.check().is_err());
-        tenure.begin(Epoch(2), LeaseTerm::For(D), Instant::now());
+        tenure.begin(Epoch(2), StoreLease::For(D), Instant::now());
         assert!(tenure.check().is_ok());
         assert!(!tenure.end(Epoch(1), "an older epoch"));
         assert!(tenure.check().is_ok());
@@ -413,21 +413,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_to_an_older_call_changes_nothing() {
         let start = Instant::now();
-        let tenure = leading(LeaseTerm::For(D));
+        let tenure = leading(StoreLease::For(D));
         tokio::time::advance(D / 2).await;
-        tenure.renew(Epoch(1), LeaseTerm::For(D), Instant::now()).unwrap();
-        tenure.renew(Epoch(1), LeaseTerm::For(D), start).unwrap();
+        tenure.renew(Epoch(1), StoreLease::For(D), Instant::now()).unwrap();
+        tenure.renew(Epoch(1), StoreLease::For(D), start).unwrap();
         tokio::time::advance(D / 2).await;
         assert!(tenure.check().is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_for_the_end_hears_of_it_when_it_comes() {
-        let tenure = leading(LeaseTerm::For(D));
+        let tenure = leading(StoreLease::For(D));
         let start = Instant::now();
         let renewing = async {
             tokio::time::sleep(D / 2).await;
-            tenure.renew(Epoch(1), LeaseTerm::For(D), Instant::now()).unwrap();
+            tenure.renew(Epoch(1), StoreLease::For(D), Instant::now()).unwrap();
         };
         let (over, ()) = tokio::join!(tenure.over(), renewing);
         assert_eq!(over, (Epoch(1), Over::Expired));

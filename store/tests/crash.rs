@@ -7,7 +7,7 @@ mod support;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use gantry_proto::contract::{AppendError, HandleError, LeaseTerm, PoppedMessage, StoreService as _};
+use gantry_proto::contract::{AppendError, HandleError, PoppedMessage, StoreLease, StoreService as _};
 use gantry_proto::env::fake::FakeOp;
 use gantry_proto::env::{WorkPanicked, Workers};
 use gantry_proto::model::ReceiptHandle;
@@ -154,7 +154,7 @@ async fn answered_messages_survive_a_power_failure_at_any_step_while_epochs_come
             }
             // Joins that come to nothing leave gaps.
             let epoch = store.epoch().0 + 1 + (seed as u32 + round as u32) % 3;
-            if store.lead(&granted(epoch, LeaseTerm::UntilSuperseded)).await.is_err() {
+            if store.lead(&granted(epoch, StoreLease::UntilSuperseded)).await.is_err() {
                 break;
             }
         }

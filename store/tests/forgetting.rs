@@ -197,7 +197,7 @@ async fn who_does_not_lead_forgets_nothing() {
     assert_eq!(store.queues(FIRST_TOPIC).await.unwrap()[0].max_offset.0, 1, "a follower forgot by itself");
     assert_eq!(store.progress(GROUP).await.unwrap().len(), 1);
     let before = store.log_range().1;
-    store.lead(&granted(9, gantry_proto::contract::LeaseTerm::UntilSuperseded)).await.unwrap();
+    store.lead(&granted(9, gantry_proto::contract::StoreLease::UntilSuperseded)).await.unwrap();
     gone(&store, FIRST_TOPIC).await;
     assert!(store.log_range().1 > before, "forgetting is a record");
     end(store).await;

@@ -5,7 +5,7 @@
 
 mod support;
 
-use gantry_proto::contract::LeaseTerm;
+use gantry_proto::contract::StoreLease;
 use gantry_proto::env::OpenMode;
 use gantry_proto::model::{ClusterId, Epoch, StoreGroupName};
 use std::path::Path;
@@ -18,8 +18,9 @@ fn written() -> Vec<u8> {
     let machine = Machine::new(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        let store = machine.open_with(machine.open_folder().unwrap(), &granted(3, LeaseTerm::UntilSuperseded)).unwrap();
-        store.lead(&granted(258, LeaseTerm::UntilSuperseded)).await.unwrap();
+        let store =
+            machine.open_with(machine.open_folder().unwrap(), &granted(3, StoreLease::UntilSuperseded)).unwrap();
+        store.lead(&granted(258, StoreLease::UntilSuperseded)).await.unwrap();
         store.shutdown().await.unwrap();
     });
     let file = machine.env.files.open(&machine.dir.join("identity"), OpenMode::Read).unwrap();

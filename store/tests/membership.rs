@@ -8,8 +8,8 @@ mod support;
 use futures_util::FutureExt as _;
 use gantry_proto::contract::StoreService as _;
 use gantry_proto::contract::{
-    AppendError, AppendRequest, ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError,
-    MembershipService, MetadataError, ProxyAliveRequest, RenewLeaseRequest, StoreError, StoreGrant, StorePositions,
+    AppendError, AppendRequest, ClusterStatus, ControllerChange, JoinStoreRequest, MembershipError, MembershipService,
+    MetadataError, ProxyAliveRequest, RenewStoreLeaseRequest, StoreError, StoreGrant, StoreLease, StorePositions,
     StoreReport,
 };
 use gantry_proto::env::fake::{FakeFiles, FakeOp, SeededRandom};
@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 const MILLI: Duration = Duration::from_millis(1);
-const LEASE: LeaseTerm = LeaseTerm::For(Duration::from_secs(6));
+const LEASE: StoreLease = StoreLease::For(Duration::from_secs(6));
 
 /// Grants leases as the real one does: counted from its answer, a margin longer.
 struct Controller {
@@ -37,7 +37,7 @@ struct Controller {
 
 #[derive(Clone, Debug)]
 struct State {
-    lease: LeaseTerm,
+    lease: StoreLease,
     epoch: Epoch,
     /// Nobody else may lead before. `None`: as far as time goes, somebody else might now.
     held_until: Option<Instant>,
@@ -64,7 +64,7 @@ enum Link {
 }
 
 impl Controller {
-    fn new(machine: &Machine, lease: LeaseTerm) -> Arc<Controller> {
+    fn new(machine: &Machine, lease: StoreLease) -> Arc<Controller> {
         let state = State {
             lease,
             epoch: Epoch(0),
@@ -107,10 +107,10 @@ impl Controller {
         }
     }
 
-    fn hold(&self, state: &mut State) -> LeaseTerm {
+    fn hold(&self, state: &mut State) -> StoreLease {
         state.held_until = Some(match state.lease {
-            LeaseTerm::For(lease) => Instant::now() + lease + self.margin,
-            LeaseTerm::UntilSuperseded => Instant::now() + Duration::from_secs(86_400),
+            StoreLease::For(lease) => Instant::now() + lease + self.margin,
+            StoreLease::UntilSuperseded => Instant::now() + Duration::from_secs(86_400),
         });
         state.lease
     }
@@ -147,7 +147,7 @@ impl MembershipService for Controller {
         self.answered(answer).await
     }
 
-    async fn renew_lease(&self, request: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
+    async fn renew_store_lease(&self, request: RenewStoreLeaseRequest) -> Result<StoreLease, MembershipError> {
         self.reached().await?;
         let answer = {
             let mut state = self.state.lock();
@@ -165,7 +165,7 @@ impl MembershipService for Controller {
         self.answered(answer).await
     }
 
-    async fn give_up_lease(&self, _group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
+    async fn give_up_store_lease(&self, _group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
         self.reached().await?;
         let mut state = self.state.lock();
         state.given_up = Some((epoch, self.files.mutations()));
@@ -327,7 +327,7 @@ fn seconds(count: u64) -> Duration {
 async fn a_store_that_nobody_can_replace_goes_on_while_the_controller_is_away() {
     for link in [Link::Down, Link::Silent] {
         let machine = Machine::new(1);
-        let controller = Controller::new(&machine, LeaseTerm::UntilSuperseded);
+        let controller = Controller::new(&machine, StoreLease::UntilSuperseded);
         let joined = join(&machine, &controller).await;
         controller.change(|state| state.link = link);
         for hour in 0..3 {
@@ -444,7 +444,7 @@ async fn jumps_of_the_wall_clock_neither_end_nor_lengthen_a_lease() {
 #[tokio::test(start_paused = true)]
 async fn a_store_whose_epoch_is_over_waits_until_it_may_join_again() {
     let machine = Machine::new(1);
-    let controller = Controller::new(&machine, LeaseTerm::UntilSuperseded);
+    let controller = Controller::new(&machine, StoreLease::UntilSuperseded);
     let joined = join(&machine, &controller).await;
     send(&joined.store, 0, "before").await.unwrap();
     // Somebody else leads for a while.
@@ -507,7 +507,7 @@ async fn a_store_ends_in_time_when_the_controller_is_away() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_refused_ends_with_the_reason() {
     let machine = Machine::new(1);
-    let controller = Controller::new(&machine, LeaseTerm::UntilSuperseded);
+    let controller = Controller::new(&machine, StoreLease::UntilSuperseded);
     let joined = join(&machine, &controller).await;
     controller.change(|state| state.refusal = Some("the group was removed".into()));
     let Joined { store, keeping } = joined;
@@ -525,7 +525,7 @@ async fn a_store_that_is_refused_ends_with_the_reason() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_shorter_than_its_margins_is_an_error_that_names_both() {
     let machine = Machine::new(1);
-    let controller = Controller::new(&machine, LeaseTerm::For(Duration::from_millis(900)));
+    let controller = Controller::new(&machine, StoreLease::For(Duration::from_millis(900)));
     let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
     let error = member(&machine, &controller).join(&store).await.map(|_| ()).unwrap_err().to_string();
     assert!(store.leads().is_err());

@@ -7,8 +7,8 @@ mod support;
 
 use futures_util::FutureExt as _;
 use gantry_proto::contract::{
-    AppendError, ChangeInvisibleRequest, DeadLetterRequest, HandleError, LeaseTerm, PopError, PopRequest,
-    ReleaseRequest, RenewRequest, StoreError, StoreService as _,
+    AppendError, ChangeInvisibleRequest, DeadLetterRequest, HandleError, PopError, PopRequest, ReleaseRequest,
+    RenewRequest, StoreError, StoreLease, StoreService as _,
 };
 use gantry_proto::env::OpenMode;
 use gantry_proto::model::{ClientHash, ClusterId, Epoch, StoreGroupId, StoreGroupName};
@@ -18,7 +18,7 @@ use std::time::Duration;
 use support::*;
 
 const SECOND: Duration = Duration::from_secs(1);
-const FOREVER: LeaseTerm = LeaseTerm::UntilSuperseded;
+const FOREVER: StoreLease = StoreLease::UntilSuperseded;
 
 fn not_leader(error: &StoreError) -> bool {
     matches!(error, StoreError::NotLeader(_))
@@ -134,7 +134,7 @@ async fn a_waiting_receive_is_told_when_the_tenure_ends_by_time_and_goes_on_in_t
     let machine = Machine::new(1);
     let folder = machine.open_folder().unwrap();
     let lease = 10 * SECOND;
-    let store = machine.open_with(folder, &granted(1, LeaseTerm::For(lease))).unwrap();
+    let store = machine.open_with(folder, &granted(1, StoreLease::For(lease))).unwrap();
     let start = tokio::time::Instant::now();
     let refused = store.pop(PopRequest { wait: 60 * SECOND, ..pop_request(1) }).await;
     assert!(matches!(refused, Err(PopError::Store(error)) if not_leader(&error)));

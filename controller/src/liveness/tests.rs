@@ -23,11 +23,11 @@ fn group(epoch: u32, led: bool) -> StoreGroup {
     }
 }
 
-fn grant(table: &mut LeaseTable, epoch: u32, now: Instant) -> LeaseTerm {
+fn grant(table: &mut LeaseTable, epoch: u32, now: Instant) -> StoreLease {
     table.grant(&group(epoch, true), "0.1".into(), Timestamp::ZERO, now)
 }
 
-fn renew(table: &mut LeaseTable, epoch: u32, now: Instant) -> Option<LeaseTerm> {
+fn renew(table: &mut LeaseTable, epoch: u32, now: Instant) -> Option<StoreLease> {
     table.renew(&group(epoch, true), Epoch(epoch), (StorePositions::default(), None), now)
 }
 
@@ -35,7 +35,7 @@ fn renew(table: &mut LeaseTable, epoch: u32, now: Instant) -> Option<LeaseTerm> 
 async fn a_lease_keeps_others_out_until_it_and_the_margin_have_passed() {
     let mut table = LeaseTable::new(settings(Some(DURATION)));
     let now = Instant::now();
-    assert_eq!(grant(&mut table, 1, now), LeaseTerm::For(DURATION));
+    assert_eq!(grant(&mut table, 1, now), StoreLease::For(DURATION));
     assert_eq!(table.admit(&group(1, true), now), Err(DURATION + MARGIN));
     let end = now + DURATION + MARGIN;
     assert_eq!(table.admit(&group(1, true), end - Duration::from_millis(1)), Err(Duration::from_millis(1)));
@@ -63,7 +63,7 @@ async fn who_begins_to_lead_waits_for_leases_that_it_does_not_know() {
     let now = Instant::now();
     assert_eq!(table.admit(&group(4, true), now), Err(DURATION + MARGIN));
     assert_eq!(table.admit(&group(4, false), now), Ok(()), "nobody leads");
-    assert_eq!(renew(&mut table, 4, now + DURATION), Some(LeaseTerm::For(DURATION)));
+    assert_eq!(renew(&mut table, 4, now + DURATION), Some(StoreLease::For(DURATION)));
     assert!(table.admit(&group(4, true), now + DURATION + MARGIN).is_err());
     let older = table.renew(&group(4, true), Epoch(3), (StorePositions::default(), None), now + DURATION);
     assert_eq!(older, None);
@@ -74,10 +74,10 @@ async fn the_only_replica_in_sync_leads_without_an_end_unless_it_is_silent_or_ga
     let mut table = LeaseTable::new(settings(None));
     let now = Instant::now();
     assert_eq!(table.admit(&group(1, true), now), Ok(()), "after a change of leaders nobody waits");
-    assert_eq!(grant(&mut table, 1, now), LeaseTerm::UntilSuperseded);
+    assert_eq!(grant(&mut table, 1, now), StoreLease::UntilSuperseded);
     let late = now + Duration::from_secs(3600);
     assert_eq!(table.ended([&Arc::new(group(1, true))].into_iter(), late), []);
-    assert_eq!(renew(&mut table, 1, late), Some(LeaseTerm::UntilSuperseded));
+    assert_eq!(renew(&mut table, 1, late), Some(StoreLease::UntilSuperseded));
     assert_eq!(table.admit(&group(1, true), late + Duration::from_secs(2)), Err(Duration::from_secs(1)));
     assert_eq!(table.admit(&group(1, true), late + Duration::from_secs(3)), Ok(()));
     table.give_up(StoreGroupId(1), Epoch(1));
@@ -89,7 +89,7 @@ async fn the_only_replica_in_sync_leads_without_an_end_unless_it_is_silent_or_ga
 async fn several_replicas_in_sync_make_leases_end() {
     let mut table = LeaseTable::new(settings(None));
     let two = StoreGroup { in_sync: vec![FOLDER, FolderId([2; 16])], ..group(1, true) };
-    assert_eq!(table.grant(&two, "0.1".into(), Timestamp::ZERO, Instant::now()), LeaseTerm::For(DURATION));
+    assert_eq!(table.grant(&two, "0.1".into(), Timestamp::ZERO, Instant::now()), StoreLease::For(DURATION));
 }
 
 #[tokio::test(start_paused = true)]

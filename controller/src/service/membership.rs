@@ -4,8 +4,8 @@ use crate::controller::Controller;
 use crate::raft::{Kind, Leadership, NodeError};
 use crate::state::{Keeping, Rules};
 use gantry_proto::contract::{
-    ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, MetadataError,
-    ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StoreStatus,
+    ClusterStatus, ControllerChange, JoinStoreRequest, MembershipError, MembershipService, MetadataError,
+    ProxyAliveRequest, ProxyStatus, RenewStoreLeaseRequest, StoreGrant, StoreLease, StoreStatus,
 };
 use gantry_proto::convert::Wire as _;
 use gantry_proto::model::{Epoch, GroupSecret, KnownIds, MetadataCommand, MetadataOutcome, StoreGroup, StoreGroupId};
@@ -22,14 +22,14 @@ impl MembershipService for Controller {
         }
     }
 
-    async fn renew_lease(&self, request: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
+    async fn renew_store_lease(&self, request: RenewStoreLeaseRequest) -> Result<StoreLease, MembershipError> {
         match self.passed_on(Kind::RenewLease, &request.to_wire()).await? {
             None => self.renew_here(&request).await,
             Some(answer) => answer,
         }
     }
 
-    async fn give_up_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
+    async fn give_up_store_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
         let request = wire::GiveUpLeaseRequest { group: group.0, epoch: epoch.0 };
         match self.passed_on(Kind::GiveUpLease, &request).await? {
             None => self.give_up_here(group, epoch).await,
@@ -201,8 +201,8 @@ impl Controller {
         admitted.map_err(|remaining| MembershipError::Held { group: group.name.clone(), epoch: group.epoch, remaining })
     }
 
-    pub(super) async fn renew_here(&self, request: &RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
-        let RenewLeaseRequest { group: id, epoch, positions, closed, report } = *request;
+    pub(super) async fn renew_here(&self, request: &RenewStoreLeaseRequest) -> Result<StoreLease, MembershipError> {
+        let RenewStoreLeaseRequest { group: id, epoch, positions, closed, report } = *request;
         let leading = self.core.node.lead().await?;
         if let Some(report) = report.filter(|_| self.core.feed.read(|state| state.rules() >= Rules::PutBack)) {
             self.raise_ids(report.known, leading).await?;
@@ -233,7 +233,7 @@ impl Controller {
         // At once: whatever becomes of the command, its holder writes no more.
         self.core.with_table(leading, |table, _| table.give_up(group, epoch))?;
         self.note_durable(group, epoch, true, leading).await?;
-        let _ = self.core.decide(MetadataCommand::EndLease { group, epoch }, leading).await?;
+        let _ = self.core.decide(MetadataCommand::EndStoreLease { group, epoch }, leading).await?;
         Ok(())
     }
 

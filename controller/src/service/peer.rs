@@ -6,7 +6,7 @@ use crate::raft::Kind;
 use bytes::Bytes;
 use gantry_proto::contract::{
     ConsensusCall, ConsensusError, ConsensusPeer, ControllerChange, JoinStoreRequest, ProxyAliveRequest,
-    RenewLeaseRequest,
+    RenewStoreLeaseRequest,
 };
 use gantry_proto::convert::{Wire, required};
 use gantry_proto::model::{ClusterId, Epoch, MetadataCommand, StoreGroupId};
@@ -32,7 +32,7 @@ impl ConsensusPeer for Controller {
                 answered(self.propose_answered(command).await)
             }
             Kind::JoinStore => answered(self.join_here(&asked::<JoinStoreRequest>(message)?).await),
-            Kind::RenewLease => answered(self.renew_here(&asked::<RenewLeaseRequest>(message)?).await),
+            Kind::RenewLease => answered(self.renew_here(&asked::<RenewStoreLeaseRequest>(message)?).await),
             Kind::GiveUpLease => {
                 let wire::GiveUpLeaseRequest { group, epoch } = decode(message).map_err(newer)?;
                 answered(self.give_up_here(StoreGroupId(group), Epoch(epoch)).await)

@@ -295,7 +295,7 @@ fn a_leadership_that_is_over_is_not_noted() {
 #[test]
 fn only_the_epoch_that_is_meant_ends() {
     let mut state = state_of(&[join_store("s", 1)]);
-    let end = |epoch| MetadataCommand::EndLease { group: StoreGroupId(1), epoch: Epoch(epoch) };
+    let end = |epoch| MetadataCommand::EndStoreLease { group: StoreGroupId(1), epoch: Epoch(epoch) };
     let (_, changes) = state.apply(&end(1), AT).unwrap();
     assert_eq!(changes, []);
     state.apply(&end(2), AT).unwrap();

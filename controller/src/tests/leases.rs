@@ -4,8 +4,8 @@ use crate::config::ControllerConfig;
 use crate::controller::Controller;
 use crate::testing::{TestCluster, store_group_name};
 use gantry_proto::contract::{
-    JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, MetadataService as _, PreviousLeader,
-    ProxyAliveRequest, RenewLeaseRequest, StoreGrant, StorePositions,
+    JoinStoreRequest, MembershipError, MembershipService, MetadataService as _, PreviousLeader, ProxyAliveRequest,
+    RenewStoreLeaseRequest, StoreGrant, StoreLease, StorePositions,
 };
 use gantry_proto::model::{
     ClusterId, Epoch, FolderId, LogOffset, MetadataCommand, PlaceId, ProcessId, ProxyId, StoreGroupId,
@@ -47,9 +47,9 @@ fn after(grant: &StoreGrant) -> JoinStoreRequest {
     JoinStoreRequest { last_epoch: grant.epoch, ..request(1) }
 }
 
-fn renewal(grant: &StoreGrant) -> RenewLeaseRequest {
+fn renewal(grant: &StoreGrant) -> RenewStoreLeaseRequest {
     let positions = StorePositions { appended_to: LogOffset(7), ..StorePositions::default() };
-    RenewLeaseRequest { group: grant.group, epoch: grant.epoch, positions, closed: None, report: None }
+    RenewStoreLeaseRequest { group: grant.group, epoch: grant.epoch, positions, closed: None, report: None }
 }
 
 async fn leads(controller: &Arc<Controller>, group: StoreGroupId) -> bool {
@@ -61,18 +61,18 @@ async fn a_sole_replica_leads_until_there_is_a_newer_epoch() {
     let cluster = TestCluster::started(1, quick).await;
     let controller = cluster.get(1);
     let grant = controller.join_store(request(1)).await.unwrap();
-    assert_eq!((grant.epoch, grant.lease), (Epoch(1), LeaseTerm::UntilSuperseded));
+    assert_eq!((grant.epoch, grant.lease), (Epoch(1), StoreLease::UntilSuperseded));
     // Its process is there: nobody else is let in, and it goes on however long it is silent.
     let held = controller.join_store(request(1)).await;
     assert!(matches!(held, Err(MembershipError::Held { epoch: Epoch(1), .. })), "{held:?}");
     sleep(Duration::from_secs(60)).await;
     assert!(leads(controller, grant.group).await);
-    assert_eq!(controller.renew_lease(renewal(&grant)).await.unwrap(), LeaseTerm::UntilSuperseded);
+    assert_eq!(controller.renew_store_lease(renewal(&grant)).await.unwrap(), StoreLease::UntilSuperseded);
     // It restarts: after three silent intervals it is let in, in a new epoch.
     sleep(Duration::from_secs(3)).await;
     let again = controller.join_store(JoinStoreRequest { last_epoch: Epoch(9), ..request(1) }).await.unwrap();
     assert_eq!((again.group, again.epoch), (grant.group, Epoch(10)));
-    let over = controller.renew_lease(renewal(&grant)).await;
+    let over = controller.renew_store_lease(renewal(&grant)).await;
     assert!(matches!(over, Err(MembershipError::Superseded { epoch: Epoch(1), .. })), "{over:?}");
 }
 
@@ -82,12 +82,12 @@ async fn a_lease_that_is_given_back_is_free_at_once() {
         let cluster = TestCluster::started(1, configure).await;
         let controller = cluster.get(1);
         let grant = controller.join_store(request(1)).await.unwrap();
-        controller.give_up_lease(grant.group, grant.epoch).await.unwrap();
+        controller.give_up_store_lease(grant.group, grant.epoch).await.unwrap();
         assert!(!leads(controller, grant.group).await);
-        assert!(controller.renew_lease(renewal(&grant)).await.is_err());
+        assert!(controller.renew_store_lease(renewal(&grant)).await.is_err());
         assert_eq!(controller.join_store(request(1)).await.unwrap().epoch, Epoch(2));
         // A late one of an older epoch changes nothing.
-        controller.give_up_lease(grant.group, grant.epoch).await.unwrap();
+        controller.give_up_store_lease(grant.group, grant.epoch).await.unwrap();
         assert!(leads(controller, grant.group).await);
     }
 }
@@ -97,10 +97,10 @@ async fn a_timed_lease_ends_a_margin_later_and_is_then_gone_for_good() {
     let cluster = TestCluster::started(1, timed).await;
     let controller = cluster.get(1);
     let grant = controller.join_store(request(1)).await.unwrap();
-    assert_eq!(grant.lease, LeaseTerm::For(Duration::from_secs(3)));
+    assert_eq!(grant.lease, StoreLease::For(Duration::from_secs(3)));
     for _ in 0..5 {
         sleep(Duration::from_secs(2)).await;
-        controller.renew_lease(renewal(&grant)).await.unwrap();
+        controller.renew_store_lease(renewal(&grant)).await.unwrap();
     }
     let renewed = Instant::now();
     let Err(MembershipError::Held { remaining, .. }) = controller.join_store(request(1)).await else { panic!() };
@@ -108,7 +108,7 @@ async fn a_timed_lease_ends_a_margin_later_and_is_then_gone_for_good() {
     controller.core.feed.reached(|state| state.store_group(grant.group).unwrap().leader.is_none()).await;
     assert!(renewed.elapsed() >= Duration::from_millis(3500), "{:?}", renewed.elapsed());
     assert!(renewed.elapsed() <= Duration::from_millis(3550), "noticed when it comes: {:?}", renewed.elapsed());
-    assert!(matches!(controller.renew_lease(renewal(&grant)).await, Err(MembershipError::Superseded { .. })));
+    assert!(matches!(controller.renew_store_lease(renewal(&grant)).await, Err(MembershipError::Superseded { .. })));
     assert_eq!(controller.join_store(after(&grant)).await.unwrap().epoch, Epoch(2));
 }
 
@@ -122,7 +122,7 @@ async fn a_new_leader_waits_for_leases_that_it_does_not_know_and_extends_those_t
     let elected = Instant::now();
     assert!(matches!(cluster.get(new).join_store(request(1)).await, Err(MembershipError::Held { .. })));
     let follower = cluster.ids().into_iter().find(|id| *id != new).unwrap();
-    assert_eq!(cluster.get(follower).renew_lease(renewal(&grant)).await.unwrap(), grant.lease);
+    assert_eq!(cluster.get(follower).renew_store_lease(renewal(&grant)).await.unwrap(), grant.lease);
     // Then nothing more is heard of it.
     let joined = loop {
         match cluster.get(follower).join_store(after(&grant)).await {
@@ -146,13 +146,13 @@ async fn a_leader_without_most_members_grants_and_extends_nothing() {
     let grant = cluster.get(old).join_store(request(1)).await.unwrap();
     cluster.isolate(old, true);
     let alone = cluster.get(old);
-    assert!(matches!(alone.renew_lease(renewal(&grant)).await, Err(MembershipError::Unavailable(_))));
-    assert!(matches!(alone.give_up_lease(grant.group, grant.epoch).await, Err(MembershipError::Unavailable(_))));
+    assert!(matches!(alone.renew_store_lease(renewal(&grant)).await, Err(MembershipError::Unavailable(_))));
+    assert!(matches!(alone.give_up_store_lease(grant.group, grant.epoch).await, Err(MembershipError::Unavailable(_))));
     let other = JoinStoreRequest { group: store_group_name("t"), ..request(2) };
     assert!(matches!(alone.join_store(other).await, Err(MembershipError::Unavailable(_))));
     assert!(alone.cluster_status().await.is_err());
     let new = cluster.leader().await;
-    assert_eq!(cluster.get(new).renew_lease(renewal(&grant)).await.unwrap(), grant.lease);
+    assert_eq!(cluster.get(new).renew_store_lease(renewal(&grant)).await.unwrap(), grant.lease);
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,7 +166,7 @@ async fn folders_of_other_clusters_groups_and_removed_groups_are_turned_away() {
     refused(JoinStoreRequest { cluster: Some(ClusterId([9; 16])), ..request(1) }).await;
     refused(JoinStoreRequest { last_epoch: Epoch(u32::MAX), ..request(1) }).await;
     let grant = controller.join_store(request(1)).await.unwrap();
-    controller.give_up_lease(grant.group, grant.epoch).await.unwrap();
+    controller.give_up_store_lease(grant.group, grant.epoch).await.unwrap();
     refused(JoinStoreRequest { group: store_group_name("t"), ..request(1) }).await;
     refused(request(2)).await;
     // Removed, it is not taken for a new group.
@@ -175,7 +175,7 @@ async fn folders_of_other_clusters_groups_and_removed_groups_are_turned_away() {
     controller.propose(MetadataCommand::DrainStoreGroup { name: name.clone() }).await.unwrap();
     controller.propose(MetadataCommand::RemoveStoreGroup { name, force: true }).await.unwrap();
     refused(JoinStoreRequest { cluster: Some(grant.cluster), last_epoch: grant.epoch, ..request(1) }).await;
-    assert!(matches!(controller.renew_lease(renewal(&grant)).await, Err(MembershipError::Superseded { .. })));
+    assert!(matches!(controller.renew_store_lease(renewal(&grant)).await, Err(MembershipError::Superseded { .. })));
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,7 +205,7 @@ async fn the_status_shows_what_stores_said() {
     let cluster = TestCluster::started(1, quick).await;
     let controller = cluster.get(1);
     let grant = controller.join_store(request(1)).await.unwrap();
-    controller.renew_lease(renewal(&grant)).await.unwrap();
+    controller.renew_store_lease(renewal(&grant)).await.unwrap();
     sleep(Duration::from_secs(2)).await;
     let status = controller.cluster_status().await.unwrap();
     assert_eq!(status.cluster, Some(grant.cluster));
@@ -255,11 +255,11 @@ async fn an_older_copy_of_a_folder_is_refused_by_name() {
     let controller = cluster.get(1);
     let grant = controller.join_store(request(1)).await.unwrap();
     // Granted, and perhaps never heard of: nothing is known about the folder.
-    controller.give_up_lease(grant.group, grant.epoch).await.unwrap();
+    controller.give_up_store_lease(grant.group, grant.epoch).await.unwrap();
     let grant = controller.join_store(request(1)).await.unwrap();
     assert_eq!(grant.epoch, Epoch(2));
-    controller.renew_lease(renewal(&grant)).await.unwrap();
-    controller.give_up_lease(grant.group, grant.epoch).await.unwrap();
+    controller.renew_store_lease(renewal(&grant)).await.unwrap();
+    controller.give_up_store_lease(grant.group, grant.epoch).await.unwrap();
     for last_epoch in [0, 1] {
         let older = JoinStoreRequest { last_epoch: Epoch(last_epoch), ..request(1) };
         let refused = controller.join_store(older).await.unwrap_err();

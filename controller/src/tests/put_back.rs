@@ -6,8 +6,8 @@ use crate::state::Rules;
 use crate::testing::{TestCluster, create_group, create_topic, store_group_name, topic_name};
 use futures_util::StreamExt as _;
 use gantry_proto::contract::{
-    JoinStoreRequest, MembershipError, MembershipService as _, MetadataService as _, RenewLeaseRequest, StoreGrant,
-    StorePositions, StoreReport,
+    JoinStoreRequest, MembershipError, MembershipService as _, MetadataService as _, RenewStoreLeaseRequest,
+    StoreGrant, StorePositions, StoreReport,
 };
 use gantry_proto::model::{
     Epoch, FolderId, GroupId, KnownIds, LogOffset, MetadataCommand, MetadataOutcome, MetadataVersion, MetadataView,
@@ -42,9 +42,9 @@ fn joining(last_epoch: Epoch, report: StoreReport) -> JoinStoreRequest {
     }
 }
 
-fn renewing(grant: &StoreGrant, report: StoreReport) -> RenewLeaseRequest {
+fn renewing(grant: &StoreGrant, report: StoreReport) -> RenewStoreLeaseRequest {
     let (group, epoch, positions) = (grant.group, grant.epoch, StorePositions::default());
-    RenewLeaseRequest { group, epoch, positions, closed: None, report: Some(report) }
+    RenewStoreLeaseRequest { group, epoch, positions, closed: None, report: Some(report) }
 }
 
 fn knowing(topic: u32, group: u32) -> StoreReport {
@@ -110,7 +110,7 @@ async fn what_a_running_store_knows_is_given_to_nobody_else_and_never_looks_remo
         let report = StoreReport { known: view.known_ids(), ..StoreReport::default() };
         match joins {
             true => drop(controller.join_store(joining(grant.epoch, report)).await.unwrap()),
-            false => drop(controller.renew_lease(renewing(&grant, report)).await.unwrap()),
+            false => drop(controller.renew_store_lease(renewing(&grant, report)).await.unwrap()),
         }
         assert_eq!(controller.core.feed.read(|state| state.given()), report.known, "before the answer");
         let next = created(&controller, "next").await;
@@ -133,11 +133,11 @@ async fn what_a_running_store_knows_is_given_to_nobody_else_and_never_looks_remo
 #[tokio::test(start_paused = true)]
 async fn raised_identities_outlive_restarts_and_are_raised_once() {
     let (mut cluster, controller, grant, _) = put_back().await;
-    controller.renew_lease(renewing(&grant, knowing(9, 9))).await.unwrap();
+    controller.renew_store_lease(renewing(&grant, knowing(9, 9))).await.unwrap();
     let version = controller.core.feed.version();
-    controller.renew_lease(renewing(&grant, knowing(8, 9))).await.unwrap();
+    controller.renew_store_lease(renewing(&grant, knowing(8, 9))).await.unwrap();
     assert_eq!(controller.core.feed.version(), version, "nothing was new");
-    controller.renew_lease(renewing(&grant, knowing(12, 9))).await.unwrap();
+    controller.renew_store_lease(renewing(&grant, knowing(12, 9))).await.unwrap();
     let before = controller.core.feed.state();
     controller.shutdown().await;
     let controller = cluster.start(1).await.unwrap();
@@ -167,7 +167,10 @@ async fn under_the_first_rules_a_store_that_knows_more_waits_and_nobody_stops() 
     let refused = controller.join_store(joining(Epoch(0), knowing(9, 9))).await;
     assert!(matches!(&refused, Err(MembershipError::Unavailable(why)) if why.contains("earlier state")), "{refused:?}");
     let grant = controller.join_store(joining(Epoch(0), StoreReport::default())).await.unwrap();
-    controller.renew_lease(renewing(&grant, StoreReport { durable_to: LogOffset(9), ..knowing(9, 9) })).await.unwrap();
+    controller
+        .renew_store_lease(renewing(&grant, StoreReport { durable_to: LogOffset(9), ..knowing(9, 9) }))
+        .await
+        .unwrap();
     for command in [MetadataCommand::RaiseIds(knowing(9, 9).known), MetadataCommand::RaiseRules { to: 2 }] {
         assert!(controller.propose(command).await.is_err(), "nobody else asks for it");
     }
@@ -180,7 +183,7 @@ async fn an_older_copy_of_a_stores_folder_is_refused_by_name_until_it_is_accepte
     let controller = cluster.get(1).clone();
     raised(&controller).await;
     let grant = controller.join_store(joining(Epoch(0), holding(0))).await.unwrap();
-    controller.renew_lease(renewing(&grant, holding(5 * MIB))).await.unwrap();
+    controller.renew_store_lease(renewing(&grant, holding(5 * MIB))).await.unwrap();
     let less = |grant: &StoreGrant, to| joining(grant.epoch, holding(to));
     let is_refused = |answer: Result<StoreGrant, MembershipError>| match answer {
         Err(MembershipError::Refused(why)) => {
@@ -190,7 +193,7 @@ async fn an_older_copy_of_a_stores_folder_is_refused_by_name_until_it_is_accepte
     };
     is_refused(controller.join_store(less(&grant, 5 * MIB - 1)).await);
     // What the leader heard last counts as well, as long as it is there.
-    controller.renew_lease(renewing(&grant, holding(5 * MIB + 7))).await.unwrap();
+    controller.renew_store_lease(renewing(&grant, holding(5 * MIB + 7))).await.unwrap();
     is_refused(controller.join_store(less(&grant, 5 * MIB)).await);
     controller.shutdown().await;
     let controller = cluster.start(1).await.unwrap();
@@ -198,15 +201,15 @@ async fn an_older_copy_of_a_stores_folder_is_refused_by_name_until_it_is_accepte
     // In a row: whoever holds all of it may lead.
     let grant = controller.join_store(less(&grant, 5 * MIB)).await.unwrap();
     // The last word of a leadership is kept, however little it is.
-    controller.renew_lease(renewing(&grant, holding(5 * MIB))).await.unwrap();
-    controller.renew_lease(renewing(&grant, holding(5 * MIB + 3))).await.unwrap();
-    controller.give_up_lease(grant.group, grant.epoch).await.unwrap();
+    controller.renew_store_lease(renewing(&grant, holding(5 * MIB))).await.unwrap();
+    controller.renew_store_lease(renewing(&grant, holding(5 * MIB + 3))).await.unwrap();
+    controller.give_up_store_lease(grant.group, grant.epoch).await.unwrap();
     controller.shutdown().await;
     let controller = cluster.start(1).await.unwrap();
     is_refused(controller.join_store(less(&grant, 5 * MIB + 2)).await);
     let accepted = StoreReport { accept_missing: true, ..holding(MIB) };
     let grant = controller.join_store(joining(grant.epoch, accepted)).await.unwrap();
-    controller.renew_lease(renewing(&grant, holding(MIB))).await.unwrap();
+    controller.renew_store_lease(renewing(&grant, holding(MIB))).await.unwrap();
     // From now on that is what it had.
     is_refused(controller.join_store(less(&grant, MIB - 1)).await);
     controller.join_store(less(&grant, MIB)).await.unwrap();
@@ -218,17 +221,17 @@ async fn how_far_a_log_reaches_is_seldom_written_down() {
     let controller = cluster.get(1);
     raised(controller).await;
     let grant = controller.join_store(joining(Epoch(0), holding(0))).await.unwrap();
-    controller.renew_lease(renewing(&grant, holding(0))).await.unwrap();
+    controller.renew_store_lease(renewing(&grant, holding(0))).await.unwrap();
     let first: MetadataVersion = controller.core.feed.version();
     for second in 1..=180 {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        controller.renew_lease(renewing(&grant, holding(second * 10 * MIB))).await.unwrap();
+        controller.renew_store_lease(renewing(&grant, holding(second * 10 * MIB))).await.unwrap();
     }
     let written = controller.core.feed.version().0 - first.0;
     assert!((2..=3).contains(&written), "{written} in three minutes");
     for _ in 0..180 {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        controller.renew_lease(renewing(&grant, holding(1800 * MIB + 5))).await.unwrap();
+        controller.renew_store_lease(renewing(&grant, holding(1800 * MIB + 5))).await.unwrap();
     }
     assert!(controller.core.feed.version().0 - first.0 <= written + 1, "an idle store costs nothing");
 }

@@ -361,8 +361,11 @@ fn membership() -> Vec<Golden> {
             "grant.until_superseded",
             wire::StoreGrant { lease: Some(lease(Term::UntilSuperseded(wire::Nothing {}))), previous: None, ..grant },
         ),
-        value::<RenewLeaseRequest>("renew_lease.report", wire::RenewLeaseRequest { report: Some(report), ..renew }),
-        value::<RenewLeaseRequest>("renew_lease", renew),
+        value::<RenewStoreLeaseRequest>(
+            "renew_lease.report",
+            wire::RenewLeaseRequest { report: Some(report), ..renew },
+        ),
+        value::<RenewStoreLeaseRequest>("renew_lease", renew),
         value::<ProxyAliveRequest>("proxy_alive", alive),
         value::<MembershipError>("membership_failure.refused", failure(Reason::Refused("why".to_owned()))),
         value::<MembershipError>("membership_failure.held", failure(Reason::Held(held))),

@@ -3,8 +3,8 @@ use super::watch::watch;
 use crate::local_peer::LocalPeer;
 use crate::transport::{CallFailure, Channel, Dialer, Peer, Retry};
 use gantry_proto::contract::{
-    ClusterStatus, ControllerChange, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, MetadataError,
-    MetadataService, MetadataStream, ProxyAliveRequest, RenewLeaseRequest, StoreGrant,
+    ClusterStatus, ControllerChange, JoinStoreRequest, MembershipError, MembershipService, MetadataError,
+    MetadataService, MetadataStream, ProxyAliveRequest, RenewStoreLeaseRequest, StoreGrant, StoreLease,
 };
 use gantry_proto::convert::Wire;
 use gantry_proto::env::Env;
@@ -202,13 +202,13 @@ impl MembershipService for ControllerLink {
         self.ask(DECISION, false, call).await
     }
 
-    async fn renew_lease(&self, request: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
+    async fn renew_store_lease(&self, request: RenewStoreLeaseRequest) -> Result<StoreLease, MembershipError> {
         let request = request.to_wire();
         let call = |channel| async move { membership(channel).renew_lease(request).await };
         self.ask(QUICK, true, call).await
     }
 
-    async fn give_up_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
+    async fn give_up_store_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
         let request = wire::GiveUpLeaseRequest { group: group.0, epoch: epoch.0 };
         let call = |channel| async move { membership(channel).give_up_lease(request).await };
         self.ask(QUICK, true, call).await

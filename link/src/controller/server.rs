@@ -6,7 +6,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use gantry_proto::contract::{
     ConsensusCall, ConsensusError, ConsensusPeer, ControllerChange, JoinStoreRequest, MembershipService, MetadataError,
-    MetadataService, MetadataStream, ProxyAliveRequest, RenewLeaseRequest,
+    MetadataService, MetadataStream, ProxyAliveRequest, RenewStoreLeaseRequest,
 };
 use gantry_proto::convert::{Malformed, Wire};
 use gantry_proto::model::{ClusterId, Epoch, MetadataChange, MetadataCommand, MetadataVersion, StoreGroupId};
@@ -95,8 +95,8 @@ impl wire::membership_server::Membership for MembershipServer {
         &self,
         request: Request<wire::RenewLeaseRequest>,
     ) -> Result<Response<wire::RenewLeaseReply>, Status> {
-        let request = RenewLeaseRequest::from_wire(request.into_inner()).map_err(invalid)?;
-        Ok(Response::new(self.0.renew_lease(request).await.to_wire()))
+        let request = RenewStoreLeaseRequest::from_wire(request.into_inner()).map_err(invalid)?;
+        Ok(Response::new(self.0.renew_store_lease(request).await.to_wire()))
     }
 
     async fn give_up_lease(
@@ -104,7 +104,7 @@ impl wire::membership_server::Membership for MembershipServer {
         request: Request<wire::GiveUpLeaseRequest>,
     ) -> Result<Response<wire::GiveUpLeaseReply>, Status> {
         let wire::GiveUpLeaseRequest { group, epoch } = request.into_inner();
-        Ok(Response::new(self.0.give_up_lease(StoreGroupId(group), Epoch(epoch)).await.to_wire()))
+        Ok(Response::new(self.0.give_up_store_lease(StoreGroupId(group), Epoch(epoch)).await.to_wire()))
     }
 
     async fn proxy_alive(

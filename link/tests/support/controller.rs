@@ -146,7 +146,7 @@ impl MembershipService for MemoryController {
     async fn join_store(&self, request: JoinStoreRequest) -> Result<StoreGrant, MembershipError> {
         let cluster = request.cluster.unwrap_or(ClusterId([1; 16]));
         let epoch = Epoch(request.last_epoch.0 + 1);
-        let lease = LeaseTerm::For(Duration::from_secs(3));
+        let lease = StoreLease::For(Duration::from_secs(3));
         self.membership(StoreGrant {
             cluster,
             group: StoreGroupId(4),
@@ -158,11 +158,11 @@ impl MembershipService for MemoryController {
         .await
     }
 
-    async fn renew_lease(&self, _request: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
-        self.membership(LeaseTerm::UntilSuperseded).await
+    async fn renew_store_lease(&self, _request: RenewStoreLeaseRequest) -> Result<StoreLease, MembershipError> {
+        self.membership(StoreLease::UntilSuperseded).await
     }
 
-    async fn give_up_lease(&self, _group: StoreGroupId, _epoch: Epoch) -> Result<(), MembershipError> {
+    async fn give_up_store_lease(&self, _group: StoreGroupId, _epoch: Epoch) -> Result<(), MembershipError> {
         self.membership(()).await
     }
 
@@ -233,8 +233,8 @@ pub fn join() -> JoinStoreRequest {
     }
 }
 
-pub fn renew() -> RenewLeaseRequest {
-    RenewLeaseRequest {
+pub fn renew() -> RenewStoreLeaseRequest {
+    RenewStoreLeaseRequest {
         group: StoreGroupId(4),
         epoch: Epoch(8),
         positions: StorePositions::default(),

@@ -15,11 +15,11 @@ pub trait MembershipService: Send + Sync + 'static {
     /// holds the group's lease: try again later.
     async fn join_store(&self, request: JoinStoreRequest) -> Result<StoreGrant, MembershipError>;
 
-    /// Extends the lease that the caller holds, counted from when the call was made.
-    async fn renew_lease(&self, request: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError>;
+    /// Extends the store lease that the caller holds, counted from when the call was made.
+    async fn renew_store_lease(&self, request: RenewStoreLeaseRequest) -> Result<StoreLease, MembershipError>;
 
-    /// Gives the lease back: the caller writes no more.
-    async fn give_up_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError>;
+    /// Gives the store lease back: the caller writes no more.
+    async fn give_up_store_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError>;
 
     /// Says that a proxy is alive. Returns within which time it must say so again.
     async fn proxy_alive(&self, request: ProxyAliveRequest) -> Result<Duration, MembershipError>;
@@ -76,7 +76,7 @@ pub struct StoreGrant {
     /// The leadership's number.
     pub epoch: Epoch,
     /// For how long.
-    pub lease: LeaseTerm,
+    pub lease: StoreLease,
     /// The leadership before this one, whether it ever began or not. `None`: this is the first.
     pub previous: Option<PreviousLeader>,
     /// The group's secret.
@@ -92,9 +92,9 @@ pub struct PreviousLeader {
     pub epoch: Epoch,
 }
 
-/// How long a leadership lasts.
+/// How long a store has the right to lead its group. (A lease alone is a delivery's.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaseTerm {
+pub enum StoreLease {
     /// From when the call that brought it was made, on the caller's monotonic clock. The controller waits a margin longer
     /// before it names another leader.
     For(Duration),
@@ -105,7 +105,7 @@ pub enum LeaseTerm {
 
 /// A leader that goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RenewLeaseRequest {
+pub struct RenewStoreLeaseRequest {
     /// Its group.
     pub group: StoreGroupId,
     /// Its leadership.

@@ -2,8 +2,9 @@
 
 use super::{Malformed, Wire, nanos, required};
 use crate::contract::{
-    ClusterStatus, ControllerChange, ControllerStatus, JoinStoreRequest, LeaseTerm, MembershipError, PreviousLeader,
-    ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StorePositions, StoreReport, StoreStatus,
+    ClusterStatus, ControllerChange, ControllerStatus, JoinStoreRequest, MembershipError, PreviousLeader,
+    ProxyAliveRequest, ProxyStatus, RenewStoreLeaseRequest, StoreGrant, StoreLease, StorePositions, StoreReport,
+    StoreStatus,
 };
 use crate::model::{
     ClusterId, Epoch, FolderId, GroupId, GroupSecret, KnownIds, LogOffset, MetadataVersion, PlaceId, ProcessId,
@@ -77,23 +78,23 @@ impl Wire for StoreReport {
     }
 }
 
-impl Wire for LeaseTerm {
+impl Wire for StoreLease {
     type Message = wire::LeaseTerm;
 
     fn to_wire(&self) -> wire::LeaseTerm {
         use wire::lease_term::Term;
         let term = match self {
-            LeaseTerm::For(duration) => Term::ForNs(nanos(*duration)),
-            LeaseTerm::UntilSuperseded => Term::UntilSuperseded(wire::Nothing {}),
+            StoreLease::For(duration) => Term::ForNs(nanos(*duration)),
+            StoreLease::UntilSuperseded => Term::UntilSuperseded(wire::Nothing {}),
         };
         wire::LeaseTerm { term: Some(term) }
     }
 
-    fn from_wire(message: wire::LeaseTerm) -> Result<LeaseTerm, Malformed> {
+    fn from_wire(message: wire::LeaseTerm) -> Result<StoreLease, Malformed> {
         use wire::lease_term::Term;
         Ok(match message.term.ok_or(Malformed("term of a lease"))? {
-            Term::ForNs(nanos) => LeaseTerm::For(Duration::from_nanos(nanos)),
-            Term::UntilSuperseded(_) => LeaseTerm::UntilSuperseded,
+            Term::ForNs(nanos) => StoreLease::For(Duration::from_nanos(nanos)),
+            Term::UntilSuperseded(_) => StoreLease::UntilSuperseded,
         })
     }
 }
@@ -156,7 +157,7 @@ impl Wire for StorePositions {
     }
 }
 
-impl Wire for RenewLeaseRequest {
+impl Wire for RenewStoreLeaseRequest {
     type Message = wire::RenewLeaseRequest;
 
     fn to_wire(&self) -> wire::RenewLeaseRequest {
@@ -170,9 +171,9 @@ impl Wire for RenewLeaseRequest {
         }
     }
 
-    fn from_wire(message: wire::RenewLeaseRequest) -> Result<RenewLeaseRequest, Malformed> {
+    fn from_wire(message: wire::RenewLeaseRequest) -> Result<RenewStoreLeaseRequest, Malformed> {
         let positions = required(message.positions, "positions of a store")?;
-        Ok(RenewLeaseRequest {
+        Ok(RenewStoreLeaseRequest {
             group: StoreGroupId(message.group),
             epoch: Epoch(message.epoch),
             positions,

@@ -59,7 +59,7 @@ impl Wire for MetadataCommand {
             MetadataCommand::NoteLeading { group, epoch } => {
                 Command::NoteLeading(NoteLeading { group: group.0, epoch: epoch.0 })
             }
-            MetadataCommand::EndLease { group, epoch } => {
+            MetadataCommand::EndStoreLease { group, epoch } => {
                 Command::EndLease(EndLease { group: group.0, epoch: epoch.0 })
             }
             MetadataCommand::DrainStoreGroup { name } => Command::DrainStoreGroup(name.to_wire()),
@@ -131,7 +131,7 @@ impl Wire for MetadataCommand {
                 MetadataCommand::NoteLeading { group: StoreGroupId(note.group), epoch: Epoch(note.epoch) }
             }
             Command::EndLease(end) => {
-                MetadataCommand::EndLease { group: StoreGroupId(end.group), epoch: Epoch(end.epoch) }
+                MetadataCommand::EndStoreLease { group: StoreGroupId(end.group), epoch: Epoch(end.epoch) }
             }
             Command::DrainStoreGroup(name) => {
                 MetadataCommand::DrainStoreGroup { name: StoreGroupName::from_wire(name)? }

@@ -1,7 +1,7 @@
 //! Answers to calls: what was done, or why not.
 
 use super::{Malformed, Wire, nanos, required};
-use crate::contract::{ClusterStatus, LeaseTerm, MembershipError, MetadataError, StoreGrant};
+use crate::contract::{ClusterStatus, MembershipError, MetadataError, StoreGrant, StoreLease};
 use crate::model::{MetadataOutcome, MetadataVersion};
 use crate::wire::controller::v1 as wire;
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl Wire for Result<StoreGrant, MembershipError> {
     }
 }
 
-impl Wire for Result<LeaseTerm, MembershipError> {
+impl Wire for Result<StoreLease, MembershipError> {
     type Message = wire::RenewLeaseReply;
 
     fn to_wire(&self) -> wire::RenewLeaseReply {
@@ -66,7 +66,7 @@ impl Wire for Result<LeaseTerm, MembershipError> {
     fn from_wire(message: wire::RenewLeaseReply) -> Result<Self, Malformed> {
         use wire::renew_lease_reply::Result as Reply;
         match message.result.ok_or(Malformed("answer to a lease"))? {
-            Reply::Lease(lease) => LeaseTerm::from_wire(lease).map(Ok),
+            Reply::Lease(lease) => StoreLease::from_wire(lease).map(Ok),
             Reply::Failure(failure) => MembershipError::from_wire(failure).map(Err),
         }
     }

@@ -40,7 +40,7 @@ fn read_anything(bytes: &[u8]) {
     read::<MetadataChange>(bytes);
     read::<Result<(MetadataVersion, MetadataOutcome), MetadataError>>(bytes);
     read::<JoinStoreRequest>(bytes);
-    read::<RenewLeaseRequest>(bytes);
+    read::<RenewStoreLeaseRequest>(bytes);
     read::<Result<ClusterStatus, MetadataError>>(bytes);
     read::<ControllerChange>(bytes);
 }
@@ -197,7 +197,8 @@ fn command() -> impl Strategy<Value = MetadataCommand> {
                 (ProcessId(folder.0), Some(PlaceId([7; 16])), GroupSecret([epoch as u8; 32]));
             C::JoinStore { group, folder, address, last_epoch: Epoch(epoch), process, place, secret }
         }),
-        any::<(u32, u32)>().prop_map(|(group, epoch)| C::EndLease { group: StoreGroupId(group), epoch: Epoch(epoch) }),
+        any::<(u32, u32)>()
+            .prop_map(|(group, epoch)| C::EndStoreLease { group: StoreGroupId(group), epoch: Epoch(epoch) }),
         any::<(u32, u32, u64)>().prop_map(|(group, epoch, to)| C::NoteDurable {
             group: StoreGroupId(group),
             epoch: Epoch(epoch),
@@ -334,8 +335,8 @@ fn membership_error() -> impl Strategy<Value = MembershipError> {
     ]
 }
 
-fn lease() -> impl Strategy<Value = LeaseTerm> {
-    prop_oneof![duration().prop_map(LeaseTerm::For), Just(LeaseTerm::UntilSuperseded)]
+fn lease() -> impl Strategy<Value = StoreLease> {
+    prop_oneof![duration().prop_map(StoreLease::For), Just(StoreLease::UntilSuperseded)]
 }
 
 fn positions() -> impl Strategy<Value = StorePositions> {
@@ -419,7 +420,7 @@ proptest! {
             arrives(&JoinStoreRequest { group, folder, cluster, address, last_epoch, version, process, place, report })?;
         }
         for (closed, report) in [(None, None), (Some(MetadataVersion(controller)), Some(report))] {
-            arrives(&RenewLeaseRequest { group: StoreGroupId(number), epoch, positions, closed, report })?;
+            arrives(&RenewStoreLeaseRequest { group: StoreGroupId(number), epoch, positions, closed, report })?;
         }
         arrives(&ProxyAliveRequest { id: proxy, address, version, sessions: number })?;
         let change = match add {
@@ -464,7 +465,7 @@ proptest! {
         arrives(&Err::<ClusterStatus, _>(metadata()))?;
         arrives(&Err::<(), _>(metadata()))?;
         arrives(&Err::<StoreGrant, _>(membership.clone()))?;
-        arrives(&Err::<LeaseTerm, _>(membership.clone()))?;
+        arrives(&Err::<StoreLease, _>(membership.clone()))?;
         arrives(&Err::<Duration, _>(membership.clone()))?;
         arrives(&Err::<(), _>(membership))?;
     }

@@ -100,7 +100,7 @@ pub enum MetadataCommand {
         epoch: Epoch,
     },
     /// Ends the lease of a leader. Changes nothing if the epoch is over.
-    EndLease {
+    EndStoreLease {
         /// Its group.
         group: StoreGroupId,
         /// The leadership that ended.

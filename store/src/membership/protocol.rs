@@ -1,6 +1,6 @@
 //! When a member calls, and what it makes of the answers. Pure: takes the time and the chance.
 
-use gantry_proto::contract::{LeaseTerm, MembershipError};
+use gantry_proto::contract::{MembershipError, StoreLease};
 use gantry_proto::model::Epoch;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ pub(super) struct Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Joining,
-    Leading { epoch: Epoch, lease: LeaseTerm },
+    Leading { epoch: Epoch, lease: StoreLease },
 }
 
 /// What to do next, at [`Protocol::next_at`].
@@ -65,7 +65,7 @@ impl Protocol {
     }
 
     /// Of a store that leads by a call made at `called_at`.
-    pub(super) fn leading(epoch: Epoch, lease: LeaseTerm, called_at: Instant) -> Protocol {
+    pub(super) fn leading(epoch: Epoch, lease: StoreLease, called_at: Instant) -> Protocol {
         let mut protocol = Protocol::joining(called_at);
         protocol.joined(epoch, lease, called_at);
         protocol
@@ -87,7 +87,7 @@ impl Protocol {
         self.interval().min(RENEWAL_CALL_MAX)
     }
 
-    pub(super) fn joined(&mut self, epoch: Epoch, lease: LeaseTerm, called_at: Instant) {
+    pub(super) fn joined(&mut self, epoch: Epoch, lease: StoreLease, called_at: Instant) {
         self.state = State::Leading { epoch, lease };
         self.next_at = called_at + self.interval();
         // Until it is renewed for the first time: leaderships that end at once must not be asked for without a pause.
@@ -111,7 +111,7 @@ impl Protocol {
         self.note(topic).then(|| Note::Waiting(error.to_string()))
     }
 
-    pub(super) fn renewed(&mut self, lease: LeaseTerm, called_at: Instant) -> Option<Note> {
+    pub(super) fn renewed(&mut self, lease: StoreLease, called_at: Instant) -> Option<Note> {
         if let State::Leading { lease: held, .. } = &mut self.state {
             *held = lease;
         }
@@ -141,8 +141,8 @@ impl Protocol {
 
     fn interval(&self) -> Duration {
         match self.state {
-            State::Leading { lease: LeaseTerm::For(lease), .. } => lease / 3,
-            State::Leading { lease: LeaseTerm::UntilSuperseded, .. } | State::Joining => HEARTBEAT,
+            State::Leading { lease: StoreLease::For(lease), .. } => lease / 3,
+            State::Leading { lease: StoreLease::UntilSuperseded, .. } | State::Joining => HEARTBEAT,
         }
     }
 
@@ -197,27 +197,27 @@ mod tests {
     fn a_timed_lease_is_renewed_three_times_before_it_ends() {
         let now = Instant::now();
         let lease = Duration::from_secs(3);
-        let mut protocol = Protocol::leading(Epoch(4), LeaseTerm::For(lease), now);
+        let mut protocol = Protocol::leading(Epoch(4), StoreLease::For(lease), now);
         assert_eq!((protocol.step(), protocol.next_at()), (Step::Renew(Epoch(4)), now + lease / 3));
         let second = now + lease / 3;
         assert!(protocol.renewal_failed(second, second, 1.0, "away").is_some());
         assert_eq!(protocol.next_at(), now + lease / 3 * 2);
         assert!(protocol.renewal_failed(protocol.next_at(), now + lease, 1.0, "away").is_none(), "said already");
         assert_eq!(protocol.next_at(), now + lease, "never in the past");
-        assert_eq!(protocol.renewed(LeaseTerm::UntilSuperseded, now + lease), Some(Note::Heard));
+        assert_eq!(protocol.renewed(StoreLease::UntilSuperseded, now + lease), Some(Note::Heard));
         assert_eq!(protocol.next_at(), now + lease + HEARTBEAT);
-        assert_eq!(protocol.renewed(LeaseTerm::UntilSuperseded, now + lease), None);
+        assert_eq!(protocol.renewed(StoreLease::UntilSuperseded, now + lease), None);
     }
 
     #[test]
     fn a_leadership_that_was_renewed_is_asked_for_again_at_once_and_others_after_a_pause() {
         let now = Instant::now();
-        let mut protocol = Protocol::leading(Epoch(1), LeaseTerm::UntilSuperseded, now);
-        protocol.renewed(LeaseTerm::UntilSuperseded, now);
+        let mut protocol = Protocol::leading(Epoch(1), StoreLease::UntilSuperseded, now);
+        protocol.renewed(StoreLease::UntilSuperseded, now);
         protocol.tenure_over(now, 1.0);
         assert_eq!((protocol.step(), protocol.next_at()), (Step::Join, now));
         for epoch in 2..40 {
-            protocol.joined(Epoch(epoch), LeaseTerm::UntilSuperseded, now);
+            protocol.joined(Epoch(epoch), StoreLease::UntilSuperseded, now);
             protocol.tenure_over(now, 1.0);
         }
         assert_eq!(protocol.next_at(), now + BACKOFF_MAX);

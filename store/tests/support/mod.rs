@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use gantry_proto::contract::{
-    AckRequest, AppendError, AppendRequest, Appended, HandleError, LeaseTerm, PopError, PopRequest, PoppedMessage,
-    StoreGrant, StoreService as _,
+    AckRequest, AppendError, AppendRequest, Appended, HandleError, PopError, PopRequest, PoppedMessage, StoreGrant,
+    StoreLease, StoreService as _,
 };
 use gantry_proto::env::Env;
 use gantry_proto::env::fake::{self, FakeClock, FakeFiles};
@@ -65,7 +65,7 @@ impl Machine {
     pub fn open(&self) -> Result<Arc<Store>, OpenError> {
         let folder = self.open_folder()?;
         let epoch = folder.last_epoch().0 + 1;
-        self.open_with(folder, &granted(epoch, LeaseTerm::UntilSuperseded))
+        self.open_with(folder, &granted(epoch, StoreLease::UntilSuperseded))
     }
 
     pub fn open_folder(&self) -> Result<StoreFolder, OpenError> {
@@ -177,7 +177,7 @@ fn store_group(id: StoreGroupId, state: StoreGroupState) -> Arc<StoreGroup> {
 }
 
 /// The leadership of [`HERE`], asked for now.
-pub fn granted(epoch: u32, lease: LeaseTerm) -> Granted {
+pub fn granted(epoch: u32, lease: StoreLease) -> Granted {
     let (epoch, secret) = (Epoch(epoch), GroupSecret([7; 32]));
     let grant = StoreGrant { cluster: ClusterId([1; 16]), group: HERE, epoch, lease, previous: None, secret };
     Granted { grant, name: StoreGroupName::parse("store-2").unwrap(), called_at: Instant::now() }

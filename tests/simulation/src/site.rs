@@ -3,7 +3,7 @@
 use crate::draw::Draw;
 use crate::history::StoreState;
 use crate::recorder::Recorder;
-use gantry_proto::contract::LeaseTerm;
+use gantry_proto::contract::StoreLease;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -116,7 +116,7 @@ pub struct Site {
     pub habits: Habits,
     /// The kind of lease that the only replica of a store group is granted (`controller.lease_only_replica`). What each
     /// promises is said with the invariant that holds it: `invariants::single_writer`.
-    pub lease: LeaseTerm,
+    pub lease: StoreLease,
     /// Where everything is recorded.
     pub recorder: Recorder,
     stage: AtomicU8,
@@ -132,7 +132,7 @@ impl Site {
     pub fn new(seed: u64, shape: Shape, recorder: Recorder) -> Arc<Site> {
         let (stage, topics) = (AtomicU8::new(Stage::Prepare as u8), Mutex::default());
         let timed = Draw::new(seed, "lease").chance(50);
-        let lease = if timed { LeaseTerm::For(LEASE) } else { LeaseTerm::UntilSuperseded };
+        let lease = if timed { StoreLease::For(LEASE) } else { StoreLease::UntilSuperseded };
         let habits = Habits::drawn(seed);
         Arc::new(Site {
             seed,

@@ -1,8 +1,9 @@
 //! A controller as far as membership goes: it writes down who was there.
 
 use gantry_proto::contract::{
-    ClusterStatus, ControllerChange, ControllerStatus, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService,
-    MetadataError, ProxyAliveRequest, ProxyStatus, RenewLeaseRequest, StoreGrant, StorePositions, StoreStatus,
+    ClusterStatus, ControllerChange, ControllerStatus, JoinStoreRequest, MembershipError, MembershipService,
+    MetadataError, ProxyAliveRequest, ProxyStatus, RenewStoreLeaseRequest, StoreGrant, StoreLease, StorePositions,
+    StoreStatus,
 };
 use gantry_proto::model::{Epoch, LogOffset, MetadataView, ProxyMember, StoreGroupId, Timestamp};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,11 +30,11 @@ impl MembershipService for FakeMembership {
         Err(MembershipError::Refused("a proxy is no store".to_owned()))
     }
 
-    async fn renew_lease(&self, _: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
+    async fn renew_store_lease(&self, _: RenewStoreLeaseRequest) -> Result<StoreLease, MembershipError> {
         Err(MembershipError::Refused("a proxy is no store".to_owned()))
     }
 
-    async fn give_up_lease(&self, _: StoreGroupId, _: Epoch) -> Result<(), MembershipError> {
+    async fn give_up_store_lease(&self, _: StoreGroupId, _: Epoch) -> Result<(), MembershipError> {
         Err(MembershipError::Refused("a proxy is no store".to_owned()))
     }
 

@@ -197,7 +197,7 @@ impl MetadataService for FakeMetadata {
             | MetadataCommand::NoteClosed { .. }
             | MetadataCommand::NoteDurable { .. }
             | MetadataCommand::RaiseIds(_)
-            | MetadataCommand::EndLease { .. }
+            | MetadataCommand::EndStoreLease { .. }
             | MetadataCommand::JoinProxy { .. }
             | MetadataCommand::RemoveProxy { .. }
             | MetadataCommand::RaiseRules { .. } => panic!("not for a proxy to ask"),

@@ -3,7 +3,7 @@ use crate::site::{LEASE, PEER_PORT};
 use anyhow::Context as _;
 use gantry_controller::{Controller, ControllerConfig, LeaseSettings};
 use gantry_link::{ConsensusLink, PeerServer, PeerServices};
-use gantry_proto::contract::LeaseTerm;
+use gantry_proto::contract::StoreLease;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +28,8 @@ pub(super) async fn run(process: Process, number: u64) -> anyhow::Result<()> {
     let founders = site.first_members();
     let members = if founders.contains_key(&number) { founders } else { BTreeMap::new() };
     let sole_replica_lease = match site.lease {
-        LeaseTerm::For(duration) => Some(duration),
-        LeaseTerm::UntilSuperseded => None,
+        StoreLease::For(duration) => Some(duration),
+        StoreLease::UntilSuperseded => None,
     };
     let config = ControllerConfig {
         snapshot_commands: SNAPSHOT_COMMANDS,

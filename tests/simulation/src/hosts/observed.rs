@@ -12,9 +12,9 @@ use futures_util::future::BoxFuture;
 use gantry_link::StoreIdentity;
 use gantry_proto::contract::{
     AckRequest, AppendError, AppendReply, AppendRequest, ChangeInvisibleRequest, ClusterStatus, ControllerChange,
-    DeadLetterRequest, HandleError, JoinStoreRequest, LeaseTerm, MembershipError, MembershipService, MetadataError,
-    PopError, PopReply, PopRequest, ProxyAliveRequest, QueueStatus, ReleaseRequest, Remains, RenewLeaseRequest,
-    RenewRequest, StoreError, StoreGrant, StoreService, TopicProgress,
+    DeadLetterRequest, HandleError, JoinStoreRequest, MembershipError, MembershipService, MetadataError, PopError,
+    PopReply, PopRequest, ProxyAliveRequest, QueueStatus, ReleaseRequest, Remains, RenewRequest,
+    RenewStoreLeaseRequest, StoreError, StoreGrant, StoreLease, StoreService, TopicProgress,
 };
 use gantry_proto::model::{
     ClientHash, Epoch, FilterExpression, FolderId, GroupId, MetadataView, ReceiptHandle, StoreGroupId, StoreGroupState,
@@ -380,11 +380,11 @@ impl ObservedMembership {
         ObservedMembership { service, process, recorder }
     }
 
-    fn leased(&self, store_group: StoreGroupId, epoch: Epoch, term: LeaseTerm, called: Moment, begins: bool) {
+    fn leased(&self, store_group: StoreGroupId, epoch: Epoch, term: StoreLease, called: Moment, begins: bool) {
         let heard = self.recorder.moment();
         let until = match term {
-            LeaseTerm::For(duration) => Some(called.at + duration),
-            LeaseTerm::UntilSuperseded => None,
+            StoreLease::For(duration) => Some(called.at + duration),
+            StoreLease::UntilSuperseded => None,
         };
         if begins {
             note!(self.recorder.trace, &self.process, "leads store group {store_group} in epoch {epoch}");
@@ -407,11 +407,11 @@ impl MembershipService for ObservedMembership {
         granted
     }
 
-    async fn renew_lease(&self, request: RenewLeaseRequest) -> Result<LeaseTerm, MembershipError> {
+    async fn renew_store_lease(&self, request: RenewStoreLeaseRequest) -> Result<StoreLease, MembershipError> {
         let (store_group, epoch, to) = (request.group, request.epoch, request.positions.confirmed_to);
         let called = self.recorder.moment();
         self.recorder.history(|history| history.confirmed.push(Confirmed { store_group, to, at: called }));
-        let renewed = self.service.renew_lease(request).await;
+        let renewed = self.service.renew_store_lease(request).await;
         match &renewed {
             Ok(term) => self.leased(store_group, epoch, *term, called, false),
             Err(error @ (MembershipError::Superseded { .. } | MembershipError::Held { .. })) => {
@@ -423,9 +423,9 @@ impl MembershipService for ObservedMembership {
         renewed
     }
 
-    async fn give_up_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
+    async fn give_up_store_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
         self.recorder.history(|history| history.given_up.push((group, epoch)));
-        self.service.give_up_lease(group, epoch).await
+        self.service.give_up_store_lease(group, epoch).await
     }
 
     async fn proxy_alive(&self, request: ProxyAliveRequest) -> Result<Duration, MembershipError> {
