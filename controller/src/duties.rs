@@ -70,7 +70,7 @@ async fn found(core: &Core, leading: Leadership) -> Result<(), NodeError> {
     let mut id = [0; 16];
     core.env.random.fill(&mut id);
     let cluster = ClusterId(id);
-    let _ = core.decide(MetadataCommand::Found { cluster }, leading).await?;
+    let _ = core.decide(MetadataCommand::InitCluster { cluster }, leading).await?;
     tracing::info!(%cluster, "the cluster was founded");
     Ok(())
 }

@@ -174,7 +174,7 @@ impl MetadataState {
     /// comes before them.
     pub fn to_changes(&self) -> Vec<MetadataChange> {
         let mut changes = vec![MetadataChange::Reset];
-        changes.extend(self.cluster.map(MetadataChange::Founded));
+        changes.extend(self.cluster.map(MetadataChange::ClusterInitialized));
         let Counters { last_topic, last_group, .. } = self.counters;
         changes.push(MetadataChange::Given { last_topic, last_group, lost: self.lost.clone() });
         changes.extend(self.store_groups.values().cloned().map(MetadataChange::StoreGroupUpsert));
@@ -201,7 +201,7 @@ impl MetadataState {
                 self.alter_group(name, *fifo, *max_attempts, backoff.as_ref())
             }
             MetadataCommand::DeleteGroup { name } => self.delete_group(name),
-            MetadataCommand::Found { cluster } => Ok(self.found(*cluster)),
+            MetadataCommand::InitCluster { cluster } => Ok(self.found(*cluster)),
             MetadataCommand::JoinStore { group, folder, address, last_epoch, process, place, secret } => {
                 let joining = stores::Joining {
                     folder: *folder,
@@ -282,7 +282,7 @@ impl MetadataState {
                     self.group_ids.remove(&group.name);
                 }
             }
-            MetadataChange::Founded(cluster) => self.cluster = Some(*cluster),
+            MetadataChange::ClusterInitialized(cluster) => self.cluster = Some(*cluster),
             MetadataChange::StoreGroupUpsert(group) => {
                 self.store_group_ids.insert(group.name.clone(), group.id);
                 self.folders.extend(group.replicas.iter().map(|replica| (replica.folder, group.id)));

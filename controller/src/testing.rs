@@ -97,7 +97,7 @@ fn any_command_of_members() -> impl Strategy<Value = MetadataCommand> {
     let proxy = || (0..3u8).prop_map(|id| ProxyId([id; 16]));
     let text = || "[a-z0-9.:]{0,20}".prop_map(Arc::<str>::from);
     prop_oneof![
-        1 => any::<[u8; 16]>().prop_map(|id| MetadataCommand::Found { cluster: ClusterId(id) }),
+        1 => any::<[u8; 16]>().prop_map(|id| MetadataCommand::InitCluster { cluster: ClusterId(id) }),
         4 => (name(), folder(), text(), epoch()).prop_map(|(group, folder, address, last_epoch)| {
             let own = group.as_str().as_bytes()[0] - b'r';
             let folder = FolderId([folder.unwrap_or(own); 16]);

@@ -69,7 +69,7 @@ fn commands() -> Vec<MetadataCommand> {
     ]);
     // Most of these come after the snapshot.
     commands.extend([
-        C::Found { cluster: ClusterId([9; 16]) },
+        C::InitCluster { cluster: ClusterId([9; 16]) },
         C::SpreadTopics { after: Some(topic("topic-1")), limit: 100 },
         C::DeleteTopic { name: topic("topic-4") },
         C::DeleteGroup { name: group("group-2") },

@@ -393,12 +393,12 @@ async fn a_watch_tells_when_the_cluster_is_founded_and_brings_no_other_one() {
     controller.add_topics([topic("early", 1)]);
     events.next().await.unwrap();
     assert_eq!(fresh.cluster(), None, "it was not founded yet");
-    controller.change(vec![MetadataChange::Founded(CLUSTER)]);
+    controller.change(vec![MetadataChange::ClusterInitialized(CLUSTER)]);
     events.next().await.unwrap();
     assert_eq!(fresh.cluster(), Some(CLUSTER));
     // A member that tells of another cluster than the one that it names.
     *controller.cluster.lock() = Some(CLUSTER);
-    controller.change(vec![MetadataChange::Reset, MetadataChange::Founded(OTHER)]);
+    controller.change(vec![MetadataChange::Reset, MetadataChange::ClusterInitialized(OTHER)]);
     assert!(tokio::time::timeout(Duration::from_secs(20), events.next()).await.is_err());
 }
 

@@ -353,7 +353,7 @@ async fn a_store_tells_what_the_controller_must_not_forget() {
     send(&joined.store, 0, "a").await.unwrap();
     // Named once, by metadata that were then put back.
     let named = |last_topic, last_group| MetadataChange::Given { last_topic, last_group, lost: None };
-    let cluster = machine.view.cluster().map(MetadataChange::Founded);
+    let cluster = machine.view.cluster().map(MetadataChange::ClusterInitialized);
     let all = |given| [MetadataChange::Reset].into_iter().chain(cluster.clone()).chain([given]).collect::<Vec<_>>();
     machine.view.apply(MetadataVersion(500), &all(named(TopicId(50), GroupId(900))));
     machine.view.apply(MetadataVersion(3), &all(named(TopicId(1), GroupId(1))));

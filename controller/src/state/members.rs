@@ -9,7 +9,7 @@ impl MetadataState {
     pub(super) fn found(&self, asked: ClusterId) -> Decision {
         match self.cluster {
             Some(cluster) => self.decided(MetadataOutcome::Cluster(cluster), Vec::new()),
-            None => self.decided(MetadataOutcome::Cluster(asked), vec![MetadataChange::Founded(asked)]),
+            None => self.decided(MetadataOutcome::Cluster(asked), vec![MetadataChange::ClusterInitialized(asked)]),
         }
     }
 

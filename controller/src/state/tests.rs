@@ -363,7 +363,7 @@ fn new_topics_are_dealt_over_active_groups_beginning_with_different_ones() {
 
 #[test]
 fn the_cluster_keeps_its_first_identity_and_proxies_come_and_go() {
-    let found = |id| MetadataCommand::Found { cluster: ClusterId([id; 16]) };
+    let found = |id| MetadataCommand::InitCluster { cluster: ClusterId([id; 16]) };
     let mut state = state_of(&[found(1)]);
     assert_eq!(state.apply(&found(2), AT), Ok((MetadataOutcome::Cluster(ClusterId([1; 16])), vec![])));
     let id = ProxyId([9; 16]);

@@ -92,7 +92,7 @@ impl Watch {
     /// Refuses events of another cluster. From the event that gives the cluster its identity, this process learns it.
     fn check_cluster(&self, event: MetadataEvent) -> Result<MetadataEvent, String> {
         for change in &event.changes {
-            if let MetadataChange::Founded(cluster) = change {
+            if let MetadataChange::ClusterInitialized(cluster) = change {
                 let told = self.members.local.belongs_to(*cluster);
                 told.map_err(|other| format!("its metadata are not taken: {other}"))?;
             }

@@ -44,7 +44,7 @@ impl Wire for MetadataCommand {
                 backoff: backoff.as_ref().map(Wire::to_wire),
             }),
             MetadataCommand::DeleteGroup { name } => Command::DeleteGroup(name.to_wire()),
-            MetadataCommand::Found { cluster } => Command::Found(cluster.to_wire()),
+            MetadataCommand::InitCluster { cluster } => Command::Found(cluster.to_wire()),
             MetadataCommand::JoinStore { group, folder, address, last_epoch, process, place, secret } => {
                 Command::JoinStore(JoinStore {
                     group: group.to_wire(),
@@ -117,7 +117,7 @@ impl Wire for MetadataCommand {
                 backoff: alter.backoff.map(BackoffPolicy::from_wire).transpose()?,
             },
             Command::DeleteGroup(name) => MetadataCommand::DeleteGroup { name: GroupName::from_wire(name)? },
-            Command::Found(cluster) => MetadataCommand::Found { cluster: ClusterId::from_wire(cluster)? },
+            Command::Found(cluster) => MetadataCommand::InitCluster { cluster: ClusterId::from_wire(cluster)? },
             Command::JoinStore(join) => MetadataCommand::JoinStore {
                 group: StoreGroupName::from_wire(join.group)?,
                 folder: FolderId::from_wire(join.folder)?,
@@ -254,7 +254,7 @@ impl Wire for MetadataChange {
             MetadataChange::TopicRemoved(id) => Change::TopicRemoved(id.0),
             MetadataChange::GroupUpsert(group) => Change::GroupUpsert(group.to_wire()),
             MetadataChange::GroupRemoved(id) => Change::GroupRemoved(id.0),
-            MetadataChange::Founded(cluster) => Change::Founded(cluster.to_wire()),
+            MetadataChange::ClusterInitialized(cluster) => Change::Founded(cluster.to_wire()),
             MetadataChange::StoreGroupUpsert(group) => Change::StoreGroupUpsert(group.to_wire()),
             MetadataChange::StoreGroupRemoved(id) => Change::StoreGroupRemoved(id.0),
             MetadataChange::ProxyUpsert(proxy) => Change::ProxyUpsert(proxy.to_wire()),
@@ -291,7 +291,7 @@ impl Wire for MetadataChange {
             Change::TopicRemoved(id) => MetadataChange::TopicRemoved(TopicId(id)),
             Change::GroupUpsert(group) => MetadataChange::GroupUpsert(Arc::<Group>::from_wire(group)?),
             Change::GroupRemoved(id) => MetadataChange::GroupRemoved(GroupId(id)),
-            Change::Founded(cluster) => MetadataChange::Founded(ClusterId::from_wire(cluster)?),
+            Change::Founded(cluster) => MetadataChange::ClusterInitialized(ClusterId::from_wire(cluster)?),
             Change::StoreGroupUpsert(group) => MetadataChange::StoreGroupUpsert(Arc::<StoreGroup>::from_wire(group)?),
             Change::StoreGroupRemoved(id) => MetadataChange::StoreGroupRemoved(StoreGroupId(id)),
             Change::ProxyUpsert(proxy) => MetadataChange::ProxyUpsert(Arc::<ProxyMember>::from_wire(proxy)?),

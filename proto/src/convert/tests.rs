@@ -216,7 +216,7 @@ fn command() -> impl Strategy<Value = MetadataCommand> {
         }),
     ];
     let others = prop_oneof![
-        cluster().prop_map(|cluster| C::Found { cluster }),
+        cluster().prop_map(|cluster| C::InitCluster { cluster }),
         (proxy_id(), shared_text(), shared_text()).prop_map(|(id, address, version)| C::JoinProxy {
             id,
             address,
@@ -307,7 +307,7 @@ fn change() -> impl Strategy<Value = MetadataChange> {
         any::<u32>().prop_map(|id| MetadataChange::TopicRemoved(TopicId(id))),
         group().prop_map(MetadataChange::GroupUpsert),
         any::<u32>().prop_map(|id| MetadataChange::GroupRemoved(GroupId(id))),
-        cluster().prop_map(MetadataChange::Founded),
+        cluster().prop_map(MetadataChange::ClusterInitialized),
         store_group().prop_map(MetadataChange::StoreGroupUpsert),
         any::<u32>().prop_map(|id| MetadataChange::StoreGroupRemoved(StoreGroupId(id))),
         proxy().prop_map(MetadataChange::ProxyUpsert),

@@ -70,7 +70,7 @@ pub enum MetadataCommand {
         name: GroupName,
     },
     /// Gives the cluster its identity, unless it has one.
-    Found {
+    InitCluster {
         /// The identity.
         cluster: ClusterId,
     },
@@ -352,7 +352,7 @@ pub enum MetadataChange {
     /// A group is gone.
     GroupRemoved(GroupId),
     /// The cluster has an identity.
-    Founded(ClusterId),
+    ClusterInitialized(ClusterId),
     /// A store group is new or different.
     StoreGroupUpsert(Arc<StoreGroup>),
     /// A store group is gone.
@@ -689,7 +689,7 @@ impl Picture {
     fn other_cluster(&self, changes: &[MetadataChange]) -> Option<Applied> {
         let known = self.cluster?;
         let found = changes.iter().rev().find_map(|change| match change {
-            MetadataChange::Founded(cluster) => Some(*cluster),
+            MetadataChange::ClusterInitialized(cluster) => Some(*cluster),
             _ => None,
         });
         let same = match found {
@@ -712,7 +712,7 @@ impl Picture {
                 let given = KnownIds { topic: *last_topic, group: *last_group, ..KnownIds::default() };
                 self.seen = self.seen.max(given);
             }
-            MetadataChange::Founded(cluster) => self.cluster = Some(*cluster),
+            MetadataChange::ClusterInitialized(cluster) => self.cluster = Some(*cluster),
             MetadataChange::StoreGroupUpsert(group) => {
                 self.store_groups.insert(group.id, group.clone());
                 self.store_groups_revision += 1;
@@ -809,7 +809,7 @@ mod tests {
     }
 
     fn founded(cluster: u8) -> MetadataChange {
-        MetadataChange::Founded(ClusterId([cluster; 16]))
+        MetadataChange::ClusterInitialized(ClusterId([cluster; 16]))
     }
 
     /// A view of topics 1 and 2 of cluster 1 at version 10, topic 3 having been deleted.

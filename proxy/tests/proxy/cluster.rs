@@ -29,7 +29,7 @@ async fn the_status_tells_who_leads_and_who_is_alive() {
     let server = Server::start().await;
     let second = server.add_store_group();
     server.metadata.set_store_group(SECOND, StoreGroupState::Draining);
-    server.metadata.apply(MetadataChange::Founded(ClusterId([0xab; 16])));
+    server.metadata.apply(MetadataChange::ClusterInitialized(ClusterId([0xab; 16])));
     second.set_remains(Remains { unfinished: 7, unclaimed: 2 });
     eventually("the proxy joined", || !server.membership.alive.lock().unwrap().is_empty()).await;
     let mut cluster = cluster(&server).await;

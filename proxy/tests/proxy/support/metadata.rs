@@ -191,7 +191,7 @@ impl MetadataService for FakeMetadata {
                 Ok((self.apply(MetadataChange::StoreGroupRemoved(group.id)), MetadataOutcome::Deleted))
             }
             MetadataCommand::SpreadTopics { after, limit } => Ok(self.spread(after, limit as usize)),
-            MetadataCommand::Found { .. }
+            MetadataCommand::InitCluster { .. }
             | MetadataCommand::JoinStore { .. }
             | MetadataCommand::NoteLeading { .. }
             | MetadataCommand::NoteClosed { .. }
