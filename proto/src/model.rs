@@ -26,8 +26,8 @@ pub use host_port::HostPort;
 pub use ids::{ClientHash, Epoch, GroupId, LogOffset, QueueId, QueueOffset, StoreGroupId, TopicId};
 pub use message::{DeadLetterOrigin, MalformedMessage, MessageHead, StoredMessage};
 pub use metadata::{
-    Applied, KnownIds, LostIds, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion,
-    MetadataView, Removal, Removed,
+    KnownIds, LostIds, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion,
+    MetadataView, Removal, Removed, ViewUpdate,
 };
 pub use name::{GroupName, InvalidName, TopicName};
 pub use placement::Placement;

@@ -4,7 +4,7 @@ use crate::tasks::Tasks;
 use anyhow::Context as _;
 use futures_util::{FutureExt as _, StreamExt as _};
 use gantry_proto::contract::{MetadataService, follow_metadata};
-use gantry_proto::model::{Applied, MetadataVersion, MetadataView};
+use gantry_proto::model::{MetadataVersion, MetadataView, ViewUpdate};
 use std::sync::Arc;
 
 /// Waits for all metadata once, and follows their changes from then on.
@@ -21,15 +21,15 @@ pub(super) async fn watch(metadata: &dyn MetadataService, tasks: &mut Tasks) -> 
     Ok(view)
 }
 
-fn report(applied: Applied) {
+fn report(applied: ViewUpdate) {
     match applied {
-        Applied::Forwards => {}
-        Applied::Backwards { newest } => tracing::error!(
+        ViewUpdate::Forwards => {}
+        ViewUpdate::Backwards { newest } => tracing::error!(
             newest = newest.0,
             "the controller's metadata are older than those seen before: it was put back to an earlier state. Topics and \
              groups that it does not name are kept in the stores; nothing is deleted until its metadata are newer again"
         ),
-        Applied::OtherCluster { known, found } => tracing::error!(
+        ViewUpdate::OtherCluster { known, found } => tracing::error!(
             %known,
             found = %found.map_or_else(|| "a cluster that was not founded yet".to_owned(), |found| found.to_string()),
             "the controller speaks for another cluster: its metadata are ignored. Look at the controller's address"

@@ -1,7 +1,7 @@
 //! Topics and groups: asked of the controller, watched by everybody.
 
 use crate::model::{
-    Applied, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView,
+    MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView, ViewUpdate,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -45,10 +45,10 @@ pub enum MetadataError {
 }
 
 /// Applies a watched stream to a view until the stream ends. Tells `surprised` of what was not a step forwards.
-pub async fn follow_metadata(mut stream: MetadataStream, view: &MetadataView, surprised: impl Fn(Applied)) {
+pub async fn follow_metadata(mut stream: MetadataStream, view: &MetadataView, surprised: impl Fn(ViewUpdate)) {
     while let Some(event) = stream.next().await {
         match view.apply(event.version, &event.changes) {
-            Applied::Forwards => {}
+            ViewUpdate::Forwards => {}
             surprise => surprised(surprise),
         }
     }

@@ -431,7 +431,7 @@ pub enum Removal {
 
 /// What came of applying changes to a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
+pub enum ViewUpdate {
     /// They are in the picture.
     Forwards,
     /// They are in the picture, which is older than it was: the controller was put back to an earlier state. Nothing counts
@@ -605,7 +605,7 @@ impl MetadataView {
     }
 
     /// Applies the changes of one version and then publishes the version, unless they are of another cluster.
-    pub fn apply(&self, version: MetadataVersion, changes: &[MetadataChange]) -> Applied {
+    pub fn apply(&self, version: MetadataVersion, changes: &[MetadataChange]) -> ViewUpdate {
         let mut inner = self.inner.write();
         if let Some(other) = inner.other_cluster(changes) {
             return other;
@@ -624,7 +624,7 @@ impl MetadataView {
             // Without subscribers nobody has to forget anything.
             let _ = self.removed.send(removal);
         }
-        if version < newest { Applied::Backwards { newest } } else { Applied::Forwards }
+        if version < newest { ViewUpdate::Backwards { newest } } else { ViewUpdate::Forwards }
     }
 
     /// Whether this exists, but is described by a newer controller in a way that this version cannot read.
@@ -686,7 +686,7 @@ impl MetadataChange {
 
 impl Picture {
     /// Whether the changes are of another cluster than the picture.
-    fn other_cluster(&self, changes: &[MetadataChange]) -> Option<Applied> {
+    fn other_cluster(&self, changes: &[MetadataChange]) -> Option<ViewUpdate> {
         let known = self.cluster?;
         let found = changes.iter().rev().find_map(|change| match change {
             MetadataChange::ClusterInitialized(cluster) => Some(*cluster),
@@ -696,7 +696,7 @@ impl Picture {
             Some(found) => found == known,
             None => !changes.contains(&MetadataChange::Reset),
         };
-        (!same).then_some(Applied::OtherCluster { known, found })
+        (!same).then_some(ViewUpdate::OtherCluster { known, found })
     }
 
     fn apply(&mut self, change: &MetadataChange) {
@@ -816,7 +816,7 @@ mod tests {
     fn view() -> MetadataView {
         let view = MetadataView::default();
         let changes = [MetadataChange::Reset, founded(1), given(3), topic(1), topic(2)];
-        assert_eq!(view.apply(MetadataVersion(10), &changes), Applied::Forwards);
+        assert_eq!(view.apply(MetadataVersion(10), &changes), ViewUpdate::Forwards);
         view
     }
 
@@ -849,7 +849,7 @@ mod tests {
     fn an_older_snapshot_removes_nothing_until_it_has_caught_up() {
         let view = view();
         let older = [MetadataChange::Reset, founded(1), given(2), topic(1)];
-        assert_eq!(view.apply(MetadataVersion(9), &older), Applied::Backwards { newest: MetadataVersion(10) });
+        assert_eq!(view.apply(MetadataVersion(9), &older), ViewUpdate::Backwards { newest: MetadataVersion(10) });
         assert_eq!(removed(&view), []);
         assert!(view.topic_by_id(TopicId(1)).is_some() && view.topic_by_id(TopicId(2)).is_none());
         view.apply(MetadataVersion(10), &[founded(1)]);
@@ -906,9 +906,9 @@ mod tests {
         let known = ClusterId([1; 16]);
         let other = [MetadataChange::Reset, founded(2), given(9)];
         let found = Some(ClusterId([2; 16]));
-        assert_eq!(view.apply(MetadataVersion(99), &other), Applied::OtherCluster { known, found });
+        assert_eq!(view.apply(MetadataVersion(99), &other), ViewUpdate::OtherCluster { known, found });
         let empty = [MetadataChange::Reset, given(0)];
-        assert_eq!(view.apply(MetadataVersion(0), &empty), Applied::OtherCluster { known, found: None });
+        assert_eq!(view.apply(MetadataVersion(0), &empty), ViewUpdate::OtherCluster { known, found: None });
         assert_eq!((view.version(), removed(&view)), (MetadataVersion(10), vec![3]));
         assert!(view.topic_by_id(TopicId(1)).is_some());
     }
