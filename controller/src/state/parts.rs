@@ -109,7 +109,7 @@ impl MetadataState {
             }
         }
         for topic in self.topics.values() {
-            if let Placement::Spread { groups, lanes } = &topic.placement {
+            if let Placement::Spread { store_groups: groups, message_group_queues: lanes } = &topic.placement {
                 if groups.iter().any(|group| *group > self.counters.last_store_group) {
                     return Err("a queue is on a store group that never was");
                 }

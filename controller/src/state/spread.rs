@@ -32,7 +32,9 @@ impl MetadataState {
 
     /// The topic as it should be. `None`: as it is.
     fn spread(&self, topic: &Topic, active: &[StoreGroupId]) -> Option<Topic> {
-        let Placement::Spread { groups, lanes } = &topic.placement else { return None };
+        let Placement::Spread { store_groups: groups, message_group_queues: lanes } = &topic.placement else {
+            return None;
+        };
         let mut counts: BTreeMap<StoreGroupId, usize> = active.iter().map(|id| (*id, 0)).collect();
         let mut elsewhere = 0;
         for group in groups.iter() {
@@ -54,7 +56,7 @@ impl MetadataState {
         let mut grown = groups.to_vec();
         deal(&mut grown, active, wanted, topic.id.0 as usize);
         let lanes = repointed(&grown, lanes, active);
-        let placement = Placement::Spread { groups: grown.into(), lanes };
+        let placement = Placement::Spread { store_groups: grown.into(), message_group_queues: lanes };
         (placement != topic.placement).then(|| Topic { placement, ..topic.clone() })
     }
 }

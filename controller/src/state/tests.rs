@@ -33,7 +33,7 @@ fn state_of(commands: &[MetadataCommand]) -> MetadataState {
 /// The groups of a topic's queues and its lanes.
 fn placed(state: &MetadataState, topic: &str) -> (Vec<u32>, Vec<u32>) {
     match &state.topic(topic).unwrap().placement {
-        Placement::Spread { groups, lanes } => {
+        Placement::Spread { store_groups: groups, message_group_queues: lanes } => {
             (groups.iter().map(|group| group.0).collect(), lanes.iter().map(|lane| lane.0).collect())
         }
         Placement::EveryGroup => panic!("{topic} is on every group"),
@@ -384,7 +384,10 @@ fn check_kept(before: &MetadataState, after: &MetadataState) -> Result<(), TestC
         let Some(new) = after.topics.get(&old.id) else { continue };
         prop_assert_eq!(&old.name, &new.name);
         match (&old.placement, &new.placement) {
-            (Placement::Spread { groups, lanes }, Placement::Spread { groups: grown, lanes: moved }) => {
+            (
+                Placement::Spread { store_groups: groups, message_group_queues: lanes },
+                Placement::Spread { store_groups: grown, message_group_queues: moved },
+            ) => {
                 prop_assert_eq!(&groups[..], &grown[..groups.len()], "queues neither move nor vanish");
                 prop_assert_eq!(lanes.len(), moved.len());
             }
@@ -452,7 +455,7 @@ proptest! {
             prop_assert_eq!(outcome, replayed.apply(command, AT));
             check_kept(&before, &state)?;
             for topic in state.topics() {
-                if let Placement::Spread { groups, lanes } = &topic.placement {
+                if let Placement::Spread { store_groups: groups, message_group_queues: lanes } = &topic.placement {
                     prop_assert!(!lanes.is_empty() && lanes.iter().all(|lane| (lane.0 as usize) < groups.len()));
                 }
             }
@@ -480,7 +483,7 @@ proptest! {
         };
         if state.active_store_groups().next().is_some() {
             for topic in state.topics() {
-                if let Placement::Spread { groups, lanes } = &topic.placement {
+                if let Placement::Spread { store_groups: groups, message_group_queues: lanes } = &topic.placement {
                     prop_assert!((0..groups.len() as u32).any(|queue| active(QueueId(queue), topic)));
                     prop_assert!(lanes.iter().all(|lane| active(*lane, topic)));
                 }

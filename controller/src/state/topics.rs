@@ -56,7 +56,7 @@ impl MetadataState {
     /// The placement with `asked` queues. Lanes stay: message groups stay where they are.
     fn grown(&self, topic: &Topic, asked: u32) -> Result<Placement, MetadataRefusal> {
         self.check_queue_count(asked)?;
-        let Placement::Spread { groups, lanes } = &topic.placement else {
+        let Placement::Spread { store_groups: groups, message_group_queues: lanes } = &topic.placement else {
             return Err(MetadataRefusal::DerivedTopic(topic.name.clone()));
         };
         let now = groups.len() as u32;
@@ -68,7 +68,7 @@ impl MetadataState {
         }
         let mut groups = groups.to_vec();
         deal(&mut groups, &self.groups_for_queues()?, more as usize, topic.id.0 as usize);
-        Ok(Placement::Spread { groups: groups.into(), lanes: lanes.clone() })
+        Ok(Placement::Spread { store_groups: groups.into(), message_group_queues: lanes.clone() })
     }
 
     pub(super) fn delete_topic(&self, name: &TopicName) -> Result<Decision, MetadataRefusal> {

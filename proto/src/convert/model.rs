@@ -137,7 +137,7 @@ impl Wire for Placement {
     fn to_wire(&self) -> wire::Placement {
         use wire::placement::{EveryGroup, Placement as Kind, Spread};
         let placement = match self {
-            Placement::Spread { groups, lanes } => Kind::Spread(Spread {
+            Placement::Spread { store_groups: groups, message_group_queues: lanes } => Kind::Spread(Spread {
                 groups: groups.iter().map(|group| group.0).collect(),
                 lanes: lanes.iter().map(|queue| queue.0).collect(),
             }),
@@ -150,8 +150,8 @@ impl Wire for Placement {
         use wire::placement::Placement as Kind;
         Ok(match message.placement.ok_or(Malformed("placement"))? {
             Kind::Spread(spread) => Placement::Spread {
-                groups: spread.groups.into_iter().map(StoreGroupId).collect(),
-                lanes: spread.lanes.into_iter().map(QueueId).collect(),
+                store_groups: spread.groups.into_iter().map(StoreGroupId).collect(),
+                message_group_queues: spread.lanes.into_iter().map(QueueId).collect(),
             },
             Kind::EveryGroup(_) => Placement::EveryGroup,
         })

@@ -108,7 +108,10 @@ fn placement() -> impl Strategy<Value = Placement> {
     let spread = (vec(any::<u32>().prop_map(StoreGroupId), 0..9), vec(any::<u32>().prop_map(QueueId), 0..9));
     prop_oneof![
         Just(Placement::EveryGroup),
-        spread.prop_map(|(groups, lanes)| Placement::Spread { groups: groups.into(), lanes: lanes.into() }),
+        spread.prop_map(|(groups, lanes)| Placement::Spread {
+            store_groups: groups.into(),
+            message_group_queues: lanes.into()
+        }),
     ]
 }
 

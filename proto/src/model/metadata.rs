@@ -597,7 +597,7 @@ impl MetadataView {
         let inner = self.inner.read();
         let active = |group: &StoreGroup| group.state == StoreGroupState::Active;
         match &topic.placement {
-            Placement::Spread { groups, .. } => {
+            Placement::Spread { store_groups: groups, .. } => {
                 groups.iter().any(|id| inner.store_groups.get(id).is_some_and(|group| active(group)))
             }
             Placement::EveryGroup => inner.store_groups.values().any(|group| active(group)),

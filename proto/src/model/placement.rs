@@ -10,10 +10,10 @@ pub enum Placement {
     /// Each queue has its group.
     Spread {
         /// By queue id.
-        groups: Arc<[StoreGroupId]>,
+        store_groups: Arc<[StoreGroupId]>,
         /// The queues that message groups are hashed onto. Their number is fixed when the topic is made, so that message
         /// groups stay where they are when the topic grows; an entry changes only when its queue's group is drained.
-        lanes: Arc<[QueueId]>,
+        message_group_queues: Arc<[QueueId]>,
     },
     /// One queue on every store group, of those to come, too: dead letters stay on the group that gave them up. Queue `n` is
     /// on group `n + 1`.
@@ -24,13 +24,13 @@ impl Placement {
     /// `count` new queues, dealt out to `over` in turn, beginning with the one that `first` selects. `over` is not empty.
     pub fn spread(count: u32, over: &[StoreGroupId], first: usize) -> Placement {
         let groups = (0..count as usize).map(|queue| over[(first + queue) % over.len()]).collect();
-        Placement::Spread { groups, lanes: (0..count).map(QueueId).collect() }
+        Placement::Spread { store_groups: groups, message_group_queues: (0..count).map(QueueId).collect() }
     }
 
     /// The group that has the queue. `None`: there is no such queue.
     pub fn store_group(&self, queue: QueueId) -> Option<StoreGroupId> {
         match self {
-            Placement::Spread { groups, .. } => groups.get(queue.0 as usize).copied(),
+            Placement::Spread { store_groups: groups, .. } => groups.get(queue.0 as usize).copied(),
             Placement::EveryGroup => Some(StoreGroupId(queue.0 + 1)),
         }
     }
@@ -39,7 +39,7 @@ impl Placement {
     /// concerned.
     pub fn queue_count(&self, newest: StoreGroupId) -> u32 {
         match self {
-            Placement::Spread { groups, .. } => groups.len() as u32,
+            Placement::Spread { store_groups: groups, .. } => groups.len() as u32,
             Placement::EveryGroup => newest.0,
         }
     }
@@ -47,7 +47,7 @@ impl Placement {
     /// The queues on a group, in order.
     pub fn queues_on(&self, group: StoreGroupId) -> impl Iterator<Item = QueueId> {
         let (spread, one) = match self {
-            Placement::Spread { groups, .. } => (&groups[..], None),
+            Placement::Spread { store_groups: groups, .. } => (&groups[..], None),
             Placement::EveryGroup => (&[][..], group.0.checked_sub(1).map(QueueId)),
         };
         let spread = spread.iter().zip(0..).filter(move |(of, _)| **of == group).map(|(_, queue)| QueueId(queue));

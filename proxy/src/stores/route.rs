@@ -72,7 +72,9 @@ impl Route {
     /// The queue of a message group, chosen by the hash of its name. `None`: the queue's store group is gone.
     pub(super) fn message_group_queue(&self, hash: u64) -> Option<&RoutedQueue> {
         let queue = match &self.topic.placement {
-            Placement::Spread { lanes, .. } => *lanes.get(consistent_hash(hash, lanes.len() as u32) as usize)?,
+            Placement::Spread { message_group_queues: lanes, .. } => {
+                *lanes.get(consistent_hash(hash, lanes.len() as u32) as usize)?
+            }
             Placement::EveryGroup => {
                 return self.writable.get(consistent_hash(hash, self.writable.len() as u32) as usize);
             }
@@ -191,15 +193,17 @@ pub(super) mod tests {
         };
         let before = queues(&small);
         apply(&view, &[store_group(2, StoreGroupState::Draining), store_group(3, StoreGroupState::Active)]);
-        let Placement::Spread { groups, lanes: kept } = &small.placement else { panic!("not spread") };
+        let Placement::Spread { store_groups: groups, message_group_queues: kept } = &small.placement else {
+            panic!("not spread")
+        };
         let grown = groups.iter().copied().chain([StoreGroupId(3); 2]).collect();
-        let large = topic(Placement::Spread { groups: grown, lanes: kept.clone() });
+        let large = topic(Placement::Spread { store_groups: grown, message_group_queues: kept.clone() });
         assert_eq!(queues(&large), before);
         // Only what the controller moves, moves.
         let moved = topic(Placement::Spread {
-            lanes: [0, 4, 2, 5].map(QueueId).into(),
-            groups: match &large.placement {
-                Placement::Spread { groups, .. } => groups.clone(),
+            message_group_queues: [0, 4, 2, 5].map(QueueId).into(),
+            store_groups: match &large.placement {
+                Placement::Spread { store_groups: groups, .. } => groups.clone(),
                 Placement::EveryGroup => panic!("not spread"),
             },
         });

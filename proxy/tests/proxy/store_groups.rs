@@ -352,7 +352,8 @@ async fn a_topic_that_grows_onto_another_group_reaches_receives_that_wait() {
     let receive = parked(&client, LONG);
     eventually("it waits", || server.store.seen().parked == 1).await;
     let second = server.add_store_group();
-    let placement = Placement::Spread { groups: [FIRST, SECOND].into(), lanes: [QueueId(0)].into() };
+    let placement =
+        Placement::Spread { store_groups: [FIRST, SECOND].into(), message_group_queues: [QueueId(0)].into() };
     server.metadata.apply(MetadataChange::TopicUpsert(Arc::new(Topic { placement, ..Topic::clone(&topic) })));
     assert_eq!(sent(&mut client, "0").await.0, Code::Ok);
     assert_eq!(receive.await.unwrap().shape, "smt");

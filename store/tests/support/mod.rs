@@ -114,7 +114,7 @@ impl Machine {
     pub fn place(&self, groups: &[StoreGroupId]) {
         let version = MetadataVersion(self.view.version().0 + 1);
         let lanes = (0..groups.len() as u32).map(QueueId).collect();
-        let placement = Placement::Spread { groups: groups.into(), lanes };
+        let placement = Placement::Spread { store_groups: groups.into(), message_group_queues: lanes };
         self.view.apply(version, &[topic(TOPIC, "orders", placement, None)]);
     }
 

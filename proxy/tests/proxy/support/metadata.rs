@@ -59,7 +59,9 @@ impl FakeMetadata {
         let next = page.last().filter(|_| more).map(|topic| topic.name.clone());
         let (mut changed, active) = (0, self.active());
         for topic in page {
-            let Placement::Spread { groups, lanes } = &topic.placement else { continue };
+            let Placement::Spread { store_groups: groups, message_group_queues: lanes } = &topic.placement else {
+                continue;
+            };
             let mut groups = groups.to_vec();
             for group in &active {
                 if !groups.contains(group) {
@@ -71,7 +73,7 @@ impl FakeMetadata {
             let stays = |queue: &QueueId| active.contains(&groups[queue.0 as usize]);
             let lanes =
                 lanes.iter().enumerate().map(|(n, queue)| if stays(queue) { *queue } else { fresh[n % fresh.len()] });
-            let placement = Placement::Spread { lanes: lanes.collect(), groups: groups.into() };
+            let placement = Placement::Spread { message_group_queues: lanes.collect(), store_groups: groups.into() };
             if placement != topic.placement {
                 changed += 1;
                 self.apply(MetadataChange::TopicUpsert(Arc::new(Topic { placement, ..Topic::clone(&topic) })));
