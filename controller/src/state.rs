@@ -25,7 +25,7 @@ use digest::ObjectSum;
 pub(crate) use keeping::{Keeping, KeptGroup, NamedLeader};
 
 use gantry_proto::model::{
-    ClusterId, FolderId, Group, GroupId, GroupName, LostIds, MetadataChange, MetadataCommand, MetadataOutcome,
+    ClusterId, ConsumerGroup, FolderId, GroupId, GroupName, LostIds, MetadataChange, MetadataCommand, MetadataOutcome,
     MetadataRefusal, MetadataVersion, ProxyId, ProxyMember, StoreGroup, StoreGroupId, StoreGroupName, Timestamp, Topic,
     TopicId, TopicName,
 };
@@ -42,7 +42,7 @@ pub struct MetadataState {
     cluster: Option<ClusterId>,
     /// Ordered maps throughout: nothing here may depend on the order of a hash table.
     topics: BTreeMap<TopicId, Arc<Topic>>,
-    groups: BTreeMap<GroupId, Arc<Group>>,
+    groups: BTreeMap<GroupId, Arc<ConsumerGroup>>,
     topic_ids: BTreeMap<TopicName, TopicId>,
     group_ids: BTreeMap<GroupName, GroupId>,
     store_groups: BTreeMap<StoreGroupId, Arc<StoreGroup>>,
@@ -100,7 +100,7 @@ impl MetadataState {
     }
 
     /// The group of that name.
-    pub fn group(&self, name: &str) -> Option<&Arc<Group>> {
+    pub fn group(&self, name: &str) -> Option<&Arc<ConsumerGroup>> {
         self.groups.get(self.group_ids.get(name)?)
     }
 
@@ -110,7 +110,7 @@ impl MetadataState {
     }
 
     /// All groups by identity.
-    pub fn groups(&self) -> impl ExactSizeIterator<Item = &Arc<Group>> {
+    pub fn groups(&self) -> impl ExactSizeIterator<Item = &Arc<ConsumerGroup>> {
         self.groups.values()
     }
 

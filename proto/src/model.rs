@@ -2,8 +2,8 @@
 
 mod backoff;
 mod cluster;
+mod consumer_group;
 mod filter;
-mod group;
 mod host_port;
 mod ids;
 pub mod limits;
@@ -20,8 +20,8 @@ pub use cluster::{
     ClusterId, FolderId, GroupSecret, PlaceId, ProcessId, ProxyId, ProxyMember, Replica, StoreGroup, StoreGroupName,
     StoreGroupState,
 };
+pub use consumer_group::ConsumerGroup;
 pub use filter::{FilterExpression, InvalidFilter, Tag, TagFilter, tag_hash};
-pub use group::Group;
 pub use host_port::HostPort;
 pub use ids::{ClientHash, Epoch, GroupId, LogOffset, QueueId, QueueOffset, StoreGroupId, TopicId};
 pub use message::{DeadLetterOrigin, MalformedMessage, MessageHead, StoredMessage};

@@ -50,7 +50,7 @@ impl Admin {
         self.view().topic(name.as_str()).ok_or_else(|| refused(&MetadataRefusal::TopicNotFound(name.clone())))
     }
 
-    fn group(&self, name: &GroupName) -> Result<Arc<model::Group>, Status> {
+    fn group(&self, name: &GroupName) -> Result<Arc<model::ConsumerGroup>, Status> {
         self.view().group(name.as_str()).ok_or_else(|| refused(&MetadataRefusal::GroupNotFound(name.clone())))
     }
 
@@ -71,7 +71,7 @@ impl Admin {
         }
     }
 
-    fn group_to_wire(&self, group: &model::Group) -> wire::Group {
+    fn group_to_wire(&self, group: &model::ConsumerGroup) -> wire::Group {
         let dead_letter_topic = self.view().topic_by_id(group.dead_letter_topic);
         wire::Group {
             name: group.name.to_string(),
@@ -353,7 +353,7 @@ fn topic_outcome(outcome: MetadataOutcome) -> Result<Arc<model::Topic>, Status> 
     }
 }
 
-fn group_outcome(outcome: MetadataOutcome) -> Result<Arc<model::Group>, Status> {
+fn group_outcome(outcome: MetadataOutcome) -> Result<Arc<model::ConsumerGroup>, Status> {
     match outcome {
         MetadataOutcome::Group(group) => Ok(group),
         _ => Err(unexpected_outcome()),

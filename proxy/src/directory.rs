@@ -6,8 +6,8 @@
 use crate::translate::Refusal;
 use gantry_proto::contract::{MetadataError, MetadataService};
 use gantry_proto::model::{
-    BackoffPolicy, Group, GroupName, InvalidName, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion,
-    MetadataView, Topic, TopicName, TopicType,
+    BackoffPolicy, ConsumerGroup, GroupName, InvalidName, MetadataCommand, MetadataOutcome, MetadataRefusal,
+    MetadataVersion, MetadataView, Topic, TopicName, TopicType,
 };
 use gantry_proto::wire::v2::Code;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl Directory {
     }
 
     /// Likewise, a consumer group.
-    pub(crate) fn group(&self, name: &str) -> Result<Option<Arc<Group>>, InvalidName> {
+    pub(crate) fn group(&self, name: &str) -> Result<Option<Arc<ConsumerGroup>>, InvalidName> {
         match self.view.group(name) {
             Some(group) => Ok(Some(group)),
             None => GroupName::parse(name).map(|_| None),
@@ -75,7 +75,7 @@ impl Directory {
     }
 
     /// The consumer group of that name. Creates it if there is none and that is allowed.
-    pub(crate) async fn group_or_create(&self, name: &GroupName) -> Result<Arc<Group>, Refusal> {
+    pub(crate) async fn group_or_create(&self, name: &GroupName) -> Result<Arc<ConsumerGroup>, Refusal> {
         if let Some(group) = self.view.group(name.as_str()) {
             return Ok(group);
         }

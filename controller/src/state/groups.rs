@@ -2,8 +2,8 @@
 
 use super::{Decision, MetadataState};
 use gantry_proto::model::{
-    BackoffPolicy, Group, GroupName, MetadataChange, MetadataOutcome, MetadataRefusal, Placement, Timestamp, Topic,
-    TopicName, TopicType,
+    BackoffPolicy, ConsumerGroup, GroupName, MetadataChange, MetadataOutcome, MetadataRefusal, Placement, Timestamp,
+    Topic, TopicName, TopicType,
 };
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl MetadataState {
             dead_letter_of: Some(name.clone()),
             created_at: at,
         });
-        let group = Arc::new(Group {
+        let group = Arc::new(ConsumerGroup {
             id: counters.next_group(),
             name: name.clone(),
             fifo,
@@ -53,11 +53,11 @@ impl MetadataState {
         backoff: Option<&BackoffPolicy>,
     ) -> Result<Decision, MetadataRefusal> {
         let now = self.group(name.as_str()).ok_or_else(|| MetadataRefusal::GroupNotFound(name.clone()))?;
-        let group = Arc::new(Group {
+        let group = Arc::new(ConsumerGroup {
             fifo: fifo.unwrap_or(now.fifo),
             max_attempts: max_attempts.unwrap_or(now.max_attempts),
             backoff: backoff.unwrap_or(&now.backoff).clone(),
-            ..Group::clone(now)
+            ..ConsumerGroup::clone(now)
         });
         self.check_max_attempts(group.max_attempts)?;
         self.check_backoff(&group.backoff)?;

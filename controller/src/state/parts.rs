@@ -4,7 +4,7 @@ use super::{Counters, KeptGroup, MetadataState, Rules};
 use crate::codec::{CodecError, seal, unseal};
 use gantry_proto::convert::{Malformed, Wire, put_ranges, read_ranges};
 use gantry_proto::model::{
-    ClusterId, Group, GroupId, LostIds, MetadataChange, MetadataVersion, Placement, ProxyMember, StoreGroup,
+    ClusterId, ConsumerGroup, GroupId, LostIds, MetadataChange, MetadataVersion, Placement, ProxyMember, StoreGroup,
     StoreGroupId, Topic, TopicId,
 };
 use gantry_proto::wire::controller::v1 as wire;
@@ -18,7 +18,7 @@ pub(crate) struct StateParts {
     pub(crate) cluster: Option<ClusterId>,
     pub(crate) store_groups: Vec<Arc<StoreGroup>>,
     pub(crate) topics: Vec<Arc<Topic>>,
-    pub(crate) groups: Vec<Arc<Group>>,
+    pub(crate) groups: Vec<Arc<ConsumerGroup>>,
     pub(crate) proxies: Vec<Arc<ProxyMember>>,
     pub(crate) kept_groups: Vec<Arc<KeptGroup>>,
     pub(crate) lost: Option<Arc<LostIds>>,

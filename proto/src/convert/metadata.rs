@@ -3,9 +3,9 @@
 use super::{Malformed, Wire, required};
 use crate::contract::MetadataError;
 use crate::model::{
-    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, KnownIds, LogOffset, LostIds,
-    MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, PlaceId, ProcessId, ProxyId,
-    ProxyMember, Removed, StoreGroup, StoreGroupId, StoreGroupName, Topic, TopicId, TopicName, TopicType,
+    BackoffPolicy, ClusterId, ConsumerGroup, Epoch, FolderId, GroupId, GroupName, GroupSecret, KnownIds, LogOffset,
+    LostIds, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, PlaceId, ProcessId,
+    ProxyId, ProxyMember, Removed, StoreGroup, StoreGroupId, StoreGroupName, Topic, TopicId, TopicName, TopicType,
 };
 use crate::wire::controller::v1 as wire;
 use std::ops::RangeInclusive;
@@ -289,7 +289,7 @@ impl Wire for MetadataChange {
             }
             Change::TopicUpsert(topic) => MetadataChange::TopicUpsert(Arc::<Topic>::from_wire(topic)?),
             Change::TopicRemoved(id) => MetadataChange::TopicRemoved(TopicId(id)),
-            Change::GroupUpsert(group) => MetadataChange::GroupUpsert(Arc::<Group>::from_wire(group)?),
+            Change::GroupUpsert(group) => MetadataChange::GroupUpsert(Arc::<ConsumerGroup>::from_wire(group)?),
             Change::GroupRemoved(id) => MetadataChange::GroupRemoved(GroupId(id)),
             Change::Founded(cluster) => MetadataChange::ClusterInitialized(ClusterId::from_wire(cluster)?),
             Change::StoreGroupUpsert(group) => MetadataChange::StoreGroupUpsert(Arc::<StoreGroup>::from_wire(group)?),

@@ -2,8 +2,8 @@
 
 use super::{Malformed, Wire, nanos, required};
 use crate::model::{
-    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, MetadataVersion, PlaceId,
-    Placement, ProcessId, ProxyId, ProxyMember, QueueId, Replica, StoreGroup, StoreGroupId, StoreGroupName,
+    BackoffPolicy, ClusterId, ConsumerGroup, Epoch, FolderId, GroupId, GroupName, GroupSecret, MetadataVersion,
+    PlaceId, Placement, ProcessId, ProxyId, ProxyMember, QueueId, Replica, StoreGroup, StoreGroupId, StoreGroupName,
     StoreGroupState, Timestamp, Topic, TopicId, TopicName, TopicType,
 };
 use crate::wire::controller::v1 as wire;
@@ -184,7 +184,7 @@ impl Wire for Topic {
     }
 }
 
-impl Wire for Group {
+impl Wire for ConsumerGroup {
     type Message = wire::Group;
 
     fn to_wire(&self) -> wire::Group {
@@ -199,8 +199,8 @@ impl Wire for Group {
         }
     }
 
-    fn from_wire(message: wire::Group) -> Result<Group, Malformed> {
-        Ok(Group {
+    fn from_wire(message: wire::Group) -> Result<ConsumerGroup, Malformed> {
+        Ok(ConsumerGroup {
             id: GroupId(message.id),
             name: GroupName::from_wire(message.name)?,
             fifo: message.fifo,

@@ -137,9 +137,9 @@ prop_compose! {
         backoff in backoff(),
         dead: u32,
         created_at in time(),
-    ) -> Arc<Group> {
+    ) -> Arc<ConsumerGroup> {
         let dead_letter_topic = TopicId(dead);
-        Arc::new(Group { id: GroupId(id), name, fifo, max_attempts, backoff, dead_letter_topic, created_at })
+        Arc::new(ConsumerGroup { id: GroupId(id), name, fifo, max_attempts, backoff, dead_letter_topic, created_at })
     }
 }
 

@@ -2,8 +2,8 @@
 //! picture that proxies and stores keep from the changes ([`MetadataView`]).
 
 use super::{
-    BackoffPolicy, ClusterId, Epoch, FolderId, Group, GroupId, GroupName, GroupSecret, InvalidBackoff, LogOffset,
-    PlaceId, Placement, ProcessId, ProxyId, ProxyMember, QueueId, StoreGroup, StoreGroupId, StoreGroupName,
+    BackoffPolicy, ClusterId, ConsumerGroup, Epoch, FolderId, GroupId, GroupName, GroupSecret, InvalidBackoff,
+    LogOffset, PlaceId, Placement, ProcessId, ProxyId, ProxyMember, QueueId, StoreGroup, StoreGroupId, StoreGroupName,
     StoreGroupState, Topic, TopicId, TopicName, TopicType,
 };
 use parking_lot::RwLock;
@@ -196,7 +196,7 @@ pub enum MetadataOutcome {
     /// The topic as it is now.
     Topic(Arc<Topic>),
     /// The group as it is now.
-    Group(Arc<Group>),
+    Group(Arc<ConsumerGroup>),
     /// It is gone.
     Deleted,
     /// The cluster's identity.
@@ -226,7 +226,7 @@ pub enum MetadataRefusal {
     TopicExists(Arc<Topic>),
     /// It exists.
     #[error("consumer group {} exists already", .0.name)]
-    GroupExists(Arc<Group>),
+    GroupExists(Arc<ConsumerGroup>),
     /// It does not exist.
     #[error("topic {0} does not exist")]
     TopicNotFound(TopicName),
@@ -348,7 +348,7 @@ pub enum MetadataChange {
     /// A topic is gone.
     TopicRemoved(TopicId),
     /// A group is new or different.
-    GroupUpsert(Arc<Group>),
+    GroupUpsert(Arc<ConsumerGroup>),
     /// A group is gone.
     GroupRemoved(GroupId),
     /// The cluster has an identity.
@@ -479,8 +479,8 @@ impl Default for MetadataView {
 struct Picture {
     topics: HashMap<TopicName, Arc<Topic>>,
     topics_by_id: HashMap<TopicId, Arc<Topic>>,
-    groups: HashMap<GroupName, Arc<Group>>,
-    groups_by_id: HashMap<GroupId, Arc<Group>>,
+    groups: HashMap<GroupName, Arc<ConsumerGroup>>,
+    groups_by_id: HashMap<GroupId, Arc<ConsumerGroup>>,
     cluster: Option<ClusterId>,
     store_groups: BTreeMap<StoreGroupId, Arc<StoreGroup>>,
     proxies: BTreeMap<ProxyId, Arc<ProxyMember>>,
@@ -513,12 +513,12 @@ impl MetadataView {
     }
 
     /// The group of that name.
-    pub fn group(&self, name: &str) -> Option<Arc<Group>> {
+    pub fn group(&self, name: &str) -> Option<Arc<ConsumerGroup>> {
         self.inner.read().groups.get(name).cloned()
     }
 
     /// The group of that identity.
-    pub fn group_by_id(&self, id: GroupId) -> Option<Arc<Group>> {
+    pub fn group_by_id(&self, id: GroupId) -> Option<Arc<ConsumerGroup>> {
         self.inner.read().groups_by_id.get(&id).cloned()
     }
 
@@ -534,8 +534,8 @@ impl MetadataView {
     }
 
     /// All groups whose name starts with `prefix` and is greater than `after`, sorted, at most `limit`.
-    pub fn groups_page(&self, prefix: &str, after: &str, limit: usize) -> Vec<Arc<Group>> {
-        let mut page: Vec<Arc<Group>> = (self.inner.read().groups.values())
+    pub fn groups_page(&self, prefix: &str, after: &str, limit: usize) -> Vec<Arc<ConsumerGroup>> {
+        let mut page: Vec<Arc<ConsumerGroup>> = (self.inner.read().groups.values())
             .filter(|g| g.name.as_str().starts_with(prefix) && g.name.as_str() > after)
             .cloned()
             .collect();

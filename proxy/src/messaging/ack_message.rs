@@ -4,7 +4,7 @@ use super::Messaging;
 use super::call::{RequestContext, UnaryRpc};
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal, resource_name};
-use gantry_proto::model::{Group, Topic};
+use gantry_proto::model::{ConsumerGroup, Topic};
 use gantry_proto::wire::v2::{
     AckMessageEntry, AckMessageRequest, AckMessageResponse, AckMessageResultEntry, Code, Resource, Status,
 };
@@ -44,7 +44,7 @@ impl UnaryRpc for AckMessage {
 /// The topic and the consumer group of a delivery.
 pub(super) struct DeliveryPlace {
     pub(super) topic: Arc<Topic>,
-    pub(super) group: Arc<Group>,
+    pub(super) group: Arc<ConsumerGroup>,
 }
 
 /// Where a delivery was made. `None`: the topic or the group is gone, and with it the delivery.

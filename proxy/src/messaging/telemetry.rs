@@ -10,7 +10,7 @@ use crate::metrics::Rpc;
 use crate::session::Session;
 use crate::translate::{self, ClientKind, Refusal};
 use futures_util::stream::{self, Stream};
-use gantry_proto::model::Group;
+use gantry_proto::model::ConsumerGroup;
 use gantry_proto::wire::v2::telemetry_command::Command;
 use gantry_proto::wire::v2::{Settings, TelemetryCommand};
 use hyper::body::Incoming;
@@ -33,7 +33,7 @@ pub(super) async fn call(caller: Arc<Caller>, request: http::Request<Incoming>) 
 }
 
 /// Sends a consumer group's changed settings to its consumers.
-pub(crate) fn push_group_settings(messaging: &Messaging, group: &Group) {
+pub(crate) fn push_group_settings(messaging: &Messaging, group: &ConsumerGroup) {
     for session in messaging.sessions.members(&group.name) {
         let Some(settings) = session.settings() else { continue };
         let reply = translate::settings_reply(&settings, Some(group), messaging.config.long_polling_max);

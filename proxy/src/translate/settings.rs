@@ -2,7 +2,7 @@
 //! and several break if one of its fields is missing: see the comments.
 
 use super::{Refusal, backoff_to_wire, duration_to_wire, group_name, is_blank, topic_name};
-use gantry_proto::model::{BackoffPolicy, FilterExpression, Group, GroupName, limits};
+use gantry_proto::model::{BackoffPolicy, ConsumerGroup, FilterExpression, GroupName, limits};
 use gantry_proto::wire::v2::settings::PubSub;
 use gantry_proto::wire::v2::{self, ClientType, Code, FilterType, Metric, Settings};
 use std::time::Duration;
@@ -76,7 +76,11 @@ pub(crate) fn client_kind(settings: &Settings) -> Result<ClientKind, Refusal> {
 }
 
 /// The client's settings with the server's values in place. `group` is the consumer's, if it exists.
-pub(crate) fn settings_reply(settings: &Settings, group: Option<&Group>, long_polling_max: Duration) -> Settings {
+pub(crate) fn settings_reply(
+    settings: &Settings,
+    group: Option<&ConsumerGroup>,
+    long_polling_max: Duration,
+) -> Settings {
     let mut reply = settings.clone();
     match &mut reply.pub_sub {
         Some(PubSub::Publishing(publishing)) => {

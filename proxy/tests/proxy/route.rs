@@ -124,7 +124,7 @@ async fn unordered_groups_are_assigned_any_queue_and_ordered_ones_each() {
     assert_eq!(queues[0].broker.as_ref().unwrap().endpoints, Some(endpoints("mq", 80)));
     assert!(server.metadata.view.group("group").is_some(), "made on first use");
 
-    let mut fifo = gantry_proto::model::Group::clone(&server.metadata.view.group("group").unwrap());
+    let mut fifo = gantry_proto::model::ConsumerGroup::clone(&server.metadata.view.group("group").unwrap());
     fifo.fifo = true;
     let change = gantry_proto::model::MetadataChange::GroupUpsert(std::sync::Arc::new(fifo));
     server.metadata.view.apply(server.metadata.view.version(), &[change]);

@@ -14,7 +14,7 @@ use crate::progress::Shard;
 use crate::queue_index::{IndexEntry, Indexed, Queue};
 use crate::store::Store;
 use gantry_proto::contract::{DeadLetterRequest, HandleError, StoreError};
-use gantry_proto::model::{Group, LogOffset, QueueId, QueueOffset, StoredMessage, Timestamp, Topic};
+use gantry_proto::model::{ConsumerGroup, LogOffset, QueueId, QueueOffset, StoredMessage, Timestamp, Topic};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ struct Letter {
 
 /// Who gives up what, and where it goes.
 struct Names {
-    group: Arc<Group>,
+    group: Arc<ConsumerGroup>,
     topic: Arc<Topic>,
     target: Arc<Queue>,
 }

@@ -12,7 +12,7 @@ use gantry_proto::contract::{
 use gantry_proto::env::Env;
 use gantry_proto::env::fake::{self, FakeClock, FakeFiles};
 use gantry_proto::model::{
-    BackoffPolicy, ClusterId, Epoch, FilterExpression, Group, GroupId, GroupName, GroupSecret, MessageHead,
+    BackoffPolicy, ClusterId, ConsumerGroup, Epoch, FilterExpression, GroupId, GroupName, GroupSecret, MessageHead,
     MetadataChange, MetadataVersion, MetadataView, Placement, QueueId, ReceiptHandle, StoreGroup, StoreGroupId,
     StoreGroupName, StoreGroupState, StoredMessage, Timestamp, Topic, TopicId, TopicName, TopicType,
 };
@@ -152,7 +152,7 @@ fn topic(id: TopicId, name: &str, placement: Placement, dead_letter_of: Option<G
 }
 
 fn group(id: GroupId, name: &str, max_attempts: u32, dead_letter_topic: TopicId) -> MetadataChange {
-    MetadataChange::GroupUpsert(Arc::new(Group {
+    MetadataChange::GroupUpsert(Arc::new(ConsumerGroup {
         id,
         name: GroupName::parse(name).unwrap(),
         fifo: false,

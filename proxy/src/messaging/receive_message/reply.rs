@@ -7,7 +7,7 @@ use crate::metrics::DeliveryMeters;
 use crate::translate::{DeliveryFrame, DeliveryShape, Refusal, ok, timestamp_to_wire};
 use futures_util::Stream;
 use gantry_proto::contract::PoppedMessage;
-use gantry_proto::model::{Group, GroupId, Timestamp, Topic, TopicId};
+use gantry_proto::model::{ConsumerGroup, GroupId, Timestamp, Topic, TopicId};
 use gantry_proto::wire::v2::receive_message_response::Content;
 use gantry_proto::wire::v2::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource, Status};
 use prost::Message as _;
@@ -107,7 +107,7 @@ impl Deliveries {
     pub(super) fn new(
         messaging: Arc<Messaging>,
         topic: &Topic,
-        group: &Group,
+        group: &ConsumerGroup,
         named: &Resource,
         connection: &ConnectionInfo,
         messages: Vec<PoppedMessage>,

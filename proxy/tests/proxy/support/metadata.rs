@@ -3,9 +3,9 @@
 use super::store_group;
 use gantry_proto::contract::{MetadataError, MetadataService, MetadataStream};
 use gantry_proto::model::{
-    Group, GroupId, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView,
-    Placement, QueueId, StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, Timestamp, Topic, TopicId,
-    TopicName, TopicType,
+    ConsumerGroup, GroupId, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion,
+    MetadataView, Placement, QueueId, StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, Timestamp, Topic,
+    TopicId, TopicName, TopicType,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -146,12 +146,13 @@ impl MetadataService for FakeMetadata {
                 let id = GroupId(self.next_id.fetch_add(1, Ordering::Relaxed));
                 let dead_letter_topic = dead.id;
                 let created_at = Timestamp::ZERO;
-                let group = Arc::new(Group { id, name, fifo, max_attempts, backoff, dead_letter_topic, created_at });
+                let group =
+                    Arc::new(ConsumerGroup { id, name, fifo, max_attempts, backoff, dead_letter_topic, created_at });
                 Ok((self.apply(MetadataChange::GroupUpsert(group.clone())), MetadataOutcome::Group(group)))
             }
             MetadataCommand::AlterGroup { name, fifo, max_attempts, backoff } => {
                 let group = view.group(name.as_str()).ok_or(MetadataRefusal::GroupNotFound(name))?;
-                let mut group = Group::clone(&group);
+                let mut group = ConsumerGroup::clone(&group);
                 group.fifo = fifo.unwrap_or(group.fifo);
                 group.max_attempts = max_attempts.unwrap_or(group.max_attempts);
                 group.backoff = backoff.unwrap_or(group.backoff);

@@ -2,7 +2,7 @@ use super::{BackoffPolicy, GroupId, GroupName, Timestamp, TopicId};
 
 /// Consumers that share progress: each message goes to one of them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Group {
+pub struct ConsumerGroup {
     /// Identity, never reused.
     pub id: GroupId,
     /// Name, unique at a time.
