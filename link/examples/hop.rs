@@ -129,7 +129,7 @@ fn local() -> Result<LocalPeer, AnyError> {
 struct GroupOne;
 
 impl StoreIdentity for GroupOne {
-    fn group(&self) -> StoreGroupId {
+    fn store_group(&self) -> StoreGroupId {
         StoreGroupId(1)
     }
 

@@ -70,7 +70,7 @@ const CONNECT_GRACE: Duration = Duration::from_millis(500);
 /// A store that is served, as it knows itself.
 pub trait StoreIdentity: Send + Sync + 'static {
     /// Its store group.
-    fn group(&self) -> StoreGroupId;
+    fn store_group(&self) -> StoreGroupId;
 
     /// Its data folder.
     fn folder(&self) -> FolderId;

@@ -124,7 +124,7 @@ impl Stores for StorePart {
 struct Identity(Arc<StoreHost>);
 
 impl StoreIdentity for Identity {
-    fn group(&self) -> StoreGroupId {
+    fn store_group(&self) -> StoreGroupId {
         self.0.store_group()
     }
 

@@ -37,7 +37,7 @@ impl ExchangeServer {
     fn target(&self) -> Result<Target, Status> {
         let cluster = self.local.cluster();
         let cluster = cluster.ok_or_else(|| Status::unavailable("the store does not know its cluster yet"))?;
-        Ok(Target { cluster, store_group: self.identity.group(), folder: self.identity.folder() })
+        Ok(Target { cluster, store_group: self.identity.store_group(), folder: self.identity.folder() })
     }
 }
 

@@ -235,7 +235,7 @@ impl StoreService for MemoryStore {
 }
 
 impl StoreIdentity for MemoryStore {
-    fn group(&self) -> StoreGroupId {
+    fn store_group(&self) -> StoreGroupId {
         STORE_GROUP
     }
 

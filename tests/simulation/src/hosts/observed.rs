@@ -348,7 +348,7 @@ impl StoreService for ObservedStore {
 }
 
 impl StoreIdentity for ObservedStore {
-    fn group(&self) -> StoreGroupId {
+    fn store_group(&self) -> StoreGroupId {
         self.store.store_group()
     }
 
