@@ -2,11 +2,13 @@
 //! what it would do and what would be lost, and changes nothing.
 
 use crate::env;
-use crate::inspect::store_dir;
+use crate::inspect::{Format, store_dir};
 use crate::output;
 use clap::{Args, Subcommand};
-use gantry_proto::model::StoreGroupName;
-use gantry_store::repair::Repair;
+use gantry_proto::model::{LogOffset, StoreGroupName};
+use gantry_store::DamagedRange;
+use gantry_store::repair::{Concerned, Repair, ToldBy};
+use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -18,6 +20,9 @@ pub struct RepairArgs {
     /// Do it. Otherwise only say what would be done, and what would be lost.
     #[arg(long, global = true)]
     yes: bool,
+    /// How to print what was found and done.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    output: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -30,11 +35,92 @@ enum What {
         #[arg(long, value_name = "NAME", value_parser = parse_group)]
         store_group: Option<StoreGroupName>,
     },
+    /// Give up a damaged part of the log: groups pass the messages that lay there, and the report says which they were.
+    Record {
+        /// The data folder (what --data names), or the store's folder in it.
+        dir: PathBuf,
+        /// Where in the log the damaged part begins, as gantry inspect shows it.
+        #[arg(long, value_name = "LOG OFFSET")]
+        offset: u64,
+    },
     /// Go on without a damaged checkpoint: the next start makes it again from the log, if all of the log is there.
     Checkpoint {
         /// The data folder (what --data names), or the store's folder in it.
         dir: PathBuf,
     },
+}
+
+/// For programs.
+#[derive(Serialize)]
+struct Report<'a> {
+    done: bool,
+    steps: &'a [String],
+    lost: &'a [String],
+    damaged: Option<Damaged>,
+    copies: Option<String>,
+}
+
+/// A damaged part of the log.
+#[derive(Serialize)]
+struct Damaged {
+    from: u64,
+    to: u64,
+    cause: String,
+    messages: Vec<Messages>,
+    groups: Vec<OfGroup>,
+    claims: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Messages {
+    topic: u32,
+    queue: u32,
+    first_offset: u64,
+    count: u64,
+    told_by: &'static str,
+}
+
+#[derive(Serialize)]
+struct OfGroup {
+    group: u32,
+    topic: u32,
+    queue: u32,
+    finished: u64,
+    outstanding: u64,
+    set_aside: u64,
+    to_come: u64,
+}
+
+fn damaged((range, concerned): &(DamagedRange, Concerned)) -> Damaged {
+    let messages = concerned.messages.iter().map(|lost| Messages {
+        topic: lost.topic.0,
+        queue: lost.queue.0,
+        first_offset: lost.first.0,
+        count: lost.end.0 - lost.first.0,
+        told_by: match lost.told_by {
+            ToldBy::Index => "index",
+            ToldBy::Neighbours => "neighbours",
+            ToldBy::NeighboursOfSeveral => "neighbours of several damaged parts",
+            ToldBy::Checkpoint => "checkpoint",
+        },
+    });
+    let groups = concerned.groups.iter().map(|of| OfGroup {
+        group: of.group.0,
+        topic: of.topic.0,
+        queue: of.queue.0,
+        finished: of.finished,
+        outstanding: of.outstanding,
+        set_aside: of.set_aside,
+        to_come: of.to_come,
+    });
+    Damaged {
+        from: range.from.0,
+        to: range.to.0,
+        cause: range.cause.to_string(),
+        messages: messages.collect(),
+        groups: groups.collect(),
+        claims: concerned.claims.clone(),
+    }
 }
 
 fn parse_group(name: &str) -> Result<StoreGroupName, String> {
@@ -47,16 +133,21 @@ pub fn run(args: RepairArgs) -> anyhow::Result<()> {
     let repair = match args.what {
         What::Identity { dir, store_group } => Repair::identity(&env, &store_dir(&*env.files, &dir)?, store_group),
         What::Checkpoint { dir } => Repair::checkpoint(&env, &store_dir(&*env.files, &dir)?),
+        What::Record { dir, offset } => Repair::record(&env, &store_dir(&*env.files, &dir)?, LogOffset(offset)),
     }?;
-    let mut text = String::new();
-    for step in &repair.steps {
-        let _ = writeln!(text, "{step}.");
+    let (steps, lost) = (repair.steps.clone(), repair.lost.clone());
+    let damaged = repair.concerned.as_ref().map(damaged);
+    let copies = if args.yes { repair.carry_out()? } else { None };
+    if args.output == Format::Json {
+        let copies = copies.map(|copies| copies.display().to_string());
+        let report = Report { done: args.yes, steps: &steps, lost: &lost, damaged, copies };
+        return Ok(output::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?);
     }
-    for lost in &repair.lost {
-        let _ = writeln!(text, "{lost}.");
+    let mut text = String::new();
+    for sentence in steps.iter().chain(&lost) {
+        let _ = writeln!(text, "{sentence}.");
     }
     if args.yes {
-        let copies = repair.carry_out()?;
         let _ = writeln!(text, "Done. Start the server.");
         if let Some(copies) = copies {
             let _ = writeln!(text, "What was there before is in {}.", copies.display());

@@ -51,4 +51,4 @@ pub(crate) use lease::Over;
 pub(crate) use pop::PopParams;
 pub(crate) use reader::QueueReader;
 pub(crate) use record::DeliveryRecord;
-pub(crate) use state::DeliveryState;
+pub(crate) use state::{DeliveryState, Standing};

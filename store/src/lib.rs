@@ -52,6 +52,7 @@ mod lookup;
 mod maintenance;
 mod membership;
 mod observe;
+mod passed_damage;
 mod progress;
 mod queue_index;
 mod receipt;

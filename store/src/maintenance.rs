@@ -337,6 +337,12 @@ fn run(store: &Store, retention_due: bool) {
     let leads = store.log.tenure.check().is_ok();
     if retention_due
         && leads
+        && let Err(error) = store.pass_given_up()
+    {
+        tracing::warn!(%error, "groups do not pass yet what an operator gave up; that is tried again");
+    }
+    if retention_due
+        && leads
         && let Err(error) = retain(store)
     {
         tracing::error!(%error, "expired segments cannot be removed");

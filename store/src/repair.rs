@@ -2,14 +2,19 @@
 //! has it, and never without a copy of what is changed.
 //!
 //! A [`Repair`] is thought through first and says what it would do and what would be lost; [`Repair::carry_out`] does it.
-//! Only two things need a decision: an identity that is lost, and a checkpoint that is. What is derived (sealed indexes) the
-//! server makes again by itself. No byte of the log is ever changed here.
+//! Three things need a decision: an identity that is lost, a checkpoint that is, and a damaged part of the log
+//! ([`record`]). What is derived (sealed indexes) the server makes again by itself. No byte of the log is ever changed here.
+
+mod concerned;
+mod record;
 
 use crate::checkpoint;
+use crate::commit_log::damage::DamagedRange;
 use crate::commit_log::positions::{Positions, PositionsError};
 use crate::identity::{COPY, Home, Identity, IdentityError, NAME};
 use crate::inspect::{InspectError, RecordContent, Seen, SegmentFile, segment_paths};
 use crate::recovery::LOG_DIR;
+pub use concerned::{Concerned, LostMessages, LostOf, ToldBy};
 use gantry_proto::env::{DirectoryLock, Env, Files, OpenMode};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, GroupId, LogOffset, StoreGroupId, StoreGroupName, TopicId};
 use std::collections::BTreeSet;
@@ -29,10 +34,13 @@ pub struct Repair {
     /// Files that are replaced or removed: copied first.
     touched: Vec<String>,
     change: Change,
+    /// The damaged part of the log that is given up, and whom that concerns.
+    pub concerned: Option<(DamagedRange, Concerned)>,
 }
 
 enum Change {
     Identity(Identity),
+    Damage(Vec<DamagedRange>),
     RemoveTouched,
 }
 
@@ -116,7 +124,7 @@ impl Repair {
         let touched = present(files, dir, |name| name == NAME || name == COPY)?;
         let change = Change::Identity(identity);
         let (env, dir) = (env.clone(), dir.to_owned());
-        Ok(Repair { _lock: lock, env, dir, steps: vec![step], lost, touched, change })
+        Ok(Repair { _lock: lock, env, dir, steps: vec![step], lost, touched, change, concerned: None })
     }
 
     /// Goes on without checkpoints of which none can be read: the next start makes a new one from the log, if all of it is
@@ -153,17 +161,19 @@ impl Repair {
         let (env, dir) = (env.clone(), dir.to_owned());
         let change = Change::RemoveTouched;
         let lost = Vec::new();
-        Ok(Repair { _lock: lock, env, dir, steps, lost, touched, change })
+        Ok(Repair { _lock: lock, env, dir, steps, lost, touched, change, concerned: None })
     }
 
     /// Does it. What it changes is copied first, to the folder whose path it returns; `None`: there was nothing to copy.
     pub fn carry_out(self) -> Result<Option<PathBuf>, RepairError> {
         let (files, dir) = (&*self.env.files, &*self.dir);
         let copies = self.copy()?;
-        match self.change {
-            Change::Identity(mut identity) => {
+        match &self.change {
+            Change::Identity(identity) => {
+                let mut identity = identity.clone();
                 identity.save(files, dir).map_err(io_error("writing the identity in", dir))?;
             }
+            Change::Damage(ranges) => self.give_up(ranges)?,
             Change::RemoveTouched => {
                 for name in &self.touched {
                     files.remove(&dir.join(name)).map_err(io_error("removing", dir.join(name)))?;

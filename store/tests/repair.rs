@@ -5,12 +5,15 @@
 
 mod support;
 
+use gantry_proto::contract::{AckRequest, PopRequest, StoreService as _};
 use gantry_proto::env::OpenMode;
-use gantry_proto::model::StoreGroupName;
+use gantry_proto::model::{LogOffset, StoreGroupName};
+use gantry_store::inspect::{Seen, SegmentFile, Severity, verify_store};
 use gantry_store::repair::{Repair, RepairError};
-use gantry_store::{Store, StoreFolder};
+use gantry_store::{Standing, Store, StoreFolder};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use support::*;
 
 async fn end(store: Arc<Store>) {
@@ -164,4 +167,189 @@ async fn a_checkpoint_that_the_log_cannot_replace_is_not_moved_away() {
     let said = refusal(Repair::checkpoint(&machine.env, &machine.dir));
     assert!(said.contains("reaches back to") && said.contains("group 1 on topic 1"), "{said}");
     assert_eq!((names(&machine, &machine.dir), contents(&machine, &positions)), before);
+}
+
+impl Machine {
+    /// Flips a bit of the message with that text. Where its record begins is what `gantry inspect` shows then.
+    fn damage(&self, body: &str) -> LogOffset {
+        let log = self.dir.join("commit-log");
+        for name in names(self, &log).into_iter().filter(|name| name.ends_with(".log")) {
+            let path = log.join(&name);
+            let held = contents(self, &path);
+            if let Some(at) = held.windows(body.len()).rposition(|window| window == body.as_bytes()) {
+                self.files.flip_bits(&path, at as u64, 1).unwrap();
+                return self.seen_damaged(&path).expect("the walk sees it");
+            }
+        }
+        panic!("{body} is in no segment");
+    }
+
+    fn seen_damaged(&self, segment: &Path) -> Option<LogOffset> {
+        let mut damaged = None;
+        let file = SegmentFile::open(&*self.env.files, segment).unwrap();
+        let walked = file.walk(|seen| {
+            if let Seen::Damaged { at, .. } = seen {
+                damaged = Some(at);
+            }
+            std::ops::ControlFlow::Continue(())
+        });
+        walked.unwrap();
+        damaged
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let verified = verify_store(&*self.env.files, &self.dir, &mut |finding| {
+            if finding.severity == Severity::Problem {
+                problems.push(finding.what);
+            }
+        });
+        verified.unwrap();
+        problems
+    }
+}
+
+/// Waits for maintenance to come round.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(600), async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("{what} never came"));
+}
+
+async fn damaged_of(store: &Store, group: gantry_proto::model::GroupId) -> u64 {
+    store.progress(group).await.unwrap().iter().map(|progress| progress.damaged).sum()
+}
+
+/// A machine with one damaged message, which the group has set aside; where it lies, and what is left to consume.
+async fn with_a_damaged_message(sealed: bool) -> (Machine, LogOffset) {
+    let machine = Machine::new(7);
+    let store = machine.must_open();
+    let text = |number: u32| format!("m{number:02}-{}", "x".repeat(if sealed { 3000 } else { 10 }));
+    for number in 0..60 {
+        send(&store, 0, &text(number)).await.unwrap();
+    }
+    end(store).await;
+    machine.files.kill();
+    let at = machine.damage("m07-");
+    let store = machine.must_open();
+    let mut got = 0;
+    while got < 59 {
+        for message in pop(&store, 32).await.unwrap_or_default() {
+            assert!(!body(&message).starts_with("m07-"));
+            ack(&store, &message.handle).await.unwrap();
+            got += 1;
+        }
+        tokio::task::yield_now().await;
+    }
+    until("the damaged message", async || {
+        let _ = pop(&store, 32).await;
+        damaged_of(&store, GROUP).await == 1
+    })
+    .await;
+    end(store).await;
+    machine.files.kill();
+    (machine, at)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_record_is_given_up_by_name_and_groups_pass_it() {
+    for sealed in [false, true] {
+        let (machine, at) = with_a_damaged_message(sealed).await;
+        assert_eq!(machine.problems().len(), 1, "{:?}", machine.problems());
+        let repair = Repair::record(&machine.env, &machine.dir, at).unwrap();
+        let (range, concerned) = repair.concerned.clone().unwrap();
+        assert_eq!((range.from, concerned.messages.len()), (at, 1), "{concerned:?}");
+        let lost = concerned.messages[0];
+        assert_eq!((lost.topic, lost.queue.0, lost.first.0, lost.end.0), (TOPIC, 0, 7, 8));
+        let of = concerned.groups.iter().find(|of| of.group == GROUP).unwrap();
+        assert_eq!((of.finished, of.outstanding, of.set_aside, of.to_come), (0, 0, 1, 0));
+        assert!(concerned.claims.unwrap().contains("queue offset 7"));
+        assert!(repair.lost.iter().any(|said| said.contains("queue offset 7")), "{:?}", repair.lost);
+        let segments = || -> Vec<_> {
+            let log = machine.dir.join("commit-log");
+            names(&machine, &log).iter().map(|name| contents(&machine, &log.join(name))).collect()
+        };
+        let before = (segments(), contents(&machine, &machine.dir.join("damaged")));
+        let copies = repair.carry_out().unwrap().unwrap();
+        assert_eq!(contents(&machine, &copies.join("damaged")), before.1);
+        assert_eq!(segments(), before.0, "no byte of the log is changed");
+        assert_eq!(machine.problems(), [] as [String; 0], "it is not a problem any more");
+
+        let store = machine.must_open();
+        assert!(matches!(store.damaged()[..], [range] if matches!(range.standing, Standing::GivenUp(_))));
+        until("the decision", async || damaged_of(&store, GROUP).await == 0).await;
+        assert_eq!(store.remains().await.unwrap().unfinished, 0);
+        // A group that comes to it later does not stop at it, nor wait for it.
+        let mut read = 0;
+        while read < 59 {
+            let request = PopRequest { group: READER, ..pop_request(32) };
+            let got = store.pop(request).await.map(|popped| popped.messages).unwrap_or_default();
+            read += got.len();
+            for message in got {
+                assert!(!body(&message).starts_with("m07-"));
+                let handles = vec![message.handle];
+                store.ack(AckRequest { group: READER, topic: TOPIC, handles }).await.unwrap().remove(0).unwrap();
+            }
+        }
+        until("the reader's end", async || {
+            let request = PopRequest { group: READER, ..pop_request(32) };
+            let _ = store.pop(request).await;
+            let progress = store.progress(READER).await.unwrap();
+            progress.iter().all(|progress| (progress.ready, progress.inflight, progress.damaged) == (0, 0, 0))
+        })
+        .await;
+        end(store).await;
+        machine.files.kill();
+        // It stays so.
+        let store = machine.must_open();
+        assert_eq!(damaged_of(&store, GROUP).await + damaged_of(&store, READER).await, 0);
+        assert_eq!(send(&store, 0, "next").await.unwrap().queue_offset.0, 60);
+        end(store).await;
+        machine.files.kill();
+        assert!(refusal(Repair::record(&machine.env, &machine.dir, at)).contains("given up already"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_damaged_is_given_up_and_only_of_a_folder_that_nobody_uses() {
+    let (machine, at) = with_a_damaged_message(false).await;
+    let before = (names(&machine, &machine.dir), contents(&machine, &machine.dir.join("damaged")));
+    let refused = |at| refusal(Repair::record(&machine.env, &machine.dir, at));
+    assert!(refused(LogOffset(0)).contains("nothing is damaged"));
+    assert!(refused(at.plus(1)).contains(&format!("--offset {at}")));
+    drop(Repair::record(&machine.env, &machine.dir, at).unwrap());
+    let in_use = StoreFolder::open(&machine.env, &machine.dir).unwrap();
+    let error = Repair::record(&machine.env, &machine.dir, at).map(|_| ()).unwrap_err();
+    assert!(matches!(error, RepairError::InUse(_)), "{error}");
+    drop(in_use);
+    assert_eq!((names(&machine, &machine.dir), contents(&machine, &machine.dir.join("damaged"))), before);
+    // It was put back meanwhile.
+    let path = machine.dir.join("commit-log/00000000000000000000.log");
+    let found = contents(&machine, &path).windows(4).rposition(|window| window == b"l07-");
+    machine.files.flip_bits(&path, found.unwrap() as u64, 1).unwrap();
+    assert!(refused(at).contains("whole at"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_power_failure_while_a_record_is_given_up_leaves_it_damaged_or_given_up() {
+    let mut outcomes = [0, 0];
+    for step in 0..24 {
+        let (machine, at) = with_a_damaged_message(false).await;
+        let repair = Repair::record(&machine.env, &machine.dir, at).unwrap();
+        machine.files.power_off_after(step);
+        let done = repair.carry_out();
+        machine.files.crash(step);
+        let store = machine.must_open();
+        let given_up = matches!(store.damaged()[..], [range] if matches!(range.standing, Standing::GivenUp(_)));
+        assert!(given_up || done.is_err(), "what was said to be done is done");
+        outcomes[usize::from(given_up)] += 1;
+        let left = if given_up { 0 } else { 1 };
+        until("what is left", async || damaged_of(&store, GROUP).await == left).await;
+        assert_eq!(store.damaged().len(), 1);
+        end(store).await;
+    }
+    assert!(outcomes.iter().all(|count| *count > 2), "{outcomes:?}");
 }

@@ -33,6 +33,19 @@ impl Offsets {
         self.ranges.range(..=offset.0).next_back().is_some_and(|(_, end)| offset.0 < *end)
     }
 
+    pub(super) fn remove(&mut self, offset: QueueOffset) {
+        let holding = self.ranges.range(..=offset.0).next_back().map(|(first, end)| (*first, *end));
+        let Some((first, end)) = holding.filter(|(_, end)| offset.0 < *end) else { return };
+        self.ranges.remove(&first);
+        if first < offset.0 {
+            self.ranges.insert(first, offset.0);
+        }
+        if offset.0 + 1 < end {
+            self.ranges.insert(offset.0 + 1, end);
+        }
+        self.count -= 1;
+    }
+
     /// Takes out what is below `floor`.
     pub(super) fn remove_below(&mut self, floor: QueueOffset) {
         while let Some((first, end)) = self.ranges.first_key_value().map(|(first, end)| (*first, *end))
@@ -69,16 +82,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set(steps in vec((0..40u64, any::<bool>()), 0..80)) {
+        fn it_is_a_set(steps in vec((0..40u64, 0..6u8), 0..80)) {
             let (mut offsets, mut model) = (Offsets::default(), BTreeSet::new());
-            for (offset, insert) in steps {
-                if insert {
-                    offsets.insert(QueueOffset(offset));
-                    model.insert(offset);
-                } else {
-                    let floor = offset / 4;
-                    offsets.remove_below(QueueOffset(floor));
-                    model.retain(|offset| *offset >= floor);
+            for (offset, step) in steps {
+                match step {
+                    0..3 => {
+                        offsets.insert(QueueOffset(offset));
+                        model.insert(offset);
+                    }
+                    3..5 => {
+                        offsets.remove(QueueOffset(offset));
+                        model.remove(&offset);
+                    }
+                    _ => {
+                        let floor = offset / 4;
+                        offsets.remove_below(QueueOffset(floor));
+                        model.retain(|offset| *offset >= floor);
+                    }
                 }
                 prop_assert_eq!(offsets.iter().map(|offset| offset.0).collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
                 prop_assert_eq!(offsets.len(), model.len() as u64);

@@ -70,7 +70,8 @@ pub(crate) enum DeliveryRecord {
         /// Which.
         entries: Vec<(QueueId, QueueOffset)>,
     },
-    /// Messages that were delivered turned out, when they were read, not to be wanted, or to have expired: they are finished.
+    /// Messages that were delivered turned out, when they were read, not to be wanted, or to have expired; or an operator gave
+    /// up what was set aside: they are finished.
     Dropped {
         /// Which.
         entries: Vec<(QueueId, QueueOffset)>,

@@ -45,6 +45,19 @@ pub(super) struct Outstanding {
     pub visibility: Visibility,
 }
 
+/// Where a group stands on one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It was not delivered yet.
+    ToCome,
+    /// It was delivered and is not finished.
+    Outstanding,
+    /// It could not be read back.
+    SetAside,
+    /// It is consumed, skipped, a dead letter, or given up.
+    Finished,
+}
+
 /// When a delivery ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Visibility {
@@ -73,9 +86,15 @@ impl DeliveryState {
                     self.turn = QueueId(queue.0.wrapping_add(1));
                 }
             }
-            DeliveryRecord::Acked { entries } | DeliveryRecord::Dropped { entries } => {
+            DeliveryRecord::Acked { entries } => {
                 for (queue, offset) in entries {
                     self.finish(*queue, *offset);
+                }
+            }
+            DeliveryRecord::Dropped { entries } => {
+                for (queue, offset) in entries {
+                    self.finish(*queue, *offset);
+                    self.pass_damaged(*queue, *offset);
                 }
             }
             DeliveryRecord::SetAside { entries } => {
@@ -122,6 +141,28 @@ impl DeliveryState {
     /// Messages that could not be read back and are neither delivered any more nor finished.
     pub(crate) fn damaged(&self) -> u64 {
         self.damaged
+    }
+
+    /// At most `max` of those, by queue and offset.
+    pub(crate) fn set_aside_messages(&self, max: usize) -> Vec<(QueueId, QueueOffset)> {
+        let of = |(queue, progress): (&QueueId, &QueueProgress)| {
+            let queue = *queue;
+            progress.damaged.iter().map(move |offset| (queue, offset)).take(max).collect::<Vec<_>>()
+        };
+        self.queues.iter().flat_map(of).take(max).collect()
+    }
+
+    /// Where the group stands on one message.
+    pub(crate) fn standing(&self, queue: QueueId, offset: QueueOffset) -> Standing {
+        if self.outstanding(queue, offset).is_some() {
+            Standing::Outstanding
+        } else if self.is_damaged(queue, offset) {
+            Standing::SetAside
+        } else if offset < self.next(queue) {
+            Standing::Finished
+        } else {
+            Standing::ToCome
+        }
     }
 
     /// Each queue: where what was never delivered begins, how many deliveries are not finished, how many messages are
@@ -206,6 +247,15 @@ impl DeliveryState {
         // Finished meanwhile: it does not matter any more.
         if self.take_outstanding(queue, offset).is_some() {
             self.insert_damaged(queue, offset);
+        }
+    }
+
+    /// Nobody waits for it any more.
+    fn pass_damaged(&mut self, queue: QueueId, offset: QueueOffset) {
+        if let Some(progress) = self.queues.get_mut(&queue) {
+            self.damaged -= progress.damaged.len();
+            progress.damaged.remove(offset);
+            self.damaged += progress.damaged.len();
         }
     }
 

@@ -2,7 +2,9 @@
 
 use super::{InspectError, io_error};
 use crate::commit_log::positions::Positions;
-use crate::commit_log::record::{BatchFrame, Origin, RecordError, RecordKind, claimed_len, parse_removed};
+use crate::commit_log::record::{
+    BatchFrame, Origin, RecordError, RecordHeader, RecordKind, claimed_len, parse_removed,
+};
 use crate::commit_log::segment::{ScannedRecord, Segment, parse_name};
 use crate::commit_log::segment_header::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderError};
 use crate::commit_log::segment_reader::SegmentReader;
@@ -133,6 +135,7 @@ pub struct RecordInfo<'a> {
     pub queue_offset: QueueOffset,
     /// What it says.
     pub content: RecordContent<'a>,
+    pub(crate) body: &'a [u8],
 }
 
 /// What a record says.
@@ -308,6 +311,15 @@ impl SegmentFile {
         self.segment.position(at.max(self.segment.base))
     }
 
+    /// What the header at `at` says, if it looks like one. Nothing checks it.
+    pub(crate) fn claimed(&self, at: LogOffset) -> Result<Option<RecordHeader>, InspectError> {
+        let held_to = self.segment.held_to().map_err(io_error("measuring", &self.segment.path))?;
+        if at < self.segment.base || at >= held_to {
+            return Ok(None);
+        }
+        SegmentReader::new(&self.segment).claimed(at).map_err(io_error("reading", &self.segment.path))
+    }
+
     /// Shows `visit` what lies in it from front to back. A damaged part is passed over up to the next whole record.
     pub fn walk(&self, mut visit: impl FnMut(Seen<'_>) -> ControlFlow<()>) -> Result<Ending, InspectError> {
         let segment = &self.segment;
@@ -429,6 +441,7 @@ impl SegmentFile {
             queue: header.queue,
             queue_offset: header.queue_offset,
             content,
+            body,
         })
     }
 }

@@ -203,6 +203,11 @@ impl Verifier<'_> {
         }
     }
 
+    /// An operator gave up what is damaged at `at`.
+    fn is_given_up(&self, at: LogOffset) -> bool {
+        self.known.iter().any(|range| range.is_given_up() && range.from <= at && at < range.to)
+    }
+
     /// Says so, if the server knows of damage at `at`.
     fn if_known(&self, at: LogOffset) -> &'static str {
         let known = self.known.iter().any(|range| range.from <= at && at < range.to);
@@ -317,7 +322,8 @@ impl Verifier<'_> {
         let facts = file.facts().clone();
         let problems = self.sum.problems;
         if let Some(cause) = &facts.header_damage {
-            self.say(Severity::Problem, path.clone(), Some(base), cause.clone(), Some(RESTORE));
+            let advice = "no message is in it: the next start writes it anew, if the rest shows that it is this log's";
+            self.say(Severity::Problem, path.clone(), Some(base), cause.clone(), Some(advice));
         } else if let Some(identity) = identity {
             let home = identity.home.as_ref();
             let cluster = facts.cluster.zip(home.map(|home| home.0)).is_some_and(|(found, own)| found != own);
@@ -379,10 +385,17 @@ impl Verifier<'_> {
                 Seen::Damaged { at, to, cause } => {
                     walked.damaged = true;
                     let (bytes, known) = (to.0 - at.0, self.if_known(at));
-                    let what = format!("{bytes} bytes are damaged ({cause}); whole again from {to} on{known}");
-                    let advice =
-                        "what lay there, its neighbours show: gantry inspect segment. Restore the file from a backup";
-                    self.say(Severity::Problem, path.clone(), Some(at), what, Some(advice));
+                    let what = format!("{bytes} bytes are damaged ({cause}); whole again from {to} on");
+                    if self.is_given_up(at) {
+                        let what = what + ". An operator gave them up";
+                        self.say(Severity::Note, path.clone(), Some(at), what, None);
+                    } else {
+                        let advice = format!(
+                            "restore the file from a backup; or see what lay there, and give it up: gantry repair record \
+                             --offset {at}"
+                        );
+                        self.say(Severity::Problem, path.clone(), Some(at), what + known, Some(&advice));
+                    }
                 }
             }
             ControlFlow::Continue(())
@@ -400,7 +413,11 @@ impl Verifier<'_> {
             }
             Ok(Ending::Missing { at, to, cause }) => {
                 let what = format!("the log is missing from here to {to}: {cause}{}", self.if_known(at));
-                self.say(Severity::Problem, path.clone(), Some(at), what, Some(GO_ON_WITHOUT));
+                if self.is_given_up(at) {
+                    self.say(Severity::Note, path.clone(), Some(at), what, None);
+                } else {
+                    self.say(Severity::Problem, path.clone(), Some(at), what, Some(GO_ON_WITHOUT));
+                }
                 walked.damaged = true;
                 at
             }
@@ -527,13 +544,16 @@ impl Verifier<'_> {
                     let what = format!("progress up to {at}: {queues} queues, {shards} groups on topics");
                     self.say(Severity::Whole, path.clone(), Some(at), what, None);
                     if cut_off {
-                        let what = "its end is cut off or damaged: the next start reads more of the log instead".into();
-                        self.say(Severity::Note, path, Some(at), what, None);
+                        let what = "its end is cut off or damaged".into();
+                        let advice =
+                            "the next start reads more of the log instead, and the next checkpoint replaces it";
+                        self.say(Severity::Problem, path, Some(at), what, Some(advice));
                     }
                 }
                 Err(why) if any_whole && !generation.newer => {
-                    let what = format!("{why}; another checkpoint is whole, and the next start uses that");
-                    self.say(Severity::Note, path, None, what, None);
+                    let advice =
+                        "another checkpoint is whole, and the next start uses that; the one after the next replaces it";
+                    self.say(Severity::Problem, path, None, why, Some(advice));
                 }
                 Err(why) => self.say(Severity::Problem, path, None, why, Some(RESTORE)),
             }

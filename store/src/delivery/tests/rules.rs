@@ -801,6 +801,24 @@ fn a_damaged_message_is_set_aside_and_stops_nothing() {
 }
 
 #[test]
+fn what_was_set_aside_and_given_up_is_finished() {
+    let mut group = Group::on(&[4]);
+    let deliveries = group.pop(3);
+    group.set_aside(&deliveries[..2]);
+    let places = group.state.set_aside_messages(10);
+    assert_eq!((places.len(), group.state.set_aside_messages(1).len()), (2, 1));
+    let standing =
+        |group: &Group| (0..4).map(|offset| group.state.standing(places[0].0, QueueOffset(offset))).collect::<Vec<_>>();
+    use crate::delivery::Standing::*;
+    assert_eq!(standing(&group), [SetAside, SetAside, Outstanding, ToCome]);
+    group.log(&DeliveryRecord::Dropped { entries: places[..1].to_vec() });
+    assert_eq!(group.state.damaged(), 1);
+    assert_eq!(standing(&group), [Finished, SetAside, Outstanding, ToCome]);
+    group.log(&DeliveryRecord::Dropped { entries: places.clone() });
+    assert_eq!((group.state.damaged(), group.state.inflight()), (0, 1));
+}
+
+#[test]
 fn what_is_finished_cannot_be_set_aside_any_more() {
     let mut group = Group::on(&[1]);
     let deliveries = group.pop(1);
