@@ -4,6 +4,7 @@
 //! Works between the steps of the simulation, when nobody runs. What must always hold: every fault is written to the trace,
 //! and [`Nemesis::heal`] undoes all of them.
 
+mod damage;
 mod machines;
 mod network;
 
@@ -45,6 +46,10 @@ pub enum Fault {
     Isolate,
     /// A store is cut off from the controller, and perhaps a proxy, too, which still reaches the store.
     IsolateStore,
+    /// A proxy is cut off from the controller: it goes on with what it knows.
+    IsolateProxy,
+    /// A store is cut off from the controller for about as long as its lease lasts, and its disk is very slow meanwhile.
+    StallCutOff,
     /// One machine does not hear another one, which hears it.
     CutOneWay,
     /// What two machines say to each other is held back for a while.
@@ -65,6 +70,14 @@ pub enum Fault {
     SlowDisk,
     /// A disk is full for a while.
     FullDisk,
+    /// A byte changes on a store's disk, within a message that was acknowledged.
+    FlipMessage,
+    /// A byte changes within an index of a store.
+    FlipIndex,
+    /// A byte changes within a checkpoint of a store.
+    FlipCheckpoint,
+    /// All that is on a store's disk is lost.
+    LoseDisk,
     /// A wall clock jumps.
     JumpClock,
     /// A wall clock is a little wrong for a while.
@@ -73,7 +86,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    const ALL: [Fault; 23] = [
+    const ALL: [Fault; 29] = [
         Fault::Kill,
         Fault::Terminate,
         Fault::Pause,
@@ -85,6 +98,8 @@ impl Fault {
         Fault::Partition,
         Fault::Isolate,
         Fault::IsolateStore,
+        Fault::IsolateProxy,
+        Fault::StallCutOff,
         Fault::CutOneWay,
         Fault::Hold,
         Fault::Delay,
@@ -95,6 +110,10 @@ impl Fault {
         Fault::FailRead,
         Fault::SlowDisk,
         Fault::FullDisk,
+        Fault::FlipMessage,
+        Fault::FlipIndex,
+        Fault::FlipCheckpoint,
+        Fault::LoseDisk,
         Fault::JumpClock,
         Fault::SkewClock,
     ];
@@ -256,6 +275,8 @@ impl Nemesis {
             Fault::Partition
             | Fault::Isolate
             | Fault::IsolateStore
+            | Fault::IsolateProxy
+            | Fault::StallCutOff
             | Fault::CutOneWay
             | Fault::Hold
             | Fault::Delay
@@ -263,6 +284,8 @@ impl Nemesis {
             Fault::FailSync | Fault::FailWrite | Fault::FailRead | Fault::SlowDisk | Fault::FullDisk => {
                 self.spoil_disk(now, fault)
             }
+            Fault::FlipMessage | Fault::FlipIndex | Fault::FlipCheckpoint => self.flip_a_byte(fault),
+            Fault::LoseDisk => self.lose_a_disk(sim, now),
             Fault::JumpClock | Fault::SkewClock => self.move_clock(fault),
         }
     }

@@ -3,8 +3,10 @@
 //! Every record carries [`Moment`]s: true time, and a number that orders all that happened. What must always hold: an
 //! operation that began has exactly one outcome, and one that was never answered is [`Outcome::Unknown`].
 
+use crate::site::Retention;
 use gantry_proto::model::{ClientHash, Epoch, LogOffset, StoreGroupId};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,9 +104,9 @@ pub struct Renewal {
     pub invisible: Duration,
     /// When it was asked.
     pub began: Moment,
-    /// When it was answered.
+    /// When it was answered, or given up.
     pub ended: Moment,
-    /// Whether with success.
+    /// Whether it was answered with success.
     pub done: bool,
 }
 
@@ -218,6 +220,8 @@ pub struct Append {
     pub written_in: Epoch,
     /// To which topic, by number.
     pub topic: u32,
+    /// Where in its queue.
+    pub offset: u64,
     /// Where in the store group's log. (A message that was appended before may be in another queue than was asked for.)
     pub place: LogOffset,
     /// The message's id.
@@ -333,6 +337,8 @@ pub struct LostReceive {
     pub owner: Option<ClientHash>,
     /// How many messages it had taken for the first time.
     pub took: u64,
+    /// How many it wanted at most, and so had taken at most.
+    pub most: u64,
     /// Whether the store could have written something when it was given up.
     pub able: bool,
     /// Whether it did.
@@ -379,6 +385,63 @@ pub struct Confirmed {
     /// Confirmed up to here.
     pub to: LogOffset,
     /// When it said so.
+    pub at: Moment,
+}
+
+/// A store's log as the store shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogState {
+    /// Where it begins.
+    pub retained_from: LogOffset,
+    /// Where it ends.
+    pub appended_to: LogOffset,
+    /// Parts that the store says are damaged.
+    pub damaged: Vec<Range<LogOffset>>,
+    /// First offset that there still is of each queue, by topic and queue.
+    pub minima: BTreeMap<(u32, u32), u64>,
+}
+
+/// The same, whenever something was removed or found to be damaged.
+#[derive(Clone, Debug)]
+pub struct LogSeen {
+    /// Its store group.
+    pub store_group: StoreGroupId,
+    /// What the store showed.
+    pub state: LogState,
+    /// When that was seen: a look's interval after it was so, at most.
+    pub at: Moment,
+}
+
+/// A byte was changed on a disk, within a message that had been acknowledged.
+#[derive(Clone, Debug)]
+pub struct Flip {
+    /// The message's store group.
+    pub store_group: StoreGroupId,
+    /// Where the message is in the log.
+    pub place: LogOffset,
+    /// When.
+    pub at: Moment,
+}
+
+/// A store group's data are gone for ever.
+#[derive(Clone, Debug)]
+pub struct LostDisk {
+    /// The store group.
+    pub store_group: StoreGroupId,
+    /// The machine.
+    pub machine: Arc<str>,
+    /// When.
+    pub at: Moment,
+}
+
+/// A process that ended by itself.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Which.
+    pub process: Arc<str>,
+    /// What it said.
+    pub error: String,
+    /// When.
     pub at: Moment,
 }
 
@@ -484,6 +547,16 @@ pub struct History {
     pub stalls: Vec<Stall>,
     /// When faults concerned the controller's members: another one may have led after it.
     pub disturbed: Vec<Moment>,
+    /// What stores may remove. `None`: nothing within any run.
+    pub retention: Option<Retention>,
+    /// What stores showed of their logs, in order.
+    pub logs: Vec<LogSeen>,
+    /// Bytes that were changed in messages, in order.
+    pub flips: Vec<Flip>,
+    /// Disks that were lost, in order.
+    pub lost_disks: Vec<LostDisk>,
+    /// Processes that ended with an error, in order.
+    pub ended: Vec<Ended>,
     /// Faults of disks, by machine, in order.
     pub spoiled: Vec<(Arc<str>, Moment)>,
     /// Machines of store groups.
@@ -533,13 +606,6 @@ impl History {
         self.stalls.iter().filter(of_it).any(|stall| stall.from.at <= to && stall.to.is_none_or(|end| end.at >= from))
     }
 
-    /// Whether a receive for a push client that had taken messages of the consumer group and topic was lost after `since`:
-    /// nobody can say which those were.
-    pub fn lost_for_an_owner(&self, group: u32, topic: u32, since: Moment) -> bool {
-        let of_it = |lost: &LostReceive| (lost.group, lost.topic) == (group, topic) && lost.at > since;
-        self.lost_receives.iter().any(|lost| lost.owner.is_some() && of_it(lost))
-    }
-
     /// The machine that serves a message's store group, if that is known.
     pub fn machine_of(&self, position: &Position) -> Option<&Arc<str>> {
         let of_it = |pop: &&Pop| {
@@ -548,6 +614,52 @@ impl History {
                 && i64::try_from(pop.position.3) == Ok(position.offset)
         };
         self.machines.get(&self.pops.iter().find(of_it)?.store_group)
+    }
+
+    /// Whether a message of a topic, by number, is gone from wherever it was acknowledged: with a disk that was lost, removed as
+    /// old, or shown as damaged. False for one that was never acknowledged.
+    pub fn is_gone(&self, store_group: Option<StoreGroupId>, topic: Option<u32>, id: &str) -> bool {
+        let of_it = |append: &&Append| {
+            *append.id == *id
+                && topic.is_none_or(|topic| append.topic == topic)
+                && store_group.is_none_or(|group| append.store_group == group)
+        };
+        let mut places = self.appends.iter().filter(of_it).peekable();
+        places.peek().is_some() && places.all(|append| self.gone_since(append.store_group, append.place).is_some())
+    }
+
+    /// Whether a store whose disk was lost has ended because its folder is not the one that it should be.
+    pub fn is_named(&self, lost: &LostDisk) -> bool {
+        self.ended.iter().any(|ended| {
+            ended.process.split('#').next() == Some(&lost.machine)
+                && ended.at > lost.at
+                && ended.error.contains("has its data in the folder")
+        })
+    }
+
+    /// When a place in a log was first seen to be gone.
+    pub fn gone_since(&self, store_group: StoreGroupId, place: LogOffset) -> Option<Moment> {
+        let lost = self.lost_disks.iter().find(|lost| lost.store_group == store_group).map(|lost| lost.at);
+        let gone = |seen: &&LogSeen| {
+            let LogState { retained_from, damaged, .. } = &seen.state;
+            place < *retained_from || damaged.iter().any(|range| range.contains(&place))
+        };
+        let seen = self.logs.iter().filter(|seen| seen.store_group == store_group).find(gone).map(|seen| seen.at);
+        lost.into_iter().chain(seen).min()
+    }
+
+    /// First offset of a queue that was not removed.
+    pub fn minimum(&self, store_group: StoreGroupId, topic: u32, queue: u32) -> u64 {
+        let of_it = self.logs.iter().filter(|seen| seen.store_group == store_group);
+        of_it.filter_map(|seen| seen.state.minima.get(&(topic, queue)).copied()).max().unwrap_or(0)
+    }
+
+    /// Whether what a store had handed out is gone: see [`History::is_gone`].
+    pub fn is_pop_gone(&self, pop: &Pop) -> bool {
+        let (_, topic, queue, offset) = pop.position;
+        offset < self.minimum(pop.store_group, topic, queue)
+            || self.lost_disks.iter().any(|lost| lost.store_group == pop.store_group)
+            || self.is_gone(Some(pop.store_group), Some(topic), &pop.id)
     }
 
     /// The topic of a group's dead letters.

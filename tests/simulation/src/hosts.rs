@@ -10,7 +10,7 @@ mod running;
 mod store;
 
 use crate::env::Machine;
-use crate::history::{ViewSeen, digest};
+use crate::history::{Ended, ViewSeen, digest};
 use crate::note;
 use crate::site::Site;
 use futures_util::StreamExt as _;
@@ -23,6 +23,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use store::SEGMENT_BYTES_BOUNDED;
 use tokio_util::sync::CancellationToken;
 
 /// What a machine is for.
@@ -71,6 +72,11 @@ impl Signals {
     }
 }
 
+/// Where a store's data are on its machine.
+pub(crate) fn store_data() -> &'static Path {
+    data()
+}
+
 /// Where data are on every machine.
 fn data() -> &'static Path {
     Path::new("/data")
@@ -86,7 +92,8 @@ pub async fn run(
     Signals { dead, stop }: Signals,
 ) {
     let name: Arc<str> = format!("{}#{start}", machine.name).into();
-    let trace = site.recorder.trace.clone();
+    let recorder = site.recorder.clone();
+    let trace = recorder.trace.clone();
     note!(trace, &name, "starts");
     let credentials = match SharedToken::new(b"a token for simulations") {
         Ok(token) => PeerCredentials::Token(token),
@@ -102,7 +109,12 @@ pub async fn run(
     };
     match ended {
         Ok(()) => note!(trace, &name, "ended"),
-        Err(error) => note!(trace, &name, "ended: {error:#}"),
+        Err(error) => {
+            note!(trace, &name, "ended: {error:#}");
+            let at = recorder.moment();
+            let ended = Ended { process: name, error: format!("{error:#}"), at };
+            recorder.history(|history| history.ended.push(ended));
+        }
     }
 }
 

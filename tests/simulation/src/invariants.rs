@@ -9,9 +9,11 @@ mod drained;
 mod filtered;
 mod finished;
 mod invented;
+mod kept;
 mod leases;
 mod members;
 mod monotonic;
+mod on_its_way;
 mod once;
 mod ordered;
 mod panics;
@@ -58,7 +60,7 @@ pub struct Invariant {
 }
 
 /// All of them.
-pub const ALL: [Invariant; 19] = [
+pub const ALL: [Invariant; 20] = [
     panics::INVARIANT,
     delivered::INVARIANT,
     invented::INVARIANT,
@@ -78,6 +80,7 @@ pub const ALL: [Invariant; 19] = [
     attempts::INVARIANT,
     members::INVARIANT,
     refused::INVARIANT,
+    kept::INVARIANT,
 ];
 
 /// What is reported of one invariant at most; one broken promise breaks many.

@@ -62,7 +62,7 @@ pub struct Verdict {
 /// Runs one simulation in this process.
 pub fn run(plan: &Plan, trace: Trace) -> Verdict {
     let recorder = Recorder::new(trace.clone());
-    let site = Site::new(plan.seed, plan.scenario.shape, recorder.clone());
+    let site = Site::new(plan.seed, plan.scenario.shape, plan.scenario.retention(plan.seed), recorder.clone());
     report_panics(&recorder);
     let mut sim = turmoil::Builder::new()
         .rng_seed(plan.seed)
@@ -312,10 +312,11 @@ impl Driver {
             let unknown = done(Outcome::Unknown);
             let (time_reads, entropy_reads) = outside::reads();
             let summary = format!(
-                "{:?} {:?} members {} sends {sent} unknown {unknown} refused {} deliveries {deliveries} acknowledgements {acks} dead letters \
+                "{:?} {:?} {:?} members {} sends {sent} unknown {unknown} refused {} deliveries {deliveries} acknowledgements {acks} dead letters \
                  {graves} leaderships {} faults {faults} {:?} system time {time_reads} system randomness {entropy_reads}",
                 self.site.lease,
                 self.site.habits,
+                self.site.retention,
                 history.member_changes.iter().filter(|change| change.ended.is_some()).count(),
                 done(Outcome::Refused),
                 history.leases.iter().filter(|lease| lease.begins).count(),

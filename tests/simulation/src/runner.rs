@@ -55,7 +55,14 @@ pub struct Args {
     /// Kinds of faults that do not happen, with commas in between; as a failed run prints them.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
-    /// Look for a run of a failing seed that fails in the same way with fewer kinds of faults.
+    /// Producers, if not as many as the scenario has.
+    #[arg(long)]
+    producers: Option<usize>,
+    /// Consumers of each group, if not as many as the scenario has.
+    #[arg(long)]
+    consumers: Option<usize>,
+    /// Look for a run of a failing seed that fails in the same way with fewer clients, in less time and with fewer kinds of
+    /// faults.
     #[arg(long)]
     shrink: bool,
     /// Break the disks on purpose: `sync-data` or `sync-dir` does nothing. The checker must notice.
@@ -96,7 +103,9 @@ pub fn run_here(args: &Args) -> anyhow::Result<()> {
     }
     let kinds =
         args.without.iter().map(|name| Fault::named(name).with_context(|| format!("no fault is called {name}")));
-    let scenario = scenario.drawn(args.seed).without(&kinds.collect::<anyhow::Result<Vec<Fault>>>()?);
+    let mut scenario = scenario.drawn(args.seed).without(&kinds.collect::<anyhow::Result<Vec<Fault>>>()?);
+    scenario.shape.producers = args.producers.unwrap_or(scenario.shape.producers);
+    scenario.shape.consumers = args.consumers.unwrap_or(scenario.shape.consumers);
     let plan = Plan { seed: args.seed, scenario, time: Duration::from_secs(args.time), lies };
     let running = trace.clone();
     // A thread of its own: what the log drew from the system's randomness stays with this one, so that a run with a log is
@@ -193,41 +202,74 @@ pub fn run_all(args: &Args) -> anyhow::Result<bool> {
     Ok(failed == 0)
 }
 
-/// The command that repeats a run exactly: the profile decides how it is compiled, and what the compiler makes of the code
-/// decides what hashes of addresses come to.
-fn again(args: &Args, seed: u64, scenario: &str, without: &[String]) -> String {
-    // The folder in which cargo put the program is named after the profile.
-    let built = std::env::current_exe().ok();
-    let folder = built.as_deref().and_then(|path| path.parent()?.file_name()?.to_str());
-    let profile = folder.filter(|name| *name != "debug").map_or(String::new(), |name| format!("--profile {name} "));
-    let mut command = format!(
-        "cargo run {profile}-p gantry-simulation --bin gantry-sim -- --seed {seed} --scenario {scenario} --time {}",
-        args.time
-    );
-    if !without.is_empty() {
-        command += &format!(" --without {}", without.join(","));
+/// What determines a run.
+fn determining(args: &Args, seed: u64, scenario: &str) -> Vec<String> {
+    let Args { time, without, lie, mutant, producers, consumers, .. } = args;
+    let mut flags: Vec<String> =
+        ["--seed", &seed.to_string(), "--scenario", scenario, "--time", &time.to_string()].map(str::to_owned).into();
+    let without = (!without.is_empty()).then(|| without.join(","));
+    let (producers, consumers) = (producers.map(|count| count.to_string()), consumers.map(|count| count.to_string()));
+    let some = [
+        ("--without", &without),
+        ("--producers", &producers),
+        ("--consumers", &consumers),
+        ("--lie", lie),
+        ("--mutant", mutant),
+    ];
+    for (flag, value) in some {
+        flags.extend(value.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
     }
-    if let Some(lie) = &args.lie {
-        command += &format!(" --lie {lie}");
-    }
-    command + " --trace trace.txt"
+    flags
 }
 
-/// The kinds of faults without which the seed fails in the same way: each is tried in turn, and left out if it is not needed.
-fn shrink(args: &Args, told: &Told) -> anyhow::Result<Vec<String>> {
+/// The command that repeats a run exactly: the profile decides how it is compiled, and what the compiler makes of the code
+/// decides what hashes of addresses come to.
+fn again(args: &Args, seed: u64, scenario: &str) -> String {
+    let built = std::env::current_exe().ok();
+    let program = match (&args.mutant, &built) {
+        // It is in no program of cargo's.
+        (Some(_), Some(built)) => built.display().to_string(),
+        _ => {
+            // The folder in which cargo put the program is named after the profile.
+            let folder = built.as_deref().and_then(|path| path.parent()?.file_name()?.to_str());
+            let profile =
+                folder.filter(|name| *name != "debug").map_or(String::new(), |name| format!("--profile {name} "));
+            format!("cargo run {profile}-p gantry-simulation --bin gantry-sim --")
+        }
+    };
+    format!("{program} {} --trace trace.txt", determining(args, seed, scenario).join(" "))
+}
+
+/// A smaller run of the seed that breaks the same promise: with fewer clients, in less time, with fewer kinds of faults. Each
+/// is tried in turn, and stays if it is not needed.
+fn shrink(args: &Args, told: &Told) -> anyhow::Result<Args> {
     let way = |told: &Told| -> Option<String> { Some(told.violations.first()?.split(':').next()?.to_owned()) };
     let scenario = scenario::named(&told.scenario).context("there is no such scenario")?.drawn(told.seed);
     let kinds: BTreeSet<String> = scenario.faults.iter().map(|(fault, _)| format!("{fault:?}")).collect();
-    let mut without = args.without.clone();
-    for kind in kinds {
-        let fewer = [&without[..], &[kind]].concat();
-        let tried = Args { without: fewer.clone(), ..args.clone() };
+    let mut smaller = args.clone();
+    let attempt = |smaller: &mut Args, tried: Args| -> anyhow::Result<bool> {
         let again = listen(told.seed, &told.scenario, start(&tried, told.seed, &told.scenario)?, false)?;
-        if way(&again) == way(told) {
-            without = fewer;
+        let same = way(&again) == way(told);
+        if same {
+            *smaller = tried;
+        }
+        Ok(same)
+    };
+    let one = Args { producers: Some(1), ..smaller.clone() };
+    attempt(&mut smaller, one)?;
+    let one = Args { consumers: Some(1), ..smaller.clone() };
+    attempt(&mut smaller, one)?;
+    while smaller.time > 2 {
+        let half = Args { time: smaller.time / 2, ..smaller.clone() };
+        if !attempt(&mut smaller, half)? {
+            break;
         }
     }
-    Ok(without)
+    for kind in kinds {
+        let fewer = Args { without: [&smaller.without[..], &[kind]].concat(), ..smaller.clone() };
+        attempt(&mut smaller, fewer)?;
+    }
+    Ok(smaller)
 }
 
 fn start(args: &Args, seed: u64, scenario: &str) -> anyhow::Result<Child> {
@@ -237,12 +279,9 @@ fn start(args: &Args, seed: u64, scenario: &str) -> anyhow::Result<Child> {
     if let Some(mutant) = &args.mutant {
         command.env(crate::mutants::CHOSEN, mutant);
     }
-    command.args(["--here", "--seed", &seed.to_string(), "--scenario", scenario, "--time", &args.time.to_string()]);
-    let without = (!args.without.is_empty()).then(|| args.without.join(","));
-    for (flag, value) in [("--log", &args.log), ("--lie", &args.lie), ("--without", &without)] {
-        if let Some(value) = value {
-            command.args([flag, value]);
-        }
+    command.arg("--here").args(determining(args, seed, scenario));
+    if let Some(filter) = &args.log {
+        command.args(["--log", filter]);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().context("cannot start a process for the run")
@@ -297,10 +336,10 @@ fn report(args: &Args, told: &Told) -> anyhow::Result<bool> {
         if let Some(why) = &told.vacuous {
             text += &format!("  proves nothing: {why}\n");
         }
-        text += &format!("  again, with the whole trace: {}\n", again(args, seed, scenario, &args.without));
+        text += &format!("  again, with the whole trace: {}\n", again(args, seed, scenario));
         if args.shrink && !told.violations.is_empty() {
-            let without = shrink(args, told)?;
-            text += &format!("  with fewer kinds of faults: {}\n", again(args, seed, scenario, &without));
+            let smaller = shrink(args, told)?;
+            text += &format!("  a smaller run that breaks the same promise: {}\n", again(&smaller, seed, scenario));
         }
     }
     say(&text)?;

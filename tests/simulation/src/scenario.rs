@@ -2,7 +2,7 @@
 
 use crate::draw::Draw;
 use crate::faults::Fault;
-use crate::site::Shape;
+use crate::site::{Retention, Shape};
 use std::time::Duration;
 
 /// A kind of run.
@@ -22,6 +22,8 @@ pub struct Scenario {
     pub reshape: bool,
     /// Whether there is a copy of the first store's disk on another machine, and a store on it.
     pub twin: bool,
+    /// In how many of a hundred runs stores remove what is old.
+    pub retention: u64,
     /// How wrong the rates of processes' own clocks may be, in millionths.
     pub drift_ppm: u64,
 }
@@ -46,6 +48,18 @@ impl Scenario {
         drawn.pause = self.pause * (50 + draw.below(100) as u32) / 100;
         drawn.drift_ppm = *draw.pick(&[0, self.drift_ppm / 50, self.drift_ppm]);
         drawn
+    }
+
+    /// What stores may remove in the run of a seed.
+    pub fn retention(&self, seed: u64) -> Option<Retention> {
+        let draw = Draw::new(seed, "retention");
+        let some = [
+            Retention::Bytes(512 << 10),
+            Retention::Bytes(1 << 20),
+            Retention::Age(Duration::from_secs(8)),
+            Retention::Age(Duration::from_secs(15)),
+        ];
+        draw.chance(self.retention).then(|| *draw.pick(&some))
     }
 
     /// The scenario without some kinds of faults.
@@ -78,6 +92,7 @@ pub fn all() -> Vec<Scenario> {
     let network = vec![
         (Fault::Partition, 4),
         (Fault::Isolate, 4),
+        (Fault::IsolateProxy, 2),
         (Fault::CutOneWay, 5),
         (Fault::Hold, 6),
         (Fault::Delay, 4),
@@ -104,11 +119,18 @@ pub fn all() -> Vec<Scenario> {
         pause,
         reshape: false,
         twin: false,
+        retention: 0,
         drift_ppm: 0,
     };
     vec![
         Scenario { name: "steady", about: "no faults", ..base.clone() },
-        Scenario { name: "reshape", about: "store groups are drained and used again", reshape: true, ..base.clone() },
+        Scenario {
+            name: "reshape",
+            about: "store groups are drained and used again, and proxies hear of it late",
+            faults: vec![(Fault::IsolateProxy, 1)],
+            reshape: true,
+            ..base.clone()
+        },
         Scenario {
             name: "crashes",
             about: "processes die, machines lose power",
@@ -138,6 +160,40 @@ pub fn all() -> Vec<Scenario> {
             ..base.clone()
         },
         Scenario {
+            name: "retention",
+            about: "logs are bounded, and what is removed was perhaps not consumed; clocks jump, processes die and stall",
+            faults: vec![
+                (Fault::Kill, 3),
+                (Fault::Terminate, 2),
+                (Fault::LosePower, 2),
+                (Fault::CutPower, 4),
+                (Fault::Pause, 3),
+                (Fault::JumpClock, 4),
+            ],
+            retention: 100,
+            ..base.clone()
+        },
+        Scenario {
+            name: "damage",
+            about: "bits change on disks, in messages and in what is derived from the log, and processes die",
+            faults: vec![
+                (Fault::FlipMessage, 8),
+                (Fault::FlipIndex, 3),
+                (Fault::FlipCheckpoint, 1),
+                (Fault::Kill, 3),
+                (Fault::Terminate, 1),
+                (Fault::LosePower, 2),
+            ],
+            pause: Duration::from_millis(900),
+            ..base.clone()
+        },
+        Scenario {
+            name: "lost-disk",
+            about: "a store's folder is lost: its group is removed, and it begins anew with an empty one",
+            faults: vec![(Fault::LoseDisk, 2), (Fault::Kill, 3), (Fault::Partition, 1)],
+            ..base.clone()
+        },
+        Scenario {
             name: "upgrade",
             about: "processes are asked to end, one after the other, and start again",
             faults: vec![(Fault::Terminate, 1)],
@@ -149,6 +205,7 @@ pub fn all() -> Vec<Scenario> {
             about: "all of it, while store groups are drained and used again",
             faults: everything,
             reshape: true,
+            retention: 20,
             drift_ppm: DRIFT_PPM,
             ..base.clone()
         },
@@ -169,7 +226,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             name: "stale-answers",
             about: "regression: a store's lease ends and it leads again while it still writes what it took before",
-            faults: vec![(Fault::SlowDisk, 3), (Fault::IsolateStore, 3)],
+            faults: vec![(Fault::SlowDisk, 2), (Fault::IsolateStore, 2), (Fault::StallCutOff, 4)],
             pause: Duration::from_millis(1200),
             ..base.clone()
         },
@@ -179,6 +236,7 @@ pub fn all() -> Vec<Scenario> {
             faults: vec![(Fault::IsolateStore, 3), (Fault::Pause, 2), (Fault::Kill, 1)],
             pause: Duration::from_secs(3),
             twin: true,
+            drift_ppm: DRIFT_PPM,
             ..base
         },
     ]

@@ -91,6 +91,15 @@ pub struct Habits {
     pub suspensions: u64,
     /// How many of a hundred looks of the operator change a topic: more queues, or a topic for a short while.
     pub alterations: u64,
+    /// How long a producer waits between two requests, at most.
+    pub pause: Duration,
+    /// How many of a hundred messages are large.
+    pub large: u64,
+    /// How many of a hundred deliveries are acknowledged at once; of the others some late, some never, some come again.
+    pub prompt: u64,
+    /// Commands after which a member of the controller makes a snapshot, and entries that it keeps behind it: few, so that
+    /// logs are purged, and who was away gets a snapshot.
+    pub snapshots: (usize, u64),
 }
 
 impl Habits {
@@ -102,8 +111,21 @@ impl Habits {
             tags: some(&[30, 80]),
             suspensions: some(&[0, 30, 80]),
             alterations: some(&[0, 0, 15, 40]),
+            pause: Duration::from_millis(some(&[80, 250, 250, 700])),
+            large: some(&[0, 3, 3, 12]),
+            prompt: some(&[30, 66, 66, 90]),
+            snapshots: *draw.pick(&[(20, 10), (20, 10), (3, 1), (200, 500)]),
         }
     }
+}
+
+/// What stores may remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// What is oldest, while the log has more bytes.
+    Bytes(u64),
+    /// What is older.
+    Age(Duration),
 }
 
 /// One simulation.
@@ -117,6 +139,8 @@ pub struct Site {
     /// The kind of lease that the only replica of a store group is granted (`controller.lease_only_replica`). What each
     /// promises is said with the invariant that holds it: `invariants::single_writer`.
     pub lease: StoreLease,
+    /// What stores may remove. `None`: nothing within any run.
+    pub retention: Option<Retention>,
     /// Where everything is recorded.
     pub recorder: Recorder,
     stage: AtomicU8,
@@ -129,7 +153,8 @@ pub struct Site {
 
 impl Site {
     /// A site at its first stage.
-    pub fn new(seed: u64, shape: Shape, recorder: Recorder) -> Arc<Site> {
+    pub fn new(seed: u64, shape: Shape, retention: Option<Retention>, recorder: Recorder) -> Arc<Site> {
+        recorder.history(|history| history.retention = retention);
         let (stage, topics) = (AtomicU8::new(Stage::Prepare as u8), Mutex::default());
         let timed = Draw::new(seed, "lease").chance(50);
         let lease = if timed { StoreLease::For(LEASE) } else { StoreLease::UntilSuperseded };
@@ -139,6 +164,7 @@ impl Site {
             shape,
             habits,
             lease,
+            retention,
             recorder,
             stage,
             topics,

@@ -66,7 +66,7 @@ impl Host {
 
 /// How a machine stops.
 #[derive(Clone, Copy)]
-enum Stop {
+pub(super) enum Stop {
     Kill,
     LosePower,
 }
@@ -135,7 +135,7 @@ impl Nemesis {
         }
     }
 
-    fn stop(&mut self, sim: &mut Sim<'_>, now: Duration, name: &str, stop: Stop) {
+    pub(super) fn stop(&mut self, sim: &mut Sim<'_>, now: Duration, name: &str, stop: Stop) {
         let restart = now + self.draw.span(ms(20)..ms(6000));
         let seed = 1 + self.draw.bits() % u64::MAX;
         sim.crash(name);
@@ -232,7 +232,7 @@ impl Nemesis {
         self.hosts.iter().filter(|(_, host)| kind(host.tier)).map(|(name, _)| name.clone()).collect()
     }
 
-    fn up(&self) -> Vec<String> {
+    pub(super) fn up(&self) -> Vec<String> {
         self.hosts.iter().filter(|(_, host)| host.running.is_some()).map(|(name, _)| name.clone()).collect()
     }
 
@@ -310,6 +310,14 @@ impl Nemesis {
             }
         }
         true
+    }
+
+    /// A disk takes long for everything.
+    pub(super) fn stall_disk(&mut self, until: Duration, name: &str) {
+        self.hosts[name].machine.slow_disk(self.draw.span(ms(1500)..ms(5000)));
+        let (spoiled, at) = (name.into(), self.site.recorder.moment());
+        self.site.recorder.history(|history| history.spoiled.push((spoiled, at)));
+        self.later(until, Repair::FastDisk(name.to_owned()));
     }
 
     pub(super) fn move_clock(&mut self, fault: Fault) -> bool {

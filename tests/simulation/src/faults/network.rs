@@ -122,9 +122,18 @@ impl Nemesis {
                 let store = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Store)).clone();
                 let proxy = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Proxy)).clone();
                 let cut_off = if self.draw.chance(60) { vec![store, proxy] } else { vec![store] };
-                let controllers = self.hosts_of(|tier| matches!(tier, Tier::Controller(_)));
-                let links = cut_off.iter().flat_map(|host| controllers.iter().map(|to| (host.clone(), to.clone())));
-                (How::Cut, links.collect())
+                (How::Cut, cut_off.iter().flat_map(|host| self.links_to_controllers(host)).collect())
+            }
+            Fault::IsolateProxy => {
+                until = now + self.draw.span(ms(1000)..ms(6000));
+                let proxy = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Proxy)).clone();
+                (How::Cut, self.links_to_controllers(&proxy))
+            }
+            Fault::StallCutOff => {
+                until = now + self.draw.span(ms(2200)..ms(5000));
+                let store = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Store)).clone();
+                self.stall_disk(until + ms(1500), &store);
+                (How::Cut, self.links_to_controllers(&store))
             }
             Fault::CutOneWay => (How::CutOneWay, vec![self.some_link(&servers)]),
             Fault::Hold => {
@@ -170,6 +179,12 @@ impl Nemesis {
         if let Some(held) = self.links.breaks(sim, How::Held, links, Duration::ZERO) {
             self.later(until, Repair::Links(held));
         }
+    }
+
+    /// The links between a machine and all members of the controller.
+    fn links_to_controllers(&self, host: &str) -> Vec<Pair> {
+        let controllers = self.hosts_of(|tier| matches!(tier, Tier::Controller(_)));
+        controllers.into_iter().map(|to| (host.to_owned(), to)).collect()
     }
 
     /// A link between two servers, or between a client and a proxy.

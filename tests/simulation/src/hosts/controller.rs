@@ -12,10 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 /// How often somebody looks whether the member can go on.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
-/// Few, so that snapshots happen in every run.
-const SNAPSHOT_COMMANDS: usize = 20;
-/// Few, so that who was away gets a snapshot.
-const LOG_KEPT: u64 = 10;
 /// As in `gantry controller`: how long it may take to end, and its port to answer the last calls.
 const DEADLINE: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(1);
@@ -31,9 +27,10 @@ pub(super) async fn run(process: Process, number: u64) -> anyhow::Result<()> {
         StoreLease::For(duration) => Some(duration),
         StoreLease::UntilSuperseded => None,
     };
+    let (snapshot_commands, log_kept) = site.habits.snapshots;
     let config = ControllerConfig {
-        snapshot_commands: SNAPSHOT_COMMANDS,
-        log_kept: LOG_KEPT,
+        snapshot_commands,
+        log_kept,
         leases: LeaseSettings { duration: LEASE, sole_replica_lease, ..LeaseSettings::default() },
         // A folder belongs to one number for ever.
         ..ControllerConfig::member(data().join(number.to_string()), number, members)

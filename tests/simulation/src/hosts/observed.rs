@@ -2,8 +2,8 @@
 
 use super::Process;
 use crate::history::{
-    Append, Confirmed, EmptyReceive, Lease, LostReceive, Moment, Outcome, Place, Pop, Renewal, StoreState, Superseded,
-    Touch, Wish,
+    Append, Confirmed, EmptyReceive, Lease, LogState, LostReceive, Moment, Outcome, Place, Pop, Renewal, StoreState,
+    Superseded, Touch, Wish,
 };
 use crate::note;
 use crate::recorder::Recorder;
@@ -21,6 +21,7 @@ use gantry_proto::model::{
     TagFilter, TopicId,
 };
 use gantry_store::{Store, StoreHost};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +52,7 @@ struct Receive<'a> {
     owner: Option<ClientHash>,
     recorded: bool,
     took: u64,
+    most: u64,
 }
 
 impl Receive<'_> {
@@ -88,6 +90,7 @@ impl Receive<'_> {
             hidden: self.hidden,
             owner: self.owner,
             took: self.took,
+            most: self.most,
             able,
             gave_back: gave_back && alive,
         };
@@ -106,6 +109,19 @@ impl Drop for Receive<'_> {
     }
 }
 
+/// A renewal under way. It is recorded when it is answered, and when nobody waits for it any more: it may have been made.
+struct Renewing<'a> {
+    recorder: &'a Recorder,
+    renewal: Renewal,
+}
+
+impl Drop for Renewing<'_> {
+    fn drop(&mut self) {
+        self.renewal.ended = self.recorder.moment();
+        self.recorder.history(|history| history.renewals.push(self.renewal.clone()));
+    }
+}
+
 /// The process has heard that epochs before `by` are over. Whoever passes that on does it before anything else can run.
 fn superseded(recorder: &Recorder, process: &Arc<str>, store_group: StoreGroupId, by: Epoch) {
     let (process, at) = (process.clone(), recorder.moment());
@@ -119,6 +135,20 @@ fn outcome_of<T>(result: &Result<T, HandleError>) -> Outcome {
         Err(HandleError::Malformed | HandleError::Expired) => Outcome::Refused,
         Err(HandleError::Store(_)) => Outcome::Unknown,
     }
+}
+
+/// Reads what a store shows of its log.
+pub(super) async fn log_of(store: &Store, view: &MetadataView, with_minima: bool) -> anyhow::Result<LogState> {
+    let positions = store.positions();
+    let damaged = store.damaged().into_iter().map(|range| range.from..range.to).collect();
+    let mut minima = BTreeMap::new();
+    let topics = if with_minima { view.topics_page("", "", usize::MAX) } else { Vec::new() };
+    for topic in topics {
+        for queue in store.queues(topic.id).await?.into_iter().filter(|queue| queue.min_offset.0 > 0) {
+            minima.insert((topic.id.0, queue.queue.0), queue.min_offset.0);
+        }
+    }
+    Ok(LogState { retained_from: positions.retained_from, appended_to: positions.appended_to, damaged, minima })
 }
 
 /// Reads a store's state, as its own calls describe it. None of these calls waits.
@@ -250,11 +280,21 @@ impl StoreService for ObservedStore {
                         "appended {id}: topic {topic}, asked for queue {queue}, is at offset {}, in epoch {epoch}",
                         place.queue_offset
                     );
-                    let (topic, place) = (topic.0, place.log_offset);
+                    let (topic, offset, place) = (topic.0, place.queue_offset.0, place.log_offset);
                     let of_it = written.iter().find(|(range, _)| range.contains(&place.0));
                     let written_in = of_it.map_or(epoch, |(_, epoch)| *epoch);
-                    let append =
-                        Append { process, store_group, epoch, written_in, topic, place, id, while_drained, answered };
+                    let append = Append {
+                        process,
+                        store_group,
+                        epoch,
+                        written_in,
+                        topic,
+                        offset,
+                        place,
+                        id,
+                        while_drained,
+                        answered,
+                    };
                     self.recorder.history(|history| history.appends.push(append));
                 }
             }
@@ -267,12 +307,12 @@ impl StoreService for ObservedStore {
         let (group, topic) = (request.group, request.topic);
         let (invisible, owner) = (request.invisible, request.owner);
         let unfiltered = matches!(request.filter, FilterExpression::Tag(TagFilter::All));
-        let began = self.recorder.moment();
+        let (began, most) = (self.recorder.moment(), u64::from(request.batch_max));
         // With an owner, for as long as that lives.
         let hidden = if owner.is_some() { LIFE_MAX } else { invisible };
         let call = Some(self.store.pop(request));
         let mut receive =
-            Receive { observed: self, call, group, topic, began, hidden, owner, recorded: false, took: 0 };
+            Receive { observed: self, call, group, topic, began, hidden, owner, recorded: false, took: 0, most };
         let reply = poll_fn(|cx| receive.poll(cx)).await;
         match &reply {
             Ok(reply) if reply.messages.is_empty() => {
@@ -323,10 +363,11 @@ impl StoreService for ObservedStore {
 
     async fn renew(&self, request: RenewRequest) -> Result<(), StoreError> {
         let (began, owners, invisible) = (self.recorder.moment(), request.owners.clone(), request.invisible);
+        let store_group = self.store.store_group();
+        let renewal = Renewal { store_group, owners, invisible, began, ended: began, done: false };
+        let mut renewing = Renewing { recorder: &self.recorder, renewal };
         let renewed = self.store.renew(request).await;
-        let (store_group, ended, done) = (self.store.store_group(), self.recorder.moment(), renewed.is_ok());
-        let renewal = Renewal { store_group, owners, invisible, began, ended, done };
-        self.recorder.history(|history| history.renewals.push(renewal));
+        renewing.renewal.done = renewed.is_ok();
         renewed
     }
 

@@ -1,8 +1,8 @@
-use super::observed::{ObservedMembership, ObservedStore, state_of};
+use super::observed::{ObservedMembership, ObservedStore, log_of, state_of};
 use super::{Process, data, listen};
-use crate::history::Reopened;
+use crate::history::{LogSeen, Reopened};
 use crate::note;
-use crate::site::PEER_PORT;
+use crate::site::{PEER_PORT, Retention};
 use anyhow::Context as _;
 use gantry_link::{PeerServer, PeerServices};
 use gantry_proto::model::{MetadataView, StoreGroupName};
@@ -14,6 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Small, so that segments are sealed in every run.
 const SEGMENT_BYTES: u64 = 256 << 10;
+/// The same where the log is bounded.
+pub(crate) const SEGMENT_BYTES_BOUNDED: u64 = 128 << 10;
+/// How often the log is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// As in `gantry store`: how long the store may take to end, to leave its group, and its port to answer the last calls.
 const DEADLINE: Duration = Duration::from_secs(10);
 const LEAVE_DEADLINE: Duration = Duration::from_secs(3);
@@ -32,11 +36,21 @@ pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
     };
     let member = Member::new(membership, env.clone(), member);
     let defaults = StoreConfig::default();
-    let config = StoreConfig {
-        segment_bytes: SEGMENT_BYTES,
-        checkpoint_interval: Duration::from_secs(2),
+    let retention = process.site.retention;
+    let mut kept = RetentionPolicy {
         // A full disk must refuse messages here, not remove those that nobody has consumed: that is no loss to find.
-        retention: RetentionPolicy { disk_used_percent: None, ..defaults.retention },
+        disk_used_percent: None,
+        ..defaults.retention
+    };
+    match retention {
+        Some(Retention::Bytes(max)) => kept.bytes_max = Some(max),
+        Some(Retention::Age(age)) => kept.age = age,
+        None => {}
+    }
+    let config = StoreConfig {
+        segment_bytes: if retention.is_some() { SEGMENT_BYTES_BOUNDED } else { SEGMENT_BYTES },
+        checkpoint_interval: Duration::from_secs(2),
+        retention: kept,
         ..defaults
     };
     let (store, granted) = StoreHost::start(config, env.clone(), view.clone(), data().to_owned(), member).await?;
@@ -47,12 +61,14 @@ pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
     let following = process.follow(changes, &view);
     let serving = server.run(services, closing.clone(), GRACE);
     let keeping = store.keep(granted);
-    tokio::pin!(following, serving, keeping);
+    let looking = look(&process, &store, &view);
+    tokio::pin!(following, serving, keeping, looking);
     tokio::select! {
         biased;
         () = &mut following => anyhow::bail!("the watch of the metadata ended"),
         () = &mut serving => anyhow::bail!("the port is closed"),
         kept = &mut keeping => return Ok(kept?),
+        () = &mut looking => anyhow::bail!("nobody looks at the log"),
         () = process.stop.cancelled() => {}
     }
     // As `gantry store` ends: waiting receives end with the store, and only then has the port nothing left to answer.
@@ -71,6 +87,27 @@ pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
         biased;
         () = &mut following => anyhow::bail!("the watch of the metadata ended"),
         ended = ending => ended,
+    }
+}
+
+/// Looks at the log for as long as the process runs.
+async fn look(process: &Process, store: &StoreHost, view: &MetadataView) {
+    let (recorder, store_group) = (&process.site.recorder, store.store_group());
+    let mut last = None;
+    loop {
+        if let Ok(state) = log_of(&store.store(), view, process.site.retention.is_some()).await {
+            let differs = (state.retained_from, state.damaged.clone(), state.minima.clone());
+            if last.as_ref() != Some(&differs) {
+                if !state.damaged.is_empty() || state.retained_from.0 > 0 {
+                    let (from, damaged) = (state.retained_from, &state.damaged);
+                    note!(recorder.trace, &process.name, "its log begins at {from}, damaged: {damaged:?}");
+                }
+                last = Some(differs);
+                let at = recorder.moment();
+                recorder.history(|history| history.logs.push(LogSeen { store_group, state, at }));
+            }
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 

@@ -24,26 +24,11 @@ fn check(history: &History, report: &mut Report) {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::history::Append;
-    use gantry_proto::model::{Epoch, LogOffset, StoreGroupId};
 
     #[test]
     fn an_append_to_a_drained_store_group_is_reported() {
         let mut history = history();
-        let answered = history.second(5);
-        let (store_group, epoch, process) = (StoreGroupId(1), Epoch(1), "store-a#1".into());
-        let (place, id, while_drained) = (LogOffset(0), "a".into(), false);
-        history.appends.push(Append {
-            process,
-            store_group,
-            epoch,
-            written_in: epoch,
-            topic: 1,
-            place,
-            id,
-            while_drained,
-            answered,
-        });
+        history.appended("a", 0, 5);
         holds(&INVARIANT, &history);
         history.appends[0].while_drained = true;
         is_broken(&INVARIANT, &history, "store-a#1 appended a while its store group was being drained");

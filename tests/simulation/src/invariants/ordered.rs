@@ -4,7 +4,7 @@
 //! A first delivery may come after a later one if a receive had taken it whose answer was lost.
 
 use super::{Invariant, Report};
-use crate::history::{History, LostReceive, Pop};
+use crate::history::{Append, History, LostReceive, Pop};
 use gantry_proto::model::StoreGroupId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,9 +29,23 @@ fn check(history: &History, report: &mut Report) {
         let offsets = in_order(&pops, &lost, &place, report);
         let takes_all = history.groups.get(&pops[0].group).is_some_and(|group| group.tag.is_none());
         if takes_all && history.drained.is_some() {
-            let (count, end) = (offsets.len() as u64, offsets.last().map_or(0, |last| last + 1));
-            if count < end {
-                let missing = (0..end).find(|offset| !offsets.contains(offset)).unwrap_or(end);
+            let end = offsets.last().map_or(0, |last| last + 1);
+            // Damaged or removed, or lost with the disk.
+            let gone = |offset: &u64| {
+                let of_it = |append: &&Append| {
+                    (append.store_group, append.topic, append.offset) == (store_group, topic, *offset)
+                };
+                *offset < history.minimum(store_group, topic, queue)
+                    || history.lost_disks.iter().any(|lost| lost.store_group == store_group)
+                    || history
+                        .appends
+                        .iter()
+                        .filter(of_it)
+                        .any(|append| history.gone_since(store_group, append.place).is_some())
+            };
+            let mut missing = (0..end).filter(|offset| !offsets.contains(offset)).filter(|offset| !gone(offset));
+            if let Some(missing) = missing.next() {
+                let count = offsets.len();
                 report.add(None, format!("{place}: {count} of {end} offsets were ever handed out, {missing} was not"));
             }
         }

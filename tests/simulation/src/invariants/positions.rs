@@ -46,8 +46,6 @@ fn check(history: &History, report: &mut Report) {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::history::Append;
-    use gantry_proto::model::{Epoch, LogOffset, StoreGroupId};
 
     #[test]
     fn an_offset_that_means_two_messages_is_reported() {
@@ -73,24 +71,10 @@ mod tests {
     #[test]
     fn a_place_in_the_log_that_is_given_twice_is_reported() {
         let mut history = history();
-        let append = |history: &mut History, id: &str| {
-            let answered = history.second(1);
-            history.appends.push(Append {
-                process: "store-a#1".into(),
-                store_group: StoreGroupId(1),
-                epoch: Epoch(1),
-                written_in: Epoch(1),
-                topic: 1,
-                place: LogOffset(0),
-                id: id.into(),
-                while_drained: false,
-                answered,
-            });
-        };
-        append(&mut history, "a");
-        append(&mut history, "a");
+        history.appended("a", 0, 1);
+        history.appended("a", 0, 1);
         holds(&INVARIANT, &history);
-        append(&mut history, "b");
+        history.appended("b", 0, 1);
         is_broken(&INVARIANT, &history, "appended b");
     }
 }

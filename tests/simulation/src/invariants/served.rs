@@ -7,7 +7,7 @@
 
 use super::{Invariant, Report};
 use crate::history::{EmptyReceive, History, Outcome, Place, Pop, Touch, Wish};
-use gantry_proto::model::StoreGroupId;
+use gantry_proto::model::{LogOffset, StoreGroupId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ pub(super) const INVARIANT: Invariant = Invariant { name: "who asks is served", 
 
 /// How long a message may be there before it is found.
 const LATE: Duration = Duration::from_millis(700);
+
+/// When each message of a topic was there, and where in the log.
+type Stored<'a> = BTreeMap<&'a str, (Duration, LogOffset)>;
 
 /// A message at a store group, for a consumer group.
 #[derive(Default)]
@@ -28,10 +31,10 @@ fn check(history: &History, report: &mut Report) {
         return;
     }
     // When each message was there for the first time, at the latest.
-    let mut stored: BTreeMap<(StoreGroupId, u32), BTreeMap<&str, Duration>> = BTreeMap::new();
+    let mut stored: BTreeMap<(StoreGroupId, u32), Stored<'_>> = BTreeMap::new();
     for append in &history.appends {
         let of_topic = stored.entry((append.store_group, append.topic)).or_default();
-        of_topic.entry(&append.id).or_insert(append.answered.at);
+        of_topic.entry(&append.id).or_insert((append.answered.at, append.place));
     }
     let mut messages: BTreeMap<(StoreGroupId, u32, u32, &str), Message<'_>> = BTreeMap::new();
     let mut ids: BTreeMap<(StoreGroupId, Place), &str> = BTreeMap::new();
@@ -53,10 +56,15 @@ fn check(history: &History, report: &mut Report) {
             continue;
         }
         let Some(of_topic) = stored.get(&(*store_group, *topic)) else { continue };
-        for (id, since) in of_topic {
+        for (id, (since, place)) in of_topic {
             let message = messages.get(&(*store_group, *group, *topic, id));
             let Some(since) = there_since(history, empty, message, *since) else { continue };
-            if since + LATE < ended.at && !may_have_been_lost(history, empty, since) {
+            if since + LATE >= ended.at {
+                continue;
+            }
+            let gone = history.gone_since(*store_group, *place).is_some_and(|gone| gone.at < ended.at + LATE);
+            let since = since.max(held_until(history, empty, message));
+            if since + LATE < ended.at && !gone && !may_have_been_lost(history, empty, since) {
                 let since = since.as_secs_f64();
                 let what = format!(
                     "{process} had {id} for group {group} since {since:.3} s at least, and answered with nothing"
@@ -105,6 +113,26 @@ fn there_since(
     Some(end)
 }
 
+/// Until when its last client held it at least because it received something else there: who receives lives, and is given all
+/// that it holds of the topic for as long again, even what had ended and nobody else had got.
+fn held_until(history: &History, empty: &EmptyReceive, message: Option<&Message<'_>>) -> Duration {
+    let last = message.and_then(|message| message.pops.iter().rfind(|pop| pop.answered < empty.ended));
+    let Some((last, owner)) = last.and_then(|last| Some((last, last.owner?))) else { return Duration::ZERO };
+    let of_it = |pop: &&Pop| {
+        let ((group, topic, ..), (last_group, last_topic, ..)) = (pop.position, last.position);
+        pop.owner == Some(owner)
+            && (pop.store_group, group, topic) == (last.store_group, last_group, last_topic)
+            && pop.began < empty.ended
+    };
+    history
+        .pops
+        .iter()
+        .filter(of_it)
+        .map(|pop| pop.answered.at + pop.invisible + pop.invisible / 8)
+        .max()
+        .unwrap_or_default()
+}
+
 /// Whether a receive may have taken it that was lost, or still has it.
 fn may_have_been_lost(history: &History, empty: &EmptyReceive, since: Duration) -> bool {
     history.lost_receives.iter().any(|lost| {
@@ -121,30 +149,13 @@ fn may_have_been_lost(history: &History, empty: &EmptyReceive, since: Duration) 
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::history::{Append, Stall};
-    use gantry_proto::model::{Epoch, LogOffset};
-
-    fn stored(history: &mut History, id: &str, at: u64) {
-        let answered = history.second(at);
-        let (process, store_group, epoch, place) = ("store-a#1".into(), StoreGroupId(1), Epoch(1), LogOffset(0));
-        let (id, while_drained) = (id.into(), false);
-        history.appends.push(Append {
-            process,
-            store_group,
-            epoch,
-            written_in: epoch,
-            topic: 1,
-            place,
-            id,
-            while_drained,
-            answered,
-        });
-    }
+    use crate::history::Stall;
+    use gantry_proto::model::ClientHash;
 
     #[test]
     fn a_receive_that_waits_and_is_not_woken_is_reported() {
         let mut history = history();
-        stored(&mut history, "a", 5);
+        history.appended("a", 0, 5);
         history.found_nothing(2, 5);
         holds(&INVARIANT, &history);
         history.empty_receives.clear();
@@ -161,7 +172,7 @@ mod tests {
     #[test]
     fn a_message_that_somebody_has_is_not_missed_until_its_lease_has_ended() {
         let mut history = history();
-        stored(&mut history, "a", 5);
+        history.appended("a", 0, 5);
         history.popped("a", 0, 1, 5);
         history.found_nothing(7, 16);
         holds(&INVARIANT, &history);
@@ -178,9 +189,26 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_receives_holds_what_it_had_for_as_long_again() {
+        let mut history = history();
+        for (id, offset, at) in [("a", 0, 5), ("b", 1, 17)] {
+            history.appended(id, offset, 5);
+            history.popped(id, offset, 1, at);
+        }
+        history.found_nothing(18, 20);
+        is_broken(&INVARIANT, &history, "had a for group 1 since 16.250 s");
+        history.pops[0].owner = Some(ClientHash(1));
+        is_broken(&INVARIANT, &history, "had a for group 1 since 16.250 s");
+        history.pops[1].owner = Some(ClientHash(1));
+        holds(&INVARIANT, &history);
+        history.found_nothing(29, 31);
+        is_broken(&INVARIANT, &history, "had a for group 1 since 28.250 s");
+    }
+
+    #[test]
     fn a_receive_that_was_lost_or_a_process_that_stood_still_may_explain_it() {
         let mut history = history();
-        stored(&mut history, "a", 5);
+        history.appended("a", 0, 5);
         let began = history.second(5);
         history.lost(began, 7);
         history.found_nothing(6, 8);

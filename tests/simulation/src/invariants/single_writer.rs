@@ -150,7 +150,7 @@ mod tests {
     use super::super::testing::*;
     use super::*;
     use crate::history::Superseded;
-    use gantry_proto::model::{Epoch, LogOffset, StoreGroupId};
+    use gantry_proto::model::{Epoch, StoreGroupId};
 
     fn leased(history: &mut History, process: &str, epoch: u32, at: u64) {
         let (called, heard) = (history.second(at), history.second(at));
@@ -166,19 +166,10 @@ mod tests {
     }
 
     fn answered(history: &mut History, process: &str, epoch: u32, at: u64) {
-        let answered = history.second(at);
-        let place = LogOffset(history.appends.len() as u64);
-        history.appends.push(Append {
-            process: process.into(),
-            store_group: StoreGroupId(1),
-            epoch: Epoch(epoch),
-            written_in: Epoch(epoch),
-            topic: 1,
-            place,
-            id: format!("m{place}").into(),
-            while_drained: false,
-            answered,
-        });
+        let place = history.appends.len();
+        history.appended(&format!("m{place}"), place as u64, at);
+        let append = &mut history.appends[place];
+        (append.process, append.epoch, append.written_in) = (process.into(), Epoch(epoch), Epoch(epoch));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use super::{Invariant, check_one};
 use crate::history::{
-    Ack, Delivery, EmptyReceive, Group, History, LostReceive, Moment, Outcome, Pop, Position, Send, Touch, Wish,
+    Ack, Append, Delivery, EmptyReceive, Group, History, Lease, LostReceive, Moment, Outcome, Pop, Position, Renewal,
+    Send, Touch, Wish,
 };
-use gantry_proto::model::StoreGroupId;
+use gantry_proto::model::{ClientHash, Epoch, LogOffset, StoreGroupId};
 use std::time::Duration;
 
 /// A history of a group `g` that consumes the topic `t`, with at most three attempts.
@@ -32,6 +33,37 @@ impl History {
         let (id, tag, request) = (id.into(), None, id.into());
         let send = Send { client, topic, id, digest, tag, request, began, ended, outcome, offset };
         self.sends.push(send);
+    }
+
+    /// Store group 1 answers at second `at` that it has a message of topic `t` (1), at that place of its log.
+    pub(super) fn appended(&mut self, id: &str, place: u64, at: u64) {
+        let answered = self.second(at);
+        self.appends.push(Append {
+            process: "store-a#1".into(),
+            store_group: StoreGroupId(1),
+            epoch: Epoch(1),
+            written_in: Epoch(1),
+            topic: 1,
+            offset: place,
+            place: LogOffset(place),
+            id: id.into(),
+            while_drained: false,
+            answered,
+        });
+    }
+
+    /// Store group 1 extends the leases of a client at second `at`.
+    pub(super) fn renewed(&mut self, owner: ClientHash, at: u64) {
+        let (began, ended) = (self.second(at), self.second(at));
+        let (store_group, owners, invisible) = (StoreGroupId(1), vec![owner], seconds(5));
+        self.renewals.push(Renewal { store_group, owners, invisible, began, ended, done: true });
+    }
+
+    /// A process leads store group 1 from second `at` on, without an end.
+    pub(super) fn led(&mut self, process: &str, epoch: u32, at: u64) {
+        let (called, heard) = (self.second(at), self.second(at));
+        let (process, store_group, epoch) = (process.into(), StoreGroupId(1), Epoch(epoch));
+        self.leases.push(Lease { process, store_group, epoch, called, heard, until: None, begins: true });
     }
 
     /// Store group 1 hands a message of queue 0 of topic `t` (1) out to group `g` (1) at second `at`, for ten.
@@ -72,6 +104,7 @@ impl History {
             hidden: seconds(10),
             owner: None,
             took: 1,
+            most: 1,
             able: true,
             gave_back: true,
         });

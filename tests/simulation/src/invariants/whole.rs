@@ -17,6 +17,7 @@ fn check(history: &History, report: &mut Report) {
     }
     for ids in requests.into_values().filter(|ids| ids.len() > 1) {
         let (there, missing): (Vec<&str>, Vec<&str>) = ids.into_iter().partition(|id| seen.contains(id));
+        let missing: Vec<&str> = missing.into_iter().filter(|id| !history.is_gone(None, None, id)).collect();
         if !there.is_empty() && !missing.is_empty() {
             report.add(None, format!("of one request {there:?} are there and {missing:?} are not"));
         }

@@ -185,20 +185,22 @@ async fn handle(session: &mut Session, group: &Arc<str>, mut delivery: Held, hel
     let pause = |session: &Session, millis: std::ops::Range<u64>| {
         Instant::now() + session.draw.span(Duration::from_millis(millis.start)..Duration::from_millis(millis.end))
     };
-    match session.draw.below(100) {
-        0..66 => acknowledge(session, group, &delivery).await,
+    if session.draw.chance(session.site.habits.prompt) {
+        return acknowledge(session, group, &delivery).await;
+    }
+    match session.draw.below(34) {
         // Perhaps in time, perhaps not.
-        66..78 => {
+        0..12 => {
             delivery.due = pause(session, 200..9000);
             held.push(delivery);
         }
         // The lease ends.
-        78..86 => {}
-        86..93 => {
+        12..20 => {}
+        20..27 => {
             let soon = session.draw.span(Duration::from_millis(0)..Duration::from_millis(3000));
             hide(session, group, &mut delivery, soon).await;
         }
-        93..97 => {
+        27..31 => {
             if hide(session, group, &mut delivery, Duration::from_secs(8)).await {
                 delivery.due = pause(session, 500..7000);
                 held.push(delivery);
@@ -211,7 +213,7 @@ async fn handle(session: &mut Session, group: &Arc<str>, mut delivery: Held, hel
     }
 }
 
-pub(super) async fn acknowledge(session: &mut Session, group: &Arc<str>, delivery: &Held) {
+async fn acknowledge(session: &mut Session, group: &Arc<str>, delivery: &Held) {
     for _ in 0..ATTEMPTS_MAX {
         if try_acknowledge(session, group, delivery).await != Outcome::Unknown {
             return;
@@ -221,7 +223,8 @@ pub(super) async fn acknowledge(session: &mut Session, group: &Arc<str>, deliver
     }
 }
 
-async fn try_acknowledge(session: &mut Session, group: &Arc<str>, delivery: &Held) -> Outcome {
+/// Once. Unknown: it is to be tried again.
+pub(super) async fn try_acknowledge(session: &mut Session, group: &Arc<str>, delivery: &Held) -> Outcome {
     let (recorder, client) = (session.site.recorder.clone(), session.name());
     let began = recorder.moment();
     let index = recorder.history(|history| {

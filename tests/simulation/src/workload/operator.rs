@@ -43,13 +43,22 @@ pub async fn operate(site: Arc<Site>, machine: Arc<Machine>, reshape: bool) {
         create_topic(&mut session, &format!("topic-{number}")).await;
     }
     site.enter(Stage::Run);
-    let (mut number, mut drained) = (TOPICS, None);
+    let (mut number, mut drained, mut given_up) = (TOPICS, None, 0);
     let mut brief = Brief::default();
     let mut members = Members::new(&site);
     while site.stage() != Stage::Done {
         let pause = session.draw.span(Duration::from_millis(500)..Duration::from_millis(3000));
         tokio::time::sleep(pause).await;
         look(&mut session).await;
+        // Whoever reads why the store ended knows that its disk is lost.
+        let lost = site.recorder.history(|history| {
+            let named = history.lost_disks.iter().filter(|lost| history.is_named(lost));
+            named.map(|lost| lost.machine.clone()).collect::<Vec<_>>()
+        });
+        for group in lost.into_iter().skip(given_up) {
+            given_up += 1;
+            remove_lost_group(&mut session, &group).await;
+        }
         if site.stage() != Stage::Run {
             continue;
         }
@@ -223,6 +232,22 @@ async fn look(session: &mut Session) {
             session.leave();
         }
     }
+}
+
+/// The data of a store group are lost: it is given up, and its store may begin a new one.
+async fn remove_lost_group(session: &mut Session, name: &str) {
+    let request = admin::DrainStoreGroupRequest { name: name.to_owned() };
+    let call = |mut stub: Admin| {
+        let request = request.clone();
+        async move { stub.cluster.drain_store_group(request).await }
+    };
+    insist(session, &format!("drain {name}, which is lost"), true, call).await;
+    let request = admin::RemoveStoreGroupRequest { name: name.to_owned(), force: true };
+    let call = |mut stub: Admin| {
+        let request = request.clone();
+        async move { stub.cluster.remove_store_group(request).await }
+    };
+    insist(session, &format!("remove {name}, which is lost"), false, call).await;
 }
 
 /// Drains a store group, or puts the one that is draining into use again; then spreads all topics.

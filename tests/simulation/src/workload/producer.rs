@@ -27,7 +27,7 @@ pub async fn produce(site: Arc<Site>, machine: Arc<Machine>) {
             }
             Stage::Drain | Stage::Done => return,
         }
-        let pause = session.draw.span(Duration::from_millis(5)..Duration::from_millis(250));
+        let pause = session.draw.span(Duration::from_millis(5)..site.habits.pause);
         tokio::time::sleep(pause).await;
     }
 }
@@ -92,10 +92,11 @@ async fn send(session: &mut Session, number: u64) {
 
 /// Mostly small, now and then large; always different.
 fn body(session: &Session, id: &str) -> Bytes {
+    let large = session.site.habits.large;
     let filler = match session.draw.below(100) {
-        0..70 => session.draw.below(200),
-        70..97 => session.draw.below(4000),
-        _ => session.draw.below(60_000),
+        drawn if drawn < large => session.draw.below(60_000),
+        drawn if drawn < 30 => session.draw.below(4000),
+        _ => session.draw.below(200),
     };
     let mut body = format!("{id}:").into_bytes();
     let start = body.len();

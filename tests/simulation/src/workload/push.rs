@@ -2,9 +2,10 @@
 //! messages for much longer than a lease, move from one proxy to another, say goodbye, or die without a word. Then another
 //! one takes their place, under another id.
 
-use super::consumer::{Held, acknowledge, next_topic, receive};
+use super::consumer::{Held, next_topic, receive, try_acknowledge};
 use super::session::{PATIENCE, Reply, Role, Session, resource};
 use crate::env::Machine;
+use crate::history::Outcome;
 use crate::note;
 use crate::site::{PUSHED, Site, Stage};
 use gantry_proto::model::ClientHash;
@@ -12,6 +13,9 @@ use gantry_proto::wire::v2;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// As official clients do, for as long as they live: whoever stopped asking would hold the message for ever.
+const ACKNOWLEDGED_AGAIN: Duration = Duration::from_secs(1);
 
 /// One client after the other, until the run is done.
 pub async fn push(site: Arc<Site>, machine: Arc<Machine>) {
@@ -30,8 +34,11 @@ pub async fn push(site: Arc<Site>, machine: Arc<Machine>) {
         let (now, hurries) = (Instant::now(), site.stage() > Stage::Run);
         let (due, later): (Vec<Held>, Vec<Held>) = held.drain(..).partition(|held| hurries || held.due <= now);
         held = later;
-        for delivery in due {
-            acknowledge(&mut session, &group, &delivery).await;
+        for mut delivery in due {
+            if try_acknowledge(&mut session, &group, &delivery).await == Outcome::Unknown {
+                delivery.due = Instant::now() + ACKNOWLEDGED_AGAIN;
+                held.push(delivery);
+            }
         }
         if site.stage() == Stage::Run && session.draw.chance(4) {
             held.clear();
