@@ -219,7 +219,7 @@ impl Applier {
         if at < self.checkpoint_at || self.good_for.get(&(group, topic)).is_some_and(|good_for| at < *good_for) {
             return None;
         }
-        let (shard, _) = self.progress.open(group, topic, DeliveryState::default());
+        let shard = self.progress.open(group, topic, DeliveryState::default(), |_| {});
         shard.will_change();
         Some(shard)
     }

@@ -26,7 +26,8 @@
 //! - Locks are taken in this order: shard, dedup window, log tail, and then one of the others. None is held across an await
 //!   or during a write, but for two that come before all: whoever saves a checkpoint holds the one around the checkpoints
 //!   from the first look at what changed until it is written, and then the one around a removal, so that no checkpoint is
-//!   taken between its record and its effect.
+//!   taken between its record and its effect. Files of sealed segments come to their names and go under a lock of their own
+//!   ([`queue_index`]), which only workers take.
 //!
 //! # Tasks
 //! See [`maintenance`]. All end with [`Store::shutdown`]. [`StoreHost::keep`] is run by whoever runs the process, and ends after
@@ -44,9 +45,11 @@ mod delivery;
 mod disk;
 mod draining;
 mod durable_file;
+mod expiry;
 mod given_up;
 mod host;
 mod identity;
+mod indexing;
 pub mod inspect;
 mod lookup;
 mod maintenance;

@@ -8,22 +8,19 @@
 //! | [`remember`] | fills the window of message ids after a start | once |
 //! | [`fence`] | tells waiting receives that the store does not lead any more | when its tenure ends |
 //! | [`forget`] | records that topics and groups were deleted, which drops their state | when one is deleted; when the store begins to lead |
-//! | [`index`] | writes the indexes of full segments, builds those that are missing or damaged | when a segment was begun, or an index is missing |
-//! | [`maintain`] | prepares segments, saves checkpoints, drops what expired, watches the disk, measures | each [`TICK`], or each [`RETENTION_INTERVAL`] while nothing is written |
+//! | [`index`](crate::indexing::index) | writes the indexes of full segments, builds those that are missing or damaged | when an index is missing, else each half second |
+//! | [`maintain`] | prepares segments, saves checkpoints, drops what expired ([`crate::expiry`]), watches the disk, measures | each [`TICK`], or each [`RETENTION_INTERVAL`] while nothing is written |
 //!
 //! What blocks is sent to a worker; one at a time for each task.
 
-use crate::backoff::Backoff;
 use crate::commit_log::CommitLog;
-use crate::commit_log::retention::{SealedSegment, expired};
-use crate::commit_log::segment::{index_name, segment_name};
 use crate::commit_log::writer::LogWriter;
 use crate::dedup::Generation;
+use crate::expiry::{retain, trim};
 use crate::observe::observe;
 use crate::queue_index::{SealedIndex, SealedIndexError};
 use crate::removal::NotRemoved;
 use crate::saving::checkpoint;
-use crate::service::no_room;
 use crate::store::Store;
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::{Epoch, LogOffset, Removal, Removed};
@@ -347,166 +344,7 @@ fn run(store: &Store, retention_due: bool) {
     {
         tracing::error!(%error, "expired segments cannot be removed");
     }
-}
-
-/// Writes the indexes of segments that are full, and builds those that are missing or damaged, one after the other. Nothing
-/// waits for it: until a segment has its index, its entries are in memory.
-pub(crate) async fn index(store: Arc<Store>) {
-    let stopping = store.stopping.clone();
-    // What cannot be built must not keep full segments from being sealed.
-    let (mut sealing, mut building) = (Backoff::default(), Backoff::default());
-    loop {
-        let now = Instant::now();
-        let (seals, builds) = (sealing.is_due(now), building.is_due(now));
-        let ran = {
-            let (env, store) = (store.env.clone(), store.clone());
-            let work = move || {
-                let sealed = seals.then(|| seal_one(&store));
-                let builds = builds && !matches!(sealed, Some(Ok(true)));
-                (sealed, builds.then(|| build_one(&store)))
-            };
-            env.run_blocking(work).await
-        };
-        match ran {
-            Ok((sealed, built)) => {
-                let more = went_on(
-                    &mut sealing,
-                    sealed,
-                    "the index of a full segment cannot be written for now; its entries stay in memory",
-                ) | went_on(
-                    &mut building,
-                    built,
-                    "the index of a segment cannot be built for now; what is in the segment is not found",
-                );
-                if more && !stopping.is_cancelled() {
-                    tokio::task::yield_now().await;
-                    continue;
-                }
-            }
-            Err(panicked) => return store.log.fail(StoreError::WritesStopped(format!("indexing: {panicked}"))),
-        }
-        tokio::select! {
-            biased;
-            () = stopping.cancelled() => return,
-            () = store.queues.sealed.missing.notified() => {}
-            () = tokio::time::sleep(TICK) => {}
-        }
+    if leads && let Err(error) = trim(store) {
+        tracing::debug!(%error, "groups forget what expired as soon as that can be recorded");
     }
-}
-
-/// Takes note of what came of an attempt, if there was one. True: there may be more to do.
-fn went_on(backoff: &mut Backoff, attempt: Option<Result<bool, SealedIndexError>>, failure: &str) -> bool {
-    match attempt {
-        None => false,
-        Some(Ok(more)) => {
-            backoff.worked();
-            more
-        }
-        Some(Err(error)) => {
-            if backoff.failed(Instant::now(), &error.to_string()) {
-                tracing::error!(%error, "{failure}. It is tried again, less and less often");
-            }
-            false
-        }
-    }
-}
-
-/// Writes the index of one full segment. False: there is nothing to do.
-fn seal_one(store: &Store) -> Result<bool, SealedIndexError> {
-    let (files, dir) = (&*store.env.files, &store.log.config.dir);
-    let sealed_to = store.queues.sealed.end();
-    let segments = store.log.segments.list();
-    let full = segments.iter().find(|(segment, _)| sealed_to.is_none_or(|sealed_to| segment.base >= sealed_to));
-    // Consumers may only be led to what is confirmed; and the batch that ends the segment may be under way.
-    if let Some((segment, Some(end))) = full
-        && *end <= store.log.confirmed.get()
-    {
-        store.queues.seal(files, dir, segment.base, *end)?;
-        return Ok(true);
-    }
-    Ok(false)
-}
-
-/// Builds one index that is missing. False: there is nothing to do.
-fn build_one(store: &Store) -> Result<bool, SealedIndexError> {
-    let segments = store.log.segments.list();
-    let segment = |base| segments.iter().find(|(segment, _)| segment.base == base).map(|(segment, _)| segment.clone());
-    let damage = (&store.log.damage, store.log.now());
-    store.queues.build_missing(&*store.env.files, &store.log.config.dir, segment, damage)
-}
-
-/// Lets groups forget messages that expired while they were outstanding.
-fn trim(store: &Store) -> Result<(), StoreError> {
-    for shard in store.progress.list().into_iter().filter(|shard| !shard.is_closed()) {
-        let Some(reader) = store.reader(shard.topic) else { continue };
-        let mut state = shard.lock();
-        if let Some(change) = state.plan_trim(&reader) {
-            store.record(&shard, &mut state, &change).map_err(no_room)?;
-        }
-    }
-    Ok(())
-}
-
-/// Watches the disk and removes what expired.
-fn retain(store: &Store) -> Result<(), StoreError> {
-    let files = &*store.env.files;
-    let failed = |what: &str, error: std::io::Error| StoreError::Unreadable(format!("{what}: {error}"));
-    let space = files.space(&store.dir).map_err(|error| failed("measuring the disk", error))?;
-    // How old a segment is its index tells: what has none yet stays, and what is behind it.
-    let sealed = store.queues.sealed.list();
-    let sealed: Vec<SealedSegment> = (sealed.iter())
-        .map_while(|segment| {
-            let (end, bytes) = (segment.end, segment.end.0 - segment.base.0);
-            Some(SealedSegment { base: segment.base, end, bytes, newest: segment.newest()? })
-        })
-        .collect();
-    store.disk.observe(space, store.config.disk_full_percent);
-    let needed_from = LogOffset(store.needed_from.load(Ordering::Relaxed));
-    let active_bytes = store.log.config.segment_bytes;
-    let (policy, now) = (&store.config.retention, store.log.believed_now());
-    let count = expired(policy, &sealed, active_bytes, space, needed_from, now);
-    let wanted = expired(policy, &sealed, active_bytes, space, LogOffset(u64::MAX), now);
-    store.log_is_pinned.store(wanted > count, Ordering::Relaxed);
-    if count == 0 {
-        return Ok(());
-    }
-    // The oldest first, and none after one that could not be removed: the log must not get a hole.
-    let removed = sealed[..count].iter().try_for_each(|segment| {
-        if now.since(segment.newest) > policy.age {
-            tracing::info!(segment = segment_name(segment.base), "removing an expired segment");
-        } else {
-            tracing::warn!(
-                segment = segment_name(segment.base), newest = %segment.newest,
-                "removing a segment before its time: the log or its disk is larger or fuller than retention allows. \
-                 Messages in it that were not consumed are gone"
-            );
-        }
-        remove_segment(store, segment)
-    });
-    trim(store)?;
-    removed?;
-    let space = files.space(&store.dir).map_err(|error| failed("measuring the disk", error))?;
-    store.disk.observe(space, store.config.disk_full_percent);
-    Ok(())
-}
-
-/// Removes the oldest segment. In this order: it is on disk that the log begins behind it; its files are gone; that is on
-/// disk; then it is forgotten. Whatever fails, what is left is a log without a hole, and a leftover that the next start
-/// removes.
-fn remove_segment(store: &Store, segment: &SealedSegment) -> Result<(), StoreError> {
-    let (files, dir) = (&*store.env.files, &store.log.config.dir);
-    store.log.retain_from(segment.end)?;
-    for name in [segment_name(segment.base), index_name(segment.base)] {
-        match files.remove(&dir.join(&name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(StoreError::Unreadable(format!("removing {name}: {error}")));
-            }
-            _ => {}
-        }
-    }
-    files.sync_dir(dir).map_err(|error| StoreError::Unreadable(format!("flushing {}: {error}", dir.display())))?;
-    store.queues.drop_oldest();
-    store.log.segments.remove(segment.base);
-    store.log.damage.forget_before(segment.end);
-    Ok(())
 }

@@ -72,11 +72,17 @@ impl ProgressTable {
         self.shards.read().get(&(group, topic)).cloned()
     }
 
-    /// The shard, made from `state` if there is none yet. True: it was made.
-    pub(crate) fn open(&self, group: GroupId, topic: TopicId, state: DeliveryState) -> (Arc<Shard>, bool) {
+    /// The shard, made from `state` if there is none yet. `made` is told of it before anybody else has it.
+    pub(crate) fn open(
+        &self,
+        group: GroupId,
+        topic: TopicId,
+        state: DeliveryState,
+        made: impl FnOnce(&Arc<Shard>),
+    ) -> Arc<Shard> {
         let mut shards = self.shards.write();
         if let Some(shard) = shards.get(&(group, topic)) {
-            return (shard.clone(), false);
+            return shard.clone();
         }
         let progress = Progress { state, noted: None, postponed: Timestamp::ZERO, removed: false };
         let shard = Arc::new(Shard {
@@ -90,10 +96,11 @@ impl ProgressTable {
             changed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
+        made(&shard);
         shards.insert((group, topic), shard.clone());
         // What its state holds is noted.
         drop(shard.lock());
-        (shard, true)
+        shard
     }
 
     /// Forgets a shard whose group or topic was deleted.
@@ -125,6 +132,12 @@ impl ProgressTable {
     /// Which shards have something to be done for them.
     pub(crate) fn upkeep(&self) -> &Upkeep {
         &self.upkeep
+    }
+
+    /// Those of one group, by topic.
+    pub(crate) fn of_group(&self, group: GroupId) -> Vec<Arc<Shard>> {
+        let of_group = (group, TopicId(0))..=(group, TopicId(u32::MAX));
+        self.shards.read().range(of_group).map(|(_, shard)| shard.clone()).collect()
     }
 
     /// All of them, by group and topic: in the order in which records are made for them.

@@ -108,7 +108,7 @@ fn start(snapshot: Snapshot, config: &StoreConfig) -> Result<Applier, OpenErrorK
     for ((group, topic), (offset, state)) in snapshot.shards {
         let state = DeliveryState::decode(&state)
             .map_err(|error| StoreError::Unreadable(format!("delivery state in the checkpoint: {error}")))?;
-        progress.open(group, topic, state);
+        progress.open(group, topic, state, |_| {});
         good_for.insert((group, topic), offset);
     }
     let (queues, dedup) = (QueueTable::default(), DedupWindow::new(config.dedup_window, config.dedup_bytes_max));

@@ -73,37 +73,115 @@ impl Store {
             Removed::Topic(topic) => self.queues.get(topic).is_some_and(|topic| topic.holds_messages()),
             Removed::Group(_) => false,
         };
-        holds || self.progress.list().iter().any(|shard| shard.is_of(removed))
+        holds || !self.concerned(removed).is_empty()
+    }
+
+    /// The shards that end with it.
+    fn concerned(&self, removed: Removed) -> Vec<Arc<Shard>> {
+        match removed {
+            Removed::Topic(topic) => self.queues.get(topic).map(|topic| topic.shards()).unwrap_or_default(),
+            Removed::Group(group) => self.progress.of_group(group),
+        }
     }
 
     /// Closes the shards that end, and puts the record into the log.
     fn push_removal(&self, removed: Removed) -> (Vec<Arc<Shard>>, Result<Pushed, NoRoom>) {
-        let (kind, body) = removed_body(removed);
-        let topic = match removed {
-            Removed::Topic(topic) => self.queues.get(topic),
-            Removed::Group(_) => None,
-        };
-        if let Some(topic) = &topic {
+        if let Removed::Topic(topic) = removed
+            && let Some(topic) = self.queues.get(topic)
+        {
             // From here on the metadata are asked before a message is taken.
             topic.set_removed(true);
         }
-        let concerned = || self.progress.list().into_iter().filter(|shard| shard.is_of(removed));
         loop {
-            // A shard's lock comes before the tail's.
-            concerned().for_each(|shard| shard.set_closed(true));
-            let _whole = self.log.whole();
-            let mut appender = self.log.begin();
-            let closed: Vec<_> = concerned().collect();
-            if closed.iter().any(|shard| !shard.is_closed()) {
-                // Opened in between.
-                continue;
+            self.close(removed);
+            if let Some(pushed) = self.push_closed(removed) {
+                return pushed;
             }
-            if let Err(no_room) = appender.reserve(record_len(&body)) {
-                return (closed, Err(no_room));
-            }
-            appender.push(kind, Default::default(), |out| out.extend_from_slice(&body));
-            let ends = topic.map(|topic| topic.ends()).unwrap_or_default();
-            return (closed, Ok(Pushed { end: appender.end(), ends }));
+        }
+    }
+
+    /// Before the tail is locked: a shard's lock comes before that.
+    fn close(&self, removed: Removed) {
+        self.concerned(removed).iter().for_each(|shard| shard.set_closed(true));
+    }
+
+    /// Puts the record into the log. `None`: a shard was opened after the others were closed.
+    fn push_closed(&self, removed: Removed) -> Option<(Vec<Arc<Shard>>, Result<Pushed, NoRoom>)> {
+        let (kind, body) = removed_body(removed);
+        let _whole = self.log.whole();
+        let mut appender = self.log.begin();
+        let closed = self.concerned(removed);
+        if !closed.iter().all(|shard| shard.is_closed()) {
+            return None;
+        }
+        if let Err(no_room) = appender.reserve(record_len(&body)) {
+            return Some((closed, Err(no_room)));
+        }
+        appender.push(kind, Default::default(), |out| out.extend_from_slice(&body));
+        let ends = match removed {
+            Removed::Topic(topic) => self.queues.get(topic).map(|topic| topic.ends()).unwrap_or_default(),
+            Removed::Group(_) => Vec::new(),
+        };
+        Some((closed, Ok(Pushed { end: appender.end(), ends })))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+mod tests {
+    use super::*;
+    use crate::saving::checkpoint;
+    use crate::support::*;
+    use gantry_proto::contract::{PopRequest, StoreService as _};
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_that_is_opened_while_others_are_closed_is_closed_before_the_record() {
+        let machine = Machine::new(1);
+        let store = machine.must_open();
+        send(&store, 0, "m").await.unwrap();
+        assert_eq!(pop(&store, 1).await.unwrap().len(), 1);
+        let removed = Removed::Topic(TOPIC);
+        store.close(removed);
+        let others = PopRequest { group: READER, ..pop_request(1) };
+        assert_eq!(store.pop(others).await.unwrap().messages.len(), 1);
+        let before = store.log.appended_to();
+        assert!(store.push_closed(removed).is_none(), "the record came before the end of a shard");
+        assert_eq!(store.log.appended_to(), before);
+        let (closed, pushed) = store.push_removal(removed);
+        assert!(closed.len() == 2 && pushed.is_ok() && closed.iter().all(|shard| shard.is_closed()));
+        // Nothing of them follows it.
+        let end = store.log.appended_to();
+        let others = PopRequest { group: READER, ..pop_request(1) };
+        assert!(store.pop(others).await.is_err());
+        assert!(pop(&store, 1).await.is_err());
+        assert_eq!(store.log.appended_to(), end);
+        let _ = store.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_checkpoint_is_taken_before_a_removal_or_after_its_effect() {
+        for gone in [Removed::Topic(TOPIC), Removed::Group(GROUP)] {
+            let mut machine = Machine::new(2);
+            machine.config.checkpoint_interval = Duration::from_secs(3600);
+            let store = machine.must_open();
+            send(&store, 0, "m").await.unwrap();
+            assert_eq!(pop(&store, 1).await.unwrap().len(), 1);
+            // The record is in the log, and nobody has written it.
+            let mut removing = Box::pin(store.remove(gone));
+            assert!(poll_once(removing.as_mut()).is_none());
+            let mut saving = Box::pin(checkpoint(&store));
+            assert!(poll_once(saving.as_mut()).is_none());
+            let (removed, saved) = tokio::join!(removing, saving);
+            removed.unwrap();
+            saved.unwrap();
+            machine.files.kill();
+            let _ = store.shutdown().await;
+            drop(store);
+            // What the checkpoint and the log behind it say.
+            let store = machine.open_only(machine.open_folder().unwrap()).unwrap();
+            assert_eq!(store.progress(GROUP).await.unwrap(), [], "it came back with the checkpoint");
+            let _ = store.shutdown().await;
         }
     }
 }

@@ -100,9 +100,7 @@ mod tests {
     use futures_util::future::BoxFuture;
     use gantry_proto::env::{WorkPanicked, Workers};
     use parking_lot::Mutex;
-    use std::pin::Pin;
     use std::sync::atomic::AtomicBool;
-    use std::task::{Context, Waker};
     use tokio::sync::oneshot;
 
     type Work = Box<dyn FnOnce() + Send>;
@@ -151,13 +149,6 @@ mod tests {
         (machine, workers)
     }
 
-    fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        match future.poll(&mut Context::from_waker(Waker::noop())) {
-            std::task::Poll::Ready(done) => Some(done),
-            std::task::Poll::Pending => None,
-        }
-    }
-
     async fn consume(store: &Store, round: u32, count: u32) {
         for number in 0..count {
             send(store, number % QUEUES, &format!("m{round}-{number}")).await.unwrap();
@@ -186,7 +177,7 @@ mod tests {
         let (mut first, mut second) = (Box::pin(checkpoint(&store)), Box::pin(checkpoint(&store)));
         let mut works = 0;
         let finished = loop {
-            let finished = (poll(first.as_mut()), poll(second.as_mut()));
+            let finished = (poll_once(first.as_mut()), poll_once(second.as_mut()));
             if finished.0.is_some() || finished.1.is_some() {
                 break finished;
             }
@@ -213,14 +204,14 @@ mod tests {
             consume(&store, 1, 9).await;
             workers.hold(true);
             let mut abandoned = Box::pin(checkpoint(&store));
-            assert!(poll(abandoned.as_mut()).is_none());
+            assert!(poll_once(abandoned.as_mut()).is_none());
             for _ in 0..steps {
                 assert_eq!(workers.work(), 1);
-                assert!(poll(abandoned.as_mut()).is_none());
+                assert!(poll_once(abandoned.as_mut()).is_none());
             }
             drop(abandoned);
             let mut next = Box::pin(checkpoint(&store));
-            assert!(poll(next.as_mut()).is_none());
+            assert!(poll_once(next.as_mut()).is_none());
             // What a worker was given it does, and nobody gets in between.
             assert_eq!(workers.work(), 1, "a second save began while a worker was at the first");
             workers.hold(false);
@@ -238,9 +229,9 @@ mod tests {
         let message = pop(&store, 1).await.unwrap().remove(0);
         // The record is in the log's tail, and nobody has written it.
         let mut acking = Box::pin(ack(&store, &message.handle));
-        assert!(poll(acking.as_mut()).is_none());
+        assert!(poll_once(acking.as_mut()).is_none());
         let mut saving = Box::pin(checkpoint(&store));
-        assert!(poll(saving.as_mut()).is_none(), "it speaks of what is in memory only");
+        assert!(poll_once(saving.as_mut()).is_none(), "it speaks of what is in memory only");
         // The power fails: the acknowledgement has not happened.
         drop((acking, saving));
         machine.files.crash(3);

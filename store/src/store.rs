@@ -11,6 +11,7 @@ use crate::dedup::DedupWindow;
 use crate::disk::DiskGuard;
 use crate::draining::Draining;
 use crate::given_up::GivenUp;
+use crate::indexing;
 use crate::maintenance;
 use crate::membership::MemberConfig;
 use crate::progress::ProgressTable;
@@ -28,6 +29,7 @@ use gantry_proto::model::{
     Epoch, FolderId, KnownIds, LogOffset, MetadataVersion, MetadataView, StoreGroupId, StoreGroupName, TopicId,
 };
 use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -133,6 +135,8 @@ pub struct Store {
     pub(crate) given_up: Mutex<GivenUp>,
     /// Recovery may need the log from here on.
     pub(crate) needed_from: AtomicU64,
+    /// Topics that lost messages which some group may still hold: see [`crate::expiry`].
+    pub(crate) untrimmed: Mutex<BTreeSet<TopicId>>,
     /// Segments would go but for that.
     pub(crate) log_is_pinned: AtomicBool,
     /// Held by whoever saves one, from the first look at what changed until it is written: see [`saving`].
@@ -226,6 +230,8 @@ impl Store {
         if let Some((group, _)) = folder.store_group() {
             let _ = home.set(group);
         }
+        // It may have ended before it was recorded what groups lost.
+        let untrimmed = Mutex::new(progress.list().iter().map(|shard| shard.topic).collect());
         let store = Arc::new(Store {
             sealer: RwLock::default(),
             config,
@@ -243,6 +249,7 @@ impl Store {
             needed_from: AtomicU64::new(checkpoints.needed_from().0),
             checkpoints: Arc::new(tokio::sync::Mutex::new(checkpoints)),
             log_is_pinned: AtomicBool::new(false),
+            untrimmed,
             removing: tokio::sync::Mutex::default(),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
@@ -256,7 +263,7 @@ impl Store {
         store.spawn("fencing", maintenance::fence(store.clone(), last_epoch));
         store.spawn("burying", maintenance::bury(store.clone()));
         store.spawn("forgetting", maintenance::forget(store.clone(), store.view.removals()));
-        store.spawn("indexing", maintenance::index(store.clone()));
+        store.spawn("indexing", indexing::index(store.clone()));
         store.spawn("remembering", maintenance::remember(store.clone()));
         store.spawn("maintenance", maintenance::maintain(store.clone()));
         Ok(store)

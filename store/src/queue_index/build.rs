@@ -22,7 +22,7 @@ use gantry_proto::model::{LogOffset, MessageHead, QueueId, Timestamp, TopicId};
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Entries copied from a queue at a time: its lock is held for that long.
 const COPY_MAX: usize = 4096;
@@ -52,7 +52,8 @@ impl SealedIndex {
                 }
             }
             index.hashes(&segment.hashes())
-        })
+        })?
+        .place(files, dir)
     }
 
     /// Reads a segment that ends at `end`, writes its index and opens it. What is damaged is passed over up to the next
@@ -64,8 +65,19 @@ impl SealedIndex {
         end: LogOffset,
         (register, now): (&DamageRegister, Timestamp),
     ) -> Result<SealedIndex, SealedIndexError> {
+        SealedIndex::rebuild_aside(files, dir, segment, end, (register, now))?.place(files, dir)
+    }
+
+    /// The same, but it is not in its place yet.
+    pub(super) fn rebuild_aside(
+        files: &dyn Files,
+        dir: &Path,
+        segment: &Segment,
+        end: LogOffset,
+        (register, now): (&DamageRegister, Timestamp),
+    ) -> Result<Aside, SealedIndexError> {
         let gathered = Gathered::read(segment, end, register)?;
-        let index = write(files, dir, segment.base, end, |index| {
+        let aside = write(files, dir, segment.base, end, |index| {
             let mut entries = Vec::with_capacity(COPY_MAX);
             for (key, recent) in &gathered.queues {
                 let mut from = recent.first();
@@ -84,7 +96,7 @@ impl SealedIndex {
             let cause = register.cause_up_to(range.end, *cause);
             register.note(DamagedRange::found(range.start, range.end, cause, now));
         }
-        Ok(index)
+        Ok(aside)
     }
 }
 
@@ -173,30 +185,50 @@ impl Gathered {
     }
 }
 
-/// Writes an index aside, puts it in its place and opens it.
+/// An index that is whole and not in its place yet.
+pub(super) struct Aside {
+    path: PathBuf,
+    name: PathBuf,
+    base: LogOffset,
+    end: LogOffset,
+}
+
+impl Aside {
+    /// Puts it there, durably, and opens it.
+    pub(super) fn place(self, files: &dyn Files, dir: &Path) -> Result<SealedIndex, SealedIndexError> {
+        let io = |source| SealedIndexError::Io { action: "writing", path: self.name.clone(), source };
+        files.rename(&self.path, &self.name).and_then(|()| files.sync_dir(dir)).map_err(io)?;
+        SealedIndex::open(files, dir, self.base, self.end)
+    }
+
+    /// Nobody needs it any more.
+    pub(super) fn discard(self, files: &dyn Files) -> Result<(), SealedIndexError> {
+        files.remove(&self.path).map_err(|source| SealedIndexError::Io { action: "removing", path: self.path, source })
+    }
+}
+
+/// Writes an index beside its place.
 fn write(
     files: &dyn Files,
     dir: &Path,
     base: LogOffset,
     end: LogOffset,
     fill: impl FnOnce(&mut IndexWriter) -> io::Result<()>,
-) -> Result<SealedIndex, SealedIndexError> {
+) -> Result<Aside, SealedIndexError> {
     let name = index_name(base);
-    let (path, aside) = (dir.join(&name), dir.join(format!("{name}.tmp")));
+    let (name, path) = (dir.join(&name), dir.join(format!("{name}.tmp")));
     let written = || -> io::Result<()> {
-        match files.remove(&aside) {
+        match files.remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let file = files.open(&aside, OpenMode::CreateNew)?;
+        let file = files.open(&path, OpenMode::CreateNew)?;
         let mut index = IndexWriter::new(BlockWriter::new(file, base), base)?;
         fill(&mut index)?;
-        index.finish(end)?;
-        files.rename(&aside, &path)?;
-        files.sync_dir(dir)
+        index.finish(end)
     };
-    written().map_err(|source| SealedIndexError::Io { action: "writing", path: path.clone(), source })?;
-    SealedIndex::open(files, dir, base, end)
+    written().map_err(|source| SealedIndexError::Io { action: "writing", path: name.clone(), source })?;
+    Ok(Aside { path, name, base, end })
 }
 
 /// Fills the sections in order.

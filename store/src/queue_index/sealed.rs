@@ -305,6 +305,12 @@ impl SealedIndexError {
         }
     }
 
+    /// What a damaged block is.
+    #[cfg(test)]
+    pub(crate) fn of_damage() -> SealedIndexError {
+        SealedIndexError::Unusable { path: PathBuf::new(), cause: BlockError::Damaged(1) }
+    }
+
     /// There is no such file.
     pub(crate) fn is_absence(&self) -> bool {
         matches!(self, SealedIndexError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)

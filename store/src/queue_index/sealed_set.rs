@@ -1,7 +1,7 @@
 //! The sealed segments with their indexes: finds out which of them holds a queue's offset, or a message id.
 //!
 //! An index that is missing or damaged has a place here all the same: what it would hold is not known for now, which is
-//! said, and it is asked for ([`SealedSet::first_missing`]) until it was built again.
+//! said, and it is asked for ([`SealedSet::missing_bases`]) until it was built again.
 
 use super::filter::Filter;
 use super::{QueueRun, SealedIndex, SealedIndexError};
@@ -24,6 +24,8 @@ pub(crate) struct SealedSet {
     begins_unknown: AtomicBool,
     /// Wakes whoever builds indexes.
     pub missing: Notify,
+    /// Held while an index is put into its place, or goes with its segment. Only workers take it.
+    pub placing: Mutex<()>,
 }
 
 /// A run and the index that it is in.
@@ -105,9 +107,15 @@ impl SealedSet {
         self.begins_unknown.store(true, Ordering::Relaxed);
     }
 
-    /// A segment whose index has to be built.
-    pub(crate) fn first_missing(&self) -> Option<IndexedSegment> {
-        self.segments.read().iter().find(|segment| segment.index.is_none()).cloned()
+    /// Where the segments begin whose index has to be built, oldest first.
+    pub(crate) fn missing_bases(&self) -> Vec<LogOffset> {
+        self.segments.read().iter().filter(|segment| segment.index.is_none()).map(|segment| segment.base).collect()
+    }
+
+    /// Where the segment ends that begins at `base`, if its index has to be built.
+    pub(crate) fn missing_end(&self, base: LogOffset) -> Option<LogOffset> {
+        let segments = self.segments.read();
+        segments.iter().find(|segment| segment.base == base && segment.index.is_none()).map(|segment| segment.end)
     }
 
     /// Puts an index into its place, if its segment is still there.

@@ -8,7 +8,7 @@ use gantry_proto::contract::StoreError;
 use gantry_proto::env::Files;
 use gantry_proto::model::{LogOffset, QueueId, QueueOffset, Timestamp, TopicId};
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -127,29 +127,37 @@ impl QueueTable {
         Ok(())
     }
 
-    /// Builds one index that is missing, and notes in the register what it finds damaged now. False: none is.
+    /// Builds the index of a segment, if it is missing, and notes in the register what it finds damaged now.
     pub(crate) fn build_missing(
         &self,
         files: &dyn Files,
         dir: &Path,
-        segment: impl FnOnce(LogOffset) -> Option<Arc<Segment>>,
+        segment: &Segment,
         damage: (&DamageRegister, Timestamp),
-    ) -> Result<bool, SealedIndexError> {
-        let Some(missing) = self.sealed.first_missing() else { return Ok(false) };
-        // Gone since: nobody asks for it any more.
-        let Some(segment) = segment(missing.base) else { return Ok(false) };
-        let index = SealedIndex::rebuild(files, dir, &segment, missing.end, damage)?;
+    ) -> Result<(), SealedIndexError> {
+        let Some(end) = self.sealed.missing_end(segment.base) else { return Ok(()) };
+        let aside = SealedIndex::rebuild_aside(files, dir, segment, end, damage)?;
+        let _placing = self.sealed.placing.lock();
+        if self.sealed.missing_end(segment.base).is_none() {
+            // The segment went meanwhile.
+            damage.0.forget_before(end);
+            return aside.discard(files);
+        }
+        let index = aside.place(files, dir)?;
         tracing::info!(segment = %segment.path.display(), "built the index of a sealed segment");
         self.sealed.replace(Arc::new(index));
-        Ok(true)
+        Ok(())
     }
 
-    /// Forgets the oldest sealed segment: it is gone, and the queues begin behind it.
-    pub(crate) fn drop_oldest(&self) {
+    /// Forgets the oldest sealed segment: it is gone, and the queues begin behind it. Returns the topics that lost messages,
+    /// if that is known.
+    pub(crate) fn drop_oldest(&self) -> Option<BTreeSet<TopicId>> {
         let segments = self.sealed.list();
-        let Some(oldest) = segments.front() else { return };
+        let oldest = segments.front()?;
+        let mut topics = BTreeSet::new();
         let raised = oldest.index.as_ref().map(|index| {
             index.runs(|run| {
+                topics.insert(run.topic);
                 let queue = self.get(run.topic).and_then(|topic| topic.queue(run.queue));
                 if let Some(queue) = queue
                     && queue.raise_min(run.end())
@@ -158,11 +166,13 @@ impl QueueTable {
                 }
             })
         });
-        if !matches!(raised, Some(Ok(()))) {
+        let known = matches!(raised, Some(Ok(())));
+        if !known {
             // Found out queue by queue when somebody reads there.
             self.sealed.forget_begins();
         }
         self.sealed.pop_front();
+        known.then_some(topics)
     }
 
     /// Places of messages with that hash of an id or a key. Another text may have the same hash.

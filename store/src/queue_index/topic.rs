@@ -103,6 +103,13 @@ impl TopicQueues {
         self.shared.shards.write().push(shard);
     }
 
+    /// The groups' shards, by group.
+    pub(crate) fn shards(&self) -> Vec<Arc<Shard>> {
+        let mut shards = self.shared.shards.read().clone();
+        shards.sort_unstable_by_key(|shard| shard.group);
+        shards
+    }
+
     /// The group is gone.
     pub(crate) fn detach(&self, shard: &Arc<Shard>) {
         self.shared.shards.write().retain(|attached| !Arc::ptr_eq(attached, shard));

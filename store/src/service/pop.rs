@@ -76,11 +76,8 @@ impl Store {
         self.view.group_by_id(request.group).ok_or(PopError::UnknownGroup(request.group))?;
         let topic = self.view.topic_by_id(request.topic).ok_or(PopError::UnknownTopic(request.topic))?;
         let queues = self.queues.open(topic.id, topic.placement.queues_on(self.home()?));
-        let (shard, created) = self.progress.open(request.group, request.topic, DeliveryState::default());
-        if created {
-            queues.attach(shard.clone());
-        }
-        Ok(shard)
+        let state = DeliveryState::default();
+        Ok(self.progress.open(request.group, request.topic, state, |shard| queues.attach(shard.clone())))
     }
 
     fn try_pop<'a>(&'a self, shard: &'a Arc<Shard>, request: &PopRequest) -> Result<Tried<'a>, PopError> {

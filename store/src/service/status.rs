@@ -48,7 +48,7 @@ impl Store {
 
     pub(crate) fn group_progress(&self, group: GroupId) -> Result<Vec<TopicProgress>, StoreError> {
         let mut progress = Vec::new();
-        for shard in self.progress.list().into_iter().filter(|shard| shard.group == group) {
+        for shard in self.progress.of_group(group) {
             let Some(reader) = self.reader(shard.topic) else {
                 continue;
             };
@@ -56,7 +56,6 @@ impl Store {
             let (ready, inflight) = (state.ready(&reader), state.inflight() as u64);
             progress.push(TopicProgress { topic: shard.topic, ready, inflight, damaged: state.damaged() });
         }
-        progress.sort_by_key(|topic| topic.topic);
         Ok(progress)
     }
 }

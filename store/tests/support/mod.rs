@@ -18,7 +18,9 @@ use gantry_proto::model::{
 };
 use gantry_store::{Flush, Granted, OpenError, Store, StoreConfig, StoreFolder};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -196,6 +198,14 @@ pub fn message(text: &str, tag: Option<&str>) -> StoredMessage {
         extensions: b"",
     };
     StoredMessage::new(&head, Bytes::copy_from_slice(text.as_bytes())).unwrap()
+}
+
+/// Polls it once, for nobody who would be woken.
+pub fn poll_once<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
 }
 
 pub fn body(popped: &PoppedMessage) -> String {
