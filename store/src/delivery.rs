@@ -31,6 +31,7 @@
 //! | `pop` | which messages a receive gets |
 //! | `lease` | whether a delivery still holds, what renews or ends it, which messages used up their attempts |
 //! | `schedule` | derived: what becomes visible when |
+//! | `ready` | derived: which queues may have new messages |
 //! | `offsets` | the damaged messages of a queue |
 //! | `snapshot` | the truth in a checkpoint |
 //! | `reader` | what is asked of queues |
@@ -39,6 +40,7 @@ mod lease;
 mod offsets;
 mod pop;
 mod reader;
+mod ready;
 mod record;
 mod runs;
 mod schedule;

@@ -18,6 +18,7 @@ pub(crate) fn trim(store: &Store) -> Result<(), StoreError> {
         let Some(topic) = store.untrimmed.lock().first().copied() else { return Ok(()) };
         if let Some((queues, reader)) = store.queues.get(topic).zip(store.reader(topic)) {
             for shard in queues.shards() {
+                shard.is_to_be_observed();
                 let mut state = shard.lock();
                 if let Some(change) = state.plan_trim(&reader).filter(|_| !shard.is_closed()) {
                     store.record(&shard, &mut state, &change).map_err(no_room)?;

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | [`write`] | writes the log, tells callers and receivers what was written | when something was appended |
 //! | [`flush`] | with asynchronous flush, makes durable what was written | each [`FLUSH_INTERVAL`] |
-//! | [`bury`] | moves exhausted messages to dead-letter topics | when a delivery has ended |
+//! | [`wake`] | wakes receives for what may be delivered again | when a delivery has ended |
+//! | [`bury`] | moves exhausted messages to dead-letter topics | when the last delivery of one has ended |
 //! | [`remember`] | fills the window of message ids after a start | once |
 //! | [`fence`] | tells waiting receives that the store does not lead any more | when its tenure ends |
 //! | [`forget`] | records that topics and groups were deleted, which drops their state | when one is deleted; when the store begins to lead |
@@ -22,6 +23,7 @@ use crate::queue_index::{SealedIndex, SealedIndexError};
 use crate::removal::NotRemoved;
 use crate::saving::checkpoint;
 use crate::store::Store;
+use crate::upkeep::{DueShards, ShardKey};
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::{Epoch, LogOffset, Removal, Removed};
 use std::sync::Arc;
@@ -38,6 +40,10 @@ const SETTLE_AFTER: Duration = Duration::from_millis(50);
 const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
 /// Between two looks for exhausted messages.
 const BURY_PAUSE: Duration = Duration::from_millis(200);
+/// Between two looks for deliveries that ended.
+const WAKE_PAUSE: Duration = Duration::from_millis(5);
+/// Shards that are looked at before others get a turn on the thread.
+const SHARDS_IN_ONE_GO: usize = 64;
 /// Whoever waits for a time of the wall clock looks again after this: it may be set.
 const CLOCK_LOOK: Duration = Duration::from_secs(1);
 /// A checkpoint is not worth writing for less log than this part of a segment.
@@ -130,39 +136,71 @@ pub(crate) async fn fence(store: Arc<Store>, mut last: Epoch) {
     }
 }
 
-/// Moves messages whose last delivery ended to their dead-letter topics. Looks only at shards in which deliveries have
-/// ended.
-pub(crate) async fn bury(store: Arc<Store>) {
+/// Wakes receives when deliveries have ended, on time. One timer is enough for all: that of the shard whose delivery ends
+/// first.
+pub(crate) async fn wake(store: Arc<Store>) {
     let stopping = store.stopping.clone();
-    stopping.run_until_cancelled(bury_what_is_due(&store)).await;
+    stopping.run_until_cancelled(wake_on_time(&store)).await;
 }
 
-async fn bury_what_is_due(store: &Store) {
-    let upkeep = store.progress.upkeep();
+async fn wake_on_time(store: &Store) {
+    let ends = &store.progress.upkeep().ends;
     loop {
-        let epoch = store.log.tenure.epoch();
-        if store.log.tenure.check().is_err() {
-            // Who does not lead changes nothing.
-            store.log.tenure.begun_after(epoch).await;
-            continue;
+        let due = due_shards(store, ends).await;
+        for (number, (group, topic)) in due.into_iter().enumerate() {
+            if number % SHARDS_IN_ONE_GO == SHARDS_IN_ONE_GO - 1 {
+                tokio::task::yield_now().await;
+            }
+            let Some(shard) = store.progress.get(group, topic) else { continue };
+            // Of a group that is not known nothing is used up.
+            let max_attempts = store.view.group_by_id(group).map_or(u32::MAX, |group| group.max_attempts);
+            let mut state = shard.lock();
+            let comes_again = state.look_for_ends(store.log.now(), max_attempts);
+            state.looked_for_ends();
+            if comes_again {
+                shard.wake_one();
+            }
         }
-        let (_, due) = upkeep.due_by(store.log.now());
-        for (group, topic) in due {
+        // What ends about the same time is dealt with in one go.
+        tokio::time::sleep(WAKE_PAUSE).await;
+    }
+}
+
+/// Moves messages whose last delivery ended to their dead-letter topics. Looks only at shards in which there are some.
+pub(crate) async fn bury(store: Arc<Store>) {
+    let stopping = store.stopping.clone();
+    stopping.run_until_cancelled(bury_what_is_spent(&store)).await;
+}
+
+async fn bury_what_is_spent(store: &Store) {
+    let spent = &store.progress.upkeep().spent;
+    loop {
+        for (group, topic) in due_shards(store, spent).await {
             if let Some(shard) = store.progress.get(group, topic) {
                 store.bury_exhausted(&shard).await;
                 tokio::task::yield_now().await;
             }
         }
-        // What ends about the same time is dealt with in one go.
         tokio::time::sleep(BURY_PAUSE).await;
+    }
+}
+
+/// Waits until shards are due while the store leads: who does not lead changes nothing.
+async fn due_shards(store: &Store, shards: &DueShards) -> Vec<ShardKey> {
+    loop {
+        let epoch = store.log.tenure.epoch();
+        if store.log.tenure.check().is_err() {
+            store.log.tenure.begun_after(epoch).await;
+            continue;
+        }
         let now = store.log.now();
-        let next_in = match upkeep.due_by(now) {
-            (Some(next), due) if due.is_empty() => next.since(now).min(CLOCK_LOOK),
-            (_, due) if !due.is_empty() => continue,
-            _ => Duration::MAX,
+        let next_in = match shards.due_by(now) {
+            (_, due) if !due.is_empty() => return due,
+            (Some(next), _) => next.since(now).min(CLOCK_LOOK),
+            (None, _) => Duration::MAX,
         };
         tokio::select! {
-            () = upkeep.earlier() => {}
+            () = shards.earlier() => {}
             () = tokio::time::sleep(next_in) => {}
         }
     }

@@ -1,13 +1,14 @@
 //! Gauges of the store, under the names that dashboards of such systems know. Measured from time to time, off every
-//! message's way.
+//! message's way, and only where something changed.
 
 use crate::store::Store;
 use metrics::{Label, gauge};
+use std::sync::atomic::Ordering;
 
 /// Groups and topics that get gauges of their own; a scrape must stay readable.
 const SERIES_MAX: usize = 10_000;
 
-/// Measures everything once.
+/// Measures what may have changed since the last time.
 pub(crate) fn observe(store: &Store) {
     let local = || vec![Label::new("storage_type", "local"), Label::new("storage_medium", "disk")];
     let (retained_from, written_to) = store.log_range();
@@ -31,14 +32,17 @@ pub(crate) fn observe(store: &Store) {
     gauge!("rocketmq_topic_number").set(topics as f64);
     gauge!("rocketmq_consumer_group_number").set(groups as f64);
 
-    for shard in store.progress.list().into_iter().take(SERIES_MAX) {
-        let (Some(group), Some(topic)) = (store.view.group_by_id(shard.group), store.view.topic_by_id(shard.topic))
-        else {
+    // The gauges of the others say what they said before.
+    for shard in store.progress.take_unobserved() {
+        let names = store.view.group_by_id(shard.group).zip(store.view.topic_by_id(shard.topic));
+        let (Some((group, topic)), Some(reader)) = (names, store.reader(shard.topic)) else {
+            // Deleted, or not known yet.
+            shard.is_to_be_observed();
             continue;
         };
-        let Some(reader) = store.reader(shard.topic) else {
+        if !shard.has_series(|| store.series.fetch_add(1, Ordering::Relaxed) < SERIES_MAX) {
             continue;
-        };
+        }
         let state = shard.lock();
         let (ready, inflight) = (state.ready(&reader) as f64, state.inflight() as f64);
         let damaged = state.damaged() as f64;

@@ -3,9 +3,9 @@
 
 use crate::delivery::DeliveryState;
 use crate::upkeep::{ShardKey, Upkeep};
-use gantry_proto::model::{GroupId, Removed, Timestamp, TopicId};
+use gantry_proto::model::{GroupId, QueueId, Removed, Timestamp, TopicId};
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,6 +18,7 @@ pub(crate) struct ProgressTable {
     shards: RwLock<BTreeMap<ShardKey, Arc<Shard>>>,
     upkeep: Arc<Upkeep>,
     unsaved: Arc<Mutex<Unsaved>>,
+    unobserved: Arc<Mutex<Vec<ShardKey>>>,
 }
 
 /// In what the shards differ from the last checkpoint.
@@ -41,14 +42,23 @@ pub(crate) struct Shard {
     changed: AtomicBool,
     /// A record is on its way that its group or topic was deleted. Changes under the shard's lock.
     closed: AtomicBool,
+    /// Queues that have grown since the state was locked last.
+    grown: Mutex<BTreeSet<QueueId>>,
+    has_grown: AtomicBool,
+    unobserved: Arc<Mutex<Vec<ShardKey>>>,
+    /// It is among them.
+    is_unobserved: AtomicBool,
+    has_series: AtomicBool,
 }
 
 /// What a shard's lock guards.
 struct Progress {
     state: DeliveryState,
-    /// When [`Upkeep`] has it noted.
-    noted: Option<Timestamp>,
-    /// Nobody looks after the shard before this: it did not work.
+    /// When its first end is noted.
+    end_noted: Option<Timestamp>,
+    /// Since when it is noted that messages are to be buried.
+    spent_noted: Option<Timestamp>,
+    /// Nobody buries before this: it did not work.
     postponed: Timestamp,
     /// The group or the topic was deleted.
     removed: bool,
@@ -58,8 +68,10 @@ struct Progress {
 pub(crate) struct ShardGuard<'a> {
     shard: &'a Shard,
     progress: MutexGuard<'a, Progress>,
-    /// Nothing is due any more that was noted before.
-    looked_after: bool,
+    /// Ends that were noted before have been looked at.
+    looked_for_ends: bool,
+    /// What was to be buried has been.
+    buried: bool,
 }
 
 /// Counts a receive as waiting while it lives.
@@ -84,7 +96,8 @@ impl ProgressTable {
         if let Some(shard) = shards.get(&(group, topic)) {
             return shard.clone();
         }
-        let progress = Progress { state, noted: None, postponed: Timestamp::ZERO, removed: false };
+        let (end_noted, spent_noted, postponed) = (None, None, Timestamp::ZERO);
+        let progress = Progress { state, end_noted, spent_noted, postponed, removed: false };
         let shard = Arc::new(Shard {
             group,
             topic,
@@ -95,7 +108,13 @@ impl ProgressTable {
             unsaved: self.unsaved.clone(),
             changed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            grown: Mutex::default(),
+            has_grown: AtomicBool::new(false),
+            unobserved: self.unobserved.clone(),
+            is_unobserved: AtomicBool::new(false),
+            has_series: AtomicBool::new(false),
         });
+        shard.is_to_be_observed();
         made(&shard);
         shards.insert((group, topic), shard.clone());
         // What its state holds is noted.
@@ -109,7 +128,8 @@ impl ProgressTable {
         self.unsaved.lock().gone.push((group, topic));
         let mut progress = shard.progress.lock();
         progress.removed = true;
-        self.upkeep.note_due(shard.key(), progress.noted.take(), None);
+        self.upkeep.ends.note(shard.key(), progress.end_noted.take(), None);
+        self.upkeep.spent.note(shard.key(), progress.spent_noted.take(), None);
         for owner in progress.state.owners() {
             self.upkeep.note_owner(owner, shard.key(), false);
         }
@@ -127,6 +147,16 @@ impl ProgressTable {
         let Unsaved { changed, gone } = std::mem::take(&mut *self.unsaved.lock());
         let shards = self.shards.read();
         (changed.iter().filter_map(|key| shards.get(key).cloned()).collect(), gone)
+    }
+
+    /// The shards whose state or whose queues changed since they were taken last.
+    pub(crate) fn take_unobserved(&self) -> Vec<Arc<Shard>> {
+        let keys = std::mem::take(&mut *self.unobserved.lock());
+        let shards = self.shards.read();
+        let found: Vec<_> = keys.iter().filter_map(|key| shards.get(key).cloned()).collect();
+        // Before anybody looks: what changes from now on is looked at again.
+        found.iter().for_each(|shard| shard.is_unobserved.store(false, Ordering::SeqCst));
+        found
     }
 
     /// Which shards have something to be done for them.
@@ -147,14 +177,40 @@ impl ProgressTable {
 }
 
 impl Shard {
-    /// Locks the state.
+    /// Locks the state, which knows then which queues have grown.
     pub(crate) fn lock(&self) -> ShardGuard<'_> {
-        ShardGuard { shard: self, progress: self.progress.lock(), looked_after: false }
+        let mut progress = self.progress.lock();
+        if self.has_grown.swap(false, Ordering::SeqCst) {
+            progress.state.grew(std::mem::take(&mut *self.grown.lock()));
+        }
+        ShardGuard { shard: self, progress, looked_for_ends: false, buried: false }
+    }
+
+    /// A queue has grown: the next receive looks there.
+    pub(crate) fn grew(&self, queue: QueueId) {
+        self.grown.lock().insert(queue);
+        self.has_grown.store(true, Ordering::SeqCst);
+        self.is_to_be_observed();
+    }
+
+    /// What is measured of it may be another number than before.
+    pub(crate) fn is_to_be_observed(&self) {
+        if !self.is_unobserved.swap(true, Ordering::SeqCst) {
+            self.unobserved.lock().push(self.key());
+        }
+    }
+
+    /// Whether it has gauges of its own. If not, it has from now on if `may` says so.
+    pub(crate) fn has_series(&self, may: impl FnOnce() -> bool) -> bool {
+        let has = self.has_series.load(Ordering::Relaxed) || may();
+        self.has_series.store(has, Ordering::Relaxed);
+        has
     }
 
     /// To be called under the shard's lock before a record that changes it is put into the log: the next checkpoint must
     /// have it.
     pub(crate) fn will_change(&self) {
+        self.is_to_be_observed();
         if !self.changed.swap(true, Ordering::SeqCst) {
             self.unsaved.lock().changed.push(self.key());
         }
@@ -209,10 +265,15 @@ impl Shard {
 }
 
 impl ShardGuard<'_> {
-    /// What was due has been done; what could not be done has to wait until `postponed`.
-    pub(crate) fn looked_after(mut self, postponed: Timestamp) {
+    /// What has ended is known.
+    pub(crate) fn looked_for_ends(mut self) {
+        self.looked_for_ends = true;
+    }
+
+    /// What was to be buried has been; what could not be has to wait until `postponed`.
+    pub(crate) fn buried(mut self, postponed: Timestamp) {
         self.progress.postponed = postponed;
-        self.looked_after = true;
+        self.buried = true;
     }
 }
 
@@ -232,20 +293,24 @@ impl DerefMut for ShardGuard<'_> {
 
 impl Drop for ShardGuard<'_> {
     fn drop(&mut self) {
-        let Progress { state, noted, postponed, removed } = &mut *self.progress;
+        let Progress { state, end_noted, spent_noted, postponed, removed } = &mut *self.progress;
         if *removed {
             return;
         }
         for (owner, holds) in state.take_owner_changes() {
             self.shard.upkeep.note_owner(owner, self.shard.key(), holds);
         }
-        let spent = state.has_spent().then_some(Timestamp::ZERO);
-        let due = state.next_end().into_iter().chain(spent).min().map(|due| due.max(*postponed));
         // Ends move on all the time: only an earlier one is worth the indexes' lock, as long as nobody has looked.
-        let earlier = due.is_some_and(|due| noted.is_none_or(|noted| due < noted));
-        if earlier || (self.looked_after && due != *noted) {
-            self.shard.upkeep.note_due(self.shard.key(), *noted, due);
-            *noted = due;
+        let end = state.next_end();
+        let earlier = end.is_some_and(|end| end_noted.is_none_or(|noted| end < noted));
+        if earlier || (self.looked_for_ends && end != *end_noted) {
+            self.shard.upkeep.ends.note(self.shard.key(), *end_noted, end);
+            *end_noted = end;
+        }
+        let spent = state.has_spent().then_some(*postponed);
+        if (spent.is_some() && spent_noted.is_none()) || (self.buried && spent != *spent_noted) {
+            self.shard.upkeep.spent.note(self.shard.key(), *spent_noted, spent);
+            *spent_noted = spent;
         }
     }
 }
@@ -265,5 +330,43 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.shard.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_changed_is_measured_again() {
+        let progress = ProgressTable::default();
+        let open = |number| progress.open(GroupId(number), TopicId(1), DeliveryState::default(), |_| {});
+        let shards: Vec<_> = (0..100).map(open).collect();
+        let measured = || progress.take_unobserved().iter().map(|shard| shard.group.0).collect::<Vec<_>>();
+        assert_eq!(measured().len(), 100);
+        assert_eq!(measured(), Vec::<u32>::new());
+        for _ in 0..3 {
+            shards[7].grew(QueueId(3));
+            shards[9].will_change();
+        }
+        assert_eq!(measured(), [7, 9]);
+        assert_eq!(measured(), Vec::<u32>::new());
+        shards[9].grew(QueueId(1));
+        assert!(progress.remove(GroupId(7), TopicId(1)).is_some());
+        shards[7].grew(QueueId(1));
+        assert_eq!(measured(), [9]);
+    }
+
+    #[test]
+    fn a_state_knows_the_queues_that_grew_once_it_is_locked() {
+        let progress = ProgressTable::default();
+        let shard = progress.open(GroupId(1), TopicId(1), DeliveryState::default(), |_| {});
+        for queue in [5, 3, 5] {
+            shard.grew(QueueId(queue));
+        }
+        drop(shard.lock());
+        assert!(shard.grown.lock().is_empty());
+        shard.grew(QueueId(8));
+        assert_eq!(*shard.grown.lock(), [QueueId(8)].into());
     }
 }

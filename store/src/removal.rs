@@ -28,9 +28,17 @@ pub(crate) enum NotRemoved {
 
 /// A removal that is in the log, not yet applied.
 struct Pushed {
+    /// The shards that end.
+    closed: Vec<Arc<Shard>>,
     end: LogOffset,
     /// Where the topic's queues ended there.
     ends: Vec<(Arc<Queue>, QueueOffset)>,
+}
+
+/// A removal that there was no room for.
+struct NotPushed {
+    closed: Vec<Arc<Shard>>,
+    why: NoRoom,
 }
 
 impl Store {
@@ -45,18 +53,17 @@ impl Store {
             return Ok(());
         }
         let _removing = self.removing.lock().await;
-        let (closed, pushed) = self.push_removal(removed);
-        let pushed = match pushed {
+        let pushed = match self.push_removal(removed) {
             Ok(pushed) => pushed,
-            Err(no_room) => {
+            Err(NotPushed { closed, why }) => {
                 closed.iter().for_each(|shard| shard.set_closed(false));
-                let full = matches!(no_room, NoRoom::SegmentNotReady);
+                let full = matches!(why, NoRoom::SegmentNotReady);
                 return Err(if full { NotRemoved::SegmentNotReady } else { NotRemoved::Refused });
             }
         };
         // If that fails the log has, and the store is opened anew.
         self.log.confirmed(pushed.end).await.map_err(|_| NotRemoved::Refused)?;
-        apply::removed(&self.queues, &self.progress, removed, &closed, &pushed.ends);
+        apply::removed(&self.queues, &self.progress, removed, &pushed.closed, &pushed.ends);
         Ok(())
     }
 
@@ -85,7 +92,7 @@ impl Store {
     }
 
     /// Closes the shards that end, and puts the record into the log.
-    fn push_removal(&self, removed: Removed) -> (Vec<Arc<Shard>>, Result<Pushed, NoRoom>) {
+    fn push_removal(&self, removed: Removed) -> Result<Pushed, NotPushed> {
         if let Removed::Topic(topic) = removed
             && let Some(topic) = self.queues.get(topic)
         {
@@ -106,7 +113,7 @@ impl Store {
     }
 
     /// Puts the record into the log. `None`: a shard was opened after the others were closed.
-    fn push_closed(&self, removed: Removed) -> Option<(Vec<Arc<Shard>>, Result<Pushed, NoRoom>)> {
+    fn push_closed(&self, removed: Removed) -> Option<Result<Pushed, NotPushed>> {
         let (kind, body) = removed_body(removed);
         let _whole = self.log.whole();
         let mut appender = self.log.begin();
@@ -114,15 +121,15 @@ impl Store {
         if !closed.iter().all(|shard| shard.is_closed()) {
             return None;
         }
-        if let Err(no_room) = appender.reserve(record_len(&body)) {
-            return Some((closed, Err(no_room)));
+        if let Err(why) = appender.reserve(record_len(&body)) {
+            return Some(Err(NotPushed { closed, why }));
         }
         appender.push(kind, Default::default(), |out| out.extend_from_slice(&body));
         let ends = match removed {
             Removed::Topic(topic) => self.queues.get(topic).map(|topic| topic.ends()).unwrap_or_default(),
             Removed::Group(_) => Vec::new(),
         };
-        Some((closed, Ok(Pushed { end: appender.end(), ends })))
+        Some(Ok(Pushed { closed, end: appender.end(), ends }))
     }
 }
 
@@ -148,8 +155,8 @@ mod tests {
         let before = store.log.appended_to();
         assert!(store.push_closed(removed).is_none(), "the record came before the end of a shard");
         assert_eq!(store.log.appended_to(), before);
-        let (closed, pushed) = store.push_removal(removed);
-        assert!(closed.len() == 2 && pushed.is_ok() && closed.iter().all(|shard| shard.is_closed()));
+        let closed = store.push_removal(removed).ok().unwrap().closed;
+        assert!(closed.len() == 2 && closed.iter().all(|shard| shard.is_closed()));
         // Nothing of them follows it.
         let end = store.log.appended_to();
         let others = PopRequest { group: READER, ..pop_request(1) };

@@ -32,7 +32,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -139,6 +139,8 @@ pub struct Store {
     pub(crate) untrimmed: Mutex<BTreeSet<TopicId>>,
     /// Segments would go but for that.
     pub(crate) log_is_pinned: AtomicBool,
+    /// Shards that asked for gauges of their own.
+    pub(crate) series: AtomicUsize,
     /// Held by whoever saves one, from the first look at what changed until it is written: see [`saving`].
     pub(crate) checkpoints: Arc<tokio::sync::Mutex<Checkpoints>>,
     /// Held while a removal is put into the log and applied.
@@ -250,6 +252,7 @@ impl Store {
             checkpoints: Arc::new(tokio::sync::Mutex::new(checkpoints)),
             log_is_pinned: AtomicBool::new(false),
             untrimmed,
+            series: AtomicUsize::new(0),
             removing: tokio::sync::Mutex::default(),
             stopping: CancellationToken::new(),
             stopped: CancellationToken::new(),
@@ -261,6 +264,7 @@ impl Store {
             store.spawn("flushing", maintenance::flush(store.log.clone(), store.stopping.clone()));
         }
         store.spawn("fencing", maintenance::fence(store.clone(), last_epoch));
+        store.spawn("waking", maintenance::wake(store.clone()));
         store.spawn("burying", maintenance::bury(store.clone()));
         store.spawn("forgetting", maintenance::forget(store.clone(), store.view.removals()));
         store.spawn("indexing", indexing::index(store.clone()));

@@ -1,12 +1,13 @@
 //! Which shards have something to be done for them: found without looking at all of them.
 //!
-//! Two indexes over all shards, kept up by whoever changes one (see [`crate::progress::ShardGuard`]):
-//! - when the first delivery of a shard ends, so that exhausted messages are buried when there are some, and nobody looks
-//!   before;
+//! Indexes over all shards, kept up by whoever changes one (see [`crate::progress::ShardGuard`]):
+//! - when the first delivery of a shard ends, so that one timer wakes the receives of all shards, and nobody looks before;
+//! - which shards hold messages that are to be buried, and from when on;
 //! - in which shards an owner holds something, so that renewing and releasing it cost what it holds.
 //!
 //! Derived from the shards' states, which are the truth. What must always hold:
 //! - a shard with an end at `t` is noted at `t` or earlier (it may be noted too early: whoever looks finds out);
+//! - a shard in which messages were found that have no attempt left is noted;
 //! - an owner that holds something in a shard is noted with it.
 
 use gantry_proto::model::{ClientHash, GroupId, Timestamp, TopicId};
@@ -20,15 +21,24 @@ pub(crate) type ShardKey = (GroupId, TopicId);
 /// The indexes.
 #[derive(Default)]
 pub(crate) struct Upkeep {
-    due: Mutex<BTreeSet<(Timestamp, ShardKey)>>,
-    /// Wakes whoever waits for the first that is due: an earlier one was noted.
-    earlier: Notify,
+    /// When something ends that nobody has looked at.
+    pub ends: DueShards,
+    /// When messages may be buried.
+    pub spent: DueShards,
     owners: Mutex<HashMap<ClientHash, BTreeSet<ShardKey>>>,
 }
 
-impl Upkeep {
-    /// Moves a shard's end from `before` to `now`.
-    pub(crate) fn note_due(&self, shard: ShardKey, before: Option<Timestamp>, now: Option<Timestamp>) {
+/// Shards by when they are due.
+#[derive(Default)]
+pub(crate) struct DueShards {
+    due: Mutex<BTreeSet<(Timestamp, ShardKey)>>,
+    /// Wakes whoever waits for the first that is due: an earlier one was noted.
+    earlier: Notify,
+}
+
+impl DueShards {
+    /// Moves a shard from `before` to `now`.
+    pub(crate) fn note(&self, shard: ShardKey, before: Option<Timestamp>, now: Option<Timestamp>) {
         let mut due = self.due.lock();
         let first = due.first().copied();
         if let Some(before) = before {
@@ -53,7 +63,9 @@ impl Upkeep {
     pub(crate) async fn earlier(&self) {
         self.earlier.notified().await;
     }
+}
 
+impl Upkeep {
     /// An owner holds something in a shard from now on, or nothing any more.
     pub(crate) fn note_owner(&self, owner: ClientHash, shard: ShardKey, holds: bool) {
         let mut owners = self.owners.lock();
@@ -94,26 +106,26 @@ mod tests {
 
     #[test]
     fn what_is_due_is_found_in_order_and_moves() {
-        let upkeep = Upkeep::default();
-        upkeep.note_due(shard(1), None, Some(at(5)));
-        upkeep.note_due(shard(2), None, Some(at(3)));
-        assert_eq!(upkeep.due_by(at(2)), (Some(at(3)), vec![]));
-        assert_eq!(upkeep.due_by(at(3)), (Some(at(5)), vec![shard(2)]));
-        upkeep.note_due(shard(2), Some(at(3)), Some(at(9)));
-        upkeep.note_due(shard(1), Some(at(5)), None);
-        assert_eq!(upkeep.due_by(at(10)), (None, vec![shard(2)]));
+        let due = DueShards::default();
+        due.note(shard(1), None, Some(at(5)));
+        due.note(shard(2), None, Some(at(3)));
+        assert_eq!(due.due_by(at(2)), (Some(at(3)), vec![]));
+        assert_eq!(due.due_by(at(3)), (Some(at(5)), vec![shard(2)]));
+        due.note(shard(2), Some(at(3)), Some(at(9)));
+        due.note(shard(1), Some(at(5)), None);
+        assert_eq!(due.due_by(at(10)), (None, vec![shard(2)]));
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_an_end_before_all_others_wakes() {
-        let upkeep = Upkeep::default();
-        upkeep.note_due(shard(1), None, Some(at(5)));
-        upkeep.earlier().await;
-        upkeep.note_due(shard(2), None, Some(at(6)));
+        let due = DueShards::default();
+        due.note(shard(1), None, Some(at(5)));
+        due.earlier().await;
+        due.note(shard(2), None, Some(at(6)));
         let wait = std::time::Duration::from_secs(1);
-        assert!(tokio::time::timeout(wait, upkeep.earlier()).await.is_err());
-        upkeep.note_due(shard(2), Some(at(6)), Some(at(4)));
-        upkeep.earlier().await;
+        assert!(tokio::time::timeout(wait, due.earlier()).await.is_err());
+        due.note(shard(2), Some(at(6)), Some(at(4)));
+        due.earlier().await;
     }
 
     #[test]

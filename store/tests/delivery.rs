@@ -10,7 +10,7 @@ use gantry_proto::contract::{
     ReleaseRequest, RenewRequest, StoreService as _,
 };
 use gantry_proto::model::limits::AUTO_RENEW_LEASE;
-use gantry_proto::model::{ClientHash, FilterExpression, QueueId, StoredMessage, Timestamp};
+use gantry_proto::model::{ClientHash, FilterExpression, QueueId, StoredMessage, Timestamp, TopicId};
 use gantry_store::Store;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,6 +145,42 @@ async fn a_waiting_receive_gets_a_message_that_somebody_gives_back() {
     change(&store, &first, Duration::ZERO, false).await.unwrap();
     let popped = tokio::time::timeout(5 * SECOND, receive).await.unwrap().unwrap().unwrap().messages;
     assert_eq!(popped[0].attempt, 2);
+    end(store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_receive_gets_a_message_whose_delivery_ends() {
+    let machine = Machine::new(1);
+    machine.add_topics_and_groups(50, 1);
+    let store = machine.must_open();
+    let mut receives = Vec::new();
+    for number in 0..50 {
+        let (group, topic) = (FIRST_GROUP, TopicId(FIRST_TOPIC.0 + number));
+        let messages = vec![message(&format!("m{number}"), None)];
+        store.append(AppendRequest { topic, queue: QueueId(0), messages }).await.unwrap();
+        // Each delivery ends at another time, the last one first.
+        let invisible = (200 - u64::from(number)) * SECOND.as_millis() as u64;
+        let request = PopRequest { group, topic, invisible: Duration::from_millis(invisible), ..pop_request(1) };
+        assert_eq!(store.pop(request).await.unwrap().messages[0].attempt, 1);
+        for _ in 0..2 {
+            let request = PopRequest { group, topic, wait: 3600 * SECOND, invisible: 3600 * SECOND, ..pop_request(1) };
+            let store = store.clone();
+            receives.push((number, tokio::spawn(async move { store.pop(request).await })));
+        }
+    }
+    for number in (0..50).rev() {
+        let done = |receives: &[(u32, tokio::task::JoinHandle<_>)]| {
+            let done = receives.iter().filter(|(_, receive)| receive.is_finished());
+            done.map(|(number, _)| *number).collect::<Vec<_>>()
+        };
+        machine.clock.set(Timestamp::from_millis(1_800_000_000_000 + (200 - u64::from(number)) * 1000 - 1));
+        tokio::time::sleep(3 * SECOND).await;
+        assert_eq!(done(&receives), (number + 1..50).collect::<Vec<_>>(), "before its end");
+        machine.clock.advance(Duration::from_millis(1));
+        tokio::time::sleep(3 * SECOND).await;
+        assert_eq!(done(&receives), (number..50).collect::<Vec<_>>(), "one of the two gets it");
+    }
+    receives.iter().for_each(|(_, receive)| receive.abort());
     end(store).await;
 }
 

@@ -107,8 +107,16 @@ impl DeliveryState {
         self.schedule.owner_leases().map(|(owner, _)| owner)
     }
 
+    /// Finds out what has ended by `now`, so that [`DeliveryState::next_end`] is later. True: something may be delivered
+    /// again.
+    pub(crate) fn look_for_ends(&mut self, now: Timestamp, max_attempts: u32) -> bool {
+        self.schedule.surface(now, max_attempts);
+        self.schedule.next_ready(None, now).is_some()
+    }
+
     /// When a receive that found nothing at `now` may find something to deliver again. May be early, never late. What only
     /// waits for being moved to the dead letters does not count.
+    #[cfg(test)]
     pub(crate) fn next_due_after(&self, now: Timestamp) -> Option<Timestamp> {
         self.schedule.first_redelivery().map(|due| due.max(now))
     }

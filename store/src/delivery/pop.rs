@@ -1,7 +1,8 @@
 //! Pop: which messages one receive gets.
 //!
 //! Messages that come back may take half of a batch while there are new ones, so that neither keeps the other waiting; new
-//! ones come from one queue after the other, each pop beginning where the last one stopped. What the subscription does not
+//! ones come from one queue after the other, each pop beginning where the last one stopped. It looks only at queues that
+//! have grown since they were found to have nothing. What the subscription does not
 //! want is skipped for the whole group. The bytes of a batch are bounded, too, as the index knows them: no message is read.
 
 use super::reader::QueueReader;
@@ -63,12 +64,16 @@ impl DeliveryState {
         reader: &dyn QueueReader,
     ) -> Result<PopPlan, StoreError> {
         self.schedule.surface(now, params.max_attempts);
+        self.find_ready_queues(reader);
         let mut batch = Batch::new(self, now, params, reader);
         batch.drop_spent();
         batch.redeliver(params.batch_max.div_ceil(2), params.bytes_max / 2);
         batch.deliver_new();
         batch.redeliver(params.batch_max, params.bytes_max);
-        batch.into_plan()
+        let idle = std::mem::take(&mut batch.idle);
+        let plan = batch.into_plan();
+        idle.into_iter().for_each(|queue| self.ready_queues.remove(queue));
+        plan
     }
 }
 
@@ -83,6 +88,8 @@ struct Batch<'a> {
     bytes: u64,
     dropped: Vec<(QueueId, QueueOffset)>,
     cursors: Vec<(QueueId, QueueOffset)>,
+    /// Queues that have nothing new.
+    idle: Vec<QueueId>,
     more: bool,
     inflight_full: bool,
     /// Why a part of the index could not be read.
@@ -112,6 +119,7 @@ impl<'a> Batch<'a> {
             error: None,
             dropped: Vec::new(),
             cursors: Vec::new(),
+            idle: Vec::new(),
             more: false,
             inflight_full: false,
             seen: None,
@@ -175,11 +183,16 @@ impl<'a> Batch<'a> {
         let held = self.state.inflight() - self.dropped.len();
         let redelivered = self.messages.len();
         let len_max = redelivered.saturating_add(self.params.inflight_max.saturating_sub(held));
-        for queue in (turn..count).chain(0..turn).map(QueueId) {
+        for queue in self.state.ready_queues.in_turn(QueueId(turn)) {
+            if queue.0 >= count {
+                // The reader is older than the queue.
+                continue;
+            }
             let (min, end) = self.reader.range(queue);
             let from = self.state.next(queue).max(min);
             let mut next = from;
             if next >= end {
+                self.idle.push(queue);
                 continue;
             }
             let bounded = self.cursors.len() == CURSORS_MAX || self.scanned >= SCAN_MAX;

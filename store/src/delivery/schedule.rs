@@ -95,6 +95,7 @@ impl Schedule {
 
     /// When the first delivery ends, or ended, without those that are known to have no attempt left. May be early, never
     /// late.
+    #[cfg(test)]
     pub(super) fn first_redelivery(&self) -> Option<Timestamp> {
         let firsts = [self.timed.first(), self.ready.first()];
         let turn = self.turns.first().map(|(turn, _)| *turn);

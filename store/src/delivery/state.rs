@@ -2,6 +2,7 @@
 
 use super::offsets::Offsets;
 use super::reader::QueueReader;
+use super::ready::ReadyQueues;
 use super::record::{DeliveryRecord, Renewal};
 use super::schedule::{Due, Schedule};
 use gantry_proto::model::{ClientHash, LogOffset, QueueId, QueueOffset, Timestamp};
@@ -16,6 +17,8 @@ pub(crate) struct DeliveryState {
     pub(super) turn: QueueId,
     /// Owners' leases, and what is derived from the outstanding messages.
     pub(super) schedule: Schedule,
+    /// Derived.
+    pub(super) ready_queues: ReadyQueues,
     /// Number of outstanding messages. Derived.
     inflight: usize,
     /// Number of damaged messages. Derived.
@@ -185,13 +188,29 @@ impl DeliveryState {
         self.queues.iter().map(reached).collect()
     }
 
+    /// Queues have more messages than before. To be told of each that grows.
+    pub(crate) fn grew(&mut self, queues: impl IntoIterator<Item = QueueId>) {
+        queues.into_iter().for_each(|queue| self.ready_queues.insert(queue));
+    }
+
     /// Messages never delivered to the group, whether they match its subscription or not.
     pub(crate) fn ready(&self, reader: &dyn QueueReader) -> u64 {
-        let ready = |queue| {
-            let (min, end) = reader.range(queue);
-            end.0.saturating_sub(self.next(queue).max(min).0)
-        };
-        (0..reader.queue_count()).map(|queue| ready(QueueId(queue))).sum()
+        match self.ready_queues.held() {
+            Some(held) => held.iter().map(|queue| self.ready_in(*queue, reader)).sum(),
+            None => (0..reader.queue_count()).map(|queue| self.ready_in(QueueId(queue), reader)).sum(),
+        }
+    }
+
+    fn ready_in(&self, queue: QueueId, reader: &dyn QueueReader) -> u64 {
+        let (min, end) = reader.range(queue);
+        end.0.saturating_sub(self.next(queue).max(min).0)
+    }
+
+    /// Finds out which queues have something that was never delivered, if that is not known.
+    pub(super) fn find_ready_queues(&mut self, reader: &dyn QueueReader) {
+        let mut ready = std::mem::take(&mut self.ready_queues);
+        ready.find(reader.queue_count(), |queue| self.ready_in(queue, reader) > 0);
+        self.ready_queues = ready;
     }
 
     /// What forgets outstanding messages that retention has removed, if there are any. Receives forget them as well, but

@@ -53,9 +53,12 @@ impl Queue {
         QueueOffset(self.holdings.lock().next)
     }
 
-    /// Messages before `end` can be delivered.
+    /// Messages before `end` can be delivered. The groups are told where to look, and not woken.
     pub(crate) fn confirm(&self, end: QueueOffset) {
         self.confirmed_end.fetch_max(end.0, Ordering::SeqCst);
+        for shard in self.shared.shards.read().iter() {
+            shard.grew(self.id);
+        }
     }
 
     /// During recovery: everything that was read back can be delivered.

@@ -104,7 +104,7 @@ impl Store {
                 self.log.now().after(BURY_RETRY)
             }
         };
-        shard.lock().looked_after(postponed);
+        shard.lock().buried(postponed);
         // What stood behind the buried ones may be visible, too.
         shard.wake_one();
     }

@@ -57,10 +57,10 @@ impl Store {
                     // None of them could be delivered; others may.
                 }
                 Tried::NoRoom => self.log.room_for(RECORD_BYTES).await.map_err(no_room)?,
-                Tried::Nothing { due_in } => {
-                    let wake_at = due_in.map_or(deadline, |due_in| deadline.min(Instant::now() + due_in));
-                    let woken = tokio::time::timeout_at(wake_at, notified).await.is_ok();
-                    if !woken && Instant::now() >= deadline {
+                Tried::Again => {}
+                // Whoever puts a message there wakes it, and so does the end of a delivery.
+                Tried::Nothing => {
+                    if tokio::time::timeout_at(deadline, notified).await.is_err() {
                         self.log.tenure.check()?;
                         return Ok(PopReply::default());
                     }
@@ -84,7 +84,6 @@ impl Store {
         let group = self.view.group_by_id(request.group).ok_or(PopError::UnknownGroup(request.group))?;
         let queues = self.queues.get(request.topic).filter(|_| !shard.is_closed());
         let queues = queues.ok_or(PopError::UnknownTopic(request.topic))?;
-        let reader = TopicReader::new(&queues);
         let now = self.log.now();
         let visible_at = now.after(request.invisible);
         let params = PopParams {
@@ -97,27 +96,27 @@ impl Store {
             inflight_max: self.config.inflight_max,
         };
         let mut state = shard.lock();
+        // Not before: it knows every queue that has grown by then.
+        let reader = TopicReader::new(&queues);
         let plan = state.plan_pop(now, &params, &reader)?;
         let Some(change) = plan.record else {
             if plan.inflight_full {
                 return Err(PopError::InflightFull { inflight: state.inflight() });
             }
-            let due_in = next_look(&state, now);
-            return Ok(Tried::Nothing { due_in });
+            return Ok(Tried::Nothing);
         };
         let (lease, end) = match self.record(shard, &mut state, &change) {
             Ok(recorded) => recorded,
             Err(NoRoom::SegmentNotReady) => return Ok(Tried::NoRoom),
             Err(refused) => return Err(no_room(refused).into()),
         };
-        let next_look = next_look(&state, now);
         drop(state);
         if plan.more {
             shard.wake_one();
         }
         if plan.messages.is_empty() {
             // Only skipped messages that do not match; nothing to wait for.
-            return Ok(Tried::Nothing { due_in: if plan.more { Some(Duration::ZERO) } else { next_look } });
+            return Ok(if plan.more { Tried::Again } else { Tried::Nothing });
         }
         // If another epoch has begun since, this delivery is never called a success.
         let epoch = self.epoch();
@@ -133,17 +132,11 @@ impl Store {
     }
 }
 
-/// When a receive that found nothing should look again by itself.
-fn next_look(state: &DeliveryState, now: Timestamp) -> Option<Duration> {
-    state.next_due_after(now).map(|due| due.since(now).max(Duration::from_millis(1)))
-}
-
 enum Tried<'a> {
     Leased(Leased<'a>),
-    Nothing {
-        /// When something becomes visible again.
-        due_in: Option<Duration>,
-    },
+    Nothing,
+    /// There may be something behind what was skipped.
+    Again,
     NoRoom,
 }
 

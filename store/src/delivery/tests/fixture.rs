@@ -28,6 +28,8 @@ pub(super) struct Topic {
     pub overtaking: Cell<Option<u64>>,
     /// An offset that the index does not have although it should.
     pub hole: Option<u64>,
+    /// How often somebody asked what a queue holds.
+    pub looks: Cell<usize>,
 }
 
 impl Topic {
@@ -39,6 +41,7 @@ impl Topic {
             colliding: None,
             overtaking: Cell::new(None),
             hole: None,
+            looks: Cell::new(0),
         }
     }
 
@@ -71,6 +74,7 @@ impl QueueReader for Topic {
     }
 
     fn range(&self, queue: QueueId) -> (QueueOffset, QueueOffset) {
+        self.looks.set(self.looks.get() + 1);
         let index = queue.0 as usize;
         (QueueOffset(self.min[index].get()), QueueOffset(self.queues[index].len() as u64))
     }
@@ -109,6 +113,8 @@ pub(super) struct Group {
     pub max_attempts: u32,
     pub inflight_max: usize,
     pub bytes_max: u64,
+    /// The test says which queues grow.
+    pub tells_growth: bool,
 }
 
 impl Group {
@@ -127,6 +133,7 @@ impl Group {
             max_attempts: 3,
             inflight_max: 1_000_000,
             bytes_max: u64::MAX,
+            tells_growth: false,
         }
     }
 
@@ -139,6 +146,9 @@ impl Group {
     }
 
     pub(super) fn try_plan(&mut self, batch_max: usize, owner: Option<ClientHash>) -> Result<PopPlan, StoreError> {
+        if !self.tells_growth {
+            self.state.grew((0..self.topic.queue_count()).map(QueueId));
+        }
         let params = PopParams {
             batch_max,
             bytes_max: self.bytes_max,

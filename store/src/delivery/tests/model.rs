@@ -135,6 +135,7 @@ impl History {
         let mut group = Group::on(&[0; QUEUES as usize]);
         group.inflight_max = INFLIGHT_MAX;
         group.topic.scan_max = 2;
+        group.tells_growth = true;
         History {
             group,
             log: Vec::new(),
@@ -155,6 +156,7 @@ impl History {
         match step {
             Step::Append { queue, tag, count } => {
                 self.group.topic.queues[*queue].extend(std::iter::repeat_n(TAGS[*tag], *count));
+                self.group.state.grew([QueueId(*queue as u32)]);
             }
             Step::Pop { batch, bytes, owner, expression } => {
                 self.group.bytes_max = *bytes;

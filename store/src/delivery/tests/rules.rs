@@ -604,6 +604,42 @@ fn a_hole_in_the_index_is_an_error_and_loses_nothing() {
     assert_eq!(attempts(&group.pop(8)), [(0, 2)]);
 }
 
+// Cost.
+
+#[test]
+fn an_idle_receive_looks_only_at_queues_that_grew() {
+    let mut group = Group::on(&[1; 10_000]);
+    group.tells_growth = true;
+    group.pop_all();
+    let looks = |group: &mut Group| {
+        let before = group.topic.looks.get();
+        let delivered = group.pop_all().len();
+        (delivered, group.topic.looks.get() - before)
+    };
+    // What was delivered last is struck off by the receive that finds it empty.
+    looks(&mut group);
+    assert_eq!(looks(&mut group), (0, 0));
+    for queue in [7, 9_000, 30] {
+        group.topic.queues[queue].extend([A, A]);
+        group.state.grew([QueueId(queue as u32)]);
+    }
+    assert_eq!(group.state.ready(&group.topic), 6);
+    let (delivered, looked) = looks(&mut group);
+    assert!(delivered == 6 && looked <= 12, "{delivered} delivered, {looked} looks");
+    assert_eq!(looks(&mut group).0, 0);
+    assert_eq!(looks(&mut group), (0, 0));
+}
+
+#[test]
+fn a_plan_that_was_not_carried_out_hides_nothing() {
+    let mut group = Group::on(&[0, 3]);
+    group.tells_growth = true;
+    for _ in 0..3 {
+        assert_eq!(group.plan(8).messages.len(), 3);
+    }
+    assert_eq!(group.pop(8).len(), 3);
+}
+
 // Bounds.
 
 #[test]
