@@ -47,6 +47,9 @@ enum What {
     Checkpoint {
         /// The data folder (what --data names), or the store's folder in it.
         dir: PathBuf,
+        /// The log does not reach back to its beginning: go on with what it says, and lose what only the checkpoint said.
+        #[arg(long)]
+        accept_lost_progress: bool,
     },
 }
 
@@ -132,7 +135,9 @@ pub fn run(args: RepairArgs) -> anyhow::Result<()> {
     let env = env::system();
     let repair = match args.what {
         What::Identity { dir, store_group } => Repair::identity(&env, &store_dir(&*env.files, &dir)?, store_group),
-        What::Checkpoint { dir } => Repair::checkpoint(&env, &store_dir(&*env.files, &dir)?),
+        What::Checkpoint { dir, accept_lost_progress } => {
+            Repair::checkpoint(&env, &store_dir(&*env.files, &dir)?, accept_lost_progress)
+        }
         What::Record { dir, offset } => Repair::record(&env, &store_dir(&*env.files, &dir)?, LogOffset(offset)),
     }?;
     let (steps, lost) = (repair.steps.clone(), repair.lost.clone());

@@ -23,7 +23,7 @@ mod tests;
 use crate::queue_index::QueueRow;
 use bytes::Bytes;
 use gantry_proto::model::{GroupId, LogOffset, QueueId, QueueOffset, TopicId};
-pub(crate) use generations::{Checkpoints, Loaded, look};
+pub(crate) use generations::{Checkpoints, Loaded, look, replace_all};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;

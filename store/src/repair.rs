@@ -5,18 +5,19 @@
 //! Three things need a decision: an identity that is lost, a checkpoint that is, and a damaged part of the log
 //! ([`record`]). What is derived (sealed indexes) the server makes again by itself. No byte of the log is ever changed here.
 
+mod checkpoint_lost;
 mod concerned;
 mod record;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Changes, Position};
 use crate::commit_log::damage::DamagedRange;
 use crate::commit_log::positions::{Positions, PositionsError};
 use crate::identity::{COPY, Home, Identity, IdentityError, NAME};
-use crate::inspect::{InspectError, RecordContent, Seen, SegmentFile, segment_paths};
+use crate::inspect::{InspectError, Seen, SegmentFile, segment_paths};
 use crate::recovery::LOG_DIR;
 pub use concerned::{Concerned, LostMessages, LostOf, ToldBy};
 use gantry_proto::env::{DirectoryLock, Env, Files, OpenMode};
-use gantry_proto::model::{ClusterId, Epoch, FolderId, GroupId, LogOffset, StoreGroupId, StoreGroupName, TopicId};
+use gantry_proto::model::{ClusterId, Epoch, FolderId, StoreGroupId, StoreGroupName};
 use std::collections::BTreeSet;
 use std::io;
 use std::ops::ControlFlow;
@@ -41,6 +42,7 @@ pub struct Repair {
 enum Change {
     Identity(Identity),
     Damage(Vec<DamagedRange>),
+    Checkpoint(Changes, Position),
     RemoveTouched,
 }
 
@@ -127,43 +129,6 @@ impl Repair {
         Ok(Repair { _lock: lock, env, dir, steps: vec![step], lost, touched, change, concerned: None })
     }
 
-    /// Goes on without checkpoints of which none can be read: the next start makes a new one from the log, if all of it is
-    /// there. (It does so, too, with the damaged ones in the folder.)
-    pub fn checkpoint(env: &Env, dir: &Path) -> Result<Repair, RepairError> {
-        let lock = lock(env, dir)?;
-        let files = &*env.files;
-        let generations = match checkpoint::look(files, dir) {
-            Ok(generations) => generations,
-            Err(error) => return refused(error.to_string()),
-        };
-        if generations.is_empty() {
-            return refused(format!("there is no checkpoint in {}", dir.display()));
-        }
-        for generation in generations {
-            match generation.read {
-                Ok(_) => return refused(format!("a checkpoint in {} is whole", dir.display())),
-                Err(why) if generation.newer => return refused(format!("{}: {why}", generation.path.display())),
-                Err(_) => {}
-            }
-        }
-        let (begins, shards) = progress_in_log(files, dir)?;
-        let touched = present(files, dir, |name| name.starts_with("checkpoint-"))?;
-        let steps = vec![format!("Move away {}: the next start reads the whole log", touched.join(", "))];
-        if begins > LogOffset(0) {
-            let groups: Vec<String> =
-                shards.iter().map(|(group, topic)| format!("group {group} on topic {topic}")).collect();
-            return refused(format!(
-                "the log reaches back to {begins} only: what was consumed before is in the checkpoint and nowhere else. \
-                 Restore it from a backup. (In the log there is progress of {})",
-                if groups.is_empty() { "no group".to_owned() } else { groups.join(", ") }
-            ));
-        }
-        let (env, dir) = (env.clone(), dir.to_owned());
-        let change = Change::RemoveTouched;
-        let lost = Vec::new();
-        Ok(Repair { _lock: lock, env, dir, steps, lost, touched, change, concerned: None })
-    }
-
     /// Does it. What it changes is copied first, to the folder whose path it returns; `None`: there was nothing to copy.
     pub fn carry_out(self) -> Result<Option<PathBuf>, RepairError> {
         let (files, dir) = (&*self.env.files, &*self.dir);
@@ -174,6 +139,10 @@ impl Repair {
                 identity.save(files, dir).map_err(io_error("writing the identity in", dir))?;
             }
             Change::Damage(ranges) => self.give_up(ranges)?,
+            Change::Checkpoint(changes, position) => {
+                checkpoint::replace_all(files, dir, changes, *position)
+                    .map_err(io_error("writing a checkpoint in", dir))?;
+            }
             Change::RemoveTouched => {
                 for name in &self.touched {
                     files.remove(&dir.join(name)).map_err(io_error("removing", dir.join(name)))?;
@@ -232,25 +201,6 @@ fn present(files: &dyn Files, dir: &Path, wanted: impl Fn(&str) -> bool) -> Resu
         names.into_iter().filter(|entry| !entry.is_dir && wanted(&entry.name)).map(|entry| entry.name).collect();
     names.sort_unstable();
     Ok(names)
-}
-
-/// Where the log begins, and whose progress is in it.
-fn progress_in_log(files: &dyn Files, dir: &Path) -> Result<(LogOffset, BTreeSet<(GroupId, TopicId)>), RepairError> {
-    let mut shards = BTreeSet::new();
-    let mut begins = None;
-    for path in segment_paths(files, dir)? {
-        let file = SegmentFile::open(files, &path)?;
-        begins.get_or_insert(file.facts().base);
-        file.walk(|seen| {
-            if let Seen::Record(record) = seen
-                && let RecordContent::Delivery(delivery) = record.content
-            {
-                shards.insert((delivery.group, delivery.topic));
-            }
-            ControlFlow::Continue(())
-        })?;
-    }
-    Ok((begins.unwrap_or_default(), shards))
 }
 
 /// What a folder's other files say about who it is.

@@ -106,7 +106,7 @@ async fn a_folder_that_is_well_in_use_or_no_store_s_is_left_alone() {
     let machine = written(2).await;
     let before = names(&machine, &machine.dir);
     assert!(refusal(Repair::identity(&machine.env, &machine.dir, group())).contains("has its identity"));
-    assert!(refusal(Repair::checkpoint(&machine.env, &machine.dir)).contains("is whole"));
+    assert!(refusal(Repair::checkpoint(&machine.env, &machine.dir, false)).contains("is whole"));
     let elsewhere = Path::new("/data");
     assert!(refusal(Repair::identity(&machine.env, elsewhere, group())).contains("not a store's folder"));
     assert!(!names(&machine, elsewhere).contains(&"lock".to_owned()));
@@ -149,7 +149,7 @@ async fn a_damaged_checkpoint_is_moved_away_and_progress_comes_back_from_the_log
     let machine = written(5).await;
     let name = damage_checkpoints(&machine);
     let damaged = contents(&machine, &machine.dir.join(&name));
-    let copies = Repair::checkpoint(&machine.env, &machine.dir).unwrap().carry_out().unwrap().unwrap();
+    let copies = Repair::checkpoint(&machine.env, &machine.dir, false).unwrap().carry_out().unwrap().unwrap();
     assert_eq!(contents(&machine, &copies.join(&name)), damaged);
     let store = machine.must_open();
     assert_eq!(pop_all(&store).await.len(), 52, "what was acknowledged stays so");
@@ -164,8 +164,8 @@ async fn a_checkpoint_that_the_log_cannot_replace_is_not_moved_away() {
     machine.env.files.remove(&machine.dir.join("commit-log/00000000000000000000.log")).unwrap();
     damage_checkpoints(&machine);
     let before = (names(&machine, &machine.dir), contents(&machine, &positions));
-    let said = refusal(Repair::checkpoint(&machine.env, &machine.dir));
-    assert!(said.contains("reaches back to") && said.contains("group 1 on topic 1"), "{said}");
+    let said = refusal(Repair::checkpoint(&machine.env, &machine.dir, false));
+    assert!(said.contains("reaches back to") && said.contains("Group 1 on topic 1"), "{said}");
     assert_eq!((names(&machine, &machine.dir), contents(&machine, &positions)), before);
 }
 
@@ -352,4 +352,93 @@ async fn a_power_failure_while_a_record_is_given_up_leaves_it_damaged_or_given_u
         end(store).await;
     }
     assert!(outcomes.iter().all(|count| *count > 2), "{outcomes:?}");
+}
+
+/// A machine whose retention took the first segments. The group has acknowledged what was in them and some more; the other
+/// has done nothing since.
+async fn expired() -> (Machine, Vec<u64>) {
+    let mut machine = Machine::new(8);
+    machine.config.retention.age = Duration::from_secs(3600);
+    let store = machine.must_open();
+    let mut left = Vec::new();
+    for round in 0..2 {
+        for number in 0..40 {
+            send(&store, 0, &format!("m{round}-{number:02}-{}", "x".repeat(3000))).await.unwrap();
+        }
+        let popped = pop(&store, if round == 0 { 32 } else { 16 }).await.unwrap();
+        for message in &popped {
+            ack(&store, &message.handle).await.unwrap();
+        }
+        if round == 0 {
+            let request = PopRequest { group: READER, ..pop_request(4) };
+            for message in store.pop(request).await.unwrap().messages {
+                let handles = vec![message.handle];
+                store.ack(AckRequest { group: READER, topic: TOPIC, handles }).await.unwrap().remove(0).unwrap();
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            machine.clock.advance(Duration::from_secs(3000));
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        } else {
+            left = (popped.last().unwrap().queue_offset.0 + 1..80).collect();
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    // Retention's time follows at twice the pace.
+    let began = store.log_range().0;
+    for _ in 0..100 {
+        machine.clock.advance(Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        if store.log_range().0 > began {
+            break;
+        }
+    }
+    assert!(store.log_range().0 > LogOffset(0), "nothing expired: the test tests nothing");
+    end(store).await;
+    machine.files.kill();
+    (machine, left)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_behind_retention_is_replaced_by_what_the_log_says_if_the_rest_may_be_lost() {
+    let (machine, left) = expired().await;
+    damage_checkpoints(&machine);
+    assert!(machine.open().is_err());
+    let said = refusal(Repair::checkpoint(&machine.env, &machine.dir, false));
+    assert!(said.contains("--accept-lost-progress") && said.contains("Group 1 on topic 1 goes on where"), "{said}");
+    let repair = Repair::checkpoint(&machine.env, &machine.dir, true).unwrap();
+    assert!(repair.lost.iter().any(|lost| lost.contains("begins again at the oldest")), "{:?}", repair.lost);
+    assert!(repair.carry_out().unwrap().is_some());
+    assert_eq!(machine.problems(), [] as [String; 0]);
+    let store = machine.must_open();
+    let mut got: Vec<_> = pop_all(&store).await.iter().map(|message| message.queue_offset.0).collect();
+    got.sort_unstable();
+    assert_eq!(got, left, "what was acknowledged stays so, and what was not comes");
+    assert_eq!(damaged_of(&store, GROUP).await, 0);
+    assert_eq!(send(&store, 0, "next").await.unwrap().queue_offset.0, 80, "no offset is given again");
+    end(store).await;
+    machine.files.kill();
+    end(machine.must_open()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_power_failure_while_a_checkpoint_is_replaced_leaves_something_to_go_on_with() {
+    for step in 0..40 {
+        let (machine, left) = expired().await;
+        damage_checkpoints(&machine);
+        let repair = Repair::checkpoint(&machine.env, &machine.dir, true).unwrap();
+        machine.files.power_off_after(step);
+        let done = repair.carry_out();
+        machine.files.crash(step);
+        if machine.open_folder().is_err() || machine.open().is_err() {
+            assert!(done.is_err(), "step {step}: what was said to be done is done");
+            machine.files.kill();
+            // The copies of the first attempt stay.
+            machine.clock.advance(Duration::from_secs(1));
+            Repair::checkpoint(&machine.env, &machine.dir, true).unwrap().carry_out().unwrap();
+        }
+        machine.files.kill();
+        let store = machine.must_open();
+        assert_eq!(pop_all(&store).await.len(), left.len(), "step {step}");
+        end(store).await;
+    }
 }

@@ -69,6 +69,14 @@ pub(super) fn run(files: &dyn Files, args: &IndexArgs, printer: &mut Printer) ->
         let path = args.file.display();
         return Err(WrongPath(format!("there is no file {path}: name an index of a log's folder (…0000.index)")).into());
     }
+    if args.file.extension().is_some_and(|extension| extension == "log") {
+        let (segment, index) = (args.file.display(), args.file.with_extension("index"));
+        let index = index.display();
+        return Err(WrongPath(format!(
+            "{segment} is a log segment: gantry inspect segment shows it, and its index is {index}, if it is sealed"
+        ))
+        .into());
+    }
     if let Some(dir) = args.file.parent().and_then(|log| log.parent()) {
         note_in_use(dir);
     }

@@ -130,7 +130,8 @@ impl Cluster {
             Ok(Remains { unfinished: 0, unclaimed: 0 }) => Ok(()),
             Ok(Remains { unfinished, unclaimed }) => Err(Status::failed_precondition(format!(
                 "store group {} still holds {unfinished} unfinished messages and {unclaimed} that no group consumes; \
-                 wait until they are consumed, or force it to lose them",
+                 wait until they are consumed, or force it to lose them. Damaged messages count as unfinished (gantry admin \
+                 group describe shows them) until an operator gives them up with gantry repair record",
                 store_group.name
             ))),
             Err(error) => Err(Status::failed_precondition(format!(

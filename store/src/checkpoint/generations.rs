@@ -217,6 +217,15 @@ impl Checkpoints {
     }
 }
 
+/// Puts a checkpoint with these changes in place of all that are in `dir`, none of which can be read. A crash on the way leaves
+/// those alone, or this one among them.
+pub(crate) fn replace_all(files: &dyn Files, dir: &Path, changes: &Changes, position: Position) -> io::Result<()> {
+    let numbers = list(files, dir).map_err(io::Error::other)?;
+    begin(files, dir, numbers.last().map_or(1, |newest| newest + 1), changes, position)?;
+    numbers.into_iter().try_for_each(|number| files.remove(&path(dir, number)))?;
+    files.sync_dir(dir)
+}
+
 /// A generation as it is on disk, for who only looks.
 #[derive(Debug)]
 pub(crate) struct Generation {

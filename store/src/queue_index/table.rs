@@ -213,3 +213,22 @@ impl QueueTable {
         hashes.iter().for_each(|hash| rows.push(*hash, place));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_may_lack_predecessors_only_where_the_log_is_damaged_between_the_two() {
+        let recovers = |offset: u64, gap: Option<u64>| {
+            let table = QueueTable::default();
+            let queue = table.open_queue(TopicId(1), QueueId(0));
+            let entry = |offset, at| IndexEntry { len: 50, ..IndexEntry::damaged(QueueOffset(offset), LogOffset(at)) };
+            assert!(table.recover(&queue, LogOffset(0), entry(0, 100), &[], None));
+            table.recover(&queue, LogOffset(0), entry(offset, 300), &[], gap.map(LogOffset))
+        };
+        assert!(recovers(1, None) && recovers(1, Some(50)) && recovers(2, Some(200)));
+        assert!(!recovers(2, None) && !recovers(2, Some(100)), "the damage lies in front of both");
+        assert!(!recovers(0, Some(200)), "nor does an offset come twice");
+    }
+}
