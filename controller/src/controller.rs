@@ -31,8 +31,23 @@ pub struct Controller {
 
 /// Why a member of the controller cannot go on.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the controller cannot go on: {0}")]
-pub struct Failed(String);
+#[error("the controller cannot go on: {reason}")]
+pub struct Failed {
+    reason: String,
+    may_pass: bool,
+}
+
+impl Failed {
+    /// Opening it anew cannot help.
+    pub(crate) fn for_good(reason: impl ToString) -> Failed {
+        Failed { reason: reason.to_string(), may_pass: false }
+    }
+
+    /// Whether opening it anew may help: its disk failed.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.may_pass
+    }
+}
 
 /// What the services and the tasks share.
 pub(crate) struct Core {
@@ -103,7 +118,8 @@ impl Controller {
 
     /// Whether this member can go on. If not, its disk failed, or it was shut down: only opening it anew can help.
     pub fn health(&self) -> Result<(), Failed> {
-        self.core.node.failure().map_or(Ok(()), |reason| Err(Failed(reason)))
+        let may_pass = self.core.node.disk_failed();
+        self.core.node.failure().map_or(Ok(()), |reason| Err(Failed { reason, may_pass }))
     }
 
     /// Takes no more proposals, waits until those taken are answered, ends the watches and frees the data folder.

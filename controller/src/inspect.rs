@@ -15,7 +15,7 @@ use std::path::Path;
 /// One value of the folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredValue {
-    /// What it is: `folder`, `vote`, `committed`, `purged`, `snapshot`, or `log` and the entry's index.
+    /// What it is: `folder`, `vote`, `commit`, `committed`, `purged`, `snapshot`, or `log` and the entry's index.
     pub name: String,
     /// As it lies there, checksum and format in front.
     pub bytes: Vec<u8>,
@@ -41,6 +41,8 @@ pub enum StoredContent {
     },
     /// An entry of the log: commands, or a change of members.
     Entry(wire::LogEntry),
+    /// Which commit of the database this is.
+    Commit(wire::CommitNumber),
     /// A value that this version does not know.
     Other,
 }
@@ -87,6 +89,7 @@ fn content(name: &str, bytes: &[u8]) -> Result<StoredContent, Unreadable> {
     Ok(match name {
         "folder" => StoredContent::Folder(unseal(bytes)?),
         "vote" => StoredContent::Vote(unseal(bytes)?),
+        "commit" => StoredContent::Commit(unseal(bytes)?),
         "committed" | "purged" => StoredContent::LogId(unseal(bytes)?),
         "snapshot" => {
             let wire::StoredSnapshot { meta, state } = unseal(bytes)?;
@@ -127,6 +130,7 @@ impl fmt::Display for StoredContent {
             StoredContent::Folder(folder) => write!(f, "{folder:?}"),
             StoredContent::Vote(vote) => write!(f, "{vote:?}"),
             StoredContent::LogId(id) => write!(f, "{id:?}"),
+            StoredContent::Commit(commit) => write!(f, "{commit:?}"),
             StoredContent::Snapshot { meta, state } => match &**state {
                 Ok(state) => write!(f, "{meta:?} {state:?}"),
                 Err(why) => write!(f, "{meta:?} {why}"),

@@ -12,6 +12,8 @@
 //! 4. Each member applies the entry to its [`MetadataState`] and publishes the changes to everybody who watches (`feed`).
 //! 5. The answers go out, refusals too: a refusal may rest on a change of the same entry.
 //!
+//! A member whose disk failed is opened again in its process (`host`).
+//!
 //! Leases and signs of life do not go through the log: the member that leads keeps them in memory (`liveness`), has most
 //! members confirm that it leads before it grants anything, and proposes a command when one of them has ended (`duties`).
 //!
@@ -31,6 +33,7 @@ mod config;
 mod controller;
 mod duties;
 mod feed;
+mod host;
 mod inspect;
 mod liveness;
 mod no_peers;
@@ -46,6 +49,7 @@ mod tests;
 
 pub use config::ControllerConfig;
 pub use controller::{Controller, Failed};
+pub use host::ControllerHost;
 pub use inspect::{StoredContent, StoredValue, Unreadable, inspect};
 pub use liveness::LeaseSettings;
 pub use no_peers::NoPeers;

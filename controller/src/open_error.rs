@@ -44,6 +44,23 @@ pub enum OpenError {
         /// What is wrong with it.
         what: String,
     },
+    /// What was acknowledged is not there any more.
+    #[error(
+        "{}: the controller's store is older than what it acknowledged: it is at commit {found}, and commit {acknowledged} was \
+         acknowledged. Its last pages are damaged, or consensus.redb was put back alone. If most other members are well, remove \
+         this one from the cluster (gantry admin cluster remove-controller) and add it again with an empty folder and a new \
+         number; else restore the whole folder from a copy, or, if there is none, go on without what is missing: move the file \
+         acknowledged away and start it again",
+        .path.display()
+    )]
+    RolledBack {
+        /// The folder.
+        path: PathBuf,
+        /// The number of the last commit that is there.
+        found: u64,
+        /// The number of the last one that was acknowledged.
+        acknowledged: u64,
+    },
     /// A folder belongs to one member for ever: it holds what that member promised to the others.
     #[error("{}: the folder of member {found}; it cannot be used for member {expected}", .path.display())]
     OtherMember {
@@ -70,6 +87,19 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether opening it again may help.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            // The only member could not begin to lead: most likely its disk failed meanwhile.
+            OpenError::Io { .. } | OpenError::Locked { .. } | OpenError::Start(_) => true,
+            OpenError::Newer { .. }
+            | OpenError::PreRelease { .. }
+            | OpenError::Damaged { .. }
+            | OpenError::RolledBack { .. }
+            | OpenError::OtherMember { .. } => false,
+        }
+    }
+
     /// For `map_err` on calls of the file system.
     pub(crate) fn io(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> OpenError {
         let path = path.to_owned();

@@ -3,6 +3,7 @@
 //! [openraft] decides; here is what it stands on. `log_store` and `state_machine` keep everything in one file (`disk`, over
 //! `backend`), `network` carries the members' calls, `node` puts it together for the rest of the crate.
 
+mod acknowledged;
 mod backend;
 mod codec;
 mod digests;

@@ -37,6 +37,7 @@ use clock::LogClock;
 use damage::{DamageCause, DamageRegister, DamagedRange};
 use gantry_proto::contract::{StoreError, StoreLease};
 use gantry_proto::env::{Env, File, is_unreadable};
+use gantry_proto::model::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, LogOffset, StoreGroupId, Timestamp};
 use parking_lot::Mutex;
 use positions::{Positions, PositionsFile};
@@ -459,6 +460,13 @@ impl CommitLog {
         Err(stopped)
     }
 
+    /// Whether the log takes records of any kind now; else why not. The next segment may be impossible to prepare: then
+    /// acknowledgements are refused, too, as soon as the current one is full.
+    pub(crate) fn has_room(&self) -> Result<(), StoreError> {
+        let record_len_max = ((BODY_BYTES_MAX + HEAD_BYTES_MAX) as u64).min(self.config.segment_bytes / 16);
+        self.tail.lock().has_room(record_len_max)
+    }
+
     /// Makes room behind the current segment when less than half of it is left, or when somebody waits. Blocks.
     pub(crate) fn prepare_next_segment(&self) {
         let (missing, starved) = {
@@ -474,6 +482,7 @@ impl CommitLog {
         tail.next_segment = match prepared {
             Ok(file) => {
                 *self.prepared.lock() = Some(file);
+                tail.turned_away = false;
                 NextSegment::Prepared
             }
             Err(error) => {

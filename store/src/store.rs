@@ -444,10 +444,11 @@ impl Store {
         }
     }
 
-    /// Whether it takes messages now; else why not.
+    /// Whether it takes messages and acknowledgements now; else why not.
     pub fn takes_messages(&self) -> Result<(), StoreError> {
         self.health()?;
         self.leads()?;
+        self.log.has_room()?;
         self.disk.admit()
     }
 

@@ -447,6 +447,42 @@ async fn a_full_disk_refuses_messages_and_loses_none() {
     end(store).await;
 }
 
+/// Long before the disk counts as full there may be no room for another segment.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_has_no_room_for_the_next_segment_says_so_before_and_while_it_refuses() {
+    let mut machine = Machine::new(9);
+    machine.config.disk_full_percent = 100;
+    machine.files.set_capacity(Some(5 * machine.config.segment_bytes));
+    let store = machine.must_open();
+    send(&store, 0, "first").await.unwrap();
+    let first = pop_all(&store).await.remove(0);
+    assert!(store.takes_messages().is_ok(), "the current segment has room");
+    let mut refused = None;
+    for len in [8000, 1000, 0] {
+        for n in 0..2000 {
+            // Equal ones would be one message.
+            if let Err(error) = send(&store, 0, &format!("{len}-{n}-{}", "x".repeat(len))).await {
+                refused = Some(error.to_string());
+                break;
+            }
+        }
+    }
+    assert!(refused.as_ref().is_some_and(|why| why.contains("no next segment")), "{refused:?}");
+    assert!(ack(&store, &first.handle).await.is_err());
+    for _ in 0..5 {
+        let why = store.takes_messages().unwrap_err().to_string();
+        assert!(why.contains("no next segment"), "{why}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    machine.files.set_capacity(None);
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(store.takes_messages().is_ok(), "by itself");
+    ack(&store, &first.handle).await.unwrap();
+    end(store).await;
+}
+
 #[tokio::test]
 async fn a_folder_serves_one_store_at_a_time_and_a_flipped_bit_of_its_identity_is_mended() {
     let machine = Machine::new(1);

@@ -10,7 +10,7 @@ use gantry_proto::env::fake::{self, FakeFiles, FakeOp};
 use gantry_proto::env::{Files as _, OpenMode};
 use gantry_proto::model::{MetadataOutcome, MetadataRefusal, MetadataVersion, MetadataView};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const NONE: MetadataVersion = MetadataVersion(0);
@@ -132,6 +132,76 @@ async fn closed_folder() -> (Env, FakeFiles, Vec<u8>) {
     (env, files, bytes)
 }
 
+fn run<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        done.send(runtime.block_on(work)).unwrap();
+    });
+    finished.recv_timeout(Duration::from_secs(60)).expect("it ends, and without a panic")
+}
+
+/// A folder as a killed process leaves it. redb looks for torn commits then, and finds one in a damaged page.
+#[test]
+fn a_flipped_bit_never_takes_back_what_was_acknowledged() {
+    type Left = Vec<(PathBuf, Vec<u8>)>;
+    async fn left(names: &[&str]) -> Left {
+        let (env, files, _) = fake::env(1);
+        let controller = open(&env).await.unwrap();
+        for name in names {
+            controller.propose(create_group(name)).await.unwrap();
+        }
+        let read = |name: &str| {
+            let file = files.open(&path(name), OpenMode::Read).unwrap();
+            (path(name), file.read_at(0, file.len().unwrap() as usize).unwrap().to_vec())
+        };
+        ["consensus.redb", "acknowledged"].map(read).to_vec()
+    }
+    async fn opened(left: Left) -> Result<(), OpenError> {
+        let (env, files, _) = fake::env(2);
+        files.create_dir_all(Path::new(DIR)).unwrap();
+        for (path, bytes) in left {
+            let file = files.open(&path, OpenMode::CreateNew).unwrap();
+            file.write_all_at(&bytes, 0).unwrap();
+            file.sync_data().unwrap();
+        }
+        files.sync_dir(Path::new(DIR)).unwrap();
+        let controller = open(&env).await?;
+        let found = |name: &str| controller.core.feed.read(|state| state.group(name).is_some());
+        assert!(found("f") && found("g"), "it was answered");
+        controller.shutdown().await;
+        Ok(())
+    }
+    let whole = run(left(&["f", "g"]));
+    run(opened(whole.clone())).unwrap();
+    let (mut older, mut refused) = (0, 0);
+    for (page, bytes) in whole[0].1.chunks(4096).enumerate() {
+        let written: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+        let Some(last) = written.len().checked_sub(1) else { continue };
+        for place in [0, last / 4, last / 2, last * 3 / 4, last] {
+            let mut damaged = whole.clone();
+            damaged[0].1[page * 4096 + written[place]] ^= 0x10;
+            match run(opened(damaged)) {
+                Ok(()) => {}
+                Err(error @ OpenError::RolledBack { .. }) => {
+                    let said = error.to_string();
+                    assert!(
+                        said.contains("older than what it acknowledged") && said.contains("remove-controller"),
+                        "{said}"
+                    );
+                    older += 1;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(older > 0, "{refused} others");
+    // An older copy of the database alone.
+    let mut put_back = whole.clone();
+    put_back[0] = run(left(&["f"]))[0].clone();
+    assert!(matches!(run(opened(put_back)), Err(OpenError::RolledBack { .. })));
+}
+
 /// Each page of the file, at its first and last bytes and in between. What opens must work; what does not must end, with
 /// what to do: on a thread of its own, so that what hangs is noticed.
 #[test]
@@ -155,15 +225,6 @@ fn damage_of_any_page_is_harmless_or_ends_with_advice_and_never_hangs_or_loses()
             }
             Err(error) => panic!("byte {at}: {error}"),
         }
-    }
-    fn run<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-        let (done, finished) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-            done.send(runtime.block_on(work)).unwrap();
-        });
-        finished.recv_timeout(Duration::from_secs(60)).expect("it ends, and without a panic")
     }
     let (_, _, bytes) = run(closed_folder());
     let mut refused = 0;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `LOCK` | locked while a controller runs |
 //! | `consensus.redb` | everything |
+//! | `acknowledged` | which commit of it was the last that was acknowledged: see [`super::acknowledged`] |
 //! | `*.tmp` | the file while it is made for the first time, or left by a crash then: removed on open |
 //!
 //! | table | key | value |
@@ -13,6 +14,7 @@
 //! | | `vote` | `Vote` |
 //! | | `committed`, `purged` | `LogId` |
 //! | | `snapshot` | `StoredSnapshot` |
+//! | | `commit` | `CommitNumber` |
 //!
 //! Each value is a message, sealed by itself (see [`crate::codec`]), so that damage is told from what is newer.
 //!
@@ -21,8 +23,10 @@
 //!   written with the next change: it is only a hint, for a start that does not wait for others.
 //! - After a write or sync that failed nothing is written any more: what the disk holds is unknown until the folder is
 //!   opened again. What is found then is made durable before anything is read from it.
+//! - A database that is behind what it acknowledged is refused.
 //! - All calls block, so they run on workers; one at a time changes.
 
+use super::acknowledged::Acknowledged;
 use super::backend::{CopyBackend, FileBackend};
 use super::codec::{
     need, put_entry, put_log_id, put_snapshot_meta, put_vote, read_entry, read_log_id, read_snapshot_meta, read_vote,
@@ -55,6 +59,7 @@ const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
 const SNAPSHOT: &str = "snapshot";
+const COMMIT: &str = "commit";
 /// What pre-releases had instead of [`FOLDER`].
 const PRE_RELEASE: &str = "format";
 
@@ -80,6 +85,8 @@ struct Inner {
     vote: Mutex<Option<Vote>>,
     ends: Mutex<Ends>,
     cluster: Mutex<Option<ClusterId>>,
+    /// Held while something is committed.
+    acknowledged: Mutex<Acknowledged>,
 }
 
 struct Open {
@@ -94,6 +101,8 @@ struct Broken {
     reason: String,
     /// The database stopped in the middle of something: it must not be asked for anything any more, not even to close.
     panicked: bool,
+    /// The disk failed: it may be well again.
+    may_pass: bool,
 }
 
 /// Where the log begins and ends.
@@ -127,7 +136,7 @@ impl Disk {
         let path = dir.join(FILE);
         let opened = env.run_blocking(move || open(&*files, &dir, member, rules_max)).await;
         let damaged = |_| OpenError::damaged(&path, "the database cannot be read without a panic");
-        let (open, Facts { vote, ends, cluster, snapshot }) = opened.map_err(damaged)??;
+        let (open, Facts { vote, ends, cluster, snapshot, .. }, acknowledged) = opened.map_err(damaged)??;
         let empty = vote.is_none() && ends.last.is_none() && snapshot.is_none();
         let recovered = Recovered { snapshot, empty };
         let inner = Inner {
@@ -138,6 +147,7 @@ impl Disk {
             vote: Mutex::new(vote),
             ends: Mutex::new(ends),
             cluster: Mutex::new(cluster),
+            acknowledged: Mutex::new(acknowledged),
         };
         Ok((Disk { env: env.clone(), inner: Arc::new(inner) }, recovered))
     }
@@ -169,6 +179,11 @@ impl Disk {
     /// Why nothing is read or written any more, and what to do about it.
     pub(super) fn broken(&self) -> Option<String> {
         self.inner.broken.lock().as_ref().map(|broken| broken.reason.clone())
+    }
+
+    /// Whether it is broken because the disk failed.
+    pub(super) fn may_be_well_again(&self) -> bool {
+        self.inner.broken.lock().as_ref().is_some_and(|broken| broken.may_pass)
     }
 
     pub(super) fn vote(&self) -> Option<Vote> {
@@ -303,32 +318,40 @@ impl Disk {
         let inner = self.inner.clone();
         let done = self.env.run_blocking(move || inner.open.read().as_ref().map(|open| work(open, &inner)));
         let path = &self.inner.path;
-        let (error, panicked) = match done.await {
+        let (error, panicked, may_pass) = match done.await {
             Ok(Some(Ok(done))) => return Ok(done),
             Ok(None) => return Err(io::Error::other("the consensus log is closed")),
-            Ok(Some(Err(failure))) => (failure.running(path), false),
-            Err(_) => (OpenError::damaged(path, "the database cannot be used without a panic").to_string(), true),
+            Ok(Some(Err(failure))) => {
+                let may_pass = failure.may_pass();
+                (failure.running(path), false, may_pass)
+            }
+            Err(_) => {
+                (OpenError::damaged(path, "the database cannot be used without a panic").to_string(), true, false)
+            }
         };
         tracing::error!("{error}");
-        *self.inner.broken.lock() = Some(Broken { reason: error.clone(), panicked });
+        *self.inner.broken.lock() = Some(Broken { reason: error.clone(), panicked, may_pass });
         Err(io::Error::other(error))
     }
 }
 
-/// Makes a change durable, with what was only noted.
+/// Makes a change durable, with what was only noted, and notes that it is.
 fn change(
     database: &Database,
     inner: &Inner,
     make: impl FnOnce(&WriteTransaction) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
+    let mut acknowledged = inner.acknowledged.lock();
+    let number = acknowledged.number() + 1;
     let transaction = database.begin_write()?;
     make(&transaction)?;
+    put(&mut transaction.open_table(FACTS)?, COMMIT, &wire::CommitNumber { number })?;
     let committed = inner.ends.lock().committed;
     if let Some(committed) = committed {
         put(&mut transaction.open_table(FACTS)?, COMMITTED, &put_log_id(&committed))?;
     }
     transaction.commit()?;
-    Ok(())
+    Ok(acknowledged.note(number).map_err(redb::Error::Io)?)
 }
 
 /// What the file held.
@@ -337,9 +360,11 @@ struct Facts {
     ends: Ends,
     cluster: Option<ClusterId>,
     snapshot: Option<(SnapshotMeta, Bytes)>,
+    /// The number of the last commit.
+    commit: u64,
 }
 
-fn open(files: &dyn Files, dir: &Path, member: u64, rules_max: u32) -> Result<(Open, Facts), OpenError> {
+fn open(files: &dyn Files, dir: &Path, member: u64, rules_max: u32) -> Result<(Open, Facts, Acknowledged), OpenError> {
     files.create_dir_all(dir).map_err(OpenError::io(dir, "make the data folder"))?;
     let lock_path = dir.join(LOCK);
     let lock = files.try_lock(&lock_path).map_err(|error| match error.kind() {
@@ -367,7 +392,8 @@ fn open(files: &dyn Files, dir: &Path, member: u64, rules_max: u32) -> Result<(O
         make(files, dir, member)?
     };
     let facts = recover(&database, &path, member, rules_max)?;
-    Ok((Open { database, _lock: lock }, facts))
+    let acknowledged = Acknowledged::open(files, dir, facts.commit)?;
+    Ok((Open { database, _lock: lock }, facts, acknowledged))
 }
 
 /// Makes the file aside and then gives it its name: it is there whole or not at all.
@@ -425,7 +451,8 @@ fn recover(database: &Database, path: &Path, member: u64, rules_max: u32) -> Res
         }
         let cluster = cluster.map(ClusterId::from_wire).transpose().map_err(CodecError::from)?;
         let vote = get(&facts, VOTE)?.map(read_vote);
-        Ok((owner, Facts { vote, ends, cluster, snapshot: read_snapshot(&facts)? }))
+        let commit = get(&facts, COMMIT)?.map_or(0, |commit: wire::CommitNumber| commit.number);
+        Ok((owner, Facts { vote, ends, cluster, snapshot: read_snapshot(&facts)?, commit }))
     };
     let (owner, facts) = read().map_err(|error| error.opening(path))?;
     if owner != member {
@@ -508,15 +535,20 @@ impl Failure {
         }
     }
 
+    /// Whether it is the disk that failed.
+    fn may_pass(&self) -> bool {
+        matches!(self, Failure::Database(redb::Error::Io(error)) if error.kind() != io::ErrorKind::InvalidData)
+    }
+
     /// What a running member says of it, with the next thing to do.
     fn running(self, path: &Path) -> String {
         let shown = path.display();
         match self {
             Failure::Database(redb::Error::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
-                format!("{shown}: the disk is full: free space on it and start this process again; nothing is lost")
+                format!("{shown}: the disk is full: free space on it; nothing that was answered is lost")
             }
             Failure::Database(redb::Error::Io(error)) => {
-                format!("{shown}: cannot be read or written: {error}; mend the disk and start this process again")
+                format!("{shown}: cannot be read or written: {error}; see what the system says of the disk (dmesg)")
             }
             failure => failure.opening(path).to_string(),
         }

@@ -231,6 +231,11 @@ impl Node {
         self.raft.metrics().borrow_watched().running_state.as_ref().err().map(ToString::to_string)
     }
 
+    /// Whether a write, a read or a sync failed, and nothing else is known to be wrong: the disk may be well again.
+    pub(crate) fn disk_failed(&self) -> bool {
+        self.stopped_for.lock().is_none() && self.disk.may_be_well_again()
+    }
+
     /// Who leads, as far as this member knows.
     pub(crate) fn leader(&self) -> Leader {
         let metrics = self.raft.server_metrics();

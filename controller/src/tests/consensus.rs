@@ -192,7 +192,8 @@ async fn calls_for_another_member_are_refused() {
 async fn crashes_of_single_members_lose_nothing_that_was_answered() {
     for seed in 1..6_u64 {
         let mut cluster = TestCluster::started(3, |config| {
-            quick(config);
+            // What finds no leader waits for a third of this: longer than an election takes.
+            config.request_timeout = Duration::from_secs(6);
             config.snapshot_commands = 7;
         })
         .await;
@@ -218,7 +219,7 @@ async fn crashes_of_single_members_lose_nothing_that_was_answered() {
                 assert!(feed.read(|state| state.group(name).is_some()), "seed {seed}: {name} was answered");
             }
         }
-        assert!(answered.len() >= 12, "seed {seed}: {} answered", answered.len());
+        assert!(answered.len() > 12, "seed {seed}: {} answered", answered.len());
         cluster.settled().await;
         let states: Vec<_> = cluster.ids().iter().map(|id| cluster.get(*id).core.feed.state()).collect();
         assert!(states.iter().all(|state| *state == states[0]));

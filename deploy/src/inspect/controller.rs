@@ -122,6 +122,7 @@ fn in_words(content: StoredContent, index: Option<u64>) -> Result<String, Unread
             format!("term {} for member {}{leads}", vote.term, vote.member)
         }
         StoredContent::LogId(id) => log_id(&id),
+        StoredContent::Commit(commit) => format!("number {}", commit.number),
         StoredContent::Snapshot { meta, state } => {
             let state = (*state)?;
             let at = meta.last.as_ref().map_or_else(|| "nothing".to_owned(), log_id);

@@ -7,7 +7,7 @@ use crate::process::{Process, Role, within};
 use crate::tasks::Tasks;
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
-use gantry_controller::{Controller, ControllerConfig, LeaseSettings, NoPeers};
+use gantry_controller::{ControllerConfig, ControllerHost, LeaseSettings, NoPeers};
 use gantry_link::{ConsensusLink, PeerServices};
 use gantry_proto::contract::ConsensusNetwork;
 use std::collections::BTreeMap;
@@ -18,8 +18,7 @@ use std::time::Duration;
 
 /// How long the controller may take to finish what it is writing.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How often somebody looks whether a member can go on.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+const TASK: &str = "the controller";
 
 /// `gantry controller`: a member of the controller.
 pub struct ControllerRole {
@@ -38,10 +37,8 @@ impl Role for ControllerRole {
         let dir = DataDir::new(&config.data.dir).prepare_controller()?;
         let network = Arc::new(ConsensusLink::new(&env, &local));
         let part = ControllerPart::start(member_config(config, dir)?, network, process).await?;
-        let controller = part.controller.clone();
-        // Others have its data, and whoever started it can start it again once its disk is well: it must not stay half.
-        process.tasks.spawn("the controller", failure_of(controller.clone()));
-        let services = PeerServices::default().controller(controller.clone(), controller.clone(), controller);
+        let host = part.host.clone();
+        let services = PeerServices::default().controller(host.clone(), host.clone(), host);
         Ok(ControllerRole { part, port: port.serve(services, &mut process.tasks) })
     }
 
@@ -59,7 +56,7 @@ impl Role for ControllerRole {
 
 /// A controller at work.
 pub(super) struct ControllerPart {
-    pub(super) controller: Arc<Controller>,
+    pub(super) host: Arc<ControllerHost>,
 }
 
 impl ControllerPart {
@@ -73,27 +70,22 @@ impl ControllerPart {
         network: Arc<dyn ConsensusNetwork>,
         process: &mut Process,
     ) -> anyhow::Result<ControllerPart> {
-        let opened = Controller::open(config, process.env.clone(), network).await;
-        let controller = Arc::new(opened.context("cannot open the metadata")?);
-        // It does not end the process: a store beside it goes on without changes of the metadata.
-        process.health.check_with({
-            let controller = controller.clone();
-            move || controller.health().map_err(|error| error.to_string())
+        let opened = ControllerHost::open(config, process.env.clone(), network).await;
+        let host = Arc::new(opened.context("cannot open the metadata")?);
+        process.health.ready_with({
+            let host = host.clone();
+            move || host.serves()
         });
-        Ok(ControllerPart { controller })
+        // It is opened again when its disk failed; meanwhile a store beside it goes on without changes of the metadata. It ends
+        // where that cannot help, and with it the process: an operator has to look.
+        let kept = host.clone();
+        process.tasks.spawn(TASK, async move { Ok(kept.keep().await?) });
+        Ok(ControllerPart { host })
     }
 
     /// Finishes what it is writing and frees the folder.
     pub(super) async fn shut_down(&self) -> anyhow::Result<()> {
-        within(DEADLINE, "the controller", self.controller.shutdown().map(Ok)).await
-    }
-}
-
-/// Ends when the member cannot go on, with why and what to do about it.
-async fn failure_of(controller: Arc<Controller>) -> anyhow::Result<()> {
-    loop {
-        tokio::time::sleep(HEALTH_INTERVAL).await;
-        controller.health()?;
+        within(DEADLINE, TASK, self.host.shutdown().map(Ok)).await
     }
 }
 

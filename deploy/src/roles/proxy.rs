@@ -39,7 +39,7 @@ impl Role for ProxyRole {
         let local = peers::local(&config.cluster, &env)?;
         let tls_dir = DataDir::new(&config.data.dir).prepare_tls()?;
         let controller = peers::controller(config, &local, &env)?;
-        let view = view::watch(&*controller, &mut process.tasks).await?;
+        let view = view::watch(controller.clone(), &mut process.tasks).await?;
         let stores = Arc::new(LinkedStores::new(&env, &local, view.clone()));
         let backends = ProxyBackends { metadata: controller.clone(), membership: controller, view, stores };
         Ok(ProxyRole { part: ProxyPart::start(config, &tls_dir, backends, process).await? })

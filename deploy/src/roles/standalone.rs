@@ -30,8 +30,8 @@ impl Role for Standalone {
             (dir.prepare_controller()?, dir.prepare_store()?, dir.prepare_tls()?);
 
         let controller = ControllerPart::start_alone(controller_dir, process).await?;
-        let view = view::watch(&*controller.controller, &mut process.tasks).await?;
-        let membership = controller.controller.clone();
+        let view = view::watch(controller.host.clone(), &mut process.tasks).await?;
+        let membership = controller.host.clone();
         // Nobody connects to it: the proxy is in the same process.
         let address = "in-process:1".to_owned();
         let store = StorePart::start(config, store_dir, address, membership.clone(), view.clone(), process).await?;

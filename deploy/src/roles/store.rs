@@ -43,7 +43,7 @@ impl Role for StoreRole {
         let dir = DataDir::new(&config.data.dir).prepare_store()?;
 
         let controller = peers::controller(config, &local, &env)?;
-        let view = view::watch(&*controller, &mut process.tasks).await?;
+        let view = view::watch(controller.clone(), &mut process.tasks).await?;
         let part = StorePart::start(config, dir, address, controller, view, process).await?;
         let port = BoundPort::bind(config.store.listen, FLAG, &local, &env).await?;
         let identity = Arc::new(Identity(part.host.clone()));

@@ -14,7 +14,8 @@ pub trait MetadataService: Send + Sync + 'static {
     async fn propose(&self, command: MetadataCommand) -> Result<(MetadataVersion, MetadataOutcome), MetadataError>;
 
     /// Streams metadata: first everything (a [`MetadataChange::Reset`] leads) unless `after` is recent enough to continue
-    /// from, then each change as it happens. The stream ends only when the service does.
+    /// from, then each change as it happens. The stream ends only when the service does, or when it has
+    /// to begin anew: then it is watched again.
     async fn watch(&self, after: MetadataVersion) -> Result<MetadataStream, MetadataError>;
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Tail {
     pub pending_bytes: usize,
     /// The file that the next segment will be, as far as it is known.
     pub next_segment: NextSegment,
+    /// Somebody was turned away because it could not be prepared, and it still is not.
+    pub turned_away: bool,
     /// Why nothing is taken any more.
     pub refused: Option<StoreError>,
     /// Store times never go back: two callers may have looked at the clock in another order than they came here.
@@ -70,6 +72,17 @@ pub(crate) enum NextSegment {
     DiskFull(String),
     /// It could not be prepared for another reason; tried again from time to time.
     Failed(String),
+}
+
+impl NextSegment {
+    /// What those hear who would need it.
+    fn refusal(&self) -> Option<StoreError> {
+        match self {
+            NextSegment::Missing | NextSegment::Prepared => None,
+            NextSegment::DiskFull(reason) => Some(StoreError::DiskFull(format!("no next segment: {reason}"))),
+            NextSegment::Failed(reason) => Some(StoreError::Busy(format!("no next segment: {reason}"))),
+        }
+    }
 }
 
 /// Why records do not fit right now.
@@ -100,6 +113,15 @@ pub(crate) struct TailLimits {
 }
 
 impl Tail {
+    /// Whether there is room for any one record of that length, and nobody was turned away; else why not.
+    pub(crate) fn has_room(&self, record_len_max: u64) -> Result<(), StoreError> {
+        let left = self.segment_end.0.saturating_sub(self.appended_to.0);
+        match self.next_segment.refusal() {
+            Some(refusal) if self.turned_away || left < record_len_max => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+
     /// Records carry `epoch` from here on.
     pub(crate) fn begin_epoch(&mut self, epoch: Epoch) {
         self.epoch = epoch;
@@ -139,11 +161,10 @@ impl Appender<'_> {
             match &self.tail.next_segment {
                 NextSegment::Prepared => self.roll(),
                 NextSegment::Missing => return Err(NoRoom::SegmentNotReady),
-                NextSegment::DiskFull(reason) => {
-                    return Err(NoRoom::Refused(StoreError::DiskFull(format!("no next segment: {reason}"))));
-                }
-                NextSegment::Failed(reason) => {
-                    return Err(NoRoom::Refused(StoreError::Busy(format!("no next segment: {reason}"))));
+                failed => {
+                    let refused = failed.refusal().unwrap_or_else(|| StoreError::Busy("no next segment".into()));
+                    self.tail.turned_away = true;
+                    return Err(NoRoom::Refused(refused));
                 }
             }
         }
