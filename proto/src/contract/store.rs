@@ -230,7 +230,7 @@ pub struct ReleaseRequest {
 }
 
 /// Why a handle was not accepted.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum HandleError {
     /// Not one of ours, or of another group or topic.
     #[error("the receipt handle is not valid here")]

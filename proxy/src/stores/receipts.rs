@@ -55,7 +55,7 @@ impl StoreGroups {
             });
         }
         for (indices, answers) in join_all(asked).await {
-            let answers = answers.unwrap_or_else(|error| indices.iter().map(|_| Err(copy_of(&error))).collect());
+            let answers = answers.unwrap_or_else(|error| indices.iter().map(|_| Err(error.clone())).collect());
             for (index, answer) in indices.into_iter().zip(answers) {
                 results[index] = answer;
             }
@@ -137,14 +137,5 @@ impl StoreGroups {
 
     fn is_gone(&self, id: StoreGroupId) -> bool {
         self.view.store_groups().last().is_some_and(|newest| id <= newest.id)
-    }
-}
-
-/// The same error for another entry.
-fn copy_of(error: &HandleError) -> HandleError {
-    match error {
-        HandleError::Malformed => HandleError::Malformed,
-        HandleError::Expired => HandleError::Expired,
-        HandleError::Store(error) => HandleError::Store(error.clone()),
     }
 }
