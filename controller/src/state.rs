@@ -202,7 +202,7 @@ impl MetadataState {
             }
             MetadataCommand::DeleteGroup { name } => self.delete_group(name),
             MetadataCommand::InitCluster { cluster } => Ok(self.found(*cluster)),
-            MetadataCommand::JoinStore { group, folder, address, last_epoch, process, place, secret } => {
+            MetadataCommand::JoinStore { store_group: group, folder, address, last_epoch, process, place, secret } => {
                 let joining = stores::Joining {
                     folder: *folder,
                     address,
@@ -213,14 +213,16 @@ impl MetadataState {
                 };
                 self.join_store(group, &joining, at)
             }
-            MetadataCommand::NoteLeading { group, epoch } => Ok(self.note_leading(*group, *epoch)),
-            MetadataCommand::NoteDurable { group, epoch, to } => self.note_durable(*group, *epoch, *to),
+            MetadataCommand::NoteLeading { store_group: group, epoch } => Ok(self.note_leading(*group, *epoch)),
+            MetadataCommand::NoteDurable { store_group: group, epoch, to } => self.note_durable(*group, *epoch, *to),
             MetadataCommand::RaiseIds(known) => self.raise_ids(*known),
-            MetadataCommand::EndStoreLease { group, epoch } => Ok(self.end_lease(*group, *epoch)),
+            MetadataCommand::EndStoreLease { store_group: group, epoch } => Ok(self.end_lease(*group, *epoch)),
             MetadataCommand::DrainStoreGroup { name } => self.drain_store_group(name),
             MetadataCommand::ActivateStoreGroup { name } => self.activate_store_group(name),
             MetadataCommand::CloseStoreGroup { name } => self.close_store_group(name),
-            MetadataCommand::NoteClosed { group, epoch, since } => Ok(self.note_closed(*group, *epoch, *since)),
+            MetadataCommand::NoteClosed { store_group: group, epoch, since } => {
+                Ok(self.note_closed(*group, *epoch, *since))
+            }
             MetadataCommand::RemoveStoreGroup { name, force } => self.remove_store_group(name, *force),
             MetadataCommand::SpreadTopics { after, limit } => self.spread_topics(after.as_ref(), *limit),
             MetadataCommand::JoinProxy { id, address, version } => Ok(self.join_proxy(*id, address, version, at)),

@@ -49,7 +49,7 @@ pub(crate) fn store_group_name(name: &str) -> StoreGroupName {
 /// The folder of that number, for the first time.
 pub(crate) fn join_store(group: &str, folder: u8) -> MetadataCommand {
     MetadataCommand::JoinStore {
-        group: store_group_name(group),
+        store_group: store_group_name(group),
         folder: FolderId([folder; 16]),
         address: format!("{group}:1").into(),
         last_epoch: Epoch(0),
@@ -102,7 +102,7 @@ fn any_command_of_members() -> impl Strategy<Value = MetadataCommand> {
             let own = group.as_str().as_bytes()[0] - b'r';
             let folder = FolderId([folder.unwrap_or(own); 16]);
             MetadataCommand::JoinStore {
-                group,
+                store_group: group,
                 folder,
                 address,
                 last_epoch,
@@ -112,15 +112,15 @@ fn any_command_of_members() -> impl Strategy<Value = MetadataCommand> {
             }
         }),
         1 => (0..5u32, epoch())
-            .prop_map(|(group, epoch)| MetadataCommand::EndStoreLease { group: StoreGroupId(group), epoch }),
+            .prop_map(|(group, epoch)| MetadataCommand::EndStoreLease { store_group: StoreGroupId(group), epoch }),
         1 => (0..5u32, epoch())
-            .prop_map(|(group, epoch)| MetadataCommand::NoteLeading { group: StoreGroupId(group), epoch }),
+            .prop_map(|(group, epoch)| MetadataCommand::NoteLeading { store_group: StoreGroupId(group), epoch }),
         2 => name().prop_map(|name| MetadataCommand::DrainStoreGroup { name }),
         1 => name().prop_map(|name| MetadataCommand::ActivateStoreGroup { name }),
         1 => (name(), any::<bool>()).prop_map(|(name, force)| MetadataCommand::RemoveStoreGroup { name, force }),
         1 => name().prop_map(|name| MetadataCommand::CloseStoreGroup { name }),
         1 => (0..5u32, epoch(), 0..60u64).prop_map(|(group, epoch, since)| MetadataCommand::NoteClosed {
-            group: StoreGroupId(group),
+            store_group: StoreGroupId(group),
             epoch,
             since: MetadataVersion(since),
         }),

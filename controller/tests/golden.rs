@@ -32,7 +32,7 @@ fn commands() -> Vec<MetadataCommand> {
     let group = |name: &str| GroupName::parse(name).unwrap();
     let store = |name: &str| StoreGroupName::parse(name).unwrap();
     let join = |name: &str, number: u8| C::JoinStore {
-        group: store(name),
+        store_group: store(name),
         folder: FolderId([number; 16]),
         address: format!("{name}:9000").into(),
         last_epoch: Epoch(number.into()),
@@ -62,8 +62,8 @@ fn commands() -> Vec<MetadataCommand> {
         C::CreateGroup { name: group("group-2"), fifo: true, max_attempts: 3, backoff: exponential.clone() },
         C::AlterTopic { name: topic("topic-0"), topic_type: Some(TopicType::Mixed), queue_count: Some(8) },
         C::AlterGroup { name: group("group-1"), fifo: Some(true), max_attempts: Some(5), backoff: Some(exponential) },
-        C::NoteLeading { group: StoreGroupId(2), epoch: Epoch(3) },
-        C::EndStoreLease { group: StoreGroupId(2), epoch: Epoch(3) },
+        C::NoteLeading { store_group: StoreGroupId(2), epoch: Epoch(3) },
+        C::EndStoreLease { store_group: StoreGroupId(2), epoch: Epoch(3) },
         C::DrainStoreGroup { name: store("store-2") },
         C::SpreadTopics { after: None, limit: 2 },
     ]);
@@ -81,7 +81,7 @@ fn commands() -> Vec<MetadataCommand> {
     // Founding is a version, and each command.
     let since = MetadataVersion(commands.len() as u64 + 1);
     commands.extend([
-        C::NoteClosed { group: StoreGroupId(1), epoch: Epoch(2), since },
+        C::NoteClosed { store_group: StoreGroupId(1), epoch: Epoch(2), since },
         C::RemoveStoreGroup { name: store("store-1"), force: false },
         join("store-3", 3),
         C::DrainStoreGroup { name: store("store-3") },
@@ -91,7 +91,7 @@ fn commands() -> Vec<MetadataCommand> {
         C::AlterGroup { name: group("group-1"), fifo: None, max_attempts: None, backoff: None },
         C::CreateTopic { name: topic("topic-5"), topic_type: TopicType::Normal, queue_count: 1 },
         C::CreateGroup { name: group("group-3"), fifo: false, max_attempts: 1, backoff: BackoffPolicy::default() },
-        C::EndStoreLease { group: StoreGroupId(3), epoch: Epoch(4) },
+        C::EndStoreLease { store_group: StoreGroupId(3), epoch: Epoch(4) },
     ]);
     commands
 }

@@ -57,7 +57,7 @@ fn data_folder() -> tempfile::TempDir {
         let store = Store::open(config, env, metadata(), folder).unwrap();
         let grant = StoreGrant {
             cluster: ClusterId([1; 16]),
-            group: HERE,
+            store_group: HERE,
             epoch: Epoch(1),
             lease: StoreLease::UntilSuperseded,
             previous: None,

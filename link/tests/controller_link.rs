@@ -51,7 +51,7 @@ async fn does_what_a_controller_does<C: MetadataService + MembershipService>(ser
     let grant = service.join_store(join()).await.unwrap();
     let lease = StoreLease::For(Duration::from_secs(3));
     let (group, epoch, previous, secret) = (StoreGroupId(4), Epoch(8), None, GroupSecret([3; 32]));
-    let expected = StoreGrant { cluster: ClusterId([1; 16]), group, epoch, lease, previous, secret };
+    let expected = StoreGrant { cluster: ClusterId([1; 16]), store_group: group, epoch, lease, previous, secret };
     assert_eq!(grant, expected);
     assert_eq!(service.renew_store_lease(renew()).await.unwrap(), StoreLease::UntilSuperseded);
     service.give_up_store_lease(StoreGroupId(4), Epoch(8)).await.unwrap();
@@ -67,8 +67,12 @@ async fn refuses_as_a_controller_refuses<C: MetadataService + MembershipService>
     let membership_errors = || {
         [
             MembershipError::Refused(text()),
-            MembershipError::Held { group: group(), epoch: Epoch(4), remaining: Duration::from_nanos(1_234_567_891) },
-            MembershipError::Superseded { group: StoreGroupId(4), epoch: Epoch(8) },
+            MembershipError::Held {
+                store_group: group(),
+                epoch: Epoch(4),
+                remaining: Duration::from_nanos(1_234_567_891),
+            },
+            MembershipError::Superseded { store_group: StoreGroupId(4), epoch: Epoch(8) },
         ]
     };
     for call in 0..4 {
@@ -350,7 +354,7 @@ async fn a_controller_of_another_cluster_carries_nothing_out_and_is_named() {
         matches!(link.renew_store_lease(renew()).await, Err(MembershipError::Unavailable(_))),
         "no tenure ends by it"
     );
-    let given_up = link.give_up_store_lease(renew().group, renew().epoch).await;
+    let given_up = link.give_up_store_lease(renew().store_group, renew().epoch).await;
     assert!(matches!(given_up, Err(MembershipError::Unavailable(_))), "{given_up:?}");
     let mut events = link.watch(MetadataVersion(0)).await.unwrap();
     assert!(tokio::time::timeout(Duration::from_secs(20), events.next()).await.is_err(), "its metadata are not seen");

@@ -183,9 +183,9 @@ impl StoreFolder {
                 let (path, bound) = (self.dir.clone(), home.cluster);
                 return Err(DataFolderError::OtherCluster { path, bound, asked: grant.cluster });
             }
-            if home.group != grant.group {
+            if home.group != grant.store_group {
                 let named = |id| format!("{name} with the number {id}");
-                return Err(self.other_group(named(home.group), named(grant.group)));
+                return Err(self.other_group(named(home.group), named(grant.store_group)));
             }
         }
         if let Some(previous) = grant.previous.filter(|previous| previous.folder != self.identity.folder) {
@@ -195,7 +195,7 @@ impl StoreFolder {
         if grant.epoch <= last {
             return Err(DataFolderError::OldEpoch { path: self.dir.clone(), granted: grant.epoch, last });
         }
-        let home = Home { cluster: grant.cluster, group: grant.group, name: name.clone() };
+        let home = Home { cluster: grant.cluster, group: grant.store_group, name: name.clone() };
         let mut identity = self.identity.clone();
         (identity.last_epoch, identity.home) = (grant.epoch, Some(home));
         self.save(identity)
@@ -243,7 +243,7 @@ mod tests {
     fn grant(cluster: u8, group: u32, epoch: u32) -> StoreGrant {
         StoreGrant {
             cluster: ClusterId([cluster; 16]),
-            group: StoreGroupId(group),
+            store_group: StoreGroupId(group),
             epoch: Epoch(epoch),
             lease: StoreLease::UntilSuperseded,
             previous: None,

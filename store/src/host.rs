@@ -92,7 +92,7 @@ impl StoreHost {
         let store = open(&config, &env, &view, &dir, &member).await?;
         let granted = member.join(&store).await?;
         let stopping = CancellationToken::new();
-        let (group, folder) = (granted.grant.group, store.folder());
+        let (group, folder) = (granted.grant.store_group, store.folder());
         let now = RwLock::new(Now { store, reopening: None });
         Ok((Arc::new(StoreHost { config, env, view, dir, member, group, folder, now, stopping }), granted))
     }

@@ -105,7 +105,7 @@ impl Member {
     /// Keeps the store a member until it has stopped, then gives the lease up; or until its log has failed. Fails when the
     /// store cannot stay a member. Whatever it returns, the tenure has ended then.
     pub async fn keep(&self, store: Arc<Store>, granted: Granted) -> Result<Kept, MemberError> {
-        let group = granted.grant.group;
+        let group = granted.grant.store_group;
         let mut protocol = Protocol::leading(granted.grant.epoch, granted.grant.lease, granted.called_at);
         let kept = loop {
             let taken = match protocol.step() {
@@ -160,8 +160,13 @@ impl Member {
         // The lease does not wait for a slow disk: the next renewal says it.
         let closed = timeout(limit / 4, store.closed()).await.unwrap_or_default();
         let called_at = Instant::now();
-        let request =
-            RenewStoreLeaseRequest { group, epoch, positions: store.positions(), closed, report: Some(store.report()) };
+        let request = RenewStoreLeaseRequest {
+            store_group: group,
+            epoch,
+            positions: store.positions(),
+            closed,
+            report: Some(store.report()),
+        };
         (called_at, bounded(limit, self.service.renew_store_lease(request)).await)
     }
 

@@ -292,7 +292,7 @@ impl Store {
         };
         let panicked = |panicked| StoreError::WritesStopped(format!("beginning an epoch: {panicked}"));
         durable.map_err(panicked).map_err(OpenErrorKind::Read)?.map_err(OpenErrorKind::Folder)?;
-        let StoreGrant { cluster, group, epoch, lease, .. } = granted.grant;
+        let StoreGrant { cluster, store_group: group, epoch, lease, .. } = granted.grant;
         self.log.belongs_to(cluster, group);
         // The folder holds every later grant to the same group.
         let _ = self.home.set(group);
@@ -357,7 +357,7 @@ impl Store {
         let folder = self.folder.lock();
         let (process, place) = folder.process();
         JoinStoreRequest {
-            group: config.group.clone(),
+            store_group: config.group.clone(),
             folder: folder.id(),
             cluster: folder.cluster(),
             address: config.address.clone(),

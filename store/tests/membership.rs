@@ -135,7 +135,7 @@ impl MembershipService for Controller {
             state.reports[0] = request.report;
             match state.held_until.map(|until| until.saturating_duration_since(Instant::now())) {
                 Some(remaining) if !remaining.is_zero() => {
-                    Err(MembershipError::Held { group: request.group, epoch: state.epoch, remaining })
+                    Err(MembershipError::Held { store_group: request.store_group, epoch: state.epoch, remaining })
                 }
                 _ => {
                     state.epoch = Epoch(state.epoch.max(request.last_epoch).0 + 1);
@@ -154,7 +154,7 @@ impl MembershipService for Controller {
             state.renewals += 1;
             let over = state.held_until.is_none_or(|until| Instant::now() >= until);
             if request.epoch != state.epoch || over {
-                Err(MembershipError::Superseded { group: request.group, epoch: request.epoch })
+                Err(MembershipError::Superseded { store_group: request.store_group, epoch: request.epoch })
             } else {
                 state.positions = request.positions;
                 state.closed = request.closed;

@@ -246,7 +246,7 @@ async fn a_folder_is_bound_before_anything_is_written_and_refuses_other_groups_a
     let mut other_cluster = granted(5, FOREVER);
     other_cluster.grant.cluster = ClusterId([2; 16]);
     let mut other_group = granted(5, FOREVER);
-    other_group.grant.group = StoreGroupId(3);
+    other_group.grant.store_group = StoreGroupId(3);
     let mut other_name = granted(5, FOREVER);
     other_name.name = StoreGroupName::parse("another").unwrap();
     // The power fails at every moment of the first opening, the first epoch and the first message.

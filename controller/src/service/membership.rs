@@ -69,7 +69,7 @@ impl Controller {
         let _one = core.joining.lock().await;
         let leading = core.node.lead().await?;
         let (cluster, group) =
-            core.feed.read(|state| (state.cluster(), state.store_group_named(&request.group).cloned()));
+            core.feed.read(|state| (state.cluster(), state.store_group_named(&request.store_group).cloned()));
         let cluster =
             cluster.ok_or_else(|| MembershipError::Unavailable("the cluster is not founded yet".to_owned()))?;
         if let Some(own) = request.cluster.filter(|own| *own != cluster) {
@@ -89,7 +89,7 @@ impl Controller {
             None if request.cluster.is_some() => {
                 let reason = format!(
                     "store group {} was removed from the cluster; give a new store an empty data folder",
-                    request.group
+                    request.store_group
                 );
                 return Err(MembershipError::Refused(reason));
             }
@@ -104,7 +104,7 @@ impl Controller {
         let mut secret = [0; 32];
         core.env.random.fill(&mut secret);
         let command = MetadataCommand::JoinStore {
-            group: request.group.clone(),
+            store_group: request.store_group.clone(),
             folder: request.folder,
             address: request.address.clone(),
             last_epoch: request.last_epoch,
@@ -124,7 +124,7 @@ impl Controller {
         let lease = core.with_table(leading, |table, now| table.grant(&group, request.version.clone(), at, now))?;
         tracing::info!(group = %group.name, epoch = %group.epoch, address = &*request.address, "a store leads its group");
         let previous = last.map(|last| last.as_previous());
-        Ok(StoreGrant { cluster, group: group.id, epoch: group.epoch, lease, previous, secret })
+        Ok(StoreGrant { cluster, store_group: group.id, epoch: group.epoch, lease, previous, secret })
     }
 
     /// None of these identities is given again. A store must not be told that it leads before that is so: from then on its
@@ -191,18 +191,22 @@ impl Controller {
         }
         let due = self.core.with_table(leading, |table, now| table.durable_to_note(id, epoch, noted, last, now))?;
         if let Some(to) = due {
-            let _ = self.core.decide(MetadataCommand::NoteDurable { group: id, epoch, to }, leading).await?;
+            let _ = self.core.decide(MetadataCommand::NoteDurable { store_group: id, epoch, to }, leading).await?;
         }
         Ok(())
     }
 
     fn admit(&self, group: &Arc<StoreGroup>, leading: Leadership) -> Result<(), MembershipError> {
         let admitted = self.core.with_table(leading, |table, now| table.admit(group, now))?;
-        admitted.map_err(|remaining| MembershipError::Held { group: group.name.clone(), epoch: group.epoch, remaining })
+        admitted.map_err(|remaining| MembershipError::Held {
+            store_group: group.name.clone(),
+            epoch: group.epoch,
+            remaining,
+        })
     }
 
     pub(super) async fn renew_here(&self, request: &RenewStoreLeaseRequest) -> Result<StoreLease, MembershipError> {
-        let RenewStoreLeaseRequest { group: id, epoch, positions, closed, report } = *request;
+        let RenewStoreLeaseRequest { store_group: id, epoch, positions, closed, report } = *request;
         let leading = self.core.node.lead().await?;
         if let Some(report) = report.filter(|_| self.core.feed.read(|state| state.rules() >= Rules::PutBack)) {
             self.raise_ids(report.known, leading).await?;
@@ -215,15 +219,15 @@ impl Controller {
             }
             None => None,
         };
-        let lease = renewed.ok_or(MembershipError::Superseded { group: id, epoch })?;
+        let lease = renewed.ok_or(MembershipError::Superseded { store_group: id, epoch })?;
         let noted = |kept: &Keeping| kept.last.epoch != epoch || kept.led.get(&kept.last.folder) == Some(&epoch);
         if self.core.feed.read(|state| state.keeping(id).is_some_and(|kept| !noted(kept))) {
             // If it fails, the next renewal does it.
-            let _ = self.core.decide(MetadataCommand::NoteLeading { group: id, epoch }, leading).await?;
+            let _ = self.core.decide(MetadataCommand::NoteLeading { store_group: id, epoch }, leading).await?;
         }
         self.note_durable(id, epoch, false, leading).await?;
         if let Some(since) = closed {
-            let _ = self.core.decide(MetadataCommand::NoteClosed { group: id, epoch, since }, leading).await?;
+            let _ = self.core.decide(MetadataCommand::NoteClosed { store_group: id, epoch, since }, leading).await?;
         }
         Ok(lease)
     }
@@ -233,7 +237,7 @@ impl Controller {
         // At once: whatever becomes of the command, its holder writes no more.
         self.core.with_table(leading, |table, _| table.give_up(group, epoch))?;
         self.note_durable(group, epoch, true, leading).await?;
-        let _ = self.core.decide(MetadataCommand::EndStoreLease { group, epoch }, leading).await?;
+        let _ = self.core.decide(MetadataCommand::EndStoreLease { store_group: group, epoch }, leading).await?;
         Ok(())
     }
 
@@ -264,7 +268,7 @@ impl Controller {
                     .map(|group| {
                         let heard = table.heard_store(group);
                         StoreStatus {
-                            group: group.clone(),
+                            store_group: group.clone(),
                             heard: heard.at.map(|at| now.saturating_duration_since(at)),
                             leading_since: heard.leading_since,
                             positions: heard.positions,

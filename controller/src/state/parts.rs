@@ -227,7 +227,7 @@ mod tests {
                 let _ = state.apply(&create_topic("between", 1), Timestamp::ZERO);
                 let first = state.store_groups().next().map(|first| (first.id, first.epoch));
                 if let Some((group, epoch)) = first {
-                    let note = MetadataCommand::NoteDurable { group, epoch, to: LogOffset(to) };
+                    let note = MetadataCommand::NoteDurable { store_group: group, epoch, to: LogOffset(to) };
                     state.apply(&note, Timestamp::ZERO).unwrap();
                     prop_assert!(state.keeping(group).unwrap().durable >= Some((epoch, LogOffset(to))));
                 }

@@ -31,18 +31,23 @@ impl MetadataState {
         let Joining { folder, address, last_epoch, process, place, secret } = *joining;
         let owner = self.folders.get(&folder).and_then(|id| self.store_groups.get(id));
         if let Some(owner) = owner.filter(|owner| owner.name != *name) {
-            return Err(MetadataRefusal::FolderOfOtherGroup { folder, group: owner.name.clone() });
+            return Err(MetadataRefusal::FolderOfOtherGroup { folder, store_group: owner.name.clone() });
         }
         let now = self.store_group_named(name);
         if let (Some(group), None) = (now, owner)
             && let Some(replica) = group.replicas.first()
         {
             let expected = replica.folder;
-            return Err(MetadataRefusal::OtherFolder { group: name.clone(), expected, found: folder });
+            return Err(MetadataRefusal::OtherFolder { store_group: name.clone(), expected, found: folder });
         }
         let kept = now.and_then(|group| self.keeping(group.id));
         if let Some(led) = kept.and_then(|kept| kept.led.get(&folder)).filter(|led| **led > last_epoch) {
-            return Err(MetadataRefusal::OlderFolder { group: name.clone(), folder, led: *led, found: last_epoch });
+            return Err(MetadataRefusal::OlderFolder {
+                store_group: name.clone(),
+                folder,
+                led: *led,
+                found: last_epoch,
+            });
         }
         let mut counters = self.counters;
         let mut group = match now {

@@ -188,9 +188,9 @@ fn each_join_begins_an_epoch_above_all_that_were() {
     let epoch = |state: &MetadataState| state.store_group(StoreGroupId(1)).unwrap().epoch;
     assert_eq!(epoch(&state), Epoch(1));
     let again = match join_store("s", 1) {
-        MetadataCommand::JoinStore { group, folder, process, place, secret, .. } => {
+        MetadataCommand::JoinStore { store_group: group, folder, process, place, secret, .. } => {
             let (address, last_epoch) = ("b:2".into(), Epoch(6));
-            MetadataCommand::JoinStore { group, folder, address, last_epoch, process, place, secret }
+            MetadataCommand::JoinStore { store_group: group, folder, address, last_epoch, process, place, secret }
         }
         _ => unreachable!(),
     };
@@ -206,11 +206,11 @@ fn each_join_begins_an_epoch_above_all_that_were() {
 fn a_folder_serves_one_store_group_for_ever() {
     let state = state_of(&[join_store("t", 2)]);
     let (one, two) = (FolderId([1; 16]), FolderId([2; 16]));
-    let other = MetadataRefusal::FolderOfOtherGroup { folder: one, group: store_group_name("s") };
+    let other = MetadataRefusal::FolderOfOtherGroup { folder: one, store_group: store_group_name("s") };
     check_refused(&state, join_store("t", 1), other.clone());
     check_refused(&state, join_store("u", 1), other);
     let folder = FolderId([3; 16]);
-    let refusal = MetadataRefusal::OtherFolder { group: store_group_name("t"), expected: two, found: folder };
+    let refusal = MetadataRefusal::OtherFolder { store_group: store_group_name("t"), expected: two, found: folder };
     check_refused(&state, join_store("t", 3), refusal);
 }
 
@@ -221,7 +221,7 @@ fn a_group_is_removed_only_after_the_leader_of_its_last_epoch_has_confirmed_that
     let remove = MetadataCommand::RemoveStoreGroup { name: name(), force: false };
     let close = MetadataCommand::CloseStoreGroup { name: name() };
     let drain = MetadataCommand::DrainStoreGroup { name: name() };
-    let note = |epoch, since| MetadataCommand::NoteClosed { group: id, epoch: Epoch(epoch), since };
+    let note = |epoch, since| MetadataCommand::NoteClosed { store_group: id, epoch: Epoch(epoch), since };
     let not_closed = || MetadataRefusal::StoreGroupNotClosed(name());
     let of = |state: &MetadataState| state.store_group(id).unwrap().state;
     let mut state = state_of(&[join_store("t", 2)]);
@@ -285,17 +285,19 @@ fn a_leadership_that_is_over_is_not_noted() {
     let (id, folder) = (StoreGroupId(1), FolderId([1; 16]));
     let led = |state: &MetadataState| state.keeping(id).unwrap().led.get(&folder).copied();
     for (epoch, expected) in [(0, None), (2, None), (1, Some(Epoch(1))), (2, Some(Epoch(1)))] {
-        let (_, changes) = state.apply(&MetadataCommand::NoteLeading { group: id, epoch: Epoch(epoch) }, AT).unwrap();
+        let (_, changes) =
+            state.apply(&MetadataCommand::NoteLeading { store_group: id, epoch: Epoch(epoch) }, AT).unwrap();
         assert_eq!((changes, led(&state)), (vec![], expected), "epoch {epoch}");
     }
-    let older = MetadataRefusal::OlderFolder { group: store_group_name("s"), folder, led: Epoch(1), found: Epoch(0) };
+    let older =
+        MetadataRefusal::OlderFolder { store_group: store_group_name("s"), folder, led: Epoch(1), found: Epoch(0) };
     check_refused(&state, join_store("s", 1), older);
 }
 
 #[test]
 fn only_the_epoch_that_is_meant_ends() {
     let mut state = state_of(&[join_store("s", 1)]);
-    let end = |epoch| MetadataCommand::EndStoreLease { group: StoreGroupId(1), epoch: Epoch(epoch) };
+    let end = |epoch| MetadataCommand::EndStoreLease { store_group: StoreGroupId(1), epoch: Epoch(epoch) };
     let (_, changes) = state.apply(&end(1), AT).unwrap();
     assert_eq!(changes, []);
     state.apply(&end(2), AT).unwrap();

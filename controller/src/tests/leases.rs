@@ -29,7 +29,7 @@ static NEXT_PROCESS: AtomicU64 = AtomicU64::new(1);
 
 fn request(folder: u8) -> JoinStoreRequest {
     JoinStoreRequest {
-        group: store_group_name("s"),
+        store_group: store_group_name("s"),
         folder: FolderId([folder; 16]),
         cluster: None,
         address: "s:1".into(),
@@ -49,7 +49,7 @@ fn after(grant: &StoreGrant) -> JoinStoreRequest {
 
 fn renewal(grant: &StoreGrant) -> RenewStoreLeaseRequest {
     let positions = StorePositions { appended_to: LogOffset(7), ..StorePositions::default() };
-    RenewStoreLeaseRequest { group: grant.group, epoch: grant.epoch, positions, closed: None, report: None }
+    RenewStoreLeaseRequest { store_group: grant.store_group, epoch: grant.epoch, positions, closed: None, report: None }
 }
 
 async fn leads(controller: &Arc<Controller>, group: StoreGroupId) -> bool {
@@ -66,12 +66,12 @@ async fn a_sole_replica_leads_until_there_is_a_newer_epoch() {
     let held = controller.join_store(request(1)).await;
     assert!(matches!(held, Err(MembershipError::Held { epoch: Epoch(1), .. })), "{held:?}");
     sleep(Duration::from_secs(60)).await;
-    assert!(leads(controller, grant.group).await);
+    assert!(leads(controller, grant.store_group).await);
     assert_eq!(controller.renew_store_lease(renewal(&grant)).await.unwrap(), StoreLease::UntilSuperseded);
     // It restarts: after three silent intervals it is let in, in a new epoch.
     sleep(Duration::from_secs(3)).await;
     let again = controller.join_store(JoinStoreRequest { last_epoch: Epoch(9), ..request(1) }).await.unwrap();
-    assert_eq!((again.group, again.epoch), (grant.group, Epoch(10)));
+    assert_eq!((again.store_group, again.epoch), (grant.store_group, Epoch(10)));
     let over = controller.renew_store_lease(renewal(&grant)).await;
     assert!(matches!(over, Err(MembershipError::Superseded { epoch: Epoch(1), .. })), "{over:?}");
 }
@@ -82,13 +82,13 @@ async fn a_lease_that_is_given_back_is_free_at_once() {
         let cluster = TestCluster::started(1, configure).await;
         let controller = cluster.get(1);
         let grant = controller.join_store(request(1)).await.unwrap();
-        controller.give_up_store_lease(grant.group, grant.epoch).await.unwrap();
-        assert!(!leads(controller, grant.group).await);
+        controller.give_up_store_lease(grant.store_group, grant.epoch).await.unwrap();
+        assert!(!leads(controller, grant.store_group).await);
         assert!(controller.renew_store_lease(renewal(&grant)).await.is_err());
         assert_eq!(controller.join_store(request(1)).await.unwrap().epoch, Epoch(2));
         // A late one of an older epoch changes nothing.
-        controller.give_up_store_lease(grant.group, grant.epoch).await.unwrap();
-        assert!(leads(controller, grant.group).await);
+        controller.give_up_store_lease(grant.store_group, grant.epoch).await.unwrap();
+        assert!(leads(controller, grant.store_group).await);
     }
 }
 
@@ -105,7 +105,7 @@ async fn a_timed_lease_ends_a_margin_later_and_is_then_gone_for_good() {
     let renewed = Instant::now();
     let Err(MembershipError::Held { remaining, .. }) = controller.join_store(request(1)).await else { panic!() };
     assert!(remaining > Duration::from_secs(3), "{remaining:?}");
-    controller.core.feed.reached(|state| state.store_group(grant.group).unwrap().leader.is_none()).await;
+    controller.core.feed.reached(|state| state.store_group(grant.store_group).unwrap().leader.is_none()).await;
     assert!(renewed.elapsed() >= Duration::from_millis(3500), "{:?}", renewed.elapsed());
     assert!(renewed.elapsed() <= Duration::from_millis(3550), "noticed when it comes: {:?}", renewed.elapsed());
     assert!(matches!(controller.renew_store_lease(renewal(&grant)).await, Err(MembershipError::Superseded { .. })));
@@ -147,8 +147,11 @@ async fn a_leader_without_most_members_grants_and_extends_nothing() {
     cluster.isolate(old, true);
     let alone = cluster.get(old);
     assert!(matches!(alone.renew_store_lease(renewal(&grant)).await, Err(MembershipError::Unavailable(_))));
-    assert!(matches!(alone.give_up_store_lease(grant.group, grant.epoch).await, Err(MembershipError::Unavailable(_))));
-    let other = JoinStoreRequest { group: store_group_name("t"), ..request(2) };
+    assert!(matches!(
+        alone.give_up_store_lease(grant.store_group, grant.epoch).await,
+        Err(MembershipError::Unavailable(_))
+    ));
+    let other = JoinStoreRequest { store_group: store_group_name("t"), ..request(2) };
     assert!(matches!(alone.join_store(other).await, Err(MembershipError::Unavailable(_))));
     assert!(alone.cluster_status().await.is_err());
     let new = cluster.leader().await;
@@ -166,11 +169,11 @@ async fn folders_of_other_clusters_groups_and_removed_groups_are_turned_away() {
     refused(JoinStoreRequest { cluster: Some(ClusterId([9; 16])), ..request(1) }).await;
     refused(JoinStoreRequest { last_epoch: Epoch(u32::MAX), ..request(1) }).await;
     let grant = controller.join_store(request(1)).await.unwrap();
-    controller.give_up_store_lease(grant.group, grant.epoch).await.unwrap();
-    refused(JoinStoreRequest { group: store_group_name("t"), ..request(1) }).await;
+    controller.give_up_store_lease(grant.store_group, grant.epoch).await.unwrap();
+    refused(JoinStoreRequest { store_group: store_group_name("t"), ..request(1) }).await;
     refused(request(2)).await;
     // Removed, it is not taken for a new group.
-    controller.join_store(JoinStoreRequest { group: store_group_name("t"), ..request(2) }).await.unwrap();
+    controller.join_store(JoinStoreRequest { store_group: store_group_name("t"), ..request(2) }).await.unwrap();
     let name = store_group_name("s");
     controller.propose(MetadataCommand::DrainStoreGroup { name: name.clone() }).await.unwrap();
     controller.propose(MetadataCommand::RemoveStoreGroup { name, force: true }).await.unwrap();
@@ -210,7 +213,10 @@ async fn the_status_shows_what_stores_said() {
     let status = controller.cluster_status().await.unwrap();
     assert_eq!(status.cluster, Some(grant.cluster));
     let [store] = &status.stores[..] else { panic!("{status:?}") };
-    assert_eq!((store.group.id, &*store.version, store.positions.appended_to), (grant.group, "0.1", LogOffset(7)));
+    assert_eq!(
+        (store.store_group.id, &*store.version, store.positions.appended_to),
+        (grant.store_group, "0.1", LogOffset(7))
+    );
     assert!(store.heard.is_some_and(|heard| heard >= Duration::from_secs(2)));
     assert!(store.leading_since.is_some());
 }
@@ -242,7 +248,7 @@ async fn a_store_does_not_wait_for_itself_nor_for_a_process_that_is_known_to_be_
     assert_eq!(grant.epoch, Epoch(4));
     // Nobody who cannot tell where he is takes another such one for himself.
     let nowhere = JoinStoreRequest { place: None, ..request(2) };
-    let nowhere = JoinStoreRequest { group: store_group_name("t"), ..nowhere };
+    let nowhere = JoinStoreRequest { store_group: store_group_name("t"), ..nowhere };
     let other = cluster.get(leader).join_store(nowhere.clone()).await.unwrap();
     assert!(other.previous.is_none() && other.secret != grant.secret, "each group has its own");
     let held = cluster.get(leader).join_store(JoinStoreRequest { process: ProcessId([9; 16]), ..nowhere }).await;
@@ -255,16 +261,16 @@ async fn an_older_copy_of_a_folder_is_refused_by_name() {
     let controller = cluster.get(1);
     let grant = controller.join_store(request(1)).await.unwrap();
     // Granted, and perhaps never heard of: nothing is known about the folder.
-    controller.give_up_store_lease(grant.group, grant.epoch).await.unwrap();
+    controller.give_up_store_lease(grant.store_group, grant.epoch).await.unwrap();
     let grant = controller.join_store(request(1)).await.unwrap();
     assert_eq!(grant.epoch, Epoch(2));
     controller.renew_store_lease(renewal(&grant)).await.unwrap();
-    controller.give_up_store_lease(grant.group, grant.epoch).await.unwrap();
+    controller.give_up_store_lease(grant.store_group, grant.epoch).await.unwrap();
     for last_epoch in [0, 1] {
         let older = JoinStoreRequest { last_epoch: Epoch(last_epoch), ..request(1) };
         let refused = controller.join_store(older).await.unwrap_err();
         assert!(matches!(&refused, MembershipError::Refused(why) if why.contains("is an older copy")), "{refused}");
     }
-    assert!(!leads(controller, grant.group).await);
+    assert!(!leads(controller, grant.store_group).await);
     assert_eq!(controller.join_store(after(&grant)).await.unwrap().epoch, Epoch(3));
 }

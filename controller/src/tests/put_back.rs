@@ -30,7 +30,7 @@ fn older(config: &mut ControllerConfig) {
 /// The one store of these tests, the same process all the time.
 fn joining(last_epoch: Epoch, report: StoreReport) -> JoinStoreRequest {
     JoinStoreRequest {
-        group: store_group_name("s"),
+        store_group: store_group_name("s"),
         folder: FolderId([1; 16]),
         cluster: None,
         address: "s:1".into(),
@@ -43,8 +43,8 @@ fn joining(last_epoch: Epoch, report: StoreReport) -> JoinStoreRequest {
 }
 
 fn renewing(grant: &StoreGrant, report: StoreReport) -> RenewStoreLeaseRequest {
-    let (group, epoch, positions) = (grant.group, grant.epoch, StorePositions::default());
-    RenewStoreLeaseRequest { group, epoch, positions, closed: None, report: Some(report) }
+    let (group, epoch, positions) = (grant.store_group, grant.epoch, StorePositions::default());
+    RenewStoreLeaseRequest { store_group: group, epoch, positions, closed: None, report: Some(report) }
 }
 
 fn knowing(topic: u32, group: u32) -> StoreReport {
@@ -153,7 +153,7 @@ async fn a_store_whose_group_is_unknown_is_refused_but_heard() {
     let (_cluster, controller, grant, _) = put_back().await;
     let known = KnownIds { topic: TopicId(70), group: GroupId(8), store_group: StoreGroupId(6) };
     let mut request = joining(Epoch(3), StoreReport { known, ..StoreReport::default() });
-    (request.group, request.folder, request.cluster) =
+    (request.store_group, request.folder, request.cluster) =
         (store_group_name("forgotten"), FolderId([6; 16]), Some(grant.cluster));
     let refused = controller.join_store(request).await;
     assert!(matches!(refused, Err(MembershipError::Refused(_))), "{refused:?}");
@@ -203,7 +203,7 @@ async fn an_older_copy_of_a_stores_folder_is_refused_by_name_until_it_is_accepte
     // The last word of a leadership is kept, however little it is.
     controller.renew_store_lease(renewing(&grant, holding(5 * MIB))).await.unwrap();
     controller.renew_store_lease(renewing(&grant, holding(5 * MIB + 3))).await.unwrap();
-    controller.give_up_store_lease(grant.group, grant.epoch).await.unwrap();
+    controller.give_up_store_lease(grant.store_group, grant.epoch).await.unwrap();
     controller.shutdown().await;
     let controller = cluster.start(1).await.unwrap();
     is_refused(controller.join_store(less(&grant, 5 * MIB + 2)).await);

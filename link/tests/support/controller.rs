@@ -149,7 +149,7 @@ impl MembershipService for MemoryController {
         let lease = StoreLease::For(Duration::from_secs(3));
         self.membership(StoreGrant {
             cluster,
-            group: StoreGroupId(4),
+            store_group: StoreGroupId(4),
             epoch,
             lease,
             previous: None,
@@ -221,7 +221,7 @@ pub fn create(name: &str) -> MetadataCommand {
 
 pub fn join() -> JoinStoreRequest {
     JoinStoreRequest {
-        group: StoreGroupName::parse("store-1").unwrap(),
+        store_group: StoreGroupName::parse("store-1").unwrap(),
         folder: FolderId([2; 16]),
         cluster: None,
         address: "store:1".into(),
@@ -235,7 +235,7 @@ pub fn join() -> JoinStoreRequest {
 
 pub fn renew() -> RenewStoreLeaseRequest {
     RenewStoreLeaseRequest {
-        group: StoreGroupId(4),
+        store_group: StoreGroupId(4),
         epoch: Epoch(8),
         positions: StorePositions::default(),
         closed: Some(MetadataVersion(41)),

@@ -19,7 +19,7 @@ pub trait MembershipService: Send + Sync + 'static {
     async fn renew_store_lease(&self, request: RenewStoreLeaseRequest) -> Result<StoreLease, MembershipError>;
 
     /// Gives the store lease back: the caller writes no more.
-    async fn give_up_store_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError>;
+    async fn give_up_store_lease(&self, store_group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError>;
 
     /// Says that a proxy is alive. Returns within which time it must say so again.
     async fn proxy_alive(&self, request: ProxyAliveRequest) -> Result<Duration, MembershipError>;
@@ -35,7 +35,7 @@ pub trait MembershipService: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinStoreRequest {
     /// Its group.
-    pub group: StoreGroupName,
+    pub store_group: StoreGroupName,
     /// Its data folder.
     pub folder: FolderId,
     /// The cluster that the folder belongs to, if it ever joined one.
@@ -72,7 +72,7 @@ pub struct StoreGrant {
     /// The cluster.
     pub cluster: ClusterId,
     /// The group that is led.
-    pub group: StoreGroupId,
+    pub store_group: StoreGroupId,
     /// The leadership's number.
     pub epoch: Epoch,
     /// For how long.
@@ -107,7 +107,7 @@ pub enum StoreLease {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenewStoreLeaseRequest {
     /// Its group.
-    pub group: StoreGroupId,
+    pub store_group: StoreGroupId,
     /// Its leadership.
     pub epoch: Epoch,
     /// How far its log reaches, for operators.
@@ -149,20 +149,20 @@ pub enum MembershipError {
     #[error("{0}")]
     Refused(String),
     /// Another process holds the lease.
-    #[error("store group {group} is led by another process, in epoch {epoch}, for up to {remaining:?} from now")]
+    #[error("store group {store_group} is led by another process, in epoch {epoch}, for up to {remaining:?} from now")]
     Held {
         /// Which group.
-        group: StoreGroupName,
+        store_group: StoreGroupName,
         /// The other's leadership.
         epoch: Epoch,
         /// When the lease has ended at the latest.
         remaining: Duration,
     },
     /// The caller's leadership is over: it must not write any more.
-    #[error("epoch {epoch} of store group {group} is over")]
+    #[error("epoch {epoch} of store group {store_group} is over")]
     Superseded {
         /// Which group.
-        group: StoreGroupId,
+        store_group: StoreGroupId,
         /// The leadership that is over.
         epoch: Epoch,
     },
@@ -205,7 +205,7 @@ pub struct ControllerStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreStatus {
     /// What the metadata say.
-    pub group: Arc<StoreGroup>,
+    pub store_group: Arc<StoreGroup>,
     /// When its leader was last heard of. `None`: never, by the controller that leads now.
     pub heard: Option<Duration>,
     /// Since when its leader leads.

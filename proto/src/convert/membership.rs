@@ -18,7 +18,7 @@ impl Wire for JoinStoreRequest {
 
     fn to_wire(&self) -> wire::JoinStoreRequest {
         wire::JoinStoreRequest {
-            group: self.group.to_wire(),
+            group: self.store_group.to_wire(),
             folder: self.folder.to_wire(),
             cluster: self.cluster.as_ref().map(Wire::to_wire),
             address: self.address.to_string(),
@@ -32,7 +32,7 @@ impl Wire for JoinStoreRequest {
 
     fn from_wire(message: wire::JoinStoreRequest) -> Result<JoinStoreRequest, Malformed> {
         Ok(JoinStoreRequest {
-            group: StoreGroupName::from_wire(message.group)?,
+            store_group: StoreGroupName::from_wire(message.group)?,
             folder: FolderId::from_wire(message.folder)?,
             cluster: message.cluster.map(ClusterId::from_wire).transpose()?,
             address: message.address.into(),
@@ -105,7 +105,7 @@ impl Wire for StoreGrant {
     fn to_wire(&self) -> wire::StoreGrant {
         wire::StoreGrant {
             cluster: self.cluster.to_wire(),
-            group: self.group.0,
+            group: self.store_group.0,
             epoch: self.epoch.0,
             lease: Some(self.lease.to_wire()),
             previous: self.previous.as_ref().map(Wire::to_wire),
@@ -116,7 +116,7 @@ impl Wire for StoreGrant {
     fn from_wire(message: wire::StoreGrant) -> Result<StoreGrant, Malformed> {
         Ok(StoreGrant {
             cluster: ClusterId::from_wire(message.cluster)?,
-            group: StoreGroupId(message.group),
+            store_group: StoreGroupId(message.group),
             epoch: Epoch(message.epoch),
             lease: required(message.lease, "lease of a store")?,
             previous: message.previous.map(PreviousLeader::from_wire).transpose()?,
@@ -163,7 +163,7 @@ impl Wire for RenewStoreLeaseRequest {
     fn to_wire(&self) -> wire::RenewLeaseRequest {
         let positions = Some(self.positions.to_wire());
         wire::RenewLeaseRequest {
-            group: self.group.0,
+            group: self.store_group.0,
             epoch: self.epoch.0,
             positions,
             closed: self.closed.map(|since| since.0),
@@ -174,7 +174,7 @@ impl Wire for RenewStoreLeaseRequest {
     fn from_wire(message: wire::RenewLeaseRequest) -> Result<RenewStoreLeaseRequest, Malformed> {
         let positions = required(message.positions, "positions of a store")?;
         Ok(RenewStoreLeaseRequest {
-            group: StoreGroupId(message.group),
+            store_group: StoreGroupId(message.group),
             epoch: Epoch(message.epoch),
             positions,
             closed: message.closed.map(MetadataVersion),
@@ -212,10 +212,10 @@ impl Wire for MembershipError {
         use wire::membership_failure::{Held, Reason, Superseded};
         let reason = match self {
             MembershipError::Refused(why) => Reason::Refused(why.clone()),
-            MembershipError::Held { group, epoch, remaining } => {
+            MembershipError::Held { store_group: group, epoch, remaining } => {
                 Reason::Held(Held { group: group.to_wire(), epoch: epoch.0, remaining_ns: nanos(*remaining) })
             }
-            MembershipError::Superseded { group, epoch } => {
+            MembershipError::Superseded { store_group: group, epoch } => {
                 Reason::Superseded(Superseded { group: group.0, epoch: epoch.0 })
             }
             MembershipError::Unavailable(why) => Reason::Unavailable(why.clone()),
@@ -228,12 +228,12 @@ impl Wire for MembershipError {
         Ok(match message.reason.ok_or(Malformed("failure of a member's call"))? {
             Reason::Refused(why) => MembershipError::Refused(why),
             Reason::Held(held) => MembershipError::Held {
-                group: StoreGroupName::from_wire(held.group)?,
+                store_group: StoreGroupName::from_wire(held.group)?,
                 epoch: Epoch(held.epoch),
                 remaining: Duration::from_nanos(held.remaining_ns),
             },
             Reason::Superseded(over) => {
-                MembershipError::Superseded { group: StoreGroupId(over.group), epoch: Epoch(over.epoch) }
+                MembershipError::Superseded { store_group: StoreGroupId(over.group), epoch: Epoch(over.epoch) }
             }
             Reason::Unavailable(why) => MembershipError::Unavailable(why),
         })
@@ -264,7 +264,7 @@ impl Wire for StoreStatus {
 
     fn to_wire(&self) -> wire::StoreStatus {
         wire::StoreStatus {
-            group: Some(self.group.to_wire()),
+            group: Some(self.store_group.to_wire()),
             heard_ns: self.heard.map(nanos),
             leading_since_ms: self.leading_since.map(Timestamp::as_millis),
             positions: Some(self.positions.to_wire()),
@@ -274,7 +274,7 @@ impl Wire for StoreStatus {
 
     fn from_wire(message: wire::StoreStatus) -> Result<StoreStatus, Malformed> {
         Ok(StoreStatus {
-            group: required(message.group, "store group of a status")?,
+            store_group: required(message.group, "store group of a status")?,
             heard: message.heard_ns.map(Duration::from_nanos),
             leading_since: message.leading_since_ms.map(Timestamp::from_millis),
             positions: required(message.positions, "positions of a store")?,

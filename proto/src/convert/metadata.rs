@@ -45,7 +45,7 @@ impl Wire for MetadataCommand {
             }),
             MetadataCommand::DeleteGroup { name } => Command::DeleteGroup(name.to_wire()),
             MetadataCommand::InitCluster { cluster } => Command::Found(cluster.to_wire()),
-            MetadataCommand::JoinStore { group, folder, address, last_epoch, process, place, secret } => {
+            MetadataCommand::JoinStore { store_group: group, folder, address, last_epoch, process, place, secret } => {
                 Command::JoinStore(JoinStore {
                     group: group.to_wire(),
                     folder: folder.to_wire(),
@@ -56,16 +56,16 @@ impl Wire for MetadataCommand {
                     secret: secret.to_wire(),
                 })
             }
-            MetadataCommand::NoteLeading { group, epoch } => {
+            MetadataCommand::NoteLeading { store_group: group, epoch } => {
                 Command::NoteLeading(NoteLeading { group: group.0, epoch: epoch.0 })
             }
-            MetadataCommand::EndStoreLease { group, epoch } => {
+            MetadataCommand::EndStoreLease { store_group: group, epoch } => {
                 Command::EndLease(EndLease { group: group.0, epoch: epoch.0 })
             }
             MetadataCommand::DrainStoreGroup { name } => Command::DrainStoreGroup(name.to_wire()),
             MetadataCommand::ActivateStoreGroup { name } => Command::ActivateStoreGroup(name.to_wire()),
             MetadataCommand::CloseStoreGroup { name } => Command::CloseStoreGroup(name.to_wire()),
-            MetadataCommand::NoteClosed { group, epoch, since } => {
+            MetadataCommand::NoteClosed { store_group: group, epoch, since } => {
                 Command::NoteClosed(NoteClosed { group: group.0, epoch: epoch.0, since: since.0 })
             }
             MetadataCommand::RemoveStoreGroup { name, force: false } => Command::RemoveStoreGroup(name.to_wire()),
@@ -80,7 +80,7 @@ impl Wire for MetadataCommand {
             }),
             MetadataCommand::RemoveProxy { id } => Command::RemoveProxy(id.to_wire()),
             MetadataCommand::RaiseRules { to } => Command::RaiseRules(*to),
-            MetadataCommand::NoteDurable { group, epoch, to } => {
+            MetadataCommand::NoteDurable { store_group: group, epoch, to } => {
                 Command::NoteDurable(NoteDurable { group: group.0, epoch: epoch.0, to: to.0 })
             }
             MetadataCommand::RaiseIds(known) => Command::RaiseIds(known.to_wire()),
@@ -119,7 +119,7 @@ impl Wire for MetadataCommand {
             Command::DeleteGroup(name) => MetadataCommand::DeleteGroup { name: GroupName::from_wire(name)? },
             Command::Found(cluster) => MetadataCommand::InitCluster { cluster: ClusterId::from_wire(cluster)? },
             Command::JoinStore(join) => MetadataCommand::JoinStore {
-                group: StoreGroupName::from_wire(join.group)?,
+                store_group: StoreGroupName::from_wire(join.group)?,
                 folder: FolderId::from_wire(join.folder)?,
                 address: join.address.into(),
                 last_epoch: Epoch(join.last_epoch),
@@ -128,10 +128,10 @@ impl Wire for MetadataCommand {
                 secret: GroupSecret::from_wire(join.secret)?,
             },
             Command::NoteLeading(note) => {
-                MetadataCommand::NoteLeading { group: StoreGroupId(note.group), epoch: Epoch(note.epoch) }
+                MetadataCommand::NoteLeading { store_group: StoreGroupId(note.group), epoch: Epoch(note.epoch) }
             }
             Command::EndLease(end) => {
-                MetadataCommand::EndStoreLease { group: StoreGroupId(end.group), epoch: Epoch(end.epoch) }
+                MetadataCommand::EndStoreLease { store_group: StoreGroupId(end.group), epoch: Epoch(end.epoch) }
             }
             Command::DrainStoreGroup(name) => {
                 MetadataCommand::DrainStoreGroup { name: StoreGroupName::from_wire(name)? }
@@ -149,7 +149,7 @@ impl Wire for MetadataCommand {
                 MetadataCommand::CloseStoreGroup { name: StoreGroupName::from_wire(name)? }
             }
             Command::NoteClosed(note) => MetadataCommand::NoteClosed {
-                group: StoreGroupId(note.group),
+                store_group: StoreGroupId(note.group),
                 epoch: Epoch(note.epoch),
                 since: MetadataVersion(note.since),
             },
@@ -165,7 +165,7 @@ impl Wire for MetadataCommand {
             Command::RemoveProxy(id) => MetadataCommand::RemoveProxy { id: ProxyId::from_wire(id)? },
             Command::RaiseRules(to) => MetadataCommand::RaiseRules { to },
             Command::NoteDurable(note) => MetadataCommand::NoteDurable {
-                group: StoreGroupId(note.group),
+                store_group: StoreGroupId(note.group),
                 epoch: Epoch(note.epoch),
                 to: LogOffset(note.to),
             },

@@ -26,20 +26,22 @@ impl Wire for MetadataRefusal {
             MetadataRefusal::Backoff(invalid) => Reason::Backoff(invalid.to_wire()),
             MetadataRefusal::NoStoreGroup => Reason::NoStoreGroup(wire::Nothing {}),
             MetadataRefusal::StoreGroupNotFound(name) => Reason::StoreGroupNotFound(name.to_wire()),
-            MetadataRefusal::FolderOfOtherGroup { folder, group } => {
+            MetadataRefusal::FolderOfOtherGroup { folder, store_group: group } => {
                 Reason::FolderOfOtherGroup(FolderOfOtherGroup { folder: folder.to_wire(), group: group.to_wire() })
             }
-            MetadataRefusal::OtherFolder { group, expected, found } => Reason::OtherFolder(OtherFolder {
+            MetadataRefusal::OtherFolder { store_group: group, expected, found } => Reason::OtherFolder(OtherFolder {
                 group: group.to_wire(),
                 expected: expected.to_wire(),
                 found: found.to_wire(),
             }),
-            MetadataRefusal::OlderFolder { group, folder, led, found } => Reason::OlderFolder(OlderFolder {
-                group: group.to_wire(),
-                folder: folder.to_wire(),
-                led: led.0,
-                found: found.0,
-            }),
+            MetadataRefusal::OlderFolder { store_group: group, folder, led, found } => {
+                Reason::OlderFolder(OlderFolder {
+                    group: group.to_wire(),
+                    folder: folder.to_wire(),
+                    led: led.0,
+                    found: found.0,
+                })
+            }
             MetadataRefusal::LastStoreGroup(name) => Reason::LastStoreGroup(name.to_wire()),
             MetadataRefusal::StoreGroupNotClosed(name) => Reason::StoreGroupNotClosed(name.to_wire()),
             MetadataRefusal::StoreGroupActive(name) => Reason::StoreGroupActive(name.to_wire()),
@@ -67,15 +69,15 @@ impl Wire for MetadataRefusal {
             Reason::StoreGroupNotFound(name) => MetadataRefusal::StoreGroupNotFound(StoreGroupName::from_wire(name)?),
             Reason::FolderOfOtherGroup(other) => MetadataRefusal::FolderOfOtherGroup {
                 folder: FolderId::from_wire(other.folder)?,
-                group: StoreGroupName::from_wire(other.group)?,
+                store_group: StoreGroupName::from_wire(other.group)?,
             },
             Reason::OtherFolder(other) => MetadataRefusal::OtherFolder {
-                group: StoreGroupName::from_wire(other.group)?,
+                store_group: StoreGroupName::from_wire(other.group)?,
                 expected: FolderId::from_wire(other.expected)?,
                 found: FolderId::from_wire(other.found)?,
             },
             Reason::OlderFolder(older) => MetadataRefusal::OlderFolder {
-                group: StoreGroupName::from_wire(older.group)?,
+                store_group: StoreGroupName::from_wire(older.group)?,
                 folder: FolderId::from_wire(older.folder)?,
                 led: Epoch(older.led),
                 found: Epoch(older.found),

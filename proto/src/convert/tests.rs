@@ -198,12 +198,12 @@ fn command() -> impl Strategy<Value = MetadataCommand> {
         (store_group_name(), folder(), shared_text(), any::<u32>()).prop_map(|(group, folder, address, epoch)| {
             let (process, place, secret) =
                 (ProcessId(folder.0), Some(PlaceId([7; 16])), GroupSecret([epoch as u8; 32]));
-            C::JoinStore { group, folder, address, last_epoch: Epoch(epoch), process, place, secret }
+            C::JoinStore { store_group: group, folder, address, last_epoch: Epoch(epoch), process, place, secret }
         }),
         any::<(u32, u32)>()
-            .prop_map(|(group, epoch)| C::EndStoreLease { group: StoreGroupId(group), epoch: Epoch(epoch) }),
+            .prop_map(|(group, epoch)| C::EndStoreLease { store_group: StoreGroupId(group), epoch: Epoch(epoch) }),
         any::<(u32, u32, u64)>().prop_map(|(group, epoch, to)| C::NoteDurable {
-            group: StoreGroupId(group),
+            store_group: StoreGroupId(group),
             epoch: Epoch(epoch),
             to: LogOffset(to)
         }),
@@ -213,7 +213,7 @@ fn command() -> impl Strategy<Value = MetadataCommand> {
         (store_group_name(), any::<bool>()).prop_map(|(name, force)| C::RemoveStoreGroup { name, force }),
         store_group_name().prop_map(|name| C::CloseStoreGroup { name }),
         any::<(u32, u32, u64)>().prop_map(|(group, epoch, since)| C::NoteClosed {
-            group: StoreGroupId(group),
+            store_group: StoreGroupId(group),
             epoch: Epoch(epoch),
             since: MetadataVersion(since)
         }),
@@ -268,14 +268,14 @@ fn refusal() -> impl Strategy<Value = MetadataRefusal> {
     let stores = prop_oneof![
         Just(R::NoStoreGroup),
         store_group_name().prop_map(R::StoreGroupNotFound),
-        (folder(), store_group_name()).prop_map(|(folder, group)| R::FolderOfOtherGroup { folder, group }),
+        (folder(), store_group_name()).prop_map(|(folder, group)| R::FolderOfOtherGroup { folder, store_group: group }),
         (store_group_name(), folder(), folder()).prop_map(|(group, expected, found)| R::OtherFolder {
-            group,
+            store_group: group,
             expected,
             found
         }),
         (store_group_name(), folder(), any::<(u32, u32)>()).prop_map(|(group, folder, (led, found))| {
-            R::OlderFolder { group, folder, led: Epoch(led), found: Epoch(found) }
+            R::OlderFolder { store_group: group, folder, led: Epoch(led), found: Epoch(found) }
         }),
         store_group_name().prop_map(R::LastStoreGroup),
         store_group_name().prop_map(R::StoreGroupActive),
@@ -329,10 +329,11 @@ fn metadata_error() -> impl Strategy<Value = MetadataError> {
 fn membership_error() -> impl Strategy<Value = MembershipError> {
     prop_oneof![
         text().prop_map(MembershipError::Refused),
-        (store_group_name(), any::<u32>(), duration())
-            .prop_map(|(group, epoch, remaining)| { MembershipError::Held { group, epoch: Epoch(epoch), remaining } }),
+        (store_group_name(), any::<u32>(), duration()).prop_map(|(group, epoch, remaining)| {
+            MembershipError::Held { store_group: group, epoch: Epoch(epoch), remaining }
+        }),
         any::<(u32, u32)>().prop_map(|(group, epoch)| {
-            MembershipError::Superseded { group: StoreGroupId(group), epoch: Epoch(epoch) }
+            MembershipError::Superseded { store_group: StoreGroupId(group), epoch: Epoch(epoch) }
         }),
         text().prop_map(MembershipError::Unavailable),
     ]
@@ -369,7 +370,7 @@ prop_compose! {
                 .collect(),
             stores: (stores.into_iter())
                 .map(|(group, heard, leading_since, positions, version)| {
-                    StoreStatus { group, heard, leading_since, positions, version }
+                    StoreStatus { store_group: group, heard, leading_since, positions, version }
                 })
                 .collect(),
             proxies: (proxies.into_iter())
@@ -420,10 +421,10 @@ proptest! {
         for (place, report) in [(None, None), (Some(PlaceId([6; 16])), Some(report))] {
             let (group, address, version, process) = (group.clone(), at.clone(), of.clone(), ProcessId([5; 16]));
             let last_epoch = epoch;
-            arrives(&JoinStoreRequest { group, folder, cluster, address, last_epoch, version, process, place, report })?;
+            arrives(&JoinStoreRequest { store_group: group, folder, cluster, address, last_epoch, version, process, place, report })?;
         }
         for (closed, report) in [(None, None), (Some(MetadataVersion(controller)), Some(report))] {
-            arrives(&RenewStoreLeaseRequest { group: StoreGroupId(number), epoch, positions, closed, report })?;
+            arrives(&RenewStoreLeaseRequest { store_group: StoreGroupId(number), epoch, positions, closed, report })?;
         }
         arrives(&ProxyAliveRequest { id: proxy, address, version, sessions: number })?;
         let change = match add {
@@ -442,7 +443,7 @@ proptest! {
         arrives(&lease)?;
         for previous in [None, Some(PreviousLeader { folder: FolderId([4; 16]), epoch: Epoch(group) })] {
             let (group, epoch, secret) = (StoreGroupId(group), Epoch(epoch), GroupSecret([8; 32]));
-            let grant = StoreGrant { cluster, group, epoch, lease, previous, secret };
+            let grant = StoreGrant { cluster, store_group: group, epoch, lease, previous, secret };
             arrives(&grant)?;
             arrives(&Ok::<_, MembershipError>(grant))?;
         }

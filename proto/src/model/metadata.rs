@@ -78,7 +78,7 @@ pub enum MetadataCommand {
     /// replica.
     JoinStore {
         /// Its group.
-        group: StoreGroupName,
+        store_group: StoreGroupName,
         /// Its data folder.
         folder: FolderId,
         /// Where proxies reach it.
@@ -95,21 +95,21 @@ pub enum MetadataCommand {
     /// Notes that a leadership has begun: from now on the group's folder knows its epoch. Changes nothing if it is over.
     NoteLeading {
         /// Its group.
-        group: StoreGroupId,
+        store_group: StoreGroupId,
         /// The leadership.
         epoch: Epoch,
     },
     /// Ends the lease of a leader. Changes nothing if the epoch is over.
     EndStoreLease {
         /// Its group.
-        group: StoreGroupId,
+        store_group: StoreGroupId,
         /// The leadership that ended.
         epoch: Epoch,
     },
     /// Notes up to where the log of a store group's leader is durable. Changes nothing if the epoch is over.
     NoteDurable {
         /// Its group.
-        group: StoreGroupId,
+        store_group: StoreGroupId,
         /// The leadership.
         epoch: Epoch,
         /// Up to there.
@@ -137,7 +137,7 @@ pub enum MetadataCommand {
     /// is over, or the group was opened since.
     NoteClosed {
         /// Which.
-        group: StoreGroupId,
+        store_group: StoreGroupId,
         /// The leadership.
         epoch: Epoch,
         /// Since which version it is closing.
@@ -272,21 +272,21 @@ pub enum MetadataRefusal {
     #[error("store group {0} does not exist")]
     StoreGroupNotFound(StoreGroupName),
     /// The folder belongs elsewhere.
-    #[error("the data folder {folder} belongs to store group {group}; give each store group a folder of its own")]
+    #[error("the data folder {folder} belongs to store group {store_group}; give each store group a folder of its own")]
     FolderOfOtherGroup {
         /// The folder.
         folder: FolderId,
         /// Where it belongs.
-        group: StoreGroupName,
+        store_group: StoreGroupName,
     },
     /// The group's data are in another folder.
     #[error(
-        "store group {group} has its data in the folder {expected}, not in {found}; start it with that folder, or choose \
+        "store group {store_group} has its data in the folder {expected}, not in {found}; start it with that folder, or choose \
          another group"
     )]
     OtherFolder {
         /// The group.
-        group: StoreGroupName,
+        store_group: StoreGroupName,
         /// Where its data are.
         expected: FolderId,
         /// What joined.
@@ -294,13 +294,13 @@ pub enum MetadataRefusal {
     },
     /// The folder was put back to an older state.
     #[error(
-        "the data folder {folder} is an older copy: store group {group} was led from it in epoch {led}, and this one knows \
+        "the data folder {folder} is an older copy: store group {store_group} was led from it in epoch {led}, and this one knows \
          of epoch {found} only. What was stored since then is not in it; start the store with the folder as it was last \
          used"
     )]
     OlderFolder {
         /// The group.
-        group: StoreGroupName,
+        store_group: StoreGroupName,
         /// The folder.
         folder: FolderId,
         /// The last epoch in which it is known to have led.

@@ -68,7 +68,7 @@ impl Cluster {
     fn last_seen(&self) -> ClusterStatus {
         let view = self.messaging.directory.view();
         let store = |store_group| StoreStatus {
-            group: store_group,
+            store_group,
             heard: None,
             leading_since: None,
             positions: StorePositions::default(),
@@ -155,7 +155,7 @@ impl ClusterService for Cluster {
             Ok(status) => (status, String::new()),
             Err(error) => (self.last_seen(), error.to_string()),
         };
-        let draining = status.stores.iter().map(|store| &store.group);
+        let draining = status.stores.iter().map(|store| &store.store_group);
         let draining = draining.filter(|store_group| store_group.state != StoreGroupState::Active).cloned().collect();
         let remains = self.messaging.stores.remains(draining).await;
         let remains: BTreeMap<_, _> =
@@ -168,8 +168,8 @@ impl ClusterService for Cluster {
             stores: stores
                 .iter()
                 .map(|store| wire::StoreGroupStatus {
-                    trouble: self.messaging.stores.trouble_with(&store.group).unwrap_or_default(),
-                    ..store_to_wire(store, remains.get(&store.group.id))
+                    trouble: self.messaging.stores.trouble_with(&store.store_group).unwrap_or_default(),
+                    ..store_to_wire(store, remains.get(&store.store_group.id))
                 })
                 .collect(),
             proxies: proxies.iter().map(proxy_to_wire).collect(),
@@ -284,7 +284,7 @@ fn store_group_to_wire(store_group: &model::StoreGroup) -> wire::StoreGroup {
 fn store_to_wire(store: &StoreStatus, remains: Option<&Remains>) -> wire::StoreGroupStatus {
     let heard = |position: LogOffset| store.heard.map(|_| position.0);
     wire::StoreGroupStatus {
-        group: Some(store_group_to_wire(&store.group)),
+        group: Some(store_group_to_wire(&store.store_group)),
         heard_ago: store.heard.map(duration_to_wire),
         leading_since: store.leading_since.map(timestamp_to_wire),
         retained_from: heard(store.positions.retained_from),

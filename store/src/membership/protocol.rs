@@ -168,7 +168,7 @@ mod tests {
 
     fn held(remaining: Duration) -> MembershipError {
         let group = StoreGroupName::parse("a").unwrap();
-        MembershipError::Held { group, epoch: Epoch(1), remaining }
+        MembershipError::Held { store_group: group, epoch: Epoch(1), remaining }
     }
 
     #[test]

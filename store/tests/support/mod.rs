@@ -181,7 +181,7 @@ fn store_group(id: StoreGroupId, state: StoreGroupState) -> Arc<StoreGroup> {
 /// The leadership of [`HERE`], asked for now.
 pub fn granted(epoch: u32, lease: StoreLease) -> Granted {
     let (epoch, secret) = (Epoch(epoch), GroupSecret([7; 32]));
-    let grant = StoreGrant { cluster: ClusterId([1; 16]), group: HERE, epoch, lease, previous: None, secret };
+    let grant = StoreGrant { cluster: ClusterId([1; 16]), store_group: HERE, epoch, lease, previous: None, secret };
     Granted { grant, name: StoreGroupName::parse("store-2").unwrap(), called_at: Instant::now() }
 }
 

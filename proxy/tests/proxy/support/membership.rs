@@ -51,7 +51,7 @@ impl MembershipService for FakeMembership {
             return Err(MetadataError::Unavailable("no controller".to_owned()));
         }
         let store = |group| StoreStatus {
-            group,
+            store_group: group,
             heard: Some(Duration::from_millis(300)),
             leading_since: Some(Timestamp::from_millis(1_000)),
             positions: StorePositions {

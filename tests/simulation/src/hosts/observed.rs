@@ -442,14 +442,14 @@ impl MembershipService for ObservedMembership {
         let called = self.recorder.moment();
         let granted = self.service.join_store(request).await;
         match &granted {
-            Ok(grant) => self.leased(grant.group, grant.epoch, grant.lease, called, true),
+            Ok(grant) => self.leased(grant.store_group, grant.epoch, grant.lease, called, true),
             Err(error) => note!(self.recorder.trace, &self.process, "does not lead: {error}"),
         }
         granted
     }
 
     async fn renew_store_lease(&self, request: RenewStoreLeaseRequest) -> Result<StoreLease, MembershipError> {
-        let (store_group, epoch, to) = (request.group, request.epoch, request.positions.confirmed_to);
+        let (store_group, epoch, to) = (request.store_group, request.epoch, request.positions.confirmed_to);
         let called = self.recorder.moment();
         self.recorder.history(|history| history.confirmed.push(Confirmed { store_group, to, at: called }));
         let renewed = self.service.renew_store_lease(request).await;
