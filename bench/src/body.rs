@@ -9,14 +9,14 @@ use bytes::Bytes;
 use std::fmt;
 
 /// The smallest body.
-pub(super) const BODY_BYTES_MIN: usize = 36;
+pub(crate) const BODY_BYTES_MIN: usize = 36;
 
 const MAGIC: [u8; 4] = *b"GBN1";
 const CHECKED_FROM: usize = 8;
 
 /// One run of the benchmark, whoever reads its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct RunId(pub(super) u64);
+pub(crate) struct RunId(pub(crate) u64);
 
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,28 +26,24 @@ impl fmt::Display for RunId {
 
 /// What a body says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BodyHeader {
-    /// The run that sent it.
-    pub(super) run: RunId,
-    /// Which producer of the run.
-    pub(super) producer: u32,
+pub(crate) struct BodyHeader {
+    pub(crate) run: RunId,
+    pub(crate) producer: u32,
     /// Which message of the producer, counted from 0.
-    pub(super) sequence: u64,
-    /// When it was meant to be sent.
-    pub(super) intended: Moment,
+    pub(crate) sequence: u64,
+    pub(crate) intended: Moment,
 }
 
 /// Why a body cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyError {
-    /// Somebody else's message.
+pub(crate) enum BodyError {
     Foreign,
     /// One of ours, but not as it was sent.
     Corrupt,
 }
 
 /// A body of `size` bytes, which must be at least [`BODY_BYTES_MIN`].
-pub(super) fn encode(header: BodyHeader, size: usize) -> Bytes {
+pub(crate) fn encode(header: BodyHeader, size: usize) -> Bytes {
     assert!(size >= BODY_BYTES_MIN, "flags are checked before");
     let mut body = Vec::with_capacity(size);
     body.extend_from_slice(&MAGIC);
@@ -63,7 +59,7 @@ pub(super) fn encode(header: BodyHeader, size: usize) -> Bytes {
 }
 
 /// Reads a body back. A message that was cut, extended or changed anywhere is [`BodyError::Corrupt`].
-pub(super) fn decode(body: &[u8]) -> Result<BodyHeader, BodyError> {
+pub(crate) fn decode(body: &[u8]) -> Result<BodyHeader, BodyError> {
     let rest = body.strip_prefix(&MAGIC).ok_or(BodyError::Foreign)?;
     let (checksum, checked) = rest.split_first_chunk::<4>().ok_or(BodyError::Corrupt)?;
     if crc32c::crc32c(checked) != u32::from_le_bytes(*checksum) {

@@ -9,53 +9,49 @@ use tokio::time::Instant;
 
 /// Nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment(u64);
+pub(crate) struct Moment(u64);
 
 impl Moment {
-    /// From nanoseconds since the Unix epoch.
-    pub(super) const fn from_unix_nanos(nanos: u64) -> Moment {
+    pub(crate) const fn from_unix_nanos(nanos: u64) -> Moment {
         Moment(nanos)
     }
 
-    /// Nanoseconds since the Unix epoch.
-    pub(super) const fn as_unix_nanos(self) -> u64 {
+    pub(crate) const fn as_unix_nanos(self) -> u64 {
         self.0
     }
 
-    /// The time since the Unix epoch.
-    pub(super) const fn since_epoch(self) -> Duration {
+    pub(crate) const fn since_epoch(self) -> Duration {
         Duration::from_nanos(self.0)
     }
 
     /// `self + span`, at most the last moment that can be told.
-    pub(super) fn after(self, span: Duration) -> Moment {
+    pub(crate) fn after(self, span: Duration) -> Moment {
         Moment(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// How much later `self` is than `earlier`; zero when it is not.
-    pub(super) const fn since(self, earlier: Moment) -> Duration {
+    pub(crate) const fn since(self, earlier: Moment) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
 /// Tells moments: the wall clock, read once, and the monotonic clock from there on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RunClock {
+pub(crate) struct RunClock {
     anchor: Instant,
     anchored_at: Moment,
 }
 
 impl RunClock {
     /// A clock that is set by `wall` now.
-    pub(super) fn set_by(wall: &dyn Clock) -> RunClock {
+    pub(crate) fn set_by(wall: &dyn Clock) -> RunClock {
         RunClock {
             anchor: Instant::now(),
             anchored_at: Moment::from_unix_nanos(wall.now().as_millis().saturating_mul(1_000_000)),
         }
     }
 
-    /// This moment.
-    pub(super) fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         self.anchored_at.after(self.anchor.elapsed())
     }
 }

@@ -2,14 +2,13 @@
 //!
 //! A task of its own, started and stopped by the runner. It only reads: what the recorders took since its last look.
 
-use super::clock::{Moment, RunClock};
+use super::clock::Moment;
 use super::joined;
 use super::report::units;
 use super::run::Run;
-use super::stats::{ErrorTable, Quantiles, Recorder, Sample};
-use super::tracker::Tracker;
+use super::stats::{Quantiles, Recorder, Sample};
 use parking_lot::Mutex;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write, stderr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -20,8 +19,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// Where the lines go.
 #[derive(Clone)]
-pub(super) enum ProgressOutput {
-    /// Nowhere.
+pub(crate) enum ProgressOutput {
     Quiet,
     /// A terminal: each line takes the place of the one before.
     Terminal(Arc<Mutex<dyn Write + Send>>),
@@ -31,44 +29,43 @@ pub(super) enum ProgressOutput {
 
 /// What is shown.
 #[derive(Default)]
-pub(super) struct Show {
+pub(crate) struct Show {
     /// Sends; their latency, unless something is received.
-    pub(super) sent: Vec<Arc<Recorder>>,
+    pub(crate) sent: Vec<Arc<Recorder>>,
     /// Received messages and their latency.
-    pub(super) received: Vec<Arc<Recorder>>,
-    /// How many messages of others came, if any.
-    pub(super) tracker: Option<Arc<Mutex<Tracker>>>,
+    pub(crate) received: Vec<Arc<Recorder>>,
 }
 
 /// The task that shows.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Progress {
     /// Shows from now on. Before `measured_from` lines say that the run warms up.
-    pub(super) fn start(run: &Run, show: Show, measured_from: Moment) -> Progress {
+    pub(crate) fn start(run: &Arc<Run>, show: Show, measured_from: Moment) -> Progress {
         let stop = CancellationToken::new();
-        let shower = Shower {
-            clock: *run.clock(),
-            started: run.clock().now(),
-            measured_from,
-            show,
-            errors: run.target().errors.clone(),
-            output: run.progress().clone(),
-        };
-        Progress { task: tokio::spawn(shower.run(stop.clone())), stop }
+        Progress { task: tokio::spawn(show_seconds(run.clone(), show, measured_from, stop.clone())), stop }
     }
 
     /// Ends the line and the task.
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         joined(self.task.await);
     }
 }
 
 impl ProgressOutput {
+    /// Standard error, unless nothing is to be shown.
+    pub(crate) fn to_stderr(quiet: bool) -> ProgressOutput {
+        match quiet {
+            true => ProgressOutput::Quiet,
+            false if stderr().is_terminal() => ProgressOutput::Terminal(Arc::new(Mutex::new(stderr()))),
+            false => ProgressOutput::Lines(Arc::new(Mutex::new(stderr()))),
+        }
+    }
+
     /// Shows a line. Nobody listening is no failure.
     fn show(&self, line: &str) {
         let _ = match self {
@@ -92,49 +89,37 @@ fn write_now(output: &Mutex<dyn Write + Send>, text: &str) -> std::io::Result<()
     output.flush()
 }
 
-struct Shower {
-    clock: RunClock,
-    started: Moment,
-    measured_from: Moment,
-    show: Show,
-    errors: Arc<ErrorTable>,
-    output: ProgressOutput,
-}
-
-impl Shower {
-    async fn run(self, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PERIOD, PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut spare = Sample::default();
-        let mut last = self.started;
-        let mut shown = false;
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = stop.cancelled() => break,
-            }
-            let now = self.clock.now();
-            let [sent, received] = [&self.show.sent, &self.show.received].map(|recorders| {
-                let mut total = Sample::default();
-                recorders.iter().for_each(|recorder| recorder.take_recent(&mut total, &mut spare));
-                (!recorders.is_empty()).then_some(total)
-            });
-            let second = Second {
-                at: now.since(self.started),
-                length: now.since(last),
-                warmup: now < self.measured_from,
-                sent: sent.as_ref(),
-                received: received.as_ref(),
-                foreign: self.show.tracker.as_ref().map_or(0, |tracker| tracker.lock().counts().foreign),
-                errors: self.errors.total(),
-            };
-            self.output.show(&second.to_line());
-            last = now;
-            shown = true;
+async fn show_seconds(run: Arc<Run>, show: Show, measured_from: Moment, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PERIOD, PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let started = run.clock.now();
+    let (mut last, mut shown) = (started, false);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => break,
         }
-        if shown {
-            self.output.end();
-        }
+        let now = run.clock.now();
+        let [sent, received] = [&show.sent, &show.received].map(|recorders| {
+            let recent = || Sample::merged(recorders.iter().map(|recorder| recorder.take_recent()));
+            (!recorders.is_empty()).then(recent)
+        });
+        // Whoever only receives takes what anybody sent.
+        let foreign = if run.plan.produce.is_some() { run.tracker.lock().counts().foreign } else { 0 };
+        let second = Second {
+            at: now.since(started),
+            length: now.since(last),
+            warmup: now < measured_from,
+            sent: sent.as_ref(),
+            received: received.as_ref(),
+            foreign,
+            errors: run.errors.total(),
+        };
+        run.progress.show(&second.to_line());
+        (last, shown) = (now, true);
+    }
+    if shown {
+        run.progress.end();
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What decides when a call starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Pace {
+pub(crate) enum Pace {
     /// As soon as an earlier call ended.
     ClosedLoop,
     /// At fixed times, however earlier calls fare.
@@ -21,7 +21,7 @@ pub(super) enum Pace {
 
 /// What ends a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Limit {
+pub(crate) enum Limit {
     /// Nothing starts at or after this moment.
     Until(Moment),
     /// That many messages are sent.
@@ -30,7 +30,7 @@ pub(super) enum Limit {
 
 /// The calls of a run, in order.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     start: Moment,
     limit: Limit,
     batch: u32,
@@ -41,16 +41,16 @@ pub(super) struct Schedule {
 
 /// One call to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     /// When it is due. Latency counts from here.
-    pub(super) due: Moment,
+    pub(crate) due: Moment,
     /// Messages to send in it.
-    pub(super) messages: u32,
+    pub(crate) messages: u32,
 }
 
 impl Schedule {
     /// Calls of `batch` messages from `start` on.
-    pub(super) fn new(pace: Pace, batch: u32, start: Moment, limit: Limit) -> Schedule {
+    pub(crate) fn new(pace: Pace, batch: u32, start: Moment, limit: Limit) -> Schedule {
         let interval_nanos = match pace {
             Pace::ClosedLoop => None,
             Pace::OpenLoop { messages_per_second } => Some(f64::from(batch) * 1e9 / messages_per_second),
@@ -59,7 +59,7 @@ impl Schedule {
     }
 
     /// The next call, or `None` when the run is over. In a closed loop it is due `now`, or when the run begins.
-    pub(super) fn take(&self, now: Moment) -> Option<Ticket> {
+    pub(crate) fn take(&self, now: Moment) -> Option<Ticket> {
         if matches!(self.limit, Limit::Until(end) if now >= end) {
             return None;
         }
@@ -78,7 +78,7 @@ impl Schedule {
 
     /// Messages of an open loop that were due before `ended` and that nobody took: neither the server nor the number of
     /// calls in flight kept up.
-    pub(super) fn unsent(&self, ended: Moment) -> u64 {
+    pub(crate) fn unsent(&self, ended: Moment) -> u64 {
         let Some(interval) = self.interval_nanos else { return 0 };
         let (until, count) = match self.limit {
             Limit::Until(end) => (end.min(ended), u64::MAX),

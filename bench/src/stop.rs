@@ -2,63 +2,54 @@
 //!
 //! The first request lets calls in flight finish; the second gives them up. Every task of a run holds a clone.
 
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-/// Both requests.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Stop {
+pub(crate) struct Stop {
     asked: CancellationToken,
     insisted: CancellationToken,
 }
 
 impl Stop {
     /// Asks, and the second time insists.
-    pub(super) fn ask(&self) {
+    pub(crate) fn ask(&self) {
         if self.is_asked() {
             self.insisted.cancel();
         }
         self.asked.cancel();
     }
 
-    /// True when the run should end.
-    pub(super) fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         self.asked.is_cancelled()
     }
 
     /// True when nothing should be waited for.
-    pub(super) fn is_insisted(&self) -> bool {
+    pub(crate) fn is_insisted(&self) -> bool {
         self.insisted.is_cancelled()
     }
 
     /// Returns when the run should end. Cancel safe.
-    pub(super) async fn asked(&self) {
+    pub(crate) async fn asked(&self) {
         self.asked.cancelled().await;
     }
 
     /// Returns when nothing should be waited for. Cancel safe.
-    pub(super) async fn insisted(&self) {
+    pub(crate) async fn insisted(&self) {
         self.insisted.cancelled().await;
     }
 }
 
 /// Turns Ctrl-C into requests, until dropped.
-pub(super) struct CtrlC(JoinHandle<()>);
+pub(crate) struct CtrlC(#[expect(dead_code, reason = "held")] AbortOnDropHandle<()>);
 
 impl CtrlC {
-    /// Begins to listen.
-    pub(super) fn asks(stop: Stop) -> CtrlC {
-        CtrlC(tokio::spawn(async move {
+    pub(crate) fn asks(stop: Stop) -> CtrlC {
+        CtrlC(AbortOnDropHandle::new(tokio::spawn(async move {
             while tokio::signal::ctrl_c().await.is_ok() {
                 stop.ask();
             }
-        }))
-    }
-}
-
-impl Drop for CtrlC {
-    fn drop(&mut self) {
-        self.0.abort();
+        })))
     }
 }
 

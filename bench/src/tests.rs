@@ -1,13 +1,15 @@
 //! Whole runs against a small server that can be told to misbehave.
 
-use super::args::{BenchArgs, Command, OutputFormat};
+use super::flags::{BenchArgs, OutputFormat, Plan};
 use super::progress::ProgressOutput;
 use super::report::Report;
+use super::run::Run;
 use super::stop::Stop;
 use clap::Parser;
 use fake_server::{FakeServer, Faults};
-use gantry_proto::env::fake;
+use gantry_proto::env::{Env, fake};
 use serde_json::Value;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,22 +21,22 @@ struct Cli {
     bench: BenchArgs,
 }
 
-fn command(server: &FakeServer, line: &str) -> Command {
+fn plan(server: &FakeServer, line: &str) -> Plan {
     let line = format!("bench {line} --endpoint {}", server.address());
     let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
-    cli.bench.command.check().unwrap();
-    cli.bench.command
+    cli.bench.plan().unwrap()
 }
 
-async fn execute(command: Command, stop: Stop) -> anyhow::Result<Report> {
+async fn execute(plan: Plan, stop: Stop) -> anyhow::Result<Report> {
     // Every run has other random numbers, so another id.
     static SEED: AtomicU64 = AtomicU64::new(0);
     let (env, _, _) = fake::env(SEED.fetch_add(1, Ordering::Relaxed));
-    super::execute(&command, &env, stop, ProgressOutput::Quiet).await
+    let env = Env { network: Arc::new(fake::Loopback), ..env };
+    Run::new(plan, &env, stop, ProgressOutput::Quiet).execute().await
 }
 
 async fn bench(server: &FakeServer, line: &str) -> anyhow::Result<Report> {
-    execute(command(server, line), Stop::default()).await
+    execute(plan(server, line), Stop::default()).await
 }
 
 /// Returns when it holds, which takes milliseconds on an idle machine.
@@ -58,7 +60,7 @@ async fn report(server: &FakeServer, line: &str) -> (Report, Value) {
 async fn produce_sends_exactly_the_count_and_says_goodbye() {
     let server = FakeServer::start(Faults::default()).await;
     let (report, json) = report(&server, "produce --topic t --count 1000 --batch 7 --inflight 8 --connections 3").await;
-    assert_eq!(report.failures(), [""; 0]);
+    assert_eq!(report.failures, [""; 0]);
     assert_eq!(json["produce"]["messages"], 1000);
     assert_eq!(json["produce"]["acknowledged"], 1000);
     assert_eq!(json["produce"]["bytes"], 1000 * 1024);
@@ -92,9 +94,9 @@ async fn a_topic_that_is_not_there_is_said_with_the_remedy() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_said() {
     let server = FakeServer::start(Faults::default()).await;
-    let (address, command) = (server.address(), command(&server, "produce --count 1"));
+    let (address, plan) = (server.address(), plan(&server, "produce --count 1"));
     server.stop().await;
-    let error = execute(command, Stop::default()).await.unwrap_err().to_string();
+    let error = execute(plan, Stop::default()).await.unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot reach a server at {address} (Connection refused")), "{error}");
 }
 
@@ -109,7 +111,7 @@ async fn what_the_server_cannot_take_is_refused_before_the_run() {
 async fn refused_sends_are_counted_by_code() {
     let server = FakeServer::start(Faults { refuse_send: Some(3), ..Faults::default() }).await;
     let (report, json) = report(&server, "produce --topic t --count 100 --inflight 4 --connections 1").await;
-    assert_eq!(report.failures(), ["3 errors"]);
+    assert_eq!(report.failures, ["3 errors"]);
     assert_eq!(json["produce"]["acknowledged"], 97);
     let error = &json["errors"][0];
     assert_eq!(error["operation"], "send");
@@ -137,7 +139,7 @@ async fn end_to_end_accounts_for_every_message() {
     let server = FakeServer::start(Faults::default()).await;
     let line = "end-to-end --topic t --rate 2000 --count 1000 --inflight 16 --connections 2";
     let (report, json) = report(&server, line).await;
-    assert_eq!(report.failures(), [""; 0]);
+    assert_eq!(report.failures, [""; 0]);
     let integrity = &json["consume"]["integrity"];
     assert_eq!((&integrity["received"], &integrity["lost"]), (&1000.into(), &0.into()));
     assert_eq!(json["consume"]["acknowledged"], 1000);
@@ -151,7 +153,7 @@ async fn end_to_end_first_takes_what_others_left() {
     let server = FakeServer::start(Faults::default()).await;
     report(&server, "produce --topic t --count 3000 --batch 10").await;
     let (report, json) = report(&server, "end-to-end --topic t --rate 500 --count 100").await;
-    assert_eq!(report.failures(), [""; 0]);
+    assert_eq!(report.failures, [""; 0]);
     assert_eq!(json["consume"]["integrity"]["foreign"], 3000);
     assert_eq!(json["consume"]["messages"], 100);
 }
@@ -163,7 +165,7 @@ async fn end_to_end_finds_loss_duplicates_and_damage() {
     let line = "end-to-end --topic t --rate 1000 --count 200 --settle 2s --push";
     let (report, json) = report(&server, line).await;
     // The damaged message did not arrive as it was sent, so it is lost as well.
-    assert_eq!(report.failures(), ["2 messages lost", "1 corrupt message"]);
+    assert_eq!(report.failures, ["2 messages lost", "1 corrupt message"]);
     let integrity = &json["consume"]["integrity"];
     assert_eq!((&integrity["duplicates"], &integrity["unique"]), (&1.into(), &198.into()));
     assert_eq!(integrity["complete"], false);
@@ -174,7 +176,7 @@ async fn consume_reads_what_produce_left() {
     let server = FakeServer::start(Faults::default()).await;
     report(&server, "produce --topic t --count 500 --size 100").await;
     let (report, json) = report(&server, "consume --topic t --group g --count 500 --batch 16 --ack-batch 16").await;
-    assert_eq!(report.failures(), [""; 0]);
+    assert_eq!(report.failures, [""; 0]);
     assert_eq!((&json["consume"]["messages"], &json["consume"]["bytes"]), (&500.into(), &50_000.into()));
     assert_eq!(json["consume"]["integrity"]["gaps"], 0);
     assert_eq!(json["consume"]["integrity"]["lost"], Value::Null);
@@ -187,7 +189,7 @@ async fn consume_knows_what_is_missing_when_nothing_more_comes() {
     report(&server, "produce --topic t --count 500 --connections 1").await;
     let line = "consume --topic t --count 500 --idle-timeout 2s --no-ack --connections 1";
     let (report, json) = report(&server, line).await;
-    assert_eq!(report.failures(), ["1 message lost", "only 499 of 500 messages came"]);
+    assert_eq!(report.failures, ["1 message lost", "only 499 of 500 messages came"]);
     assert_eq!((&json["ended_by"], &json["consume"]["acknowledged"]), (&"idle".into(), &0.into()));
 }
 
@@ -195,14 +197,14 @@ async fn consume_knows_what_is_missing_when_nothing_more_comes() {
 async fn a_run_that_is_stopped_still_reports() {
     let server = FakeServer::start(Faults::default()).await;
     let stop = Stop::default();
-    let running = execute(command(&server, "end-to-end --topic t --duration 1h --warmup 0s"), stop.clone());
+    let running = execute(plan(&server, "end-to-end --topic t --duration 1h --warmup 0s"), stop.clone());
     let stopping = async {
         until(|| server.seen().acks > 100).await;
         stop.ask();
     };
     let (report, ()) = tokio::join!(running, stopping);
     let report = report.unwrap();
-    assert_eq!(report.failures(), [""; 0]);
+    assert_eq!(report.failures, [""; 0]);
     let json: Value = serde_json::from_str(&report.render(OutputFormat::Json).unwrap()).unwrap();
     assert_eq!(json["ended_by"], "interrupt");
     assert!(json["seconds"]["measured"].as_f64().unwrap() < 3600.0, "the hour was not waited for");
@@ -212,9 +214,9 @@ async fn a_run_that_is_stopped_still_reports() {
 #[tokio::test]
 async fn a_client_comes_back_after_its_server_did() {
     let server = FakeServer::start(Faults::default()).await;
-    let command = command(&server, "produce --topic t --rate 200 --duration 1h --warmup 0s --connections 1");
+    let plan = plan(&server, "produce --topic t --rate 200 --duration 1h --warmup 0s --connections 1");
     let stop = Stop::default();
-    let running = execute(command, stop.clone());
+    let running = execute(plan, stop.clone());
     let restarting = async {
         until(|| server.seen().message_ids.len() > 100).await;
         let server = server.restart().await;

@@ -5,8 +5,7 @@
 
 use super::clock::{Moment, RunClock};
 
-/// Sleeps until moments.
-pub(super) struct PreciseTimer {
+pub(crate) struct PreciseTimer {
     clock: RunClock,
     #[cfg(target_os = "linux")]
     descriptor: Option<descriptor::TimerDescriptor>,
@@ -14,7 +13,7 @@ pub(super) struct PreciseTimer {
 
 impl PreciseTimer {
     /// A timer on `clock`. Without a descriptor of the system it still works, at tokio's resolution.
-    pub(super) fn new(clock: RunClock) -> PreciseTimer {
+    pub(crate) fn new(clock: RunClock) -> PreciseTimer {
         PreciseTimer {
             clock,
             #[cfg(target_os = "linux")]
@@ -23,7 +22,7 @@ impl PreciseTimer {
     }
 
     /// Returns at `due` or soon after it; at once when it has passed. Cancel safe.
-    pub(super) async fn until(&mut self, due: Moment) {
+    pub(crate) async fn until(&mut self, due: Moment) {
         loop {
             let left = due.since(self.clock.now());
             if left.is_zero() {
@@ -52,13 +51,13 @@ mod descriptor {
     use tokio::io::unix::AsyncFd;
 
     /// A `timerfd`, armed again only for another moment.
-    pub(super) struct TimerDescriptor {
+    pub(crate) struct TimerDescriptor {
         timer: AsyncFd<OwnedFd>,
         armed_for: Option<Moment>,
     }
 
     impl TimerDescriptor {
-        pub(super) fn new() -> std::io::Result<TimerDescriptor> {
+        pub(crate) fn new() -> std::io::Result<TimerDescriptor> {
             let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK.union(TimerfdFlags::CLOEXEC))?;
             #[expect(
                 deprecated,
@@ -69,7 +68,7 @@ mod descriptor {
         }
 
         /// Returns when the timer fired, and now and then too early. Cancel safe.
-        pub(super) async fn wait(&mut self, due: Moment, left: Duration) -> std::io::Result<()> {
+        pub(crate) async fn wait(&mut self, due: Moment, left: Duration) -> std::io::Result<()> {
             if self.armed_for != Some(due) {
                 let value = Timespec {
                     tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),

@@ -1,7 +1,7 @@
 //! When a run begins, what part of it is measured, and what ends it. Pure.
 
-use super::args::SpanArgs;
 use super::clock::Moment;
+use super::flags::SpanArgs;
 use super::report::{EndedBy, Seconds};
 use super::schedule::{Limit, Pace};
 use super::stats::Interval;
@@ -12,21 +12,23 @@ const LEAD: Duration = Duration::from_millis(20);
 
 /// The plan of a run that sends.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Timing {
-    start: Moment,
-    limit: Limit,
-    interval: Interval,
+pub(crate) struct Timing {
+    /// When the first call is due.
+    pub(crate) start: Moment,
+    pub(crate) limit: Limit,
+    /// The measured part.
+    pub(crate) interval: Interval,
     /// Not before: the last message of an open loop has its share of the time too.
     ends_after: Moment,
 }
 
 impl Timing {
     /// A run that begins soon after `now`. A duration is measured after the warm-up; a count includes it.
-    pub(super) fn plan(now: Moment, span: &SpanArgs, pace: Pace) -> Timing {
+    pub(crate) fn plan(now: Moment, span: &SpanArgs, warmup: Duration, pace: Pace) -> Timing {
         let start = now.after(LEAD);
-        let from = start.after(span.warmup());
+        let from = start.after(warmup);
         let Some(count) = span.count else {
-            let to = from.after(span.duration);
+            let to = from.after(span.duration.unwrap_or_default());
             let interval = Interval { from, to: Some(to) };
             return Timing { start, limit: Limit::Until(to), interval, ends_after: to };
         };
@@ -40,23 +42,7 @@ impl Timing {
         Timing { start, limit: Limit::Count(count), interval: Interval { from, to: None }, ends_after }
     }
 
-    /// When the first call is due.
-    pub(super) fn start(&self) -> Moment {
-        self.start
-    }
-
-    /// What ends the run.
-    pub(super) fn limit(&self) -> Limit {
-        self.limit
-    }
-
-    /// The measured part.
-    pub(super) fn interval(&self) -> Interval {
-        self.interval
-    }
-
-    /// What ended the run.
-    pub(super) fn ended_by(&self, interrupted: bool) -> EndedBy {
+    pub(crate) fn ended_by(&self, interrupted: bool) -> EndedBy {
         match self.limit {
             _ if interrupted => EndedBy::Interrupt,
             Limit::Until(_) => EndedBy::Duration,
@@ -65,7 +51,7 @@ impl Timing {
     }
 
     /// How long the parts of the run took, when its last call ended at `ended`.
-    pub(super) fn seconds(&self, ended: Moment, interrupted: bool) -> Seconds {
+    pub(crate) fn seconds(&self, ended: Moment, interrupted: bool) -> Seconds {
         let measured_to = match self.limit {
             Limit::Until(to) if interrupted => to.min(ended),
             Limit::Until(to) => to,
@@ -91,8 +77,8 @@ mod tests {
     }
 
     fn plan(count: Option<u64>, warmup: u64, pace: Pace) -> Timing {
-        let span = SpanArgs::new(Duration::from_secs(10), count, Duration::from_secs(warmup));
-        Timing::plan(NOW, &span, pace)
+        let span = SpanArgs { duration: Some(Duration::from_secs(10)), count };
+        Timing::plan(NOW, &span, Duration::from_secs(warmup), pace)
     }
 
     fn seconds(timing: Timing, ended: u64, interrupted: bool) -> [u64; 3] {
@@ -103,7 +89,7 @@ mod tests {
     #[test]
     fn a_duration_is_measured_whole_after_the_warm_up() {
         let timing = plan(None, 2, Pace::ClosedLoop);
-        assert_eq!(timing.interval(), Interval { from: second(2), to: Some(second(12)) });
+        assert_eq!(timing.interval, Interval { from: second(2), to: Some(second(12)) });
         assert_eq!(seconds(timing, 13, false), [2, 10, 13]);
         assert_eq!(seconds(timing, 11, false), [2, 10, 12], "the last call of a slow open loop ends before its time");
     }

@@ -8,12 +8,12 @@ use futures_util::StreamExt as _;
 use gantry_link::{ConsensusLink, ControllerLink, LocalPeer, PeerCredentials, PeerServices};
 use gantry_proto::contract::*;
 use gantry_proto::env::Env;
+use gantry_proto::env::fake::{Loopback, Wires};
 use gantry_proto::model::*;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::controller::*;
-use support::network::{Loopback, Wires};
 use support::{CLUSTER, Served, env, eventually, local, local_of};
 use tokio::time::Instant;
 

@@ -6,6 +6,7 @@ mod support;
 use futures_util::StreamExt as _;
 use gantry_link::{ConsensusLink, ControllerLink, MutualTls, PeerCredentials, PeerServices, SharedToken, StoreLink};
 use gantry_proto::contract::*;
+use gantry_proto::env::fake::{Loopback, Wires};
 use gantry_proto::env::{Env, fake};
 use gantry_proto::model::*;
 use gantry_proto::wire::DESCRIPTORS;
@@ -17,7 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::controller::*;
-use support::network::{Loopback, Wires};
 use support::store::{MemoryStore, STORE_GROUP, TOPIC, replica};
 use support::{CLUSTER, Served, env, local, local_of};
 

@@ -23,7 +23,7 @@ pub use cluster::{
 pub use consumer_group::ConsumerGroup;
 pub use filter::{FilterExpression, InvalidFilter, Tag, TagFilter, tag_hash};
 pub use host_port::HostPort;
-pub use ids::{ClientHash, Epoch, GroupId, LogOffset, QueueId, QueueOffset, StoreGroupId, TopicId};
+pub use ids::{ClientHash, Epoch, GroupId, LogOffset, QueueId, QueueOffset, StoreGroupId, TopicId, fnv1a};
 pub use message::{DeadLetterOrigin, MalformedMessage, MessageHead, StoredMessage};
 pub use metadata::{
     KnownIds, LostIds, MetadataChange, MetadataCommand, MetadataOutcome, MetadataRefusal, MetadataVersion,

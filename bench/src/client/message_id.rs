@@ -14,8 +14,11 @@ pub(crate) struct MessageIds {
 const EPOCH_UNIX_SECONDS: u64 = 1_609_459_200;
 
 impl MessageIds {
-    /// `node` takes the place of a network address: random, so that no two producers share ids.
-    pub(crate) fn new(node: [u8; 6], process: u32) -> MessageIds {
+    /// Random bytes take the place of a network address, so that no two producers share ids.
+    pub(crate) fn new(random: u64, process: u32) -> MessageIds {
+        let [first, rest @ ..] = random.to_le_bytes();
+        // Marked as not being one of hardware.
+        let node = [first | 0x02, rest[0], rest[1], rest[2], rest[3], rest[4]];
         MessageIds { node, process: process as u16, sequence: 0 }
     }
 
@@ -40,7 +43,8 @@ mod tests {
 
     #[test]
     fn ids_follow_the_version_1_layout() {
-        let mut ids = MessageIds::new([0x02, 0x42, 0xac, 0x11, 0x00, 0x05], 0x0001_2345);
+        let mut ids =
+            MessageIds::new(u64::from_le_bytes([0x00, 0x42, 0xac, 0x11, 0x00, 0x05, 0x77, 0x77]), 0x0001_2345);
         let now = Moment::from_unix_nanos((EPOCH_UNIX_SECONDS + 0x1a2b) * 1_000_000_000);
         assert_eq!(ids.next(now), "010242AC110005234500001A2B00000000");
         assert_eq!(ids.next(now), "010242AC110005234500001A2B00000001");

@@ -1,8 +1,10 @@
 //! The table.
 
 use super::units::{bytes, count, micros};
-use super::{Amount, ConsumeParameters, EndedBy, Integrity, ProduceParameters, ProduceResult, Report};
-use crate::stats::{ErrorCount, Quantiles};
+use super::{Amount, EndedBy, Integrity, ProduceResult, Report};
+use crate::errors::ErrorCount;
+use crate::flags::{GroupArgs, LoadArgs};
+use crate::stats::Quantiles;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -18,7 +20,8 @@ pub(super) fn render(report: &Report) -> String {
 
 fn head(text: &mut String, report: &Report) -> std::fmt::Result {
     let parameters = &report.parameters;
-    writeln!(text, "{}: topic {} at {}", report.benchmark, parameters.topic, parameters.endpoints.join(", "))?;
+    let endpoints: Vec<String> = parameters.target.endpoint.iter().map(ToString::to_string).collect();
+    writeln!(text, "{}: topic {} at {}", report.benchmark, parameters.target.topic(), endpoints.join(", "))?;
     if let Some(produce) = &parameters.produce {
         writeln!(text, "  {}", produced_by(produce))?;
     }
@@ -36,15 +39,15 @@ fn head(text: &mut String, report: &Report) -> std::fmt::Result {
         EndedBy::Idle => write!(text, ", ended because nothing more came")?,
         EndedBy::Duration | EndedBy::Count => {}
     }
-    writeln!(text, ", run {}", report.run)
+    writeln!(text, ", run {}", report.run_id)
 }
 
-fn produced_by(produce: &ProduceParameters) -> String {
-    let pace = match produce.rate_per_second {
+fn produced_by(produce: &LoadArgs) -> String {
+    let pace = match produce.rate {
         Some(rate) => format!("open loop of {rate} msg/s, at most {} calls in flight", produce.inflight),
         None => format!("closed loop of {} calls in flight", produce.inflight),
     };
-    let size = bytes(produce.size_bytes);
+    let size = bytes(produce.size);
     let messages = match produce.batch {
         1 => format!("one message of {size} per call"),
         batch => format!("{batch} messages of {size} per call"),
@@ -52,7 +55,7 @@ fn produced_by(produce: &ProduceParameters) -> String {
     format!("{}, {pace}, {messages}", plural(produce.connections, "producer"))
 }
 
-fn consumed_by(consume: &ConsumeParameters) -> String {
+fn consumed_by(consume: &GroupArgs) -> String {
     let acks = match consume.ack_batch {
         None => "no acknowledgements".to_owned(),
         Some(1) => "acknowledged one by one".to_owned(),
@@ -60,9 +63,9 @@ fn consumed_by(consume: &ConsumeParameters) -> String {
     };
     format!(
         "{} in group {}, batches of {}, {acks}",
-        plural(consume.connections, &format!("{} consumer", consume.client)),
+        plural(consume.consumers, &format!("{} consumer", consume.client())),
         consume.group,
-        consume.batch
+        consume.receive_batch
     )
 }
 
@@ -85,7 +88,7 @@ fn latencies(text: &mut String, report: &Report) -> std::fmt::Result {
     }
     if let Some(produce) = &report.produce {
         rows.push(("send", produce.latency_us));
-        if report.parameters.produce.as_ref().is_some_and(|produce| produce.rate_per_second.is_some()) {
+        if report.parameters.produce.as_ref().is_some_and(|produce| produce.rate.is_some()) {
             rows.push(("start delay", produce.start_delay_us));
         }
     }

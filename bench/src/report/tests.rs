@@ -10,65 +10,26 @@ fn sample(messages: u64, micros: u64) -> Sample {
     sample
 }
 
-fn parameters() -> Parameters {
-    Parameters {
-        endpoints: vec!["127.0.0.1:8081".to_owned()],
-        namespace: String::new(),
-        topic: "bench".to_owned(),
-        timeout_ms: 3000,
-        duration_ms: Some(15_000),
-        count: None,
-        produce: None,
-        consume: None,
-    }
+fn report(line: &str, ended_by: EndedBy) -> Report {
+    let seconds = Seconds {
+        warmup: Duration::from_secs(2),
+        measured: Duration::from_secs(15),
+        total: Duration::from_millis(17_004),
+    };
+    let started = Moment::from_unix_nanos(1_755_777_296_123_000_000);
+    Report::new(crate::flags::parse(line).unwrap(), RunId(0x1f), started, ended_by, seconds)
 }
 
-fn produce_parameters(rate: Option<f64>, batch: u32) -> Option<ProduceParameters> {
-    Some(ProduceParameters { connections: 4, inflight: 128, batch, size_bytes: 1024, rate_per_second: rate })
-}
-
-fn consume_parameters(ack_batch: Option<u32>) -> Option<ConsumeParameters> {
-    Some(ConsumeParameters {
-        group: "readers".to_owned(),
-        client: "simple",
-        connections: 1,
-        pollers: 2,
-        batch: 32,
-        ack_batch,
-        long_poll_ms: 5000,
-        invisible_ms: Some(30_000),
-    })
-}
-
-fn report(benchmark: &'static str, ended_by: EndedBy, parameters: Parameters) -> Report {
-    Report {
-        benchmark,
-        run: RunId(0x1f),
-        started: Moment::from_unix_nanos(1_755_777_296_123_000_000),
-        ended_by,
-        seconds: Seconds {
-            warmup: Duration::from_secs(2),
-            measured: Duration::from_secs(15),
-            total: Duration::from_millis(17_004),
-        },
-        parameters,
-        produce: None,
-        consume: None,
-        errors: Vec::new(),
-    }
-}
-
-fn produced() -> Report {
+fn with_sends(mut report: Report) -> Report {
     let sends = sample(612_345, 31_000);
-    let result = ProduceResult {
+    report.produce = Some(ProduceResult {
         amount: Amount::new(&sends, Duration::from_secs(15)),
         acknowledged: 700_000,
         unsent: 0,
         latency_us: sends.quantiles(),
         start_delay_us: sample(0, 90).quantiles(),
-    };
-    let parameters = Parameters { produce: produce_parameters(None, 1), ..parameters() };
-    Report { produce: Some(result), ..report("produce", EndedBy::Duration, parameters) }
+    });
+    report
 }
 
 fn end_to_end(counts: Counts, lost: Option<u64>) -> Report {
@@ -82,10 +43,8 @@ fn end_to_end(counts: Counts, lost: Option<u64>) -> Report {
         ack_latency_us: sample(0, 500).quantiles(),
         integrity: Integrity { counts, gaps: None, lost, complete: lost == Some(0) },
     };
-    let mut report = produced();
-    report.benchmark = "end-to-end";
-    report.parameters.produce = produce_parameters(Some(1000.0), 16);
-    report.parameters.consume = consume_parameters(Some(1));
+    let line = "end-to-end --topic bench --rate 1000 --batch 16 --group readers --consumers 1";
+    let mut report = with_sends(report(line, EndedBy::Duration));
     report.consume = Some(result);
     report
 }
@@ -96,8 +55,8 @@ fn error(operation: &'static str, code: &str, count: u64, first: &str) -> ErrorC
 
 #[test]
 fn table_of_a_clean_produce() {
-    let report = produced();
-    assert_eq!(report.failures(), [""; 0]);
+    let report = with_sends(report("produce --topic bench", EndedBy::Duration)).judged();
+    assert_eq!(report.failures, [""; 0]);
     let expected = "\
 produce: topic bench at 127.0.0.1:8081
   4 producers, closed loop of 128 calls in flight, one message of 1 KiB per call
@@ -124,7 +83,8 @@ fn table_of_an_end_to_end_run_with_every_trouble() {
         error("ack", "GRPC_UNAVAILABLE", 2, "connection refused\nsecond line"),
         error("send", "TOO_MANY_REQUESTS", 1010, "slow down"),
     ];
-    assert_eq!(report.failures(), ["1,012 errors", "3 messages lost", "1 corrupt message"]);
+    let report = report.judged();
+    assert_eq!(report.failures, ["1,012 errors", "3 messages lost", "1 corrupt message"]);
     let expected = "\
 end-to-end: topic bench at 127.0.0.1:8081
   4 producers, open loop of 1000 msg/s, at most 128 calls in flight, 16 messages of 1 KiB per call
@@ -163,10 +123,12 @@ fn table_of_a_consume_that_got_nothing() {
         ack_latency_us: None,
         integrity: Integrity { counts: Counts::default(), gaps: Some(0), lost: Some(0), complete: false },
     };
-    let parameters = Parameters { count: Some(1000), consume: consume_parameters(None), ..parameters() };
-    let mut report = Report { consume: Some(result), ..report("consume", EndedBy::Idle, parameters) };
+    let line = "consume --topic bench --group readers --connections 1 --no-ack --count 1000";
+    let mut report = report(line, EndedBy::Idle);
+    report.consume = Some(result);
     report.seconds.warmup = Duration::ZERO;
-    assert_eq!(report.failures(), ["only 0 of 1,000 messages came"]);
+    let report = report.judged();
+    assert_eq!(report.failures, ["only 0 of 1,000 messages came"]);
     let expected = "\
 consume: topic bench at 127.0.0.1:8081
   1 simple consumer in group readers, batches of 32, no acknowledgements
@@ -183,8 +145,8 @@ consume: topic bench at 127.0.0.1:8081
 
 #[test]
 fn an_unknown_loss_is_said_and_is_no_failure() {
-    let report = end_to_end(Counts { unique: 5, ..Counts::default() }, None);
-    assert!(report.failures().is_empty());
+    let report = end_to_end(Counts { unique: 5, ..Counts::default() }, None).judged();
+    assert!(report.failures.is_empty());
     let table = report.render(OutputFormat::Table).unwrap();
     assert!(table.contains("700,000 accepted, 5 received, loss unknown, 0 duplicates"), "{table}");
 }
@@ -194,6 +156,7 @@ fn json_has_the_documented_fields() {
     let counts = Counts { unique: 17_000, ..Counts::default() };
     let mut report = end_to_end(counts, Some(0));
     report.errors = vec![error("send", "TOO_MANY_REQUESTS", 2, "slow down")];
+    let report = report.judged();
     let document: serde_json::Value = serde_json::from_str(&report.render(OutputFormat::Json).unwrap()).unwrap();
     let expected = json!({
         "format": 1,
@@ -259,6 +222,7 @@ fn json_has_the_documented_fields() {
 fn every_field_of_the_document_is_explained() {
     let mut report = end_to_end(Counts::default(), None);
     report.errors = vec![error("send", "TOO_MANY_REQUESTS", 2, "slow down")];
+    let report = report.judged();
     let document: serde_json::Value = serde_json::from_str(&report.render(OutputFormat::Json).unwrap()).unwrap();
     let mut fields = Vec::new();
     for (name, value) in document.as_object().unwrap() {

@@ -4,6 +4,7 @@
 //! from the objects' bytes as snapshots hold them; a program that writes them differently under the same rules differs.
 
 use gantry_proto::convert::Wire;
+use gantry_proto::model::fnv1a;
 use prost::Message;
 use std::sync::Arc;
 
@@ -26,9 +27,7 @@ impl ObjectSum {
 
 /// FNV-1a, and a last step that spreads each bit over all: sums of such numbers do not cancel by chance.
 fn mixed(bytes: &[u8]) -> u64 {
-    let hashed = bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hashed = fnv1a(bytes.iter().copied());
     let hashed = (hashed ^ (hashed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hashed = (hashed ^ (hashed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hashed ^ (hashed >> 31)

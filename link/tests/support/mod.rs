@@ -1,8 +1,7 @@
-//! What the tests of links have in common: networks, a store and a controller in memory.
+//! What the tests of links have in common: a store and a controller in memory.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 
 pub mod controller;
-pub mod network;
 pub mod raw;
 pub mod store;
 

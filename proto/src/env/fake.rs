@@ -11,13 +11,15 @@ mod files;
 mod names;
 mod network;
 mod random;
+mod wires;
 mod workers;
 
 pub use clock::FakeClock;
 pub use faults::FakeOp;
 pub use files::FakeFiles;
-pub use network::NoNetwork;
+pub use network::{Loopback, NoNetwork};
 pub use random::SeededRandom;
+pub use wires::Wires;
 pub use workers::InlineWorkers;
 
 use super::Env;

@@ -87,7 +87,7 @@ pub fn tag_hash(tag: Option<&str>) -> u32 {
     match tag {
         None | Some("") => 0,
         Some(tag) => {
-            let hash = fnv1a(tag.as_bytes());
+            let hash = fnv1a(tag.bytes());
             ((hash ^ (hash >> 32)) as u32).max(1)
         }
     }

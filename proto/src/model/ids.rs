@@ -67,11 +67,11 @@ impl LogOffset {
 impl ClientHash {
     /// FNV-1a of the id's bytes: stable across processes and versions, because it is written to the log.
     pub fn of(client_id: &str) -> ClientHash {
-        ClientHash(fnv1a(client_id.as_bytes()))
+        ClientHash(fnv1a(client_id.bytes()))
     }
 }
 
 /// FNV-1a, 64 bits (Fowler, Noll, Vo). Stable: its results are on disk.
-pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+pub fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -2,7 +2,7 @@
 //! the topic or a store group has changed.
 
 use super::StoreGroups;
-use gantry_proto::model::{MetadataView, Placement, QueueId, StoreGroup, Topic};
+use gantry_proto::model::{MetadataView, Placement, QueueId, StoreGroup, Topic, fnv1a};
 use std::sync::Arc;
 
 /// Where a topic's queues are, as of one state of the metadata.
@@ -93,7 +93,7 @@ impl Route {
 /// Chooses the queue of a message group, and the queue that a message is tried on first. FNV-1a: every proxy and every
 /// version must agree on it.
 pub(crate) fn stable_hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    fnv1a(text.bytes())
 }
 
 /// Jump consistent hash (Lamping, Veach 2014): with more buckets, only what moves to new ones moves.

@@ -4,22 +4,16 @@ use crate::support::{
     Server, connect, consumer_settings, from_client, message, query_route, receive, receive_request, send,
 };
 use gantry_proto::contract::StoreError;
-use gantry_proto::wire::admin::v1::admin_service_client::AdminServiceClient;
 use gantry_proto::wire::admin::v1::{self, TopicType, backoff_policy::Strategy};
 use gantry_proto::wire::v2::ClientType;
 use gantry_proto::wire::v2::settings::PubSub;
 use std::sync::atomic::Ordering;
 use tonic::Code;
-use tonic::transport::Channel;
-
-async fn admin(server: &Server) -> AdminServiceClient<Channel> {
-    AdminServiceClient::new(server.channel().await)
-}
 
 #[tokio::test]
 async fn topics_are_made_shown_altered_listed_and_removed() {
     let server = Server::start().await;
-    let mut admin = admin(&server).await;
+    let mut admin = server.admin().await;
     let create = |name: &str, if_not_exists| v1::CreateTopicRequest {
         name: name.to_owned(),
         r#type: TopicType::Mixed as i32,
@@ -53,7 +47,7 @@ async fn topics_are_made_shown_altered_listed_and_removed() {
 #[tokio::test]
 async fn lists_come_in_pages() {
     let server = Server::start().await;
-    let mut admin = admin(&server).await;
+    let mut admin = server.admin().await;
     for n in 0..5 {
         let name = format!("t{n}");
         admin.create_topic(v1::CreateTopicRequest { name, ..v1::CreateTopicRequest::default() }).await.unwrap();
@@ -76,7 +70,7 @@ async fn lists_come_in_pages() {
 #[tokio::test]
 async fn groups_are_made_shown_altered_and_their_consumers_learn_of_it() {
     let server = Server::start().await;
-    let mut admin = admin(&server).await;
+    let mut admin = server.admin().await;
     let request = v1::CreateGroupRequest { name: "group".to_owned(), ..v1::CreateGroupRequest::default() };
     let group = admin.create_group(request.clone()).await.unwrap().into_inner().group.unwrap();
     assert_eq!((group.max_attempts, group.dead_letter_topic.as_str()), (17, "%DLQ%group"));
@@ -111,7 +105,7 @@ async fn groups_are_made_shown_altered_and_their_consumers_learn_of_it() {
 #[tokio::test]
 async fn impossible_policies_and_absent_services_have_their_statuses() {
     let server = Server::start().await;
-    let mut admin = admin(&server).await;
+    let mut admin = server.admin().await;
     let negative = prost_types::Duration { seconds: -1, nanos: 0 };
     let backoff =
         v1::BackoffPolicy { strategy: Some(Strategy::Customized(v1::CustomizedBackoff { next: vec![negative] })) };

@@ -1,20 +1,15 @@
 //! The cluster as operators see and change it, and the proxy as its member.
 
 use crate::support::{FIRST, SECOND, Server, eventually, message, send};
+use gantry_client::Connection;
 use gantry_proto::contract::{ControllerChange, Remains, StoreError};
 use gantry_proto::model::{ClusterId, MetadataChange, ProxyId, StoreGroupState, TopicType};
 use gantry_proto::wire::admin::v1;
-use gantry_proto::wire::admin::v1::admin_service_client::AdminServiceClient;
 use gantry_proto::wire::admin::v1::cluster_service_client::ClusterServiceClient;
 use gantry_proto::wire::v2::ClientType;
 use gantry_proxy::AdvertisedEndpoints;
 use std::sync::atomic::Ordering;
 use tonic::Code;
-use tonic::transport::Channel;
-
-async fn cluster(server: &Server) -> ClusterServiceClient<Channel> {
-    ClusterServiceClient::new(server.channel().await)
-}
 
 fn named(name: &str) -> v1::DrainStoreGroupRequest {
     v1::DrainStoreGroupRequest { name: name.to_owned() }
@@ -32,7 +27,7 @@ async fn the_status_tells_who_leads_and_who_is_alive() {
     server.metadata.apply(MetadataChange::ClusterInitialized(ClusterId([0xab; 16])));
     second.set_remains(Remains { unfinished: 7, unclaimed: 2 });
     eventually("the proxy joined", || !server.membership.alive.lock().unwrap().is_empty()).await;
-    let mut cluster = cluster(&server).await;
+    let mut cluster = server.cluster().await;
     let status = cluster.get_cluster_status(v1::GetClusterStatusRequest {}).await.unwrap().into_inner();
     assert_eq!(status.cluster, "ab".repeat(16));
     assert_eq!(status.metadata_version, server.metadata.view.version().0);
@@ -71,7 +66,7 @@ async fn the_status_tells_who_leads_and_who_is_alive() {
 #[tokio::test]
 async fn a_group_is_added_topics_spread_over_it_and_the_other_one_drained_and_removed() {
     let server = Server::start().await;
-    let mut cluster = cluster(&server).await;
+    let mut cluster = server.cluster().await;
     assert_eq!(cluster.drain_store_group(named("store-1")).await.unwrap_err().code(), Code::FailedPrecondition);
     assert_eq!(cluster.drain_store_group(named("nowhere")).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(cluster.drain_store_group(named("a b")).await.unwrap_err().code(), Code::InvalidArgument);
@@ -81,7 +76,7 @@ async fn a_group_is_added_topics_spread_over_it_and_the_other_one_drained_and_re
         server.metadata.add_topic(&format!("topic-{n}"), TopicType::Mixed, 1);
     }
     server.add_store_group();
-    let spread = async |cluster: &mut ClusterServiceClient<Channel>| {
+    let spread = async |cluster: &mut ClusterServiceClient<Connection>| {
         cluster.spread_topics(v1::SpreadTopicsRequest {}).await.unwrap().into_inner().topics_changed
     };
     assert_eq!(spread(&mut cluster).await, 300);
@@ -93,7 +88,7 @@ async fn a_group_is_added_topics_spread_over_it_and_the_other_one_drained_and_re
     let again = cluster.drain_store_group(named("store-1")).await.unwrap().into_inner();
     assert_eq!(again.topics_changed, 0);
 
-    let mut admin = AdminServiceClient::new(server.channel().await);
+    let mut admin = server.admin().await;
     let describe = || v1::DescribeTopicRequest { name: "topic-7".to_owned() };
     let shown = admin.describe_topic(describe()).await.unwrap().into_inner();
     let queues: Vec<_> = shown.queues.iter().map(|queue| (queue.store_group.as_str(), queue.writable)).collect();
@@ -125,7 +120,7 @@ async fn a_group_is_added_topics_spread_over_it_and_the_other_one_drained_and_re
 async fn a_group_is_removed_when_its_store_has_confirmed_and_drains_on_if_it_does_not() {
     let server = Server::start().await;
     server.add_store_group();
-    let mut cluster = cluster(&server).await;
+    let mut cluster = server.cluster().await;
     let state = || server.metadata.view.store_group(SECOND).map(|group| group.state);
     cluster.drain_store_group(named("store-2")).await.unwrap();
     server.metadata.closes.store(false, Ordering::Relaxed);
@@ -167,7 +162,7 @@ async fn a_group_is_removed_when_its_store_has_confirmed_and_drains_on_if_it_doe
 async fn a_lost_group_is_removed_by_force() {
     let server = Server::start().await;
     server.add_store_group();
-    let mut cluster = cluster(&server).await;
+    let mut cluster = server.cluster().await;
     cluster.drain_store_group(named("store-2")).await.unwrap();
     server.stores.set_up(SECOND, false);
     cluster.remove_store_group(remove("store-2", true)).await.unwrap();
@@ -177,7 +172,7 @@ async fn a_lost_group_is_removed_by_force() {
 #[tokio::test]
 async fn controllers_come_and_go() {
     let server = Server::start().await;
-    let mut cluster = cluster(&server).await;
+    let mut cluster = server.cluster().await;
     let add = |address: &str| v1::AddControllerRequest { id: 2, address: address.to_owned() };
     assert_eq!(cluster.add_controller(add("nowhere")).await.unwrap_err().code(), Code::InvalidArgument);
     cluster.add_controller(add("controller-2:9100")).await.unwrap();
@@ -192,7 +187,7 @@ async fn descriptions_say_which_groups_could_not_be_asked() {
     let server = Server::start().await;
     let second = server.add_store_group();
     server.metadata.add_topic("orders", TopicType::Mixed, 2);
-    let mut admin = AdminServiceClient::new(server.channel().await);
+    let mut admin = server.admin().await;
     send(&mut server.client().await, vec![message("orders", "id")]).await;
     let create = v1::CreateGroupRequest { name: "group".to_owned(), ..v1::CreateGroupRequest::default() };
     admin.create_group(create).await.unwrap();

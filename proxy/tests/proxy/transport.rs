@@ -4,10 +4,9 @@ use crate::support::{
     Server, Telemetry, code, connect, from_client, message, producer_settings, query_route, receive, receive_request,
     send,
 };
-use gantry_proto::wire::v2::messaging_service_client::MessagingServiceClient;
+use gantry_client::Connection;
 use gantry_proto::wire::v2::{self, Code};
 use gantry_proxy::{BuildError, Proxy, ProxyConfig, tls};
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::net::SocketAddr;
@@ -15,9 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint, Uri};
 
-async fn tls_channel(address: SocketAddr, certificate: &str) -> Channel {
+async fn tls_connection(address: SocketAddr, certificate: &str) -> Connection {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -28,16 +26,10 @@ async fn tls_channel(address: SocketAddr, certificate: &str) -> Channel {
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let connect = tower::service_fn(move |_: Uri| {
-        let connector = connector.clone();
-        async move {
-            let tcp = TcpStream::connect(address).await?;
-            let tls = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await?;
-            assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-            Ok::<_, std::io::Error>(TokioIo::new(tls))
-        }
-    });
-    Endpoint::from_static("http://localhost").connect_with_connector(connect).await.unwrap()
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let tls = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await.unwrap();
+    assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    Connection::over(tls, "localhost", |_| {}).await.unwrap()
 }
 
 #[tokio::test]
@@ -46,7 +38,7 @@ async fn tls_and_plaintext_share_a_port() {
     let config = tls::server_config(&pair).unwrap();
     let server = Server::start_with(|_, deps| deps.tls = Some(config)).await;
     let mut plain = server.client().await;
-    let mut secure = MessagingServiceClient::new(tls_channel(server.address, &pair.certificates).await);
+    let mut secure = tls_connection(server.address, &pair.certificates).await.messaging();
     assert_eq!(code(query_route(&mut plain, "orders").await.status.as_ref()), Code::Ok);
     assert_eq!(code(send(&mut secure, vec![message("orders", "id")]).await.status.as_ref()), Code::Ok);
     let received = receive(&mut plain, from_client("c", receive_request("orders", "group"))).await;
@@ -125,7 +117,8 @@ async fn a_message_of_the_largest_size_goes_in_and_out() {
 #[tokio::test]
 async fn unknown_services_and_methods_are_unimplemented() {
     let server = Server::start().await;
-    let mut admin = v2::admin_client::AdminClient::new(server.channel().await);
+    let connection = server.connection().await;
+    let mut admin = v2::admin_client::AdminClient::with_origin(connection.clone(), connection.origin());
     let error = admin.change_log_level(v2::ChangeLogLevelRequest::default()).await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::Unimplemented);
 }
@@ -156,7 +149,7 @@ async fn build_at(listen: SocketAddr) -> Result<Proxy, BuildError> {
     let (env, _, _) = gantry_proto::env::fake::env(1);
     let view = Arc::new(gantry_proto::model::MetadataView::default());
     let deps = gantry_proxy::ProxyDeps {
-        env: gantry_proto::env::Env { network: Arc::new(crate::support::Loopback), ..env },
+        env: gantry_proto::env::Env { network: Arc::new(gantry_proto::env::fake::Loopback), ..env },
         metadata: Arc::new(crate::support::FakeMetadata::new(view.clone())),
         membership: Arc::new(crate::support::FakeMembership::new(view.clone())),
         view,

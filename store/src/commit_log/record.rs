@@ -34,6 +34,7 @@
 use bytes::{Buf, Bytes};
 use gantry_proto::model::{
     Epoch, GroupId, LogOffset, MalformedMessage, QueueId, QueueOffset, Removed, StoredMessage, Timestamp, TopicId,
+    fnv1a,
 };
 
 /// Bytes of the header.
@@ -413,8 +414,7 @@ impl MessageSpan {
 
 /// The hash under which a message id or a key is found. FNV-1a over the topic id and the text; it is on disk.
 pub(crate) fn key_hash(topic: TopicId, text: &str) -> u64 {
-    let bytes = topic.0.to_le_bytes().into_iter().chain(text.bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    fnv1a(topic.0.to_le_bytes().into_iter().chain(text.bytes()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use crate::env::{Connection, Listener, Network};
 use std::io;
 use std::net::SocketAddr;
+use tokio::net::{TcpListener, TcpStream};
 
 /// A machine without a network.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,5 +15,37 @@ impl Network for NoNetwork {
 
     async fn connect(&self, _address: &str) -> io::Result<Box<dyn Connection>> {
         Err(io::ErrorKind::NetworkDown.into())
+    }
+}
+
+/// The loopback interface of the real machine, for tests that speak with programs of others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loopback;
+
+#[async_trait::async_trait]
+impl Network for Loopback {
+    async fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
+        Ok(Box::new(LoopbackListener(TcpListener::bind(address).await?)))
+    }
+
+    async fn connect(&self, address: &str) -> io::Result<Box<dyn Connection>> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+}
+
+struct LoopbackListener(TcpListener);
+
+#[async_trait::async_trait]
+impl Listener for LoopbackListener {
+    async fn accept(&mut self) -> io::Result<(Box<dyn Connection>, SocketAddr)> {
+        let (stream, peer) = self.0.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((Box::new(stream), peer))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
     }
 }

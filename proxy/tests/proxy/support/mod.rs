@@ -2,19 +2,21 @@
 
 mod membership;
 mod metadata;
-mod network;
 mod store;
 mod stores;
 
 pub(crate) use membership::FakeMembership;
 pub(crate) use metadata::FakeMetadata;
-pub(crate) use network::Loopback;
 pub(crate) use store::FakeStore;
 pub(crate) use stores::{FakeStores, store_group};
 
+pub(crate) use gantry_client::Messaging as Client;
+
+use gantry_client::{Agent, Connection, Identity};
 use gantry_proto::env::{Env, fake};
-use gantry_proto::model::{MetadataView, StoreGroupId, StoreGroupState};
-use gantry_proto::wire::v2::messaging_service_client::MessagingServiceClient;
+use gantry_proto::model::{MetadataView, StoreGroupId, StoreGroupState, fnv1a};
+use gantry_proto::wire::admin::v1::admin_service_client::AdminServiceClient;
+use gantry_proto::wire::admin::v1::cluster_service_client::ClusterServiceClient;
 use gantry_proto::wire::v2::receive_message_response::Content;
 use gantry_proto::wire::v2::settings::PubSub;
 use gantry_proto::wire::v2::telemetry_command::Command;
@@ -27,11 +29,11 @@ use gantry_proxy::{Proxy, ProxyConfig, ProxyDeps, ServeError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Streaming};
 
 /// The store groups under test.
@@ -39,8 +41,6 @@ pub(crate) const FIRST: StoreGroupId = StoreGroupId(1);
 pub(crate) const SECOND: StoreGroupId = StoreGroupId(2);
 
 type Fakes = (Arc<FakeStores>, Arc<FakeStore>, Arc<FakeMetadata>, Arc<FakeMembership>);
-
-pub(crate) type Client = MessagingServiceClient<Channel>;
 
 /// A proxy that serves, and what is behind it.
 pub(crate) struct Server {
@@ -99,7 +99,7 @@ impl Server {
             ..ProxyConfig::default()
         };
         let mut deps = ProxyDeps {
-            env: Env { network: Arc::new(Loopback), ..env },
+            env: Env { network: Arc::new(fake::Loopback), ..env },
             metadata: metadata.clone(),
             view: metadata.view.clone(),
             membership: membership.clone(),
@@ -115,13 +115,23 @@ impl Server {
     }
 
     pub(crate) async fn client(&self) -> Client {
-        MessagingServiceClient::new(self.channel().await).max_decoding_message_size(64 << 20)
+        self.connection().await.messaging()
     }
 
-    pub(crate) async fn channel(&self) -> Channel {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+    pub(crate) async fn admin(&self) -> AdminServiceClient<Connection> {
+        let connection = self.connection().await;
+        AdminServiceClient::with_origin(connection.clone(), connection.origin())
+    }
+
+    pub(crate) async fn cluster(&self) -> ClusterServiceClient<Connection> {
+        let connection = self.connection().await;
+        ClusterServiceClient::with_origin(connection.clone(), connection.origin())
+    }
+
+    pub(crate) async fn connection(&self) -> Connection {
+        let stream = TcpStream::connect(self.address).await.unwrap();
         // Official Java clients write this literal.
-        endpoint.origin("http://IPAuthority".parse().unwrap()).connect().await.unwrap()
+        Connection::over(stream, "IPAuthority", |_| {}).await.unwrap()
     }
 
     /// Begins the shutdown.
@@ -137,15 +147,13 @@ impl Server {
 
 /// The request of one client, with the headers that official clients send.
 pub(crate) fn from_client<T>(client_id: &str, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("x-mq-client-id", client_id.parse().unwrap());
-    request.metadata_mut().insert("x-mq-language", "JAVA".parse().unwrap());
-    request.metadata_mut().insert("x-mq-client-version", "5.2.0".parse().unwrap());
-    request
+    let agent = Agent { language: v2::Language::Java, version: "5.2.0", name: "test" };
+    let clock = Arc::new(fake::FakeClock::new());
+    Identity::new(agent, ClientType::Unspecified, client_id, "", None, clock).unwrap().request(message)
 }
 
 pub(crate) fn resource(name: &str) -> Resource {
-    Resource { resource_namespace: String::new(), name: name.to_owned() }
+    gantry_client::resource("", name)
 }
 
 pub(crate) fn endpoints(host: &str, port: i32) -> Endpoints {
@@ -154,11 +162,8 @@ pub(crate) fn endpoints(host: &str, port: i32) -> Endpoints {
 
 /// An id beginning with `name` that makes the proxy try queue `queue` of `count` first: it goes by FNV-1a of the id.
 pub(crate) fn id_for_queue(name: &str, queue: u64, count: u64) -> String {
-    let hash = |id: &str| {
-        id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-    };
     let ids = (0..).map(|n| format!("{name}-{n}"));
-    ids.into_iter().find(|id| hash(id) % count == queue).unwrap()
+    ids.into_iter().find(|id| fnv1a(id.bytes()) % count == queue).unwrap()
 }
 
 pub(crate) fn message(topic: &str, id: &str) -> Message {

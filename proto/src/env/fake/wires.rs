@@ -1,6 +1,6 @@
-//! The loopback interface, and a network in memory that can be cut.
+//! A network in memory that can be cut.
 
-use gantry_proto::env::{Connection, Listener, Network};
+use crate::env::{Connection, Listener, Network};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -9,35 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-
-pub struct Loopback;
-
-#[async_trait::async_trait]
-impl Network for Loopback {
-    async fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
-        Ok(Box::new(LoopbackListener(TcpListener::bind(address).await?)))
-    }
-
-    async fn connect(&self, address: &str) -> io::Result<Box<dyn Connection>> {
-        Ok(Box::new(TcpStream::connect(address).await?))
-    }
-}
-
-struct LoopbackListener(TcpListener);
-
-#[async_trait::async_trait]
-impl Listener for LoopbackListener {
-    async fn accept(&mut self) -> io::Result<(Box<dyn Connection>, SocketAddr)> {
-        let (stream, peer) = self.0.accept().await?;
-        Ok((Box::new(stream), peer))
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
 
 /// Connections through memory, by port.
 #[derive(Clone, Default)]
@@ -118,7 +90,8 @@ impl Network for Wires {
     }
 
     async fn connect(&self, address: &str) -> io::Result<Box<dyn Connection>> {
-        let port: u16 = address.rsplit_once(':').unwrap().1.parse().unwrap();
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        let port = port.ok_or(io::ErrorKind::InvalidInput)?;
         let (dialed, listener, swallows) = {
             let mut board = self.0.lock();
             board.dialed += 1;

@@ -1,16 +1,16 @@
-//! One receiving task: its receive call, and its acknowledgements in flight.
+//! One receiving task: its receive call, and its acknowledgements in flight, of which there is a bounded number. What came
+//! it enters into the shared tracker.
 
-use crate::args::Reception;
-use crate::client::{self, Caller, Received};
-use crate::clock::{Moment, RunClock};
-use crate::stats::{ErrorTable, Failure, Interval, Recorder};
-use crate::stop::Stop;
-use crate::tracker::{Sighting, Tracker};
+use crate::client::{Caller, Received};
+use crate::clock::Moment;
+use crate::flags::GroupArgs;
+use crate::run::Run;
+use crate::stats::{Interval, Recorder};
+use crate::tracker::Sighting;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use gantry_client::{Failure, to_wire};
 use gantry_proto::wire::v2;
-use parking_lot::Mutex;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,42 +22,34 @@ const ACKS_IN_FLIGHT_MAX: usize = 64;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 /// A server that answers "nothing" at once, instead of waiting, is not asked again sooner.
 const EMPTY_POLL_MIN: Duration = Duration::from_millis(5);
+
 /// What the pollers of a connection record into.
-pub(super) struct ConnectionRecords {
+pub(super) struct Records {
     /// Messages, from their intended send time to reception.
     pub(super) arrivals: Arc<Recorder>,
     /// Receive calls that brought messages.
-    pub(super) receives: Recorder,
-    pub(super) acks: Recorder,
+    pub(super) receives: Arc<Recorder>,
+    pub(super) acks: Arc<Recorder>,
     pub(super) acknowledged: AtomicU64,
     pub(super) empty_receives: AtomicU64,
 }
 
-impl ConnectionRecords {
-    /// Nothing yet.
-    pub(super) fn new(interval: Interval) -> ConnectionRecords {
-        ConnectionRecords {
-            arrivals: Arc::new(Recorder::new(interval)),
-            receives: Recorder::new(interval),
-            acks: Recorder::new(interval),
-            acknowledged: AtomicU64::new(0),
-            empty_receives: AtomicU64::new(0),
-        }
+impl Records {
+    pub(super) fn new(interval: Interval) -> Records {
+        let [arrivals, receives, acks] = [(); 3].map(|()| Arc::new(Recorder::new(interval)));
+        Records { arrivals, receives, acks, acknowledged: AtomicU64::new(0), empty_receives: AtomicU64::new(0) }
     }
 }
 
-/// One receiving task.
 pub(super) struct Poller {
+    pub(super) run: Arc<Run>,
     pub(super) caller: Arc<Caller>,
-    pub(super) clock: RunClock,
-    pub(super) reception: Arc<Reception>,
+    pub(super) group: Arc<GroupArgs>,
     pub(super) queue: v2::MessageQueue,
     pub(super) index: u32,
     /// Batches received so far.
     pub(super) batches: u64,
-    pub(super) records: Arc<ConnectionRecords>,
-    pub(super) tracker: Arc<Mutex<Tracker>>,
-    pub(super) errors: Arc<ErrorTable>,
+    pub(super) records: Arc<Records>,
 }
 
 /// A receive that ended.
@@ -77,7 +69,8 @@ struct Acknowledged {
 
 impl Poller {
     /// Receives until closed, then waits for its acknowledgements.
-    pub(super) async fn run(mut self, close: CancellationToken, stop: Stop) {
+    pub(super) async fn run(mut self, close: CancellationToken) {
+        let stop = self.run.stop.clone();
         let mut acks = FuturesUnordered::new();
         let mut receive = None;
         let mut open = true;
@@ -100,7 +93,7 @@ impl Poller {
                 delivery = delivery => {
                     receive = None;
                     let messages = self.enter(delivery);
-                    if let Some(batch) = self.reception.ack_batch {
+                    if let Some(batch) = self.group.ack_batch {
                         acks.extend(messages.chunks(batch as usize).map(|entries| self.ack(entries.to_vec())));
                     }
                 }
@@ -112,21 +105,20 @@ impl Poller {
     }
 
     fn receive(&self) -> impl Future<Output = Delivery> + use<> {
-        let (caller, clock, long_poll) = (self.caller.clone(), self.clock, self.reception.long_poll);
-        let push = self.reception.push;
+        let (caller, clock, group) = (self.caller.clone(), self.run.clock, self.group.clone());
+        // Kept until a batch came, so that a server can tell a repeated attempt.
+        let attempt = || format!("{}-{}-{}-{}", caller.identity.id(), self.queue.id, self.index, self.batches);
         let request = v2::ReceiveMessageRequest {
             message_queue: Some(self.queue.clone()),
-            filter_expression: Some(client::every_tag()),
-            batch_size: self.reception.batch.cast_signed(),
-            invisible_duration: (!push).then(|| client::to_wire(self.reception.invisible)),
-            auto_renew: push,
-            // Kept until a batch came, so that a server can tell a repeated attempt.
-            attempt_id: push.then(|| format!("{}-{}-{}-{}", caller.id(), self.queue.id, self.index, self.batches)),
+            batch_size: group.receive_batch.cast_signed(),
+            invisible_duration: group.invisible.map(to_wire),
+            auto_renew: group.push,
+            attempt_id: group.push.then(attempt),
             ..Default::default()
         };
         async move {
             let began = clock.now();
-            let received = caller.receive(request, long_poll).await;
+            let received = caller.receive(request, group.long_poll).await;
             let ended = clock.now();
             if received.failure.is_some() {
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
@@ -141,7 +133,7 @@ impl Poller {
     fn enter(&mut self, delivery: Delivery) -> Vec<v2::AckMessageEntry> {
         let Delivery { began, ended, received } = delivery;
         if let Some(failure) = &received.failure {
-            self.errors.add("receive", failure, 1);
+            self.run.errors.add("receive", failure, 1);
         }
         if received.messages.is_empty() {
             self.records.empty_receives.fetch_add(1, Ordering::Relaxed);
@@ -150,7 +142,7 @@ impl Poller {
         self.batches += 1;
         let mut arrivals = Vec::with_capacity(received.messages.len());
         {
-            let mut tracker = self.tracker.lock();
+            let mut tracker = self.run.tracker.lock();
             for message in &received.messages {
                 if let Sighting::First(intended) = tracker.observe(&message.body, ended) {
                     arrivals.push((intended, 1, message.body.len() as u64));
@@ -163,7 +155,7 @@ impl Poller {
     }
 
     fn ack(&self, entries: Vec<v2::AckMessageEntry>) -> impl Future<Output = Acknowledged> + use<> {
-        let (caller, clock, messages) = (self.caller.clone(), self.clock, entries.len() as u64);
+        let (caller, clock, messages) = (self.caller.clone(), self.run.clock, entries.len() as u64);
         async move {
             let began = clock.now();
             let results = caller.ack(entries).await;
@@ -175,13 +167,13 @@ impl Poller {
         let Acknowledged { began, ended, messages, results } = acknowledged;
         let results = match results {
             Ok(results) => results,
-            Err(failure) => return self.errors.add("ack", &failure, messages),
+            Err(failure) => return self.run.errors.add("ack", &failure, messages),
         };
         let mut accepted = 0;
         for result in &results {
             match result {
                 Ok(()) => accepted += 1,
-                Err(failure) => self.errors.add("ack", failure, 1),
+                Err(failure) => self.run.errors.add("ack", failure, 1),
             }
         }
         self.records.acknowledged.fetch_add(accepted, Ordering::Relaxed);
