@@ -2,7 +2,8 @@
 //! read every file as what it meant, and say the same in the same bytes. The files are never changed and never removed:
 //! what a later version says otherwise gets a folder of its own.
 //!
-//! Most kinds are written out as values in the tests; what the others mean is recorded as text beside their bytes.
+//! Most kinds are written out as values in the tests; what the others mean is recorded as text beside their bytes. The text
+//! names types and fields as the code does: when a name in the code changes it follows, and the bytes stay.
 //!
 //! `cargo test -p gantry-link --lib golden -- --ignored` writes the files of kinds that have none yet.
 
