@@ -43,8 +43,16 @@ pub struct Outcome {
     pub failures: Vec<String>,
 }
 
-/// Carries a benchmark out. Flags that contradict one another are [`WrongFlags`].
-pub fn run(args: BenchArgs, env: &Env) -> anyhow::Result<Outcome> {
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    WrongFlags(#[from] WrongFlags),
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+/// Carries a benchmark out.
+pub fn run(args: BenchArgs, env: &Env) -> Result<Outcome, Error> {
     let plan = args.plan()?;
     let format = plan.target.output;
     let progress = ProgressOutput::to_stderr(plan.target.quiet);

@@ -6,13 +6,14 @@
 use crate::admin::AdminArgs;
 use crate::cluster::{self, ClusterCommand};
 use crate::config::{self, Environment, Mistakes, OptionFlags, Role};
-use crate::inspect::{self, InspectArgs, WrongPath};
+use crate::exit::Failure;
+use crate::inspect::{self, InspectArgs};
 use crate::process;
 use crate::repair::{self, RepairArgs};
 use crate::roles::{ControllerRole, ProxyRole, Standalone, StoreRole};
 use crate::{admin, env, output, runtime};
 use clap::{Args, Parser, Subcommand};
-use gantry_bench::{BenchArgs, WrongFlags};
+use gantry_bench::BenchArgs;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -79,52 +80,46 @@ enum ConfigCommand {
 
 /// Carries out what was asked and reports failure on standard error.
 pub fn run(cli: Cli) -> ExitCode {
-    let done = match cli.command {
+    carry_out(cli).map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
+}
+
+fn carry_out(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
         None => run_server::<Standalone>(&cli.standalone, Role::Standalone),
         Some(Command::Standalone(args)) => run_server::<Standalone>(&args, Role::Standalone),
         Some(Command::Proxy(args)) => run_server::<ProxyRole>(&args, Role::Proxy),
         Some(Command::Store(args)) => run_server::<StoreRole>(&args, Role::Store),
         Some(Command::Controller(args)) => run_server::<ControllerRole>(&args, Role::Controller),
-        Some(Command::Cluster(command)) => cluster::run(command),
+        Some(Command::Cluster(command)) => Ok(cluster::run(command)?),
         Some(Command::Config(ConfigCommand::Print { defaults: true, .. })) => print(&config::print_reference()),
-        Some(Command::Config(ConfigCommand::Print { defaults: false, args })) => args
-            .load(Role::Standalone)
-            .map_err(Into::into)
-            .and_then(|loaded| print(&config::print_effective(&loaded.effective))),
-        Some(Command::Admin(args)) => admin::run(args),
-        Some(Command::Inspect(args)) => match inspect::run(args) {
-            Ok(whole) => return if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE },
-            Err(error) => Err(error),
-        },
+        Some(Command::Config(ConfigCommand::Print { defaults: false, args })) => {
+            print(&config::print_effective(&args.load(Role::Standalone)?.effective))
+        }
+        Some(Command::Admin(args)) => Ok(admin::run(args)?),
+        Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Repair(args)) => repair::run(args),
         Some(Command::Bench(args)) => bench(args),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::error(&error);
-            let wrongly_asked = error.is::<Mistakes>() || error.is::<WrongFlags>() || error.is::<WrongPath>();
-            if wrongly_asked { ExitCode::from(2) } else { ExitCode::FAILURE }
-        }
     }
 }
 
-fn run_server<R: process::Role>(args: &ConfigArgs, role: Role) -> anyhow::Result<()> {
+fn run_server<R: process::Role>(args: &ConfigArgs, role: Role) -> Result<(), Failure> {
     runtime::keep_pages_small();
     let loaded = args.load(role)?;
-    runtime::block_on_server(process::run::<R>(loaded))
+    Ok(runtime::block_on_server(process::run::<R>(loaded))?)
 }
 
 /// Prints the result also of a run that failed.
-fn bench(args: BenchArgs) -> anyhow::Result<()> {
+fn bench(args: BenchArgs) -> Result<(), Failure> {
     let outcome = gantry_bench::run(args, &env::system())?;
-    output::print(&outcome.text)?;
-    anyhow::ensure!(outcome.failures.is_empty(), "the benchmark found {}", outcome.failures.join(", "));
-    Ok(())
+    print(&outcome.text)?;
+    match outcome.failures.as_slice() {
+        [] => Ok(()),
+        failures => Err(anyhow::anyhow!("the benchmark found {}", failures.join(", ")).into()),
+    }
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
-    Ok(output::print(text)?)
+fn print(text: &str) -> Result<(), Failure> {
+    output::print(text).map_err(|error| Failure::Failed(error.into()))
 }
 
 impl ConfigArgs {

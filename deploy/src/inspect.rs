@@ -15,6 +15,7 @@ mod verify;
 pub(crate) use verify::store_dir;
 
 use crate::env::SystemFiles;
+use crate::exit::Failure;
 use clap::{Args, Subcommand, ValueEnum};
 use gantry_proto::env::Files;
 use gantry_store::inspect::InspectError;
@@ -68,10 +69,10 @@ struct PathArgs {
 /// There is nothing at the path that could be looked at so.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct WrongPath(String);
+pub(crate) struct WrongPath(String);
 
-/// Looks and prints. `false`: something is not whole.
-pub fn run(args: InspectArgs) -> anyhow::Result<bool> {
+/// Looks and prints.
+pub fn run(args: InspectArgs) -> Result<(), Failure> {
     let files = SystemFiles;
     let mut printer = Printer::new(args.output);
     let looked = match args.what {
@@ -85,12 +86,16 @@ pub fn run(args: InspectArgs) -> anyhow::Result<bool> {
     };
     match looked.and_then(|whole| printer.finish().map(|()| whole)) {
         // Whoever reads it has seen enough (`gantry inspect … | head`).
-        Err(error) if is_broken_pipe(&error) => Ok(true),
-        Err(error) if error.downcast_ref::<InspectError>().is_some_and(InspectError::is_wrong_path) => {
-            Err(WrongPath(format!("{error:#}")).into())
-        }
-        looked => looked,
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        Err(error) if is_wrong_path(&error) => Err(Failure::WronglyAsked(format!("{error:#}"))),
+        Err(error) => Err(Failure::Failed(error)),
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::NotWhole),
     }
+}
+
+fn is_wrong_path(error: &anyhow::Error) -> bool {
+    error.is::<WrongPath>() || error.downcast_ref::<InspectError>().is_some_and(InspectError::is_wrong_path)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

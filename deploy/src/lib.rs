@@ -1,7 +1,7 @@
 //! The `gantry` binary: reads the configuration, builds the tiers, runs them and stops them in order. The only crate that
 //! sees all tiers.
 //!
-//! - [`cli`]: what can be asked, and the exit codes.
+//! - [`cli`]: what can be asked. [`exit`]: the exit codes.
 //! - [`config`]: every option, its layers and mistakes.
 //! - [`roles`]: the composition roots: what each role is made of. [`process`]: what all of them have in common.
 //! - [`cluster`]: a cluster of processes on this machine, for trying out.
@@ -22,6 +22,7 @@ pub mod cluster;
 pub mod config;
 pub mod data_dir;
 pub mod env;
+pub mod exit;
 pub mod inspect;
 pub mod ops;
 pub mod output;

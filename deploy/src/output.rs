@@ -11,14 +11,9 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Reports a failure with its causes, in one line.
-pub fn error(error: &anyhow::Error) {
-    // When standard error is gone there is nobody to tell.
-    let _ = writeln!(io::stderr(), "gantry: {error:#}");
-}
-
-/// Says something about a result that is no part of it.
+/// Says why a command failed, or something about a result that is no part of it.
 pub fn note(text: &str) {
+    // When standard error is gone there is nobody to tell.
     let _ = writeln!(io::stderr(), "gantry: {text}");
 }
 

@@ -2,15 +2,17 @@
 //! what it would do and what would be lost, and changes nothing.
 
 use crate::env;
+use crate::exit::Failure;
 use crate::inspect::{Format, store_dir};
 use crate::output;
 use clap::{Args, Subcommand};
+use gantry_proto::env::Env;
 use gantry_proto::model::{LogOffset, StoreGroupName};
 use gantry_store::DamagedRange;
 use gantry_store::repair::{Concerned, Repair, ToldBy};
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What to repair.
 #[derive(Debug, Args)]
@@ -131,14 +133,18 @@ fn parse_group(name: &str) -> Result<StoreGroupName, String> {
 }
 
 /// Thinks the repair through, and carries it out if that was asked for.
-pub fn run(args: RepairArgs) -> anyhow::Result<()> {
+pub fn run(args: RepairArgs) -> Result<(), Failure> {
     let env = env::system();
+    let (What::Identity { dir, .. } | What::Checkpoint { dir, .. } | What::Record { dir, .. }) = &args.what;
+    let dir = store_dir(&*env.files, dir)?;
+    Ok(repair(args, &env, &dir)?)
+}
+
+fn repair(args: RepairArgs, env: &Env, dir: &Path) -> anyhow::Result<()> {
     let repair = match args.what {
-        What::Identity { dir, store_group } => Repair::identity(&env, &store_dir(&*env.files, &dir)?, store_group),
-        What::Checkpoint { dir, accept_lost_progress } => {
-            Repair::checkpoint(&env, &store_dir(&*env.files, &dir)?, accept_lost_progress)
-        }
-        What::Record { dir, offset } => Repair::record(&env, &store_dir(&*env.files, &dir)?, LogOffset(offset)),
+        What::Identity { store_group, .. } => Repair::identity(env, dir, store_group),
+        What::Checkpoint { accept_lost_progress, .. } => Repair::checkpoint(env, dir, accept_lost_progress),
+        What::Record { offset, .. } => Repair::record(env, dir, LogOffset(offset)),
     }?;
     let (steps, lost) = (repair.steps.clone(), repair.lost.clone());
     let damaged = repair.concerned.as_ref().map(damaged);

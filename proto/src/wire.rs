@@ -1,15 +1,16 @@
 //! Generated protocol types. The `.proto` files under `proto/proto` are the source and carry the documentation.
 
 /// The client protocol, `apache.rocketmq.v2`. Held to the wire table by `tests/wire_table.rs`.
-#[allow(missing_docs, unreachable_pub, clippy::all)]
+#[allow(unreachable_pub, clippy::all)]
 pub mod v2 {
     tonic::include_proto!("apache.rocketmq.v2");
 }
 
 /// The operator's API, `gantry.admin.v1`.
 pub mod admin {
-    /// Version 1.
-    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    pub mod json;
+
+    #[allow(unreachable_pub, clippy::all)]
     pub mod v1 {
         tonic::include_proto!("gantry.admin.v1");
     }
@@ -17,8 +18,7 @@ pub mod admin {
 
 /// Proxy to store, `gantry.store.v1`. Only `gantry-link` uses it.
 pub mod store {
-    /// Version 1.
-    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    #[allow(unreachable_pub, clippy::all)]
     pub mod v1 {
         tonic::include_proto!("gantry.store.v1");
     }
@@ -26,8 +26,7 @@ pub mod store {
 
 /// To, in and among controllers, `gantry.controller.v1`: calls, and what the members keep. See [`crate::convert`].
 pub mod controller {
-    /// Version 1.
-    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    #[allow(unreachable_pub, clippy::all)]
     pub mod v1 {
         tonic::include_proto!("gantry.controller.v1");
     }

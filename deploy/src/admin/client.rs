@@ -40,6 +40,23 @@ impl Client {
         result.map(Response::into_inner).map_err(|status| self.explain(&status))
     }
 
+    /// All items of a list that comes in pages. `page` asks for the page of a token, and returns the next one's.
+    pub(super) async fn list<T>(
+        &mut self,
+        page: impl AsyncFn(&mut AdminServiceClient<Channel>, String) -> Result<(Vec<T>, String), Status>,
+    ) -> anyhow::Result<Vec<T>> {
+        let (mut items, mut token) = (Vec::new(), String::new());
+        loop {
+            let answer = page(&mut self.api, token).await;
+            let (more, next) = answer.map_err(|status| self.explain(&status))?;
+            items.extend(more);
+            if next.is_empty() {
+                return Ok(items);
+            }
+            token = next;
+        }
+    }
+
     fn explain(&self, status: &Status) -> anyhow::Error {
         let message = status.message();
         match status.code() {

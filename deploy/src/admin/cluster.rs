@@ -1,9 +1,10 @@
 //! `gantry admin cluster …`
 
 use super::client::Client;
-use super::render::{OutputFormat, Render, instant, show, table};
+use super::render::{OutputFormat, Render, show, table};
 use clap::Subcommand;
 use gantry_proto::model::HostPort;
+use gantry_proto::wire::admin::json::rfc_3339;
 use gantry_proto::wire::admin::v1;
 use serde::Serialize;
 use std::time::Duration;
@@ -298,7 +299,7 @@ impl StoreGroup {
             name: group.name,
             epoch: group.epoch,
             leader,
-            leading_since: instant(status.leading_since),
+            leading_since: rfc_3339(status.leading_since),
             heard_ms_ago: millis(status.heard_ago),
             retained_from: status.retained_from,
             confirmed_to: status.confirmed_to,
@@ -317,7 +318,7 @@ impl Proxy {
             id: proxy.id,
             address: proxy.address,
             sessions: proxy.sessions,
-            joined_at: instant(proxy.joined_at),
+            joined_at: rfc_3339(proxy.joined_at),
             heard_ms_ago: millis(proxy.heard_ago),
             version: proxy.version,
         }

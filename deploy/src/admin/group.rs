@@ -1,13 +1,16 @@
 //! `gantry admin group …`
 
 use super::client::Client;
-use super::render::{OutputFormat, Render, instant, properties, show, table};
+use super::render::{OutputFormat, Render, properties, show, table};
 use clap::{Args, Subcommand};
 use gantry_proto::model::limits::MAX_ATTEMPTS_MAX;
-use gantry_proto::wire::admin::v1;
+use gantry_proto::wire::admin::json::{millis, rfc_3339};
+use gantry_proto::wire::admin::v1::admin_service_client::AdminServiceClient;
 use gantry_proto::wire::admin::v1::backoff_policy::Strategy;
+use gantry_proto::wire::admin::v1::{self, Group};
 use serde::Serialize;
 use std::time::Duration;
+use tonic::transport::Channel;
 
 /// What can be done with consumer groups.
 #[derive(Debug, Subcommand)]
@@ -77,22 +80,29 @@ pub(super) async fn run(command: GroupCommand, mut client: Client, output: Outpu
             let request = v1::CreateGroupRequest { name, fifo, max_attempts, backoff, if_not_exists };
             let answer = client.api.create_group(request).await;
             let answer = client.answer(answer)?;
-            show(&CreatedGroup { created: answer.created, group: Group::from_wire(answer.group) }, output)
+            show(&CreatedGroup { created: answer.created, group: answer.group.unwrap_or_default() }, output)
         }
-        GroupCommand::List { prefix } => show(&list(&mut client, prefix).await?, output),
+        GroupCommand::List { prefix } => {
+            let page = async |api: &mut AdminServiceClient<Channel>, page_token| {
+                let request = v1::ListGroupsRequest { prefix: prefix.clone(), page_size: 0, page_token };
+                let page = api.list_groups(request).await?.into_inner();
+                Ok((page.groups, page.next_page_token))
+            };
+            let groups = client.list(page).await?;
+            show(&GroupList { groups }, output)
+        }
         GroupCommand::Describe { name } => {
             let answer = client.api.describe_group(v1::DescribeGroupRequest { name }).await;
             let answer = client.answer(answer)?;
-            let progress = answer.progress.into_iter().map(Progress::from_wire).collect();
-            let (group, unavailable_store_groups) = (Group::from_wire(answer.group), answer.unavailable_store_groups);
-            show(&DescribedGroup { group, progress, unavailable_store_groups }, output)
+            let v1::DescribeGroupResponse { group, progress, unavailable_store_groups } = answer;
+            show(&DescribedGroup { group: group.unwrap_or_default(), progress, unavailable_store_groups }, output)
         }
         GroupCommand::Alter { name, changes } => {
             let backoff = backoff_to_wire(&changes.backoff);
             let request =
                 v1::AlterGroupRequest { name, fifo: changes.fifo, max_attempts: changes.max_attempts, backoff };
             let answer = client.api.alter_group(request).await;
-            show(&AlteredGroup { group: Group::from_wire(client.answer(answer)?.group) }, output)
+            show(&AlteredGroup { group: client.answer(answer)?.group.unwrap_or_default() }, output)
         }
         GroupCommand::Delete { name } => {
             let answer = client.api.delete_group(v1::DeleteGroupRequest { name: name.clone() }).await;
@@ -100,46 +110,6 @@ pub(super) async fn run(command: GroupCommand, mut client: Client, output: Outpu
             show(&DeletedGroup { deleted: name }, output)
         }
     }
-}
-
-async fn list(client: &mut Client, prefix: String) -> anyhow::Result<GroupList> {
-    let mut groups = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = v1::ListGroupsRequest { prefix: prefix.clone(), page_size: 0, page_token };
-        let answer = client.api.list_groups(request).await;
-        let page = client.answer(answer)?;
-        groups.extend(page.groups.into_iter().map(|group| Group::from_wire(Some(group))));
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(GroupList { groups });
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Group {
-    name: String,
-    fifo: bool,
-    max_attempts: u32,
-    backoff: Option<Backoff>,
-    dead_letter_topic: String,
-    created_at: Option<String>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-enum Backoff {
-    Customized { next_ms: Vec<u64> },
-    Exponential { initial_ms: u64, max_ms: u64, multiplier: f64 },
-}
-
-#[derive(Serialize)]
-struct Progress {
-    topic: String,
-    ready: u64,
-    inflight: u64,
-    damaged: u64,
 }
 
 #[derive(Serialize)]
@@ -156,7 +126,7 @@ struct GroupList {
 #[derive(Serialize)]
 struct DescribedGroup {
     group: Group,
-    progress: Vec<Progress>,
+    progress: Vec<v1::GroupProgress>,
     /// Store groups that could not be asked: what they hold is not counted.
     unavailable_store_groups: Vec<String>,
 }
@@ -174,15 +144,15 @@ struct DeletedGroup {
 impl Render for CreatedGroup {
     fn to_table(&self) -> String {
         let did = if self.created { "created" } else { "exists already" };
-        format!("group {} {did}: {}\n", self.group.name, self.group.in_words())
+        format!("group {} {did}: {}\n", self.group.name, in_words(&self.group))
     }
 }
 
 impl Render for GroupList {
     fn to_table(&self) -> String {
         let rows = self.groups.iter().map(|group| {
-            let created_at = group.created_at.clone().unwrap_or_default();
-            [group.name.clone(), group.order().to_owned(), group.max_attempts.to_string(), created_at]
+            let created_at = rfc_3339(group.created_at).unwrap_or_default();
+            [group.name.clone(), order(group), group.max_attempts.to_string(), created_at]
         });
         table(["NAME", "ORDER", "ATTEMPTS", "CREATED"], rows)
     }
@@ -193,11 +163,11 @@ impl Render for DescribedGroup {
         let group = &self.group;
         let head = properties([
             ("NAME", group.name.clone()),
-            ("ORDER", group.order().to_owned()),
+            ("ORDER", order(group)),
             ("ATTEMPTS", group.max_attempts.to_string()),
-            ("BACKOFF", group.backoff.as_ref().map(Backoff::in_words).unwrap_or_default()),
+            ("BACKOFF", group.backoff.as_ref().map(backoff_in_words).unwrap_or_default()),
             ("DEAD LETTERS IN", group.dead_letter_topic.clone()),
-            ("CREATED", group.created_at.clone().unwrap_or_default()),
+            ("CREATED", rfc_3339(group.created_at).unwrap_or_default()),
         ]);
         let rows = self
             .progress
@@ -213,7 +183,7 @@ impl Render for DescribedGroup {
 
 impl Render for AlteredGroup {
     fn to_table(&self) -> String {
-        format!("group {} altered: {}\n", self.group.name, self.group.in_words())
+        format!("group {} altered: {}\n", self.group.name, in_words(&self.group))
     }
 }
 
@@ -223,61 +193,24 @@ impl Render for DeletedGroup {
     }
 }
 
-impl Group {
-    fn from_wire(group: Option<v1::Group>) -> Group {
-        let group = group.unwrap_or_default();
-        Group {
-            fifo: group.fifo,
-            max_attempts: group.max_attempts,
-            backoff: group.backoff.and_then(Backoff::from_wire),
-            created_at: instant(group.created_at),
-            dead_letter_topic: group.dead_letter_topic,
-            name: group.name,
-        }
-    }
-
-    fn order(&self) -> &'static str {
-        if self.fifo { "fifo" } else { "none" }
-    }
-
-    fn in_words(&self) -> String {
-        let order = if self.fifo { "fifo order" } else { "no order" };
-        format!("{order}, {} attempts", self.max_attempts)
-    }
+fn order(group: &Group) -> String {
+    if group.fifo { "fifo" } else { "none" }.to_owned()
 }
 
-impl Backoff {
-    fn from_wire(policy: v1::BackoffPolicy) -> Option<Backoff> {
-        Some(match policy.strategy? {
-            Strategy::Customized(backoff) => {
-                Backoff::Customized { next_ms: backoff.next.into_iter().map(|pause| millis(Some(pause))).collect() }
-            }
-            Strategy::Exponential(backoff) => Backoff::Exponential {
-                initial_ms: millis(backoff.initial),
-                max_ms: millis(backoff.max),
-                multiplier: backoff.multiplier,
-            },
-        })
-    }
-
-    fn in_words(&self) -> String {
-        let pause = |ms: &u64| humantime::format_duration(Duration::from_millis(*ms)).to_string();
-        match self {
-            Backoff::Customized { next_ms } => next_ms.iter().map(pause).collect::<Vec<_>>().join(", "),
-            Backoff::Exponential { initial_ms, max_ms, multiplier } => {
-                format!("{} growing {multiplier}-fold up to {}", pause(initial_ms), pause(max_ms))
-            }
-        }
-    }
+fn in_words(group: &Group) -> String {
+    let order = if group.fifo { "fifo order" } else { "no order" };
+    format!("{order}, {} attempts", group.max_attempts)
 }
 
-impl Progress {
-    fn from_wire(progress: v1::GroupProgress) -> Progress {
-        Progress {
-            topic: progress.topic,
-            ready: progress.ready,
-            inflight: progress.inflight,
-            damaged: progress.damaged,
+fn backoff_in_words(policy: &v1::BackoffPolicy) -> String {
+    let pause = |span| humantime::format_duration(Duration::from_millis(millis(span))).to_string();
+    match &policy.strategy {
+        None => String::new(),
+        Some(Strategy::Customized(backoff)) => {
+            backoff.next.iter().map(|span| pause(Some(*span))).collect::<Vec<_>>().join(", ")
+        }
+        Some(Strategy::Exponential(backoff)) => {
+            format!("{} growing {}-fold up to {}", pause(backoff.initial), backoff.multiplier, pause(backoff.max))
         }
     }
 }
@@ -288,9 +221,4 @@ fn backoff_to_wire(pauses: &[Duration]) -> Option<v1::BackoffPolicy> {
     let next: Vec<_> = pauses.iter().map(|pause| prost_types::Duration::try_from(*pause).unwrap_or_default()).collect();
     let strategy = Strategy::Customized(v1::CustomizedBackoff { next });
     (!pauses.is_empty()).then_some(v1::BackoffPolicy { strategy: Some(strategy) })
-}
-
-fn millis(duration: Option<prost_types::Duration>) -> u64 {
-    let duration = duration.and_then(|duration| Duration::try_from(duration).ok()).unwrap_or_default();
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

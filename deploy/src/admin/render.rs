@@ -3,7 +3,6 @@
 use crate::output;
 use clap::ValueEnum;
 use serde::Serialize;
-use std::time::{Duration, SystemTime};
 
 /// How a result is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,18 +48,6 @@ pub(super) fn properties<const N: usize>(rows: [(&str, String); N]) -> String {
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}").trim_end().to_owned() + "\n").collect()
 }
 
-/// The last second that RFC 3339 can write: the end of the year 9999.
-const LAST_SECOND: u64 = 253_402_300_799;
-
-/// RFC 3339 in UTC. None for an instant that cannot be written so.
-pub(super) fn instant(timestamp: Option<prost_types::Timestamp>) -> Option<String> {
-    let timestamp = timestamp?;
-    let seconds = u64::try_from(timestamp.seconds).ok().filter(|seconds| *seconds <= LAST_SECOND)?;
-    let nanos = u32::try_from(timestamp.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
-    let instant = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))?;
-    Some(humantime::format_rfc3339_millis(instant).to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,13 +56,5 @@ mod tests {
     fn columns_align_and_lines_end_without_blanks() {
         let rows = [["orders".to_owned(), "8".to_owned()], ["a".to_owned(), String::new()]];
         assert_eq!(table(["NAME", "QUEUES"], rows), "NAME    QUEUES\norders  8\na\n");
-    }
-
-    #[test]
-    fn instants_are_rfc_3339() {
-        let shown = |seconds, nanos| instant(Some(prost_types::Timestamp { seconds, nanos }));
-        assert_eq!(shown(1_700_000_000, 5_000_000).as_deref(), Some("2023-11-14T22:13:20.005Z"));
-        assert_eq!(shown(-1, 0), None);
-        assert_eq!(shown(i64::MAX, 0), None);
     }
 }

@@ -1,11 +1,14 @@
 //! `gantry admin topic …`
 
 use super::client::Client;
-use super::render::{OutputFormat, Render, instant, properties, show, table};
+use super::render::{OutputFormat, Render, properties, show, table};
 use clap::{Args, Subcommand, ValueEnum};
 use gantry_proto::model::limits::QUEUE_COUNT_MAX;
-use gantry_proto::wire::admin::v1;
+use gantry_proto::wire::admin::json::{rfc_3339, topic_type_name};
+use gantry_proto::wire::admin::v1::admin_service_client::AdminServiceClient;
+use gantry_proto::wire::admin::v1::{self, Topic};
 use serde::Serialize;
+use tonic::transport::Channel;
 
 /// What can be done with topics.
 #[derive(Debug, Subcommand)]
@@ -85,20 +88,28 @@ pub(super) async fn run(command: TopicCommand, mut client: Client, output: Outpu
                 v1::CreateTopicRequest { name, r#type: topic_type.to_wire().into(), queue_count, if_not_exists };
             let answer = client.api.create_topic(request).await;
             let answer = client.answer(answer)?;
-            show(&CreatedTopic { created: answer.created, topic: Topic::from_wire(answer.topic) }, output)
+            show(&CreatedTopic { created: answer.created, topic: answer.topic.unwrap_or_default() }, output)
         }
-        TopicCommand::List { prefix } => show(&list(&mut client, prefix).await?, output),
+        TopicCommand::List { prefix } => {
+            let page = async |api: &mut AdminServiceClient<Channel>, page_token| {
+                let request = v1::ListTopicsRequest { prefix: prefix.clone(), page_size: 0, page_token };
+                let page = api.list_topics(request).await?.into_inner();
+                Ok((page.topics, page.next_page_token))
+            };
+            let topics = client.list(page).await?;
+            show(&TopicList { topics }, output)
+        }
         TopicCommand::Describe { name } => {
             let answer = client.api.describe_topic(v1::DescribeTopicRequest { name }).await;
             let answer = client.answer(answer)?;
-            let queues = answer.queues.iter().map(Queue::from_wire).collect();
-            show(&DescribedTopic { topic: Topic::from_wire(answer.topic), queues }, output)
+            let (topic, queues) = (answer.topic.unwrap_or_default(), answer.queues);
+            show(&DescribedTopic { topic, queues }, output)
         }
         TopicCommand::Alter { name, changes } => {
             let r#type = changes.topic_type.map(|topic_type| topic_type.to_wire().into());
             let request = v1::AlterTopicRequest { name, r#type, queue_count: changes.queues };
             let answer = client.api.alter_topic(request).await;
-            show(&AlteredTopic { topic: Topic::from_wire(client.answer(answer)?.topic) }, output)
+            show(&AlteredTopic { topic: client.answer(answer)?.topic.unwrap_or_default() }, output)
         }
         TopicCommand::Delete { name } => {
             let answer = client.api.delete_topic(v1::DeleteTopicRequest { name: name.clone() }).await;
@@ -106,40 +117,6 @@ pub(super) async fn run(command: TopicCommand, mut client: Client, output: Outpu
             show(&DeletedTopic { deleted: name }, output)
         }
     }
-}
-
-async fn list(client: &mut Client, prefix: String) -> anyhow::Result<TopicList> {
-    let mut topics = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = v1::ListTopicsRequest { prefix: prefix.clone(), page_size: 0, page_token };
-        let answer = client.api.list_topics(request).await;
-        let page = client.answer(answer)?;
-        topics.extend(page.topics.into_iter().map(|topic| Topic::from_wire(Some(topic))));
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(TopicList { topics });
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Topic {
-    name: String,
-    r#type: &'static str,
-    queue_count: u32,
-    dead_letter_of: Option<String>,
-    created_at: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Queue {
-    queue_id: u32,
-    min_offset: u64,
-    max_offset: u64,
-    store_group: String,
-    writable: bool,
-    unavailable: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -156,7 +133,7 @@ struct TopicList {
 #[derive(Serialize)]
 struct DescribedTopic {
     topic: Topic,
-    queues: Vec<Queue>,
+    queues: Vec<v1::QueueRange>,
 }
 
 #[derive(Serialize)]
@@ -172,15 +149,15 @@ struct DeletedTopic {
 impl Render for CreatedTopic {
     fn to_table(&self) -> String {
         let did = if self.created { "created" } else { "exists already" };
-        format!("topic {} {did}: {}\n", self.topic.name, self.topic.in_words())
+        format!("topic {} {did}: {}\n", self.topic.name, in_words(&self.topic))
     }
 }
 
 impl Render for TopicList {
     fn to_table(&self) -> String {
         let rows = self.topics.iter().map(|topic| {
-            let created_at = topic.created_at.clone().unwrap_or_default();
-            [topic.name.clone(), topic.r#type.to_owned(), topic.queue_count.to_string(), created_at]
+            let created_at = rfc_3339(topic.created_at).unwrap_or_default();
+            [topic.name.clone(), topic_type_name(topic.r#type()).to_owned(), topic.queue_count.to_string(), created_at]
         });
         table(["NAME", "TYPE", "QUEUES", "CREATED"], rows)
     }
@@ -191,13 +168,17 @@ impl Render for DescribedTopic {
         let topic = &self.topic;
         let head = properties([
             ("NAME", topic.name.clone()),
-            ("TYPE", topic.r#type.to_owned()),
+            ("TYPE", topic_type_name(topic.r#type()).to_owned()),
             ("QUEUES", topic.queue_count.to_string()),
-            ("DEAD LETTERS OF", topic.dead_letter_of.clone().unwrap_or_else(|| "-".to_owned())),
-            ("CREATED", topic.created_at.clone().unwrap_or_default()),
+            (
+                "DEAD LETTERS OF",
+                if topic.dead_letter_of.is_empty() { "-".to_owned() } else { topic.dead_letter_of.clone() },
+            ),
+            ("CREATED", rfc_3339(topic.created_at).unwrap_or_default()),
         ]);
         let rows = self.queues.iter().map(|queue| {
-            let offset = |offset: u64| queue.unavailable.clone().map_or_else(|| offset.to_string(), |_| "?".to_owned());
+            let known = queue.unavailable.is_empty();
+            let offset = |offset: u64| if known { offset.to_string() } else { "?".to_owned() };
             let takes = if queue.writable { "yes" } else { "no" };
             let (min, max) = (offset(queue.min_offset), offset(queue.max_offset));
             [queue.queue_id.to_string(), queue.store_group.clone(), takes.to_owned(), min, max]
@@ -208,7 +189,7 @@ impl Render for DescribedTopic {
 
 impl Render for AlteredTopic {
     fn to_table(&self) -> String {
-        format!("topic {} altered: {}\n", self.topic.name, self.topic.in_words())
+        format!("topic {} altered: {}\n", self.topic.name, in_words(&self.topic))
     }
 }
 
@@ -218,35 +199,9 @@ impl Render for DeletedTopic {
     }
 }
 
-impl Topic {
-    fn from_wire(topic: Option<v1::Topic>) -> Topic {
-        let topic = topic.unwrap_or_default();
-        Topic {
-            r#type: type_name(topic.r#type()),
-            queue_count: topic.queue_count,
-            dead_letter_of: Some(topic.dead_letter_of).filter(|group| !group.is_empty()),
-            created_at: instant(topic.created_at),
-            name: topic.name,
-        }
-    }
-
-    fn in_words(&self) -> String {
-        let queues = if self.queue_count == 1 { "queue" } else { "queues" };
-        format!("{}, {} {queues}", self.r#type, self.queue_count)
-    }
-}
-
-impl Queue {
-    fn from_wire(queue: &v1::QueueRange) -> Queue {
-        Queue {
-            queue_id: queue.queue_id,
-            min_offset: queue.min_offset,
-            max_offset: queue.max_offset,
-            store_group: queue.store_group.clone(),
-            writable: queue.writable,
-            unavailable: Some(queue.unavailable.clone()).filter(|reason| !reason.is_empty()),
-        }
-    }
+fn in_words(topic: &Topic) -> String {
+    let queues = if topic.queue_count == 1 { "queue" } else { "queues" };
+    format!("{}, {} {queues}", topic_type_name(topic.r#type()), topic.queue_count)
 }
 
 impl TopicType {
@@ -258,16 +213,5 @@ impl TopicType {
             TopicType::Transaction => v1::TopicType::Transaction,
             TopicType::Mixed => v1::TopicType::Mixed,
         }
-    }
-}
-
-fn type_name(topic_type: v1::TopicType) -> &'static str {
-    match topic_type {
-        v1::TopicType::Unspecified => "unknown",
-        v1::TopicType::Normal => "normal",
-        v1::TopicType::Fifo => "fifo",
-        v1::TopicType::Delay => "delay",
-        v1::TopicType::Transaction => "transaction",
-        v1::TopicType::Mixed => "mixed",
     }
 }

@@ -41,7 +41,7 @@ impl Child {
                 return;
             }
             let again = format!("{} ended ({ended}); it is started again", self.process.name);
-            output::error(&anyhow::anyhow!(again));
+            output::note(&again);
             let _ = stop.run_until_cancelled(sleep(RESTART_PAUSE)).await;
         }
     }

@@ -127,7 +127,7 @@ fn of_controller(files: &dyn Files, dir: &Path, quiet: bool, printer: &mut Print
 }
 
 /// The store's folder: `path`, or the part of it that is the store's.
-pub(crate) fn store_dir(files: &dyn Files, path: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn store_dir(files: &dyn Files, path: &Path) -> Result<PathBuf, WrongPath> {
     let is_store = |dir: &Path| {
         files.list(dir).is_ok_and(|names| {
             names
@@ -136,13 +136,13 @@ pub(crate) fn store_dir(files: &dyn Files, path: &Path) -> anyhow::Result<PathBu
         })
     };
     let found = [path.to_owned(), path.join("store")].into_iter().find(|dir| is_store(dir));
-    Ok(found.ok_or_else(|| {
+    found.ok_or_else(|| {
         let path = path.display();
         WrongPath(format!(
             "{path} is not the folder of a store or a controller: neither commit-log nor identity nor positions nor \
-                 consensus.redb is in it"
+             consensus.redb is in it"
         ))
-    })?)
+    })
 }
 
 fn show(finding: &Finding, printer: &mut Printer) -> anyhow::Result<()> {

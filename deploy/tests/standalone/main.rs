@@ -214,6 +214,16 @@ fn an_unreachable_server_is_said_so() {
     );
 }
 
+#[test]
+fn a_benchmark_that_cannot_be_meant_or_has_no_server_says_which() {
+    let (code, stderr) = run(&["bench", "produce", "--inflight", "1", "--connections", "2"]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert_eq!(stderr, "gantry: --inflight 1 is less than --connections 2: some connections would be idle\n");
+    let (code, stderr) = run(&["bench", "produce", "--endpoint", "127.0.0.1:1", "--count", "1"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.starts_with("gantry: cannot reach a server at 127.0.0.1:1 (Connection refused"), "{stderr}");
+}
+
 fn last_line(stderr: &str) -> &str {
     stderr.lines().last().unwrap_or_default()
 }
