@@ -1,4 +1,4 @@
-//! Who belongs to the cluster: asked of the controller by stores, proxies and operators.
+//! The cluster's members: calls of stores, proxies and operators to the controller.
 
 use super::MetadataError;
 use crate::model::{
@@ -8,11 +8,11 @@ use crate::model::{
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the controller does for those who are part of the cluster. Any member of the controller takes the calls.
+/// What the controller does for stores, proxies and operators. Any member of the controller takes the calls.
 #[async_trait::async_trait]
 pub trait MembershipService: Send + Sync + 'static {
     /// Makes the caller the leader of its store group, in a new epoch. [`MembershipError::Held`] while another process
-    /// holds the group's lease: try again later.
+    /// holds the store lease: try again later.
     async fn join_store(&self, request: JoinStoreRequest) -> Result<StoreGrant, MembershipError>;
 
     /// Extends the store lease that the caller holds, counted from when the call was made.
@@ -46,10 +46,10 @@ pub struct JoinStoreRequest {
     pub last_epoch: Epoch,
     /// Its software.
     pub version: Arc<str>,
-    /// Which opening of the folder this is. It need not wait for a lease that it holds itself.
+    /// Which opening of the folder this is. It need not wait for a store lease that it holds itself.
     pub process: ProcessId,
-    /// Where it holds the folder's lock, if that is known. It need not wait for the lease of a process that held it there
-    /// before, either.
+    /// Where it holds the folder's lock, if that is known. Nor need it wait for the store lease of an earlier process that
+    /// held the lock there.
     pub place: Option<PlaceId>,
     /// `None`: of an older version.
     pub report: Option<StoreReport>,
@@ -83,7 +83,7 @@ pub struct StoreGrant {
     pub secret: GroupSecret,
 }
 
-/// Who led a store group, or was to.
+/// Who led a store group, or was granted to lead it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PreviousLeader {
     /// Its data folder.
@@ -95,7 +95,7 @@ pub struct PreviousLeader {
 /// How long a store has the right to lead its group. (A lease alone is a delivery's.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreLease {
-    /// From when the call that brought it was made, on the caller's monotonic clock. The controller waits a margin longer
+    /// For this long from when the call was made, on the caller's monotonic clock. The controller waits a margin longer
     /// before it names another leader.
     For(Duration),
     /// Until the controller or a proxy says that there is a newer epoch: nobody else can lead, because no other replica is
@@ -145,17 +145,17 @@ pub struct ProxyAliveRequest {
 /// Why a member was not served.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum MembershipError {
-    /// Understood and refused: it cannot help to ask again.
+    /// The controller refuses. Asking again does not help.
     #[error("{0}")]
     Refused(String),
-    /// Another process holds the lease.
+    /// Another process holds the store lease.
     #[error("store group {store_group} is led by another process, in epoch {epoch}, for up to {remaining:?} from now")]
     Held {
         /// Which group.
         store_group: StoreGroupName,
         /// The other's leadership.
         epoch: Epoch,
-        /// When the lease has ended at the latest.
+        /// After which time the store lease has ended.
         remaining: Duration,
     },
     /// The caller's leadership is over: it must not write any more.
@@ -166,7 +166,7 @@ pub enum MembershipError {
         /// The leadership that is over.
         epoch: Epoch,
     },
-    /// Nobody could be asked, or nobody may decide now. Nothing is known about the call.
+    /// No member could be asked, or none can decide now. The call may have taken effect.
     #[error("the controller cannot be asked: {0}")]
     Unavailable(String),
 }

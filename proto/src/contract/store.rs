@@ -232,7 +232,7 @@ pub struct ReleaseRequest {
 /// Why a handle was not accepted.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum HandleError {
-    /// Not one of ours, or of another group or topic.
+    /// Not issued by this store group, or for another consumer group or topic.
     #[error("the receipt handle is not valid here")]
     Malformed,
     /// The delivery is over: acknowledged, expired or delivered again. Repeating the call cannot help.
@@ -261,7 +261,7 @@ pub enum StoreError {
     /// The store is going down. Nothing happened.
     #[error("the store is shutting down")]
     ShuttingDown,
-    /// The store does not lead its group now: its lease has ended, or another epoch has begun. Nothing happened.
+    /// The store does not lead its store group now: its store lease has ended, or another epoch has begun. Nothing happened.
     #[error("the store does not lead its group: {0}")]
     NotLeader(String),
     /// The store stopped leading, writing or running while the call was under way: it may have taken effect.
@@ -270,7 +270,7 @@ pub enum StoreError {
     /// The store cannot be reached. The call may have taken effect.
     #[error("the store does not answer: {0}")]
     Unreachable(String),
-    /// The store and whoever asks it are of different versions, and one does not understand the other. Nothing happened.
+    /// Store and caller are of different versions, and one does not understand the other. Nothing happened.
     #[error("the store is of another version: {0}")]
     Unsupported(String),
     /// Nobody could be asked: the store group has no leader that is known to be alive. Nothing happened.

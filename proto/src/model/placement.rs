@@ -7,27 +7,27 @@ use std::sync::Arc;
 /// message for ever. A topic grows onto other groups by new queues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// Each queue has its group.
+    /// Each queue has its store group.
     Spread {
         /// By queue id.
         store_groups: Arc<[StoreGroupId]>,
-        /// The queues that message groups are hashed onto. Their number is fixed when the topic is made, so that message
-        /// groups stay where they are when the topic grows; an entry changes only when its queue's group is drained.
+        /// The queues that message groups are hashed onto. Their number is fixed when the topic is created, so that message
+        /// groups stay where they are when the topic grows. An entry changes only when its queue's store group is drained.
         message_group_queues: Arc<[QueueId]>,
     },
-    /// One queue on every store group, of those to come, too: dead letters stay on the group that gave them up. Queue `n` is
-    /// on group `n + 1`.
+    /// One queue on every store group, also on later ones: a dead letter stays on the store group that gave the message up.
+    /// Queue `n` is on store group `n + 1`.
     EveryGroup,
 }
 
 impl Placement {
-    /// `count` new queues, dealt out to `over` in turn, beginning with the one that `first` selects. `over` is not empty.
+    /// `count` new queues on the store groups `over`, in turn, beginning at the position `first`. `over` is not empty.
     pub fn spread(count: u32, over: &[StoreGroupId], first: usize) -> Placement {
         let groups = (0..count as usize).map(|queue| over[(first + queue) % over.len()]).collect();
         Placement::Spread { store_groups: groups, message_group_queues: (0..count).map(QueueId).collect() }
     }
 
-    /// The group that has the queue. `None`: there is no such queue.
+    /// The store group that has the queue. `None`: there is no such queue.
     pub fn store_group(&self, queue: QueueId) -> Option<StoreGroupId> {
         match self {
             Placement::Spread { store_groups: groups, .. } => groups.get(queue.0 as usize).copied(),
@@ -35,8 +35,8 @@ impl Placement {
         }
     }
 
-    /// Queues that were ever made: ids are below this. For [`Placement::EveryGroup`], as far as groups up to `newest` are
-    /// concerned.
+    /// How many queues were ever made: their ids are below this. For [`Placement::EveryGroup`], on store groups up to
+    /// `newest`.
     pub fn queue_count(&self, newest: StoreGroupId) -> u32 {
         match self {
             Placement::Spread { store_groups: groups, .. } => groups.len() as u32,
@@ -44,7 +44,7 @@ impl Placement {
         }
     }
 
-    /// The queues on a group, in order.
+    /// The queues on a store group, in order.
     pub fn queues_on(&self, group: StoreGroupId) -> impl Iterator<Item = QueueId> {
         let (spread, one) = match self {
             Placement::Spread { store_groups: groups, .. } => (&groups[..], None),

@@ -1,23 +1,23 @@
 use super::StoreGroupId;
 use std::fmt;
 
-/// Token of one delivery. Issued and verified by the store group that delivered. Everybody else passes it on, and reads
-/// no more of it than to whom: the group's id in decimal stands before the first `.`.
+/// Token of one delivery. Issued and verified by the store group that delivered. All others pass it on, and read only which
+/// store group issued it: its id, in decimal, before the first `.`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ReceiptHandle(pub String);
 
 impl ReceiptHandle {
-    /// A handle of `group`, which alone understands `token`.
-    pub fn new(group: StoreGroupId, token: &str) -> ReceiptHandle {
-        ReceiptHandle(format!("{group}.{token}"))
+    /// Of a store group, which alone understands `token`.
+    pub fn new(store_group: StoreGroupId, token: &str) -> ReceiptHandle {
+        ReceiptHandle(format!("{store_group}.{token}"))
     }
 
-    /// The group that issued it and its token. `None`: it is not a handle of ours.
+    /// The store group that issued it, and its token. `None`: Gantry never issued it.
     pub fn parse(&self) -> Option<(StoreGroupId, &str)> {
-        let (group, token) = self.0.split_once('.')?;
-        // Nothing that `new` would not have written: no sign, no leading zero.
-        let group = group.parse().ok().filter(|id: &u32| id.to_string() == group)?;
-        Some((StoreGroupId(group), token))
+        let (issuer, token) = self.0.split_once('.')?;
+        // Only as `new` writes it: no sign, no leading zero.
+        let id = issuer.parse().ok().filter(|id: &u32| id.to_string() == issuer)?;
+        Some((StoreGroupId(id), token))
     }
 }
 
