@@ -1,6 +1,7 @@
 //! Draws that a seed determines.
 
 use gantry_proto::env::Random;
+use gantry_proto::model::fnv1a;
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::time::Duration;
@@ -22,10 +23,7 @@ pub struct Draw(Mutex<u64>);
 impl Draw {
     /// The stream of a seed and a purpose.
     pub fn new(seed: u64, purpose: &str) -> Draw {
-        let purpose = purpose
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        Draw(Mutex::new(mix(seed.wrapping_add(GOLDEN)) ^ mix(purpose)))
+        Draw(Mutex::new(mix(seed.wrapping_add(GOLDEN)) ^ mix(fnv1a(purpose.bytes()))))
     }
 
     /// The next 64 bits.

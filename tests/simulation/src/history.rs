@@ -4,7 +4,7 @@
 //! operation that began has exactly one outcome, and one that was never answered is [`Outcome::Unknown`].
 
 use crate::site::Retention;
-use gantry_proto::model::{ClientHash, Epoch, LogOffset, StoreGroupId};
+use gantry_proto::model::{ClientHash, Epoch, LogOffset, StoreGroupId, fnv1a};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -670,5 +670,5 @@ impl History {
 
 /// A digest of a body: FNV-1a, 64 bits.
 pub fn digest(body: &[u8]) -> u64 {
-    body.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    fnv1a(body.iter().copied())
 }

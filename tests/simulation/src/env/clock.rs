@@ -11,7 +11,7 @@ pub struct SimClock {
 }
 
 impl SimClock {
-    pub(super) fn new(machine: Arc<Machine>) -> SimClock {
+    pub(crate) fn new(machine: Arc<Machine>) -> SimClock {
         SimClock { machine }
     }
 }

@@ -2,17 +2,16 @@
 //! to come again, moves to another proxy in between. Some messages are never acknowledged by one group: dead letters.
 
 use super::session::{PATIENCE, Reply, Role, Session, filter_of, resource};
-use super::to_wire;
 use crate::env::Machine;
 use crate::history::{Ack, Delivery, Hide, Moment, Outcome, Position, digest};
 use crate::note;
 use crate::site::{AUTO_RENEW_LEASE, CAREFUL, Site, Stage};
+use gantry_client::to_wire;
 use gantry_proto::model::ClientHash;
-use gantry_proto::wire::v2::receive_message_response::Content;
 use gantry_proto::wire::v2::{self, Code};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 /// One in this many messages is never acknowledged by the careful group.
 const POISONOUS: u64 = 12;
@@ -85,7 +84,7 @@ pub(super) async fn receive(session: &mut Session, group: &Arc<str>, topic: Arc<
     let invisible = if renewed { AUTO_RENEW_LEASE } else { session.draw.span(INVISIBLE) };
     let owner = renewed.then(|| ClientHash::of(&client));
     let wait = session.draw.span(LONG_POLL);
-    let Some(mut stub) = session.messaging().await else { return Vec::new() };
+    let Some(connection) = session.connection().await else { return Vec::new() };
     let request = v2::ReceiveMessageRequest {
         group: Some(resource(group)),
         message_queue: Some(v2::MessageQueue { topic: Some(resource(&topic)), id: -1, ..Default::default() }),
@@ -96,29 +95,13 @@ pub(super) async fn receive(session: &mut Session, group: &Arc<str>, topic: Arc<
         long_polling_timeout: Some(to_wire(wait)),
         attempt_id: None,
     };
-    let mut request = session.request(request);
-    request.set_timeout(wait + PATIENCE);
     let began = site.recorder.moment();
     let first = site.recorder.history(|history| history.deliveries.len());
     let mut taken = Vec::new();
-    let mut answered = None;
-    let receiving = async {
-        let mut stream = stub.receive_message(request).await?.into_inner();
-        while let Some(part) = stream.message().await? {
-            match part.content {
-                Some(Content::Message(message)) => {
-                    let held = record(&site, &client, group, &topic, &message, (began, invisible, owner));
-                    taken.push(held);
-                }
-                Some(Content::Status(status)) => answered = Some(status),
-                Some(Content::DeliveryTimestamp(_)) | None => {}
-            }
-        }
-        Ok::<(), tonic::Status>(())
-    };
-    let ended = timeout(wait + PATIENCE + Duration::from_millis(500), receiving).await;
-    let proper = matches!(ended, Ok(Ok(()))) && answered.is_some();
-    if proper {
+    let take = |message| taken.push(record(&site, &client, group, &topic, &message, (began, invisible, owner)));
+    let ended = gantry_client::receive(&session.identity, &connection, wait + PATIENCE, request, take).await;
+    let answered = ended.ok().flatten();
+    if answered.is_some() {
         let client = &client;
         site.recorder.history(|history| {
             let of_this = |delivery: &&mut Delivery| delivery.client == *client && delivery.began == began;

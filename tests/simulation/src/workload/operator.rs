@@ -3,11 +3,11 @@
 
 use super::members::Members;
 use super::session::{Admin, PATIENCE, Role, Session};
-use super::to_wire;
 use crate::env::Machine;
 use crate::history::{Group, History, StatusSeen};
 use crate::note;
 use crate::site::{CAREFUL, CHOOSY, CHOSEN, GRAVES, PATIENT, PUSHED, Site, Stage};
+use gantry_client::to_wire;
 use gantry_proto::wire::admin::v1 as admin;
 use std::sync::Arc;
 use std::time::Duration;
