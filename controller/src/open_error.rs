@@ -28,10 +28,7 @@ pub enum OpenError {
          and groups again",
         .path.display()
     )]
-    PreRelease {
-        /// The file.
-        path: PathBuf,
-    },
+    PreRelease { path: PathBuf },
     /// Bytes that were durable once are not what was written.
     #[error(
         "{}: damaged: {what}; if other members are well, remove this one from the cluster and add it again with an empty \
@@ -39,7 +36,6 @@ pub enum OpenError {
         .path.display()
     )]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         what: String,
@@ -54,7 +50,6 @@ pub enum OpenError {
         .path.display()
     )]
     RolledBack {
-        /// The folder.
         path: PathBuf,
         /// The number of the last commit that is there.
         found: u64,

@@ -69,10 +69,8 @@ const CONNECT_GRACE: Duration = Duration::from_millis(500);
 
 /// A store that is served, as it knows itself.
 pub trait StoreIdentity: Send + Sync + 'static {
-    /// Its store group.
     fn store_group(&self) -> StoreGroupId;
 
-    /// Its data folder.
     fn folder(&self) -> FolderId;
 
     /// The epoch in which it leads, or led last.

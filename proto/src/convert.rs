@@ -23,7 +23,6 @@ pub struct Malformed(pub &'static str);
 
 /// A type of the contract that travels as a protocol message.
 pub trait Wire: Sized {
-    /// The message.
     type Message;
 
     /// The value as a message.

@@ -38,13 +38,9 @@ pub trait Random: Send + Sync + 'static {
 /// Everything a tier may ask of the machine.
 #[derive(Clone)]
 pub struct Env {
-    /// Wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Randomness.
     pub random: Arc<dyn Random>,
-    /// File system.
     pub files: Arc<dyn Files>,
-    /// Sockets.
     pub network: Arc<dyn Network>,
     /// Threads for what blocks.
     pub workers: Arc<dyn Workers>,

@@ -103,12 +103,10 @@ pub enum BuildError {
         /// What was asked for.
         address: SocketAddr,
     },
-    /// Anything else.
     #[error("cannot listen on {address}: {source}")]
     Bind {
         /// What was asked for.
         address: SocketAddr,
-        /// What the system said.
         source: io::Error,
     },
 }

@@ -28,7 +28,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The file.
 pub(crate) const NAME: &str = "acknowledged";
 
 const MAGIC: &[u8; 8] = b"GNTRYACK";

@@ -78,7 +78,6 @@ pub(crate) enum Leader {
     Here,
     /// Another one.
     Other {
-        /// Its number.
         id: u64,
         /// Where it is reached.
         address: String,

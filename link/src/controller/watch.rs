@@ -37,7 +37,6 @@ struct Open {
     pages: Streaming<wire::WatchPage>,
     member: usize,
     since: Instant,
-    /// Keeps the connection.
     _channel: Channel,
 }
 

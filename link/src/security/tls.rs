@@ -23,12 +23,7 @@ pub struct MutualTls {
 pub enum InvalidTls {
     /// Not PEM, or nothing of the kind in it.
     #[error("the {what} cannot be read: {why}")]
-    Unreadable {
-        /// Which of them.
-        what: &'static str,
-        /// What is wrong.
-        why: String,
-    },
+    Unreadable { what: &'static str, why: String },
     /// They do not fit together.
     #[error("the certificates cannot be used: {0}")]
     Unusable(String),

@@ -41,7 +41,6 @@ pub(super) struct Calls {
 
 struct Table {
     state: ConnectionState,
-    /// Counts connections.
     connection: u64,
     last_id: u64,
     /// Calls to be sent, in the order of their ids.

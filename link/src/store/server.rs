@@ -16,7 +16,6 @@ use std::future::Ready;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Serves a store.
 pub(crate) struct ExchangeServer {
     service: Arc<dyn StoreService>,
     identity: Arc<dyn StoreIdentity>,

@@ -28,7 +28,6 @@ impl Dialer {
         Dialer { network: env.network.clone(), local: local.clone() }
     }
 
-    /// This process.
     pub(crate) fn local(&self) -> &LocalPeer {
         &self.local
     }

@@ -14,14 +14,12 @@ pub trait ConsensusNetwork: Send + Sync + 'static {
 /// Takes calls of other members.
 #[async_trait::async_trait]
 pub trait ConsensusPeer: Send + Sync + 'static {
-    /// Answers a call.
     async fn answer(&self, call: ConsensusCall) -> Result<Bytes, ConsensusError>;
 
     /// The cluster whose member this is, as far as its metadata say. `None`: they do not say yet.
     fn cluster(&self) -> Option<ClusterId>;
 }
 
-/// One call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsensusCall {
     /// Which of the members' calls it is.
@@ -30,7 +28,6 @@ pub struct ConsensusCall {
     pub target: u64,
     /// The caller's cluster, once it knows it.
     pub cluster: Option<ClusterId>,
-    /// What it says.
     pub payload: Bytes,
 }
 

@@ -34,9 +34,7 @@ pub trait MembershipService: Send + Sync + 'static {
 /// A store that wants to lead its group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinStoreRequest {
-    /// Its group.
     pub store_group: StoreGroupName,
-    /// Its data folder.
     pub folder: FolderId,
     /// The cluster that the folder belongs to, if it ever joined one.
     pub cluster: Option<ClusterId>,
@@ -44,7 +42,6 @@ pub struct JoinStoreRequest {
     pub address: Arc<str>,
     /// The last epoch in which the folder was written.
     pub last_epoch: Epoch,
-    /// Its software.
     pub version: Arc<str>,
     /// Which opening of the folder this is. It need not wait for a store lease that it holds itself.
     pub process: ProcessId,
@@ -66,16 +63,12 @@ pub struct StoreReport {
     pub accept_missing: bool,
 }
 
-/// A leadership.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreGrant {
-    /// The cluster.
     pub cluster: ClusterId,
     /// The group that is led.
     pub store_group: StoreGroupId,
-    /// The leadership's number.
     pub epoch: Epoch,
-    /// For how long.
     pub lease: StoreLease,
     /// The leadership before this one, whether it ever began or not. `None`: this is the first.
     pub previous: Option<PreviousLeader>,
@@ -86,9 +79,7 @@ pub struct StoreGrant {
 /// Who led a store group, or was granted to lead it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PreviousLeader {
-    /// Its data folder.
     pub folder: FolderId,
-    /// The leadership.
     pub epoch: Epoch,
 }
 
@@ -106,9 +97,7 @@ pub enum StoreLease {
 /// A leader that goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenewStoreLeaseRequest {
-    /// Its group.
     pub store_group: StoreGroupId,
-    /// Its leadership.
     pub epoch: Epoch,
     /// How far its log reaches, for operators.
     pub positions: StorePositions,
@@ -132,11 +121,9 @@ pub struct StorePositions {
 /// A proxy that goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyAliveRequest {
-    /// Which process.
     pub id: ProxyId,
     /// Where clients reach it, `host:port`.
     pub address: Arc<str>,
-    /// Its software.
     pub version: Arc<str>,
     /// Clients connected to it.
     pub sessions: u32,
@@ -151,7 +138,6 @@ pub enum MembershipError {
     /// Another process holds the store lease.
     #[error("store group {store_group} is led by another process, in epoch {epoch}, for up to {remaining:?} from now")]
     Held {
-        /// Which group.
         store_group: StoreGroupName,
         /// The other's leadership.
         epoch: Epoch,
@@ -161,7 +147,6 @@ pub enum MembershipError {
     /// The caller's leadership is over: it must not write any more.
     #[error("epoch {epoch} of store group {store_group} is over")]
     Superseded {
-        /// Which group.
         store_group: StoreGroupId,
         /// The leadership that is over.
         epoch: Epoch,
@@ -174,26 +159,21 @@ pub enum MembershipError {
 /// What an operator sees.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterStatus {
-    /// The cluster's identity.
     pub cluster: Option<ClusterId>,
     /// The version of the metadata.
     pub version: crate::model::MetadataVersion,
     /// Members of the controller.
     pub controllers: Vec<ControllerStatus>,
-    /// Store groups.
     pub stores: Vec<StoreStatus>,
-    /// Proxies.
     pub proxies: Vec<ProxyStatus>,
 }
 
 /// One member of the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControllerStatus {
-    /// Its number.
     pub id: u64,
     /// Where the others reach it.
     pub address: String,
-    /// Whether it leads.
     pub leader: bool,
     /// Whether it votes; else it only learns.
     pub voter: bool,
@@ -201,7 +181,6 @@ pub struct ControllerStatus {
     pub matched: Option<u64>,
 }
 
-/// One store group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreStatus {
     /// What the metadata say.
@@ -212,11 +191,9 @@ pub struct StoreStatus {
     pub leading_since: Option<Timestamp>,
     /// What it last said of its log.
     pub positions: StorePositions,
-    /// Its software.
     pub version: Arc<str>,
 }
 
-/// One proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyStatus {
     /// What the metadata say.
@@ -238,8 +215,5 @@ pub enum ControllerChange {
         address: String,
     },
     /// Removes a member. Not the last one.
-    Remove {
-        /// Which.
-        id: u64,
-    },
+    Remove { id: u64 },
 }

@@ -49,7 +49,6 @@ pub trait StoreService: Send + Sync + 'static {
 /// Messages for one queue.
 #[derive(Debug)]
 pub struct AppendRequest {
-    /// Which topic.
     pub topic: TopicId,
     /// Which queue of it.
     pub queue: QueueId,
@@ -86,27 +85,17 @@ pub enum AppendError {
     Draining,
     /// Message larger than a record may be. Nothing was appended.
     #[error("the message takes {bytes} bytes, at most {max} are possible")]
-    TooLarge {
-        /// Its bytes.
-        bytes: usize,
-        /// The bound.
-        max: usize,
-    },
+    TooLarge { bytes: usize, max: usize },
     /// Another message with this id, but another body, was sent to the topic a short while ago. Nothing was appended.
     #[error("the message id {message_id} was used a short while ago for a message with another body")]
-    IdReused {
-        /// The id.
-        message_id: String,
-    },
+    IdReused { message_id: String },
     /// The store cannot take it.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Asks for messages.
 #[derive(Debug)]
 pub struct PopRequest {
-    /// For which group.
     pub group: GroupId,
     /// Of which topic, any queue.
     pub topic: TopicId,
@@ -131,14 +120,11 @@ pub struct PopReply {
     pub messages: Vec<PoppedMessage>,
 }
 
-/// One delivery.
 #[derive(Clone, Debug)]
 pub struct PoppedMessage {
     /// Head and body.
     pub message: StoredMessage,
-    /// Its queue.
     pub queue: QueueId,
-    /// Its position there.
     pub queue_offset: QueueOffset,
     /// When the store took it.
     pub store_time: Timestamp,
@@ -159,16 +145,10 @@ pub enum PopError {
     UnknownGroup(GroupId),
     /// The group holds as many unacknowledged messages as it may.
     #[error("the group has {inflight} messages in flight, the most it may have: acknowledge some first")]
-    InflightFull {
-        /// How many.
-        inflight: usize,
-    },
+    InflightFull { inflight: usize },
     /// Too many receives wait already.
     #[error("{waiting} receives wait for this group and topic already")]
-    PollingFull {
-        /// How many.
-        waiting: usize,
-    },
+    PollingFull { waiting: usize },
     /// The store cannot serve.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -214,7 +194,6 @@ pub struct DeadLetterRequest {
 /// Clients that are alive.
 #[derive(Debug)]
 pub struct RenewRequest {
-    /// Their hashes.
     pub owners: Vec<ClientHash>,
     /// How long their deliveries stay hidden from now.
     pub invisible: Duration,
@@ -223,7 +202,6 @@ pub struct RenewRequest {
 /// A client that is gone.
 #[derive(Debug)]
 pub struct ReleaseRequest {
-    /// Its hash.
     pub owner: ClientHash,
     /// When its deliveries become visible, from now.
     pub invisible: Duration,
@@ -287,10 +265,8 @@ pub struct Remains {
     pub unclaimed: u64,
 }
 
-/// A queue's range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueStatus {
-    /// Which queue.
     pub queue: QueueId,
     /// First offset that can be read.
     pub min_offset: QueueOffset,
@@ -301,7 +277,6 @@ pub struct QueueStatus {
 /// A group's position on one topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicProgress {
-    /// Which topic.
     pub topic: TopicId,
     /// Messages never delivered to the group yet.
     pub ready: u64,

@@ -50,11 +50,9 @@ pub struct FileStatus {
 pub trait Files: Send + Sync + 'static {
     /// Creates a directory and its parents. The one change of names that is durable on return.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// Opens a file.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
     /// Replaces `to` by `from` atomically.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Which file has the name `path` now. `None`: there is none.
     fn identity_at(&self, path: &Path) -> io::Result<Option<FileIdentity>>;

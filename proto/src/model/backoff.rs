@@ -10,7 +10,6 @@ pub enum BackoffPolicy {
     Exponential {
         /// After the first failure.
         initial: Duration,
-        /// The longest.
         max: Duration,
         /// At least 1.
         multiplier: f64,

@@ -120,7 +120,6 @@ pub struct StoreGroup {
 /// Whether a store group takes new messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreGroupState {
-    /// It does.
     Active,
     /// It gets no new queues, and messages only of topics that have no queue on an active group. Consumers empty it.
     Draining,
@@ -134,7 +133,6 @@ pub enum StoreGroupState {
 /// One copy of a store group's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
-    /// Its data folder.
     pub folder: FolderId,
     /// Where proxies reach it, `host:port`.
     pub address: Arc<str>,
@@ -143,13 +141,10 @@ pub struct Replica {
 /// A proxy that is alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyMember {
-    /// Which process.
     pub id: ProxyId,
     /// Where clients reach it, `host:port`.
     pub address: Arc<str>,
-    /// Its software.
     pub version: Arc<str>,
-    /// When it joined.
     pub joined_at: Timestamp,
 }
 

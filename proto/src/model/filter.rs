@@ -3,11 +3,9 @@ use super::ids::fnv1a;
 /// Which messages of a topic a consumer takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FilterExpression {
-    /// By tag.
     Tag(TagFilter),
 }
 
-/// A tag expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TagFilter {
     /// `*`: every message, tagged or not.

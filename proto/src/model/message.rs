@@ -67,12 +67,7 @@ pub struct DeadLetterOrigin<'a> {
 pub enum MalformedMessage {
     /// Written by something newer than this program.
     #[error("the message's head is of a newer Gantry (version {version}, flags {flags:#04x})")]
-    Newer {
-        /// Its version.
-        version: u8,
-        /// Its flags.
-        flags: u8,
-    },
+    Newer { version: u8, flags: u8 },
     /// A length points past the end, or text is not UTF-8.
     #[error("the message's head is damaged")]
     Damaged,

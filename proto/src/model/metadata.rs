@@ -19,18 +19,13 @@ pub struct MetadataVersion(pub u64);
 /// Everything that can change metadata. Closed: what is not here cannot happen.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetadataCommand {
-    /// Creates a topic.
     CreateTopic {
-        /// Its name.
         name: TopicName,
-        /// What it takes.
         topic_type: TopicType,
         /// Its queues, 1 to [`super::limits::QUEUE_COUNT_MAX`].
         queue_count: u32,
     },
-    /// Changes a topic.
     AlterTopic {
-        /// Which.
         name: TopicName,
         /// New type, if any.
         topic_type: Option<TopicType>,
@@ -38,13 +33,9 @@ pub enum MetadataCommand {
         queue_count: Option<u32>,
     },
     /// Removes a topic. Its messages go with their segments.
-    DeleteTopic {
-        /// Which.
-        name: TopicName,
-    },
+    DeleteTopic { name: TopicName },
     /// Creates a consumer group and its dead-letter topic.
     CreateGroup {
-        /// Its name.
         name: GroupName,
         /// Ordered delivery.
         fifo: bool,
@@ -53,9 +44,7 @@ pub enum MetadataCommand {
         /// Retry policy.
         backoff: BackoffPolicy,
     },
-    /// Changes a group.
     AlterGroup {
-        /// Which.
         name: GroupName,
         /// New order, if any.
         fifo: Option<bool>,
@@ -65,27 +54,18 @@ pub enum MetadataCommand {
         backoff: Option<BackoffPolicy>,
     },
     /// Removes a group, its progress and its dead-letter topic.
-    DeleteGroup {
-        /// Which.
-        name: GroupName,
-    },
+    DeleteGroup { name: GroupName },
     /// Gives the cluster its identity, unless it has one.
-    InitCluster {
-        /// The identity.
-        cluster: ClusterId,
-    },
+    InitCluster { cluster: ClusterId },
     /// Makes a store the leader of its group, with a new epoch. A group that is not there is created, with it as the only
     /// replica.
     JoinStore {
-        /// Its group.
         store_group: StoreGroupName,
-        /// Its data folder.
         folder: FolderId,
         /// Where proxies reach it.
         address: Arc<str>,
         /// The last epoch in which the folder was written. The new one is greater.
         last_epoch: Epoch,
-        /// Who asks.
         process: ProcessId,
         /// Where it holds the folder's lock, if that is known.
         place: Option<PlaceId>,
@@ -93,59 +73,34 @@ pub enum MetadataCommand {
         secret: GroupSecret,
     },
     /// Notes that a leadership has begun: from now on the group's folder knows its epoch. Changes nothing if it is over.
-    NoteLeading {
-        /// Its group.
-        store_group: StoreGroupId,
-        /// The leadership.
-        epoch: Epoch,
-    },
+    NoteLeading { store_group: StoreGroupId, epoch: Epoch },
     /// Ends the lease of a leader. Changes nothing if the epoch is over.
     EndStoreLease {
-        /// Its group.
         store_group: StoreGroupId,
         /// The leadership that ended.
         epoch: Epoch,
     },
     /// Notes up to where the log of a store group's leader is durable. Changes nothing if the epoch is over.
-    NoteDurable {
-        /// Its group.
-        store_group: StoreGroupId,
-        /// The leadership.
-        epoch: Epoch,
-        /// Up to there.
-        to: LogOffset,
-    },
+    NoteDurable { store_group: StoreGroupId, epoch: Epoch, to: LogOffset },
     /// Gives none of these identities, and none before them, any more: somebody knows of them although the controller does
     /// not, because it was put back to an earlier state.
     RaiseIds(KnownIds),
     /// Takes a store group out of use: see [`StoreGroupState::Draining`].
-    DrainStoreGroup {
-        /// Which.
-        name: StoreGroupName,
-    },
+    DrainStoreGroup { name: StoreGroupName },
     /// Takes a draining store group into use again.
-    ActivateStoreGroup {
-        /// Which.
-        name: StoreGroupName,
-    },
+    ActivateStoreGroup { name: StoreGroupName },
     /// Closes a draining store group: see [`StoreGroupState::Closing`]. Draining or activating it opens it again.
-    CloseStoreGroup {
-        /// Which.
-        name: StoreGroupName,
-    },
+    CloseStoreGroup { name: StoreGroupName },
     /// Notes that the leader of a closing store group takes no messages and holds none. Changes nothing if the leadership
     /// is over, or the group was opened since.
     NoteClosed {
-        /// Which.
         store_group: StoreGroupId,
-        /// The leadership.
         epoch: Epoch,
         /// Since which version it is closing.
         since: MetadataVersion,
     },
     /// Forgets a store group that is closed.
     RemoveStoreGroup {
-        /// Which.
         name: StoreGroupName,
         /// Even if it is not closed, with all that it still holds. Not while it is active.
         force: bool,
@@ -160,23 +115,15 @@ pub enum MetadataCommand {
     },
     /// Adds a proxy, or changes what is known of it.
     JoinProxy {
-        /// Which process.
         id: ProxyId,
         /// Where clients reach it.
         address: Arc<str>,
-        /// Its software.
         version: Arc<str>,
     },
     /// Removes a proxy that is gone.
-    RemoveProxy {
-        /// Which process.
-        id: ProxyId,
-    },
+    RemoveProxy { id: ProxyId },
     /// From now on commands are decided by these rules. The leading controller asks for it once all members know them.
-    RaiseRules {
-        /// Their number.
-        to: u32,
-    },
+    RaiseRules { to: u32 },
 }
 
 impl MetadataCommand {
@@ -197,9 +144,7 @@ pub enum MetadataOutcome {
     Topic(Arc<Topic>),
     /// The group as it is now.
     Group(Arc<ConsumerGroup>),
-    /// It is gone.
     Deleted,
-    /// The cluster's identity.
     Cluster(ClusterId),
     /// The store group as it is now.
     StoreGroup(Arc<StoreGroup>),
@@ -221,10 +166,8 @@ pub enum MetadataOutcome {
 /// Why a command changed nothing. Deterministic: every replica refuses alike.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum MetadataRefusal {
-    /// It exists.
     #[error("topic {} exists already", .0.name)]
     TopicExists(Arc<Topic>),
-    /// It exists.
     #[error("consumer group {} exists already", .0.name)]
     GroupExists(Arc<ConsumerGroup>),
     /// It does not exist.
@@ -235,30 +178,11 @@ pub enum MetadataRefusal {
     GroupNotFound(GroupName),
     /// Queues never disappear.
     #[error("topic {name} has {now} queues; their number can grow but not shrink to {asked}")]
-    QueuesShrink {
-        /// The topic.
-        name: TopicName,
-        /// Its queues.
-        now: u32,
-        /// What was asked.
-        asked: u32,
-    },
-    /// Out of bounds.
+    QueuesShrink { name: TopicName, now: u32, asked: u32 },
     #[error("{asked} queues are not possible; choose 1 to {max}")]
-    QueueCount {
-        /// What was asked.
-        asked: u32,
-        /// The bound.
-        max: u32,
-    },
-    /// Out of bounds.
+    QueueCount { asked: u32, max: u32 },
     #[error("{asked} delivery attempts are not possible; choose 1 to {max}")]
-    MaxAttempts {
-        /// What was asked.
-        asked: u32,
-        /// The bound.
-        max: u32,
-    },
+    MaxAttempts { asked: u32, max: u32 },
     /// A name that only the server uses.
     #[error("topic {0} belongs to a consumer group; change or delete the group instead")]
     DerivedTopic(TopicName),
@@ -274,7 +198,6 @@ pub enum MetadataRefusal {
     /// The folder belongs elsewhere.
     #[error("the data folder {folder} belongs to store group {store_group}; give each store group a folder of its own")]
     FolderOfOtherGroup {
-        /// The folder.
         folder: FolderId,
         /// Where it belongs.
         store_group: StoreGroupName,
@@ -285,11 +208,9 @@ pub enum MetadataRefusal {
          another group"
     )]
     OtherFolder {
-        /// The group.
         store_group: StoreGroupName,
         /// Where its data are.
         expected: FolderId,
-        /// What joined.
         found: FolderId,
     },
     /// The folder was put back to an older state.
@@ -299,9 +220,7 @@ pub enum MetadataRefusal {
          used"
     )]
     OlderFolder {
-        /// The group.
         store_group: StoreGroupName,
-        /// The folder.
         folder: FolderId,
         /// The last epoch in which it is known to have led.
         led: Epoch,
@@ -322,7 +241,6 @@ pub enum MetadataRefusal {
     Rules {
         /// What is in force.
         now: u32,
-        /// What was asked.
         asked: u32,
     },
 }
@@ -413,9 +331,7 @@ impl LostIds {
 /// What can be deleted for good: identities are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Removed {
-    /// A topic.
     Topic(TopicId),
-    /// A consumer group.
     Group(GroupId),
 }
 
@@ -444,7 +360,6 @@ pub enum ViewUpdate {
     OtherCluster {
         /// Whose metadata these are.
         known: ClusterId,
-        /// Who speaks.
         found: Option<ClusterId>,
     },
 }
@@ -570,7 +485,6 @@ impl MetadataView {
         self.store_groups_revision.load(Ordering::Acquire)
     }
 
-    /// All proxies.
     pub fn proxies(&self) -> Vec<Arc<ProxyMember>> {
         self.inner.read().proxies.values().cloned().collect()
     }

@@ -18,14 +18,8 @@ pub enum InvalidName {
     /// Nothing but white space.
     #[error("the name is empty")]
     Empty,
-    /// Too many characters.
     #[error("the name has {len} characters, at most {max} are allowed")]
-    TooLong {
-        /// Its characters.
-        len: usize,
-        /// The bound.
-        max: usize,
-    },
+    TooLong { len: usize, max: usize },
     /// A character outside the alphabet.
     #[error("the name contains {0:?}; allowed are letters, digits and % | _ -")]
     Character(char),

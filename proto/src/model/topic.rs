@@ -35,7 +35,6 @@ pub struct Topic {
     pub id: TopicId,
     /// Name, unique at a time.
     pub name: TopicName,
-    /// What it takes.
     pub topic_type: TopicType,
     /// Its queues, and where they are.
     pub placement: Placement,

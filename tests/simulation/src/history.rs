@@ -33,7 +33,6 @@ pub enum Outcome {
 /// One message sent, with all repetitions under its id.
 #[derive(Clone, Debug)]
 pub struct Send {
-    /// Who.
     pub client: Arc<str>,
     /// To which topic.
     pub topic: Arc<str>,
@@ -75,7 +74,6 @@ pub struct Delivery {
     pub group: Arc<str>,
     /// Where it is.
     pub position: Position,
-    /// Its id.
     pub id: Arc<str>,
     /// Of its body.
     pub digest: u64,
@@ -96,7 +94,6 @@ pub struct Delivery {
 /// A store extended the leases of clients.
 #[derive(Clone, Debug)]
 pub struct Renewal {
-    /// Its store group.
     pub store_group: StoreGroupId,
     /// Whose.
     pub owners: Vec<ClientHash>,
@@ -117,7 +114,6 @@ pub struct ClockMove {
     pub machine: Arc<str>,
     /// By how much.
     pub millis: i64,
-    /// When.
     pub at: Moment,
 }
 
@@ -150,20 +146,17 @@ pub struct Reopened {
     pub before: StoreState,
     /// At the beginning of this one.
     pub after: StoreState,
-    /// When.
     pub at: Moment,
 }
 
 /// An acknowledgement.
 #[derive(Clone, Debug)]
 pub struct Ack {
-    /// Who.
     pub client: Arc<str>,
     /// For which consumer group.
     pub group: Arc<str>,
     /// Of which message.
     pub position: Position,
-    /// Its id.
     pub id: Arc<str>,
     /// Of which delivery.
     pub attempt: u32,
@@ -212,7 +205,6 @@ pub struct Group {
 pub struct Append {
     /// Which process: machine and start.
     pub process: Arc<str>,
-    /// Its store group.
     pub store_group: StoreGroupId,
     /// The epoch in which it took itself for the leader when it answered.
     pub epoch: Epoch,
@@ -224,7 +216,6 @@ pub struct Append {
     pub offset: u64,
     /// Where in the store group's log. (A message that was appended before may be in another queue than was asked for.)
     pub place: LogOffset,
-    /// The message's id.
     pub id: Arc<str>,
     /// Whether the store knew, when it was asked, that its store group is being drained and that others take the messages.
     pub while_drained: bool,
@@ -238,21 +229,16 @@ pub type Place = (u32, u32, u32, u64);
 /// A store handed a message out.
 #[derive(Clone, Debug)]
 pub struct Pop {
-    /// Which process.
     pub process: Arc<str>,
-    /// Its store group.
     pub store_group: StoreGroupId,
     /// The consumer group's name.
     pub group: Arc<str>,
-    /// The topic's name.
     pub topic: Arc<str>,
     /// Which message.
     pub position: Place,
-    /// Its id.
     pub id: Arc<str>,
     /// As the store says.
     pub attempt: u32,
-    /// For how long.
     pub invisible: Duration,
     /// The client with whose life that is extended.
     pub owner: Option<ClientHash>,
@@ -265,9 +251,7 @@ pub struct Pop {
 /// A receive at a store ended without a message, properly.
 #[derive(Clone, Debug)]
 pub struct EmptyReceive {
-    /// Which process.
     pub process: Arc<str>,
-    /// Its store group.
     pub store_group: StoreGroupId,
     /// For which consumer group, by number.
     pub group: u32,
@@ -300,13 +284,11 @@ pub enum Wish {
 /// A call about a delivery, as its store sees it.
 #[derive(Clone, Debug)]
 pub struct Touch {
-    /// Its store group.
     pub store_group: StoreGroupId,
     /// Which message.
     pub position: Place,
     /// Which delivery.
     pub attempt: u32,
-    /// What was asked.
     pub wish: Wish,
     /// When it was asked.
     pub began: Moment,
@@ -319,9 +301,7 @@ pub struct Touch {
 /// A receive at a store that had taken messages, and whose answer nobody waited for any more.
 #[derive(Clone, Debug)]
 pub struct LostReceive {
-    /// Which process.
     pub process: Arc<str>,
-    /// Its store group.
     pub store_group: StoreGroupId,
     /// For which consumer group, by number.
     pub group: u32,
@@ -348,11 +328,8 @@ pub struct LostReceive {
 /// A lease that a store heard of.
 #[derive(Clone, Debug)]
 pub struct Lease {
-    /// Which process.
     pub process: Arc<str>,
-    /// Its store group.
     pub store_group: StoreGroupId,
-    /// The leadership.
     pub epoch: Epoch,
     /// When it was asked for.
     pub called: Moment,
@@ -367,9 +344,7 @@ pub struct Lease {
 /// A store heard that somebody else leads, or may.
 #[derive(Clone, Debug)]
 pub struct Superseded {
-    /// Which process.
     pub process: Arc<str>,
-    /// Its store group.
     pub store_group: StoreGroupId,
     /// Epochs before this one are over.
     pub by: Epoch,
@@ -380,7 +355,6 @@ pub struct Superseded {
 /// How far a store said that its log reaches.
 #[derive(Clone, Debug)]
 pub struct Confirmed {
-    /// Its store group.
     pub store_group: StoreGroupId,
     /// Confirmed up to here.
     pub to: LogOffset,
@@ -404,7 +378,6 @@ pub struct LogState {
 /// The same, whenever something was removed or found to be damaged.
 #[derive(Clone, Debug)]
 pub struct LogSeen {
-    /// Its store group.
     pub store_group: StoreGroupId,
     /// What the store showed.
     pub state: LogState,
@@ -419,7 +392,6 @@ pub struct Flip {
     pub store_group: StoreGroupId,
     /// Where the message is in the log.
     pub place: LogOffset,
-    /// When.
     pub at: Moment,
 }
 
@@ -428,20 +400,16 @@ pub struct Flip {
 pub struct LostDisk {
     /// The store group.
     pub store_group: StoreGroupId,
-    /// The machine.
     pub machine: Arc<str>,
-    /// When.
     pub at: Moment,
 }
 
 /// A process that ended by itself.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// Which.
     pub process: Arc<str>,
     /// What it said.
     pub error: String,
-    /// When.
     pub at: Moment,
 }
 
@@ -478,13 +446,11 @@ pub struct MemberChange {
 /// The metadata's version as a process saw it.
 #[derive(Clone, Debug)]
 pub struct ViewSeen {
-    /// Which process.
     pub process: Arc<str>,
     /// The version.
     pub version: u64,
     /// A digest of all metadata.
     pub digest: u64,
-    /// When.
     pub at: Moment,
 }
 

@@ -53,7 +53,6 @@ impl fmt::Display for Violation {
 
 /// An invariant: its name and its check.
 pub struct Invariant {
-    /// Its name.
     pub name: &'static str,
     /// Finds what breaks it.
     pub check: fn(&History, &mut Report),

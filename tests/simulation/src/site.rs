@@ -55,7 +55,6 @@ pub struct Shape {
     pub spares: usize,
     /// Store groups, each of one store.
     pub stores: usize,
-    /// Proxies.
     pub proxies: usize,
     /// Clients that send.
     pub producers: usize,
@@ -68,16 +67,12 @@ pub struct Shape {
 pub enum Order {
     /// A machine that runs nothing becomes a member of the controller, with an empty folder. The number is a new one.
     Enlist {
-        /// Which machine.
         host: String,
         /// The member's number.
         number: u64,
     },
     /// Whatever runs on the machine is stopped for good.
-    Retire {
-        /// Which machine.
-        host: String,
-    },
+    Retire { host: String },
 }
 
 /// What clients and operators do in a run, besides what they always do. Drawn for each seed: runs differ in kind.

@@ -7,31 +7,21 @@ use std::io;
 pub enum FakeOp {
     /// Opening, creating, listing, locking.
     Open,
-    /// `read_at`.
     Read,
-    /// `write_all_at`.
     Write,
-    /// `sync_data`.
     Sync,
-    /// `allocate`.
     Allocate,
-    /// `set_len`.
     SetLen,
-    /// `rename`.
     Rename,
-    /// `remove`.
     Remove,
-    /// `sync_dir`.
     SyncDir,
 }
 
 /// What is to become of one call.
 pub(super) enum Fate {
-    /// It works.
     Proceed,
     /// The power fails during it: it may have reached the disk, but nobody hears of it.
     Vanish(io::Error),
-    /// It fails.
     Fail(io::Error),
 }
 

@@ -16,7 +16,6 @@ use turmoil::Sim;
 
 /// A machine of the cluster and what runs on it.
 pub struct Host {
-    /// The machine.
     pub machine: Arc<Machine>,
     /// Its purpose.
     pub tier: Tier,
