@@ -23,7 +23,7 @@
 
 use crate::durable_file;
 use bytes::{Buf, Bytes};
-use gantry_proto::env::Files;
+use gantry_proto::env::{Files, is_unreadable};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, StoreGroupId, StoreGroupName};
 use std::io;
 use std::path::Path;
@@ -59,7 +59,7 @@ pub(crate) enum IdentityError {
     Newer { found: u32 },
     #[error("{NAME} was written by a newer gantry (it holds a field of kind {found:#x} that must be understood)")]
     NewerField { found: u16 },
-    #[error("neither {NAME} nor {COPY} is whole")]
+    #[error("neither {NAME} nor {COPY} is whole and can be read")]
     Damaged,
     #[error("{NAME} is of the folder {0}, but {COPY} of the folder {1}")]
     Two(FolderId, FolderId),
@@ -108,7 +108,6 @@ impl Identity {
                 Ok(Some((one, true)))
             }
             (Found::Missing, Found::Missing) => Ok(None),
-            (Found::Unreadable(error), _) | (_, Found::Unreadable(error)) => Err(error.into()),
             _ => Err(IdentityError::Damaged),
         }
     }
@@ -222,7 +221,9 @@ impl Found {
                 Err(IdentityError::Damaged) => Ok(Found::Damaged),
                 Err(newer) => Err(newer),
             },
-            Err(error) => Ok(Found::Unreadable(error)),
+            Err(error) if is_unreadable(&error) => Ok(Found::Unreadable(error)),
+            // It may be whole.
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -257,7 +258,7 @@ fn exactly<const LEN: usize>(value: &[u8]) -> Option<[u8; LEN]> {
 mod tests {
     use super::*;
     use gantry_proto::env::Env;
-    use gantry_proto::env::fake::{self, FakeFiles};
+    use gantry_proto::env::fake::{self, FakeFiles, FakeOp};
     use proptest::prelude::*;
 
     fn dir() -> &'static Path {
@@ -334,7 +335,7 @@ mod tests {
 
     #[test]
     fn either_file_is_enough_and_without_both_it_is_known_what_happened() {
-        let (env, _) = machine();
+        let (env, files) = machine();
         assert!(load(&env).unwrap().is_none());
         let mut saved = identity(5);
         saved.save(&*env.files, dir()).unwrap();
@@ -352,6 +353,22 @@ mod tests {
         assert!(matches!(load(&env), Err(IdentityError::Damaged)));
         env.files.remove(&dir().join(COPY)).unwrap();
         assert!(matches!(load(&env), Err(IdentityError::Damaged)), "it had one");
+
+        put(&env, NAME, &identity(5).encode());
+        put(&env, COPY, &identity(5).encode());
+        for (name, serves) in [(NAME, true), (COPY, false)] {
+            files.make_unreadable(&dir().join(name), 3..4).unwrap();
+            match load(&env) {
+                Ok(found) => assert!(serves && found == Some((identity(5), true)), "{name} is on a bad sector"),
+                Err(error) => assert!(!serves && matches!(error, IdentityError::Damaged), "{error}"),
+            }
+        }
+        put(&env, COPY, &identity(5).encode());
+        identity(5).save(&*env.files, dir()).unwrap();
+        assert!(matches!(load(&env), Ok(Some((_, false)))), "written again it is whole");
+        // The disk did not say that the file is bad.
+        files.fail_next(FakeOp::Open, 0, io::ErrorKind::Other);
+        assert!(matches!(load(&env), Err(IdentityError::Io(_))));
 
         put(&env, NAME, &identity(5).encode());
         put(&env, COPY, &Identity::new(FolderId([9; 16])).encode());

@@ -16,7 +16,7 @@ use crate::identity::{COPY, Home, Identity, IdentityError, NAME};
 use crate::inspect::{InspectError, Seen, SegmentFile, segment_paths};
 use crate::recovery::LOG_DIR;
 pub use concerned::{Concerned, LostMessages, LostOf, ToldBy};
-use gantry_proto::env::{DirectoryLock, Env, Files, OpenMode};
+use gantry_proto::env::{DirectoryLock, Env, File, Files, OpenMode, is_unreadable};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, StoreGroupId, StoreGroupName};
 use std::collections::BTreeSet;
 use std::io;
@@ -165,21 +165,34 @@ impl Repair {
             let copied = || -> io::Result<()> {
                 let source = files.open(&from, OpenMode::Read)?;
                 let target = files.open(&to, OpenMode::CreateNew)?;
-                let (mut buffer, mut at) = (vec![0; 1 << 20], 0);
-                loop {
-                    let held = source.read_into(at, &mut buffer)?;
-                    if held == 0 {
-                        return target.sync_data();
-                    }
-                    target.write_all_at(&buffer[..held], at)?;
-                    at += held as u64;
-                }
+                copy_readable(&*source, &*target)?;
+                target.sync_data()
             };
             copied().map_err(io_error("copying", from))?;
         }
         files.sync_dir(&copies).map_err(io_error("making durable the names in", &copies))?;
         Ok(Some(copies))
     }
+}
+
+/// Copies what the disk gives. In the place of what it does not the copy has zeros.
+fn copy_readable(source: &dyn File, target: &dyn File) -> io::Result<()> {
+    const SECTOR: usize = 512;
+    let (mut buffer, mut at, len) = (vec![0; 1 << 20], 0, source.len()?);
+    while at < len {
+        let wanted = (buffer.len() as u64).min(len - at) as usize;
+        match source.read_into(at, &mut buffer[..wanted]) {
+            Ok(0) => break,
+            Ok(held) => {
+                target.write_all_at(&buffer[..held], at)?;
+                at += held as u64;
+            }
+            Err(error) if is_unreadable(&error) && buffer.len() > SECTOR => buffer.truncate(SECTOR),
+            Err(error) if is_unreadable(&error) => at += SECTOR as u64,
+            Err(error) => return Err(error),
+        }
+    }
+    target.set_len(len)
 }
 
 fn lock(env: &Env, dir: &Path) -> Result<DirectoryLock, RepairError> {

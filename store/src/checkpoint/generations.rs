@@ -3,7 +3,7 @@
 use super::parts::{self, Malformed, Read};
 use super::{Changes, CheckpointError, Position, Snapshot};
 use bytes::Bytes;
-use gantry_proto::env::{File, Files, OpenMode};
+use gantry_proto::env::{File, Files, OpenMode, is_unreadable};
 use gantry_proto::model::LogOffset;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ const PREFIX: &str = "checkpoint-";
 const SAVES_BYTES_MIN: u64 = 1 << 20;
 /// A generation ends when the log has gone on by this many segments since it began: the log is kept from before that.
 const SEGMENTS_MAX: u64 = 2;
+/// Disks give so much or nothing.
+const SECTOR: usize = 512;
 
 /// Writes checkpoints.
 #[derive(Debug)]
@@ -85,18 +87,18 @@ impl Checkpoints {
         let mut found: Option<Read> = None;
         for number in numbers.into_iter().rev() {
             let path = path(&checkpoints.dir, number);
-            let (file, bytes) = contents(files, &path, OpenMode::ReadWrite)?;
+            let Contents { file, len, bytes, unreadable } = contents(files, &path, OpenMode::ReadWrite)?;
             match parts::read(&bytes) {
                 Ok(read) if read.generation != number => why = Some("it is of another generation".to_owned()),
                 // The newest that is whole: the next one to be written follows it.
                 Ok(read) if found.is_none() => {
                     let Read { base, base_len, end, next_part, .. } = read;
                     // Behind something that is not whole nothing may be appended.
-                    if number == newest && end == bytes.len() as u64 {
+                    if number == newest && end == len {
                         checkpoints.current = Some(Current { number, file, base, base_len, end, next_part });
-                    } else if end < bytes.len() as u64 {
+                    } else if end < len {
                         tracing::warn!(
-                            checkpoint = %path.display(), from = end,
+                            checkpoint = %path.display(), from = end, disk = unreadable.unwrap_or_default(),
                             "the end of a checkpoint is cut off or damaged: recovery reads more of the log instead"
                         );
                     }
@@ -117,7 +119,8 @@ impl Checkpoints {
                     return Err(CheckpointError::Newer { path, what: format!("{what} {number}") });
                 }
                 Err(Malformed::Damaged(damage)) => {
-                    why = Some(format!("{}: {damage}", path.display()));
+                    let why_not = unreadable.unwrap_or_else(|| damage.to_owned());
+                    why = Some(format!("{}: {why_not}", path.display()));
                 }
             }
         }
@@ -241,13 +244,16 @@ pub(crate) fn look(files: &dyn Files, dir: &Path) -> Result<Vec<Generation>, Che
     let mut generations = Vec::new();
     for number in list(files, dir)? {
         let path = path(dir, number);
-        let (_, bytes) = contents(files, &path, OpenMode::Read)?;
+        let Contents { len, bytes, unreadable, .. } = contents(files, &path, OpenMode::Read)?;
         let read = match parts::read(&bytes) {
             Ok(read) if read.generation != number => Err(Malformed::Damaged("it is of another generation")),
             read => read,
         };
         let newer = matches!(read, Err(Malformed::Newer { .. }));
-        let read = read.map(|read| (read.snapshot, read.end < bytes.len() as u64)).map_err(|why| why.to_string());
+        let read = read.map(|read| (read.snapshot, read.end < len)).map_err(|why| match unreadable {
+            Some(disk) if !newer => disk,
+            _ => why.to_string(),
+        });
         generations.push(Generation { path, read, newer });
     }
     Ok(generations)
@@ -298,13 +304,43 @@ fn list(files: &dyn Files, dir: &Path) -> Result<Vec<u64>, CheckpointError> {
     Ok(numbers)
 }
 
-fn contents(files: &dyn Files, path: &Path, mode: OpenMode) -> Result<(Arc<dyn File>, Bytes), CheckpointError> {
+/// What the disk gives of a generation.
+struct Contents {
+    file: Arc<dyn File>,
+    len: u64,
+    /// All of it, or what lies in front of a bad sector.
+    bytes: Bytes,
+    /// What the disk said there.
+    unreadable: Option<String>,
+}
+
+fn contents(files: &dyn Files, path: &Path, mode: OpenMode) -> Result<Contents, CheckpointError> {
     let io = |source| CheckpointError::Io { action: "reading", path: path.to_owned(), source };
     let file = files.open(path, mode).map_err(io)?;
     let len = file.len().map_err(io)?;
     // Through a buffer of our own: the file is written on, and what is read must not change under us.
     let mut bytes = vec![0; len as usize];
-    let held = file.read_into(0, &mut bytes).map_err(io)?;
+    let (held, unreadable) = match file.read_into(0, &mut bytes) {
+        Ok(held) => (held, None),
+        Err(error) if is_unreadable(&error) => {
+            (read_to_bad_sector(&*file, &mut bytes).map_err(io)?, Some(error.to_string()))
+        }
+        Err(error) => return Err(io(error)),
+    };
     bytes.truncate(held);
-    Ok((file, bytes.into()))
+    Ok(Contents { file, len, bytes: bytes.into(), unreadable })
+}
+
+/// How many bytes lie in front of the first one that the disk does not give, as far as sectors tell.
+fn read_to_bad_sector(file: &dyn File, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut held = 0;
+    for sector in bytes.chunks_mut(SECTOR) {
+        match file.read_into(held as u64, sector) {
+            Ok(read) if read == sector.len() => held += read,
+            Ok(read) => return Ok(held + read),
+            Err(error) if is_unreadable(&error) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(held)
 }

@@ -311,8 +311,17 @@ mod tests {
             assert_eq!(Positions::read(&*env.files, dir).unwrap(), Some(positions(5)), "byte {byte}");
             files.flip_bits(&path, byte, 1).unwrap();
         }
+        // A bad sector neither; what is written there next makes it good.
+        for slot in [0, SLOT_STRIDE] {
+            files.make_unreadable(&path, slot..slot + SLOT_LEN as u64).unwrap();
+            let mut file = PositionsFile::open(&*env.files, dir).unwrap();
+            assert_eq!(file.current(), positions(5), "slot at {slot}");
+            file.update(|held| *held = positions(6)).unwrap();
+            file.update(|held| *held = positions(5)).unwrap();
+            file.settle().unwrap();
+        }
         files.flip_bits(&path, 20, 1).unwrap();
-        files.flip_bits(&path, SLOT_STRIDE + 20, 1).unwrap();
+        files.make_unreadable(&path, SLOT_STRIDE + 20..SLOT_STRIDE + 21).unwrap();
         assert!(matches!(Positions::read(&*env.files, dir), Err(PositionsError::Damaged(_))));
     }
 
