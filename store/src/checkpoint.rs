@@ -33,6 +33,8 @@ use std::path::PathBuf;
 pub(crate) struct Changes {
     /// Shards of groups or topics that were deleted. The queues of a deleted topic stay: their offsets never start again.
     pub shards_gone: Vec<(GroupId, TopicId)>,
+    /// Where queues begin that no save names. 0, as it nearly always is, says nothing. It never gets smaller.
+    pub queues_begin: QueueOffset,
     pub queues: Vec<QueueRow>,
     pub shards: Vec<ShardState>,
 }
@@ -63,6 +65,7 @@ pub(crate) struct Position {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub position: Position,
+    pub queues_begin: QueueOffset,
     pub queues: BTreeMap<(TopicId, QueueId), (QueueOffset, QueueOffset)>,
     pub shards: BTreeMap<(GroupId, TopicId), (LogOffset, Bytes)>,
 }
@@ -98,6 +101,7 @@ impl Snapshot {
         for gone in &changes.shards_gone {
             self.shards.remove(gone);
         }
+        self.queues_begin = self.queues_begin.max(changes.queues_begin);
         for row in changes.queues {
             self.queues.insert((row.topic, row.queue), (row.min, row.next));
         }

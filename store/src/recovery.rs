@@ -111,7 +111,8 @@ fn start(snapshot: Snapshot, config: &StoreConfig) -> Result<Applier, OpenErrorK
         progress.open(group, topic, state, |_| {});
         good_for.insert((group, topic), offset);
     }
-    let (queues, dedup) = (QueueTable::default(), DedupWindow::new(config.dedup_window, config.dedup_bytes_max));
+    let queues = QueueTable::beginning_at(snapshot.queues_begin);
+    let dedup = DedupWindow::new(config.dedup_window, config.dedup_bytes_max);
     for ((topic, queue), (min, next)) in snapshot.queues {
         queues.restore(&QueueRow { topic, queue, min, next });
     }

@@ -54,11 +54,13 @@ fn capture(store: &Store, everything: bool) -> Captured {
     let queues = store.queues.take_changed();
     let mut changes = Changes { shards_gone, queues, ..Changes::default() };
     if everything {
-        changes = Changes::default();
+        let begin = store.queues.queues_begin();
+        changes = Changes { queues_begin: begin, ..Changes::default() };
         for topic in store.queues.list() {
             let queues = topic.queues();
             let rows = queues.iter().flatten().map(|queue| queue.capture());
-            changes.queues.extend(rows.filter(|row| row.next.0 > 0));
+            // What is as it would be without a word is not named.
+            changes.queues.extend(rows.filter(|row| (row.min, row.next) != (begin, begin)));
         }
         changes.shards.extend(store.progress.list().iter().map(|shard| capture_shard(store, shard)));
     } else {

@@ -5,10 +5,10 @@
 
 mod support;
 
-use gantry_proto::contract::{AckRequest, PopRequest, StoreService as _};
+use gantry_proto::contract::{AckRequest, AppendRequest, PopRequest, StoreService as _};
 use gantry_proto::env::OpenMode;
-use gantry_proto::model::{LogOffset, StoreGroupName};
-use gantry_store::inspect::{Seen, SegmentFile, Severity, verify_store};
+use gantry_proto::model::{LogOffset, QueueId, StoreGroupName};
+use gantry_store::inspect::{Seen, SegmentFile, Severity, read_checkpoints, verify_store};
 use gantry_store::repair::{Repair, RepairError};
 use gantry_store::{Standing, Store, StoreFolder};
 use std::path::Path;
@@ -99,6 +99,56 @@ async fn a_lost_identity_is_given_back_and_the_folder_goes_on_where_it_was() {
 
 fn contents_of(machine: &Machine, there: bool) -> Option<Vec<u8>> {
     there.then(|| contents(machine, &machine.dir.join("identity")))
+}
+
+#[tokio::test]
+async fn one_bad_sector_in_a_file_that_is_there_twice_costs_nothing() {
+    for (name, bytes) in [
+        ("identity", 0..512),
+        ("identity.copy", 0..512),
+        ("positions", 0..512),
+        ("positions", 4096..4608),
+        ("checkpoint", 0..512),
+        ("checkpoint", 512..u64::MAX),
+    ] {
+        let machine = written(5).await;
+        let name = names(&machine, &machine.dir).into_iter().rfind(|found| match name {
+            "checkpoint" => found.starts_with(name),
+            _ => found == name,
+        });
+        let path = machine.dir.join(name.unwrap());
+        machine.files.make_unreadable(&path, bytes.clone()).unwrap();
+        // What it costs is made up for: the next start finds all of it.
+        for _ in 0..2 {
+            let store = machine.open().unwrap_or_else(|error| panic!("{} {bytes:?}: {error}", path.display()));
+            assert_eq!(pop_all(&store).await.len(), 52, "{} {bytes:?}", path.display());
+            end(store).await;
+            machine.files.kill();
+            machine.clock.advance(INVISIBLE);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_disk_does_not_give_any_more_is_repaired_as_what_is_damaged() {
+    let machine = written(5).await;
+    for name in ["identity", "identity.copy"] {
+        machine.files.make_unreadable(&machine.dir.join(name), 0..4).unwrap();
+    }
+    let error = machine.open_folder().map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("gantry repair identity"), "{error}");
+    let copies = Repair::identity(&machine.env, &machine.dir, group()).unwrap().carry_out().unwrap().unwrap();
+    assert_eq!(names(&machine, &copies), ["identity", "identity.copy"]);
+    for name in names(&machine, &machine.dir).iter().filter(|name| name.starts_with("checkpoint-")) {
+        machine.files.make_unreadable(&machine.dir.join(name), 512..1024).unwrap();
+        machine.files.make_unreadable(&machine.dir.join(name), 0..4).unwrap();
+    }
+    machine.clock.advance(Duration::from_secs(1));
+    let copies = Repair::checkpoint(&machine.env, &machine.dir, false).unwrap().carry_out().unwrap().unwrap();
+    assert!(!names(&machine, &copies).is_empty());
+    let store = machine.must_open();
+    assert_eq!(pop_all(&store).await.len(), 52);
+    end(store).await;
 }
 
 #[tokio::test]
@@ -354,13 +404,23 @@ async fn a_power_failure_while_a_record_is_given_up_leaves_it_damaged_or_given_u
     assert!(outcomes.iter().all(|count| *count > 2), "{outcomes:?}");
 }
 
-/// A machine whose retention took the first segments. The group has acknowledged what was in them and some more; the other
-/// has done nothing since.
+/// A machine whose retention took the first segments, with all that queue 1 ever held. The group has acknowledged what was
+/// in them and some more; the other has done nothing since.
 async fn expired() -> (Machine, Vec<u64>) {
     let mut machine = Machine::new(8);
     machine.config.retention.age = Duration::from_secs(3600);
     let store = machine.must_open();
     let mut left = Vec::new();
+    for number in 0..GONE {
+        send(&store, 1, &format!("gone-{number}")).await.unwrap();
+    }
+    for group in [GROUP, READER] {
+        let request = PopRequest { group, ..pop_request(32) };
+        for message in store.pop(request).await.unwrap().messages {
+            let handles = vec![message.handle];
+            store.ack(AckRequest { group, topic: TOPIC, handles }).await.unwrap().remove(0).unwrap();
+        }
+    }
     for round in 0..2 {
         for number in 0..40 {
             send(&store, 0, &format!("m{round}-{number:02}-{}", "x".repeat(3000))).await.unwrap();
@@ -393,9 +453,75 @@ async fn expired() -> (Machine, Vec<u64>) {
         }
     }
     assert!(store.log_range().0 > LogOffset(0), "nothing expired: the test tests nothing");
+    let empty = store.queues(TOPIC).await.unwrap()[1];
+    assert_eq!((empty.min_offset.0, empty.max_offset.0), (GONE, GONE));
     end(store).await;
     machine.files.kill();
     (machine, left)
+}
+
+/// So many messages queue 1 had.
+const GONE: u64 = 5;
+
+#[tokio::test(start_paused = true)]
+async fn queues_of_which_the_log_tells_nothing_go_on_behind_every_offset_they_can_have_given() {
+    let (machine, _) = expired().await;
+    damage_checkpoints(&machine);
+    let repair = Repair::checkpoint(&machine.env, &machine.dir, true).unwrap();
+    let said = repair.lost.join(". ");
+    repair.carry_out().unwrap();
+    machine.add_topics_and_groups(1, 0);
+    let store = machine.must_open();
+    let begins = send(&store, 1, "first").await.unwrap().queue_offset.0;
+    assert!(begins > GONE && said.contains(&format!("offsets from {begins} on")), "{begins}: {said}");
+    let messages = vec![message("another", None)];
+    let topic = FIRST_TOPIC;
+    let request = AppendRequest { topic, queue: QueueId(0), messages };
+    assert_eq!(store.append(request).await.unwrap().appended[0].queue_offset.0, begins);
+    // The groups, of which one had been farther and the other begins again, come to it.
+    for group in [GROUP, READER] {
+        let mut received = false;
+        while !received {
+            let request = PopRequest { group, ..pop_request(32) };
+            let popped = store.pop(request).await.unwrap().messages;
+            assert!(!popped.is_empty(), "group {group} never came to it");
+            for message in popped {
+                received |= body(&message) == "first";
+                let handles = vec![message.handle];
+                store.ack(AckRequest { group, topic: TOPIC, handles }).await.unwrap().remove(0).unwrap();
+            }
+        }
+        assert_eq!(damaged_of(&store, group).await, 0);
+    }
+    while !pop_all(&store).await.is_empty() {}
+    machine.clock.advance(Duration::from_secs(1));
+    // The power fails before anything is saved; then a later generation says it, too.
+    machine.files.crash(1);
+    end(store).await;
+    let newest = |machine: &Machine| {
+        let generations = read_checkpoints(&*machine.env.files, &machine.dir).unwrap();
+        let generation = generations.into_iter().max_by_key(|generation| generation.path.clone()).unwrap();
+        (generation.path, generation.read.unwrap().queues_begin.0)
+    };
+    let (repaired, begin) = newest(&machine);
+    assert_eq!(begin, begins);
+    let store = machine.must_open();
+    assert_eq!(send(&store, 1, "second").await.unwrap().queue_offset.0, begins + 1);
+    let mut number = 0;
+    until("another generation", async || {
+        number += 1;
+        send(&store, 0, &format!("more-{number}-{}", "x".repeat(3000))).await.unwrap();
+        newest(&machine).0 != repaired
+    })
+    .await;
+    assert_eq!(newest(&machine).1, begins);
+    end(store).await;
+    machine.files.kill();
+    machine.place(&[HERE; 3]);
+    let store = machine.must_open();
+    assert_eq!(send(&store, 1, "third").await.unwrap().queue_offset.0, begins + 2);
+    assert_eq!(send(&store, 2, "of a new queue").await.unwrap().queue_offset.0, begins);
+    end(store).await;
 }
 
 #[tokio::test(start_paused = true)]

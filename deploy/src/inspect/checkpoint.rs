@@ -73,7 +73,7 @@ pub(super) fn run(files: &dyn Files, args: &CheckpointArgs, printer: &mut Printe
 }
 
 fn show(facts: &CheckpointFacts, args: &CheckpointArgs, printer: &mut Printer) -> anyhow::Result<bool> {
-    let CheckpointFacts { at, retained_from, log_to, cut_off, queues, progress } = facts;
+    let CheckpointFacts { at, retained_from, log_to, cut_off, queues_begin, queues, progress } = facts;
     let wanted = |topic: u32| args.topic.is_none_or(|only| only == topic);
     let mut whole = !cut_off;
     printer.value(Some("at"), &at.0)?;
@@ -84,6 +84,10 @@ fn show(facts: &CheckpointFacts, args: &CheckpointArgs, printer: &mut Printer) -
         let cut_off = if *cut_off { "; its END IS CUT OFF or damaged" } else { "" };
         format!("  recovery reads the log from {at} on; the log reached from {retained_from} to {log_to}{cut_off}")
     })?;
+    printer.value(Some("queues_begin"), &queues_begin.0)?;
+    if queues_begin.0 > 0 {
+        printer.line(|| format!("  queues that are not named begin at offset {queues_begin}"))?;
+    }
     printer.begin_list(Some("queues"))?;
     for queue in queues.iter().filter(|queue| wanted(queue.topic.0)) {
         let (min_offset, next_offset) = (queue.min.0, queue.next.0);

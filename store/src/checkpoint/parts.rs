@@ -13,6 +13,7 @@
 //! | 3 | queues | length of a row 2, then rows: topic 4, queue 4, first retained offset 8, next offset 8 |
 //! | 4 | shard | group 4, topic 4, good for 8, delivery state |
 //! | 5 | end of a save | at 8, retained from 8, log to 8 |
+//! | 6 | where queues begin that no save names; only in checkpoints that follow one that `gantry repair` wrote | offset 8 |
 //!
 //! The checksum is looked at before the kind.
 
@@ -30,6 +31,7 @@ const SHARD_GONE: u8 = 2;
 const QUEUES: u8 = 3;
 const SHARD: u8 = 4;
 const END: u8 = 5;
+const QUEUES_BEGIN: u8 = 6;
 const QUEUE_ROW_LEN: usize = 24;
 /// Queues in one part, so that no part is large.
 const QUEUES_MAX: usize = 2048;
@@ -94,6 +96,9 @@ pub(super) fn write_save(
             out.extend_from_slice(&group.0.to_le_bytes());
             out.extend_from_slice(&topic.0.to_le_bytes());
         });
+    }
+    if changes.queues_begin > QueueOffset(0) {
+        write(QUEUES_BEGIN, &mut |out| out.extend_from_slice(&changes.queues_begin.0.to_le_bytes()));
     }
     for rows in changes.queues.chunks(QUEUES_MAX) {
         write(QUEUES, &mut |out| {
@@ -219,7 +224,8 @@ fn take(kind: u8, may_pass_over: bool, mut body: Bytes, changes: &mut Changes) -
             let (at, retained_from) = (LogOffset(body.get_u64_le()), LogOffset(body.get_u64_le()));
             return Ok(Some(Position { at, retained_from, log_to: LogOffset(body.get_u64_le()) }));
         }
-        SHARD_GONE | QUEUES | SHARD | END => return Err(SHORT),
+        QUEUES_BEGIN if body.len() >= 8 => changes.queues_begin = QueueOffset(body.get_u64_le()),
+        SHARD_GONE | QUEUES | SHARD | END | QUEUES_BEGIN => return Err(SHORT),
         _ if may_pass_over => {}
         _ => return Err(Malformed::Newer { what: "a part of kind", number: kind.into() }),
     }

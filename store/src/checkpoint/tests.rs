@@ -84,6 +84,7 @@ proptest! {
         let mut snapshot = Snapshot::default();
         for (at, (numbers, shards, reopen)) in saves.into_iter().enumerate() {
             let mut changes = changes(numbers, at as u64);
+            changes.queues_begin = QueueOffset(at as u64 / 3);
             changes.shards_gone = shards.into_iter().map(|(group, topic)| (GroupId(group), TopicId(topic))).collect();
             checkpoints.save(&*env.files, &changes, position(at as u64)).unwrap();
             snapshot.apply(changes, position(at as u64));
@@ -143,6 +144,60 @@ fn a_damaged_byte_anywhere_costs_at_most_saves_and_never_makes_one_up() {
         }
     }
     assert_eq!(load(&env, 900).unwrap().checkpoints.needed_from(), LogOffset(1002));
+}
+
+#[test]
+fn a_bad_sector_costs_what_a_damaged_byte_does() {
+    let (env, files) = disk();
+    let [older, newer] = two_generations(&env);
+    let path = Path::new(DIR).join(&generations(&env)[1]);
+    let file = env.files.open(&path, OpenMode::ReadWrite).unwrap();
+    let bytes = file.read_at(0, file.len().unwrap() as usize).unwrap();
+    let ends: Vec<u64> = (1..=3).map(|saves| end_of_save(&bytes, saves)).collect();
+    let mut fallen_back = Vec::new();
+    for sector in 0..(bytes.len() as u64).div_ceil(512) {
+        files.make_unreadable(&path, sector * 512..(sector + 1) * 512).unwrap();
+        let loaded = load(&env, 900).unwrap_or_else(|error| panic!("sector {sector}: {error}"));
+        let saves = ends.iter().filter(|end| **end <= sector * 512).count();
+        let wanted = if saves == 0 { expected(&older) } else { expected(&newer[..saves]) };
+        fallen_back.push(saves == 0);
+        assert_eq!(loaded.snapshot, wanted, "sector {sector}");
+        assert!(loaded.checkpoints.begins_generation(), "nothing is written behind it");
+        assert!(look(&*env.files, Path::new(DIR)).unwrap()[1].read.as_ref().map_or(true, |(_, cut_off)| *cut_off));
+        file.write_all_at(&bytes, 0).unwrap();
+    }
+    assert!(fallen_back.contains(&true) && fallen_back.contains(&false));
+    // Between two saves nothing is missing that anybody would notice.
+    let mut padded = bytes[..ends[0] as usize].to_vec();
+    padded.resize(padded.len() + 600, 7);
+    file.write_all_at(&padded, 0).unwrap();
+    files.make_unreadable(&path, ends[0]..u64::MAX).unwrap();
+    let loaded = load(&env, 900).unwrap();
+    assert!(loaded.checkpoints.begins_generation());
+    // None of them can be read.
+    for name in generations(&env) {
+        files.make_unreadable(&Path::new(DIR).join(name), 0..u64::MAX).unwrap();
+    }
+    assert!(matches!(load(&env, 900), Err(CheckpointError::Damaged { .. })));
+    assert_eq!(load(&env, 0).unwrap().snapshot, Snapshot::default());
+}
+
+/// Where the save of that number ends.
+fn end_of_save(bytes: &Bytes, number: usize) -> u64 {
+    let ends = (0..=bytes.len()).filter_map(|len| parts::read(&bytes.slice(..len)).ok().map(|read| read.end));
+    let mut ends: Vec<u64> = ends.collect();
+    ends.dedup();
+    ends[number - 1]
+}
+
+#[test]
+fn where_queues_begin_goes_on_from_save_to_save() {
+    let (env, _) = disk();
+    let mut checkpoints = load(&env, 0).unwrap().checkpoints;
+    let begin = Changes { queues_begin: QueueOffset(77), ..changes(0..3, 10) };
+    checkpoints.save(&*env.files, &begin, position(10)).unwrap();
+    checkpoints.save(&*env.files, &changes(1..2, 20), position(20)).unwrap();
+    assert_eq!(load(&env, 5).unwrap().snapshot.queues_begin, QueueOffset(77));
 }
 
 #[test]

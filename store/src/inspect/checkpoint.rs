@@ -29,6 +29,8 @@ pub struct CheckpointFacts {
     pub log_to: LogOffset,
     /// Saves behind the last whole one are cut off or damaged.
     pub cut_off: bool,
+    /// Where queues begin that are not named, if not at 0.
+    pub queues_begin: QueueOffset,
     /// Where queues begin and go on.
     pub queues: Vec<QueueFacts>,
     /// How far groups are on topics.
@@ -79,6 +81,7 @@ pub fn read_checkpoints(files: &dyn Files, dir: &Path) -> Result<Vec<GenerationF
             retained_from: snapshot.position.retained_from,
             log_to: snapshot.position.log_to,
             cut_off,
+            queues_begin: snapshot.queues_begin,
             queues: (snapshot.queues.iter())
                 .map(|((topic, queue), (min, next))| QueueFacts {
                     topic: *topic,

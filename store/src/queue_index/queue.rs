@@ -44,8 +44,9 @@ pub(super) struct Pushed {
 
 impl Queue {
     pub(super) fn new(topic: TopicId, id: QueueId, shared: Arc<TopicShared>) -> Queue {
-        let (confirmed_end, holdings) = Default::default();
-        Queue { topic, id, confirmed_end, holdings, shared }
+        let begin = shared.begin.0;
+        let holdings = Mutex::new(Holdings { min: begin, next: begin, ..Holdings::default() });
+        Queue { topic, id, confirmed_end: AtomicU64::default(), holdings, shared }
     }
 
     /// Next offset to be given. Only meaningful while the log's tail is locked.

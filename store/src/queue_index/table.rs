@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 #[derive(Default)]
 pub(crate) struct QueueTable {
     topics: RwLock<HashMap<TopicId, Arc<TopicQueues>>>,
+    /// Where queues begin that nothing is known of.
+    begin: QueueOffset,
     /// The largest id among them.
     last_topic: AtomicU32,
     pub sealed: Arc<SealedSet>,
@@ -26,6 +28,16 @@ pub(crate) struct QueueTable {
 }
 
 impl QueueTable {
+    /// Without queues. Those that nothing is known of begin at `begin`.
+    pub(crate) fn beginning_at(begin: QueueOffset) -> QueueTable {
+        QueueTable { begin, ..QueueTable::default() }
+    }
+
+    /// Where queues begin that nothing is known of.
+    pub(crate) fn queues_begin(&self) -> QueueOffset {
+        self.begin
+    }
+
     /// The topic's queues, if something was written to it or it was opened.
     pub(crate) fn get(&self, topic: TopicId) -> Option<Arc<TopicQueues>> {
         self.topics.read().get(&topic).cloned()
@@ -36,7 +48,7 @@ impl QueueTable {
         let found = self.get(topic);
         let topic = found.unwrap_or_else(|| {
             self.last_topic.fetch_max(topic.0, Ordering::Relaxed);
-            let fresh = || Arc::new(TopicQueues::new(topic, self.sealed.clone()));
+            let fresh = || Arc::new(TopicQueues::new(topic, self.begin, self.sealed.clone()));
             self.topics.write().entry(topic).or_insert_with(fresh).clone()
         });
         for queue in queues {

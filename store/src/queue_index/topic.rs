@@ -25,6 +25,8 @@ pub(crate) type QueuesById = Vec<Option<Arc<Queue>>>;
 /// What the queues of a topic have in common.
 pub(super) struct TopicShared {
     pub shards: RwLock<Vec<Arc<Shard>>>,
+    /// Where its queues begin, if nothing else is known of them.
+    pub begin: QueueOffset,
     pub sealed: Arc<SealedSet>,
 }
 
@@ -36,9 +38,9 @@ struct ActiveQueue {
 }
 
 impl TopicQueues {
-    pub(super) fn new(id: TopicId, sealed: Arc<SealedSet>) -> TopicQueues {
+    pub(super) fn new(id: TopicId, begin: QueueOffset, sealed: Arc<SealedSet>) -> TopicQueues {
         let (queues, active, removed, shards) = Default::default();
-        TopicQueues { id, queues, active, removed, shared: Arc::new(TopicShared { shards, sealed }) }
+        TopicQueues { id, queues, active, removed, shared: Arc::new(TopicShared { shards, begin, sealed }) }
     }
 
     /// It was deleted, and the metadata have not named it since.

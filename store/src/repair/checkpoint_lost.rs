@@ -7,6 +7,7 @@
 use super::{Change, Repair, RepairError, lock, present, refused};
 use crate::checkpoint::{self, Changes, Position};
 use crate::commit_log::positions::Positions;
+use crate::commit_log::record::HEADER_LEN;
 use crate::delivery::DeliveryRecord;
 use crate::inspect::{RecordContent, Seen, SegmentFile, segment_paths};
 use crate::queue_index::QueueRow;
@@ -43,7 +44,13 @@ impl Repair {
             let step = format!("Move away {}: the next start reads the whole log", touched.join(", "));
             (vec![step], Vec::new(), Change::RemoveTouched)
         } else {
-            let lost = retained.lost();
+            let flushed_to = match Positions::read(files, dir) {
+                Ok(Some(positions)) => positions.flushed_to,
+                Ok(None) => return refused("positions is missing: put it back first"),
+                Err(error) => return refused(error.to_string()),
+            };
+            let queues_begin = retained.unused_offset(flushed_to);
+            let lost = retained.lost(queues_begin);
             if !accept_loss {
                 return refused(format!(
                     "the log reaches back to {begins} only: restore a checkpoint from a backup; or accept, with \
@@ -51,11 +58,6 @@ impl Repair {
                     lost.join(". ")
                 ));
             }
-            let flushed_to = match Positions::read(files, dir) {
-                Ok(Some(positions)) => positions.flushed_to,
-                Ok(None) => return refused("positions is missing: put it back first"),
-                Err(error) => return refused(error.to_string()),
-            };
             let step = format!(
                 "Write a checkpoint of what the log says from {begins} on: {} queues, {} groups on topics",
                 retained.queues.len(),
@@ -69,7 +71,7 @@ impl Repair {
             };
             let queues = retained.queues.iter().map(row).collect();
             // The start reads all progress from the log, from its beginning on.
-            let changes = Changes { queues, ..Changes::default() };
+            let changes = Changes { queues_begin, queues, ..Changes::default() };
             let position = Position { at: begins, retained_from: begins, log_to: flushed_to };
             (vec![step], lost, Change::Checkpoint(changes, position))
         };
@@ -81,6 +83,8 @@ impl Repair {
 /// What the retained log says.
 struct Retained {
     begins: LogOffset,
+    /// Where its last whole record ends.
+    end: LogOffset,
     /// The first retained offset of each queue.
     queues: BTreeMap<(TopicId, QueueId), QueueOffset>,
     /// Whose progress is in it; true: how far they are in a queue, too, and not only what they acknowledged.
@@ -89,13 +93,14 @@ struct Retained {
 
 impl Retained {
     fn read(files: &dyn Files, dir: &Path) -> Result<Retained, RepairError> {
-        let mut begins = None;
+        let (mut begins, mut end) = (None, LogOffset(0));
         let (mut queues, mut shards) = (BTreeMap::new(), BTreeMap::new());
         for path in segment_paths(files, dir)? {
             let file = SegmentFile::open(files, &path)?;
             begins.get_or_insert(file.facts().base);
             file.walk(|seen| {
                 let Seen::Record(record) = seen else { return ControlFlow::Continue(()) };
+                end = record.at.plus(u64::from(record.len));
                 if record.message().is_some() {
                     queues.entry((record.topic, record.queue)).or_insert(record.queue_offset);
                 }
@@ -112,11 +117,17 @@ impl Retained {
                 ControlFlow::Continue(())
             })?;
         }
-        Ok(Retained { begins: begins.unwrap_or_default(), queues, shards })
+        Ok(Retained { begins: begins.unwrap_or_default(), end, queues, shards })
     }
 
-    /// What cannot be had from it, a sentence each.
-    fn lost(&self) -> Vec<String> {
+    /// An offset that no queue can have given: the log, which was on disk up to `flushed_to`, had no room for so many
+    /// messages. What recovery passes over behind damage stays below it, too.
+    fn unused_offset(&self, flushed_to: LogOffset) -> QueueOffset {
+        QueueOffset(self.end.max(flushed_to).0 / HEADER_LEN as u64 + 1)
+    }
+
+    /// What cannot be had from it, a sentence each. `queues_begin`: where queues go on that it does not tell of.
+    fn lost(&self, queues_begin: QueueOffset) -> Vec<String> {
         let begins = self.begins;
         let mut lost: Vec<String> = Vec::new();
         for ((group, topic), how_far) in &self.shards {
@@ -135,10 +146,10 @@ impl Retained {
         lost.push(format!(
             "Any other group, with no change of its progress from {begins} on, begins again at the oldest retained message of its topics"
         ));
-        lost.push(
-            "A queue that holds no retained message gives its offsets from 0 again, or from where a group is known to be"
-                .to_owned(),
-        );
+        lost.push(format!(
+            "How far the offsets were in queues that hold no retained message is not known: such a queue, and every new one, \
+             gives offsets from {queues_begin} on. The log had no room for so many messages, so none is given twice"
+        ));
         lost
     }
 }
