@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use gantry_deploy::env;
-use gantry_proto::contract::{AppendRequest, StoreGrant, StoreLease, StoreService as _};
+use gantry_proto::contract::{AppendRequest, StoreGrant, StoreLease};
 use gantry_proto::model::{
     ClusterId, Epoch, GroupSecret, MessageHead, MetadataChange, MetadataVersion, MetadataView, Placement, QueueId,
     StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, StoredMessage, Timestamp, Topic, TopicId, TopicName,

@@ -8,7 +8,7 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use gantry_proto::contract::{AppendRequest, PopRequest, RenewRequest, StoreService as _};
+use gantry_proto::contract::{AppendRequest, PopRequest, RenewRequest};
 use gantry_proto::model::{ClientHash, GroupId, QueueId, TopicId};
 use std::time::Duration;
 use support::*;

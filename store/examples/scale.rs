@@ -10,7 +10,7 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use gantry_proto::contract::{AckRequest, AppendRequest, PopRequest, StoreService as _};
+use gantry_proto::contract::{AckRequest, AppendRequest, PopRequest};
 use gantry_proto::model::{GroupId, QueueId, TopicId};
 use gantry_store::Store;
 use std::fs;

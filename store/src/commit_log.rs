@@ -18,6 +18,7 @@
 //! How far this disk has the log is noted beside it after each flush: see [`positions`].
 
 mod clock;
+mod confirmation;
 pub(crate) mod damage;
 pub(crate) mod positions;
 pub(crate) mod prepared;
@@ -37,7 +38,6 @@ use clock::LogClock;
 use damage::{DamageCause, DamageRegister, DamagedRange};
 use gantry_proto::contract::{StoreError, StoreLease};
 use gantry_proto::env::{Env, File, is_unreadable};
-use gantry_proto::model::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, LogOffset, StoreGroupId, Timestamp};
 use parking_lot::Mutex;
 use positions::{Positions, PositionsFile};
@@ -48,8 +48,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-use tail::{Appender, Batch, NextSegment, NoRoom, Tail, TailLimits};
+use tail::{NextSegment, Tail};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -131,60 +130,7 @@ struct Disk {
     failed: bool,
 }
 
-/// How long a caller waits for the next segment before it is told that the store is busy.
-const ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
-
 impl CommitLog {
-    /// Locks the tail. Nothing slow may happen until the appender is dropped.
-    pub(crate) fn begin(&self) -> Appender<'_> {
-        let now = self.now();
-        Appender {
-            tail: self.tail.lock(),
-            limits: self.limits(),
-            tenure: &self.tenure,
-            now,
-            gathering: &self.gathering,
-        }
-    }
-
-    /// Waits until `bytes` of records would fit. They may not fit any more a moment later.
-    pub(crate) async fn room_for(&self, bytes: usize) -> Result<(), NoRoom> {
-        let deadline = Instant::now() + ROOM_WAIT_MAX;
-        loop {
-            let room = self.room.notified();
-            tokio::pin!(room);
-            room.as_mut().enable();
-            match self.begin().reserve(bytes) {
-                Err(NoRoom::SegmentNotReady) => {}
-                other => return other,
-            }
-            self.wanted.notify_one();
-            if tokio::time::timeout_at(deadline, room).await.is_err() {
-                return Err(NoRoom::Refused(StoreError::Busy("the next segment is not ready".into())));
-            }
-        }
-    }
-
-    /// Waits until the records that end at `to` are confirmed, and makes sure that success may be answered: the tenure in
-    /// which they were written still lasts. [`LogOffset`] 0: they were confirmed long ago, and only the tenure matters.
-    /// Every error is a [`StoreError::Interrupted`].
-    pub(crate) async fn acknowledged(&self, to: LogOffset) -> Result<(), StoreError> {
-        self.confirmed(to).await?;
-        // In this order: whoever finds a later tenure in force also finds where its records begin.
-        self.tenure.check().map_err(|over| StoreError::Interrupted(over.to_string()))?;
-        if to > LogOffset(0) && to.0 <= self.epoch_from.load(Ordering::Acquire) {
-            return Err(StoreError::Interrupted("its lease ended".into()));
-        }
-        Ok(())
-    }
-
-    /// Waits until all that has been put into the log so far is confirmed, by whatever tenure, and makes sure that the
-    /// store leads: then what the state says now may be answered.
-    pub(crate) async fn settled(&self) -> Result<(), StoreError> {
-        self.confirmed(self.appended_to()).await?;
-        self.tenure.check()
-    }
-
     /// Continues in a later epoch: records carry it from here on, and the tenure begins. The epoch is durable already.
     pub(crate) fn begin_epoch(&self, epoch: Epoch, lease: StoreLease, called_at: Instant) -> Result<(), StoreError> {
         let mut tail = self.tail.lock();
@@ -221,13 +167,6 @@ impl CommitLog {
     /// The epoch that was written last.
     pub(crate) fn epoch(&self) -> Epoch {
         self.tail.lock().epoch
-    }
-
-    /// Waits until everything before `to` is as durable as configured. Says nothing about the tenure. If that never comes,
-    /// [`StoreError::Interrupted`]: what was put into the log may be there after the next start.
-    pub(crate) async fn confirmed(&self, to: LogOffset) -> Result<(), StoreError> {
-        let interrupted = |_| self.refusal().unwrap_or(StoreError::ShuttingDown).to_string();
-        self.confirmed.wait(to).await.map_err(interrupted).map_err(StoreError::Interrupted)
     }
 
     /// Reads a record that was confirmed, and that tells its length itself.
@@ -307,77 +246,6 @@ impl CommitLog {
         Ok(known.iter_mut().filter_map(next).collect())
     }
 
-    /// Tells everybody what was written: queues grow, receivers and waiting callers wake. In the order of the log, by one
-    /// task only.
-    pub(crate) fn confirm(&self, batches: Vec<Batch>) {
-        let Some(end) = batches.last().map(Batch::end) else { return };
-        for batch in &batches {
-            for (queue, end) in &batch.arrivals {
-                queue.confirm(*end);
-            }
-        }
-        self.confirmed.advance(end);
-        for batch in &batches {
-            for (queue, _) in &batch.arrivals {
-                queue.wake_receivers();
-            }
-        }
-        let mut tail = self.tail.lock();
-        for mut batch in batches {
-            if tail.spare.len() < 2 && batch.bytes.capacity() <= SPARE_BYTES_MAX {
-                batch.bytes.clear();
-                tail.spare.push(batch.bytes);
-            }
-        }
-    }
-
-    /// Waits until records gather for the writer.
-    pub(crate) async fn gathering(&self) {
-        self.gathering.notified().await;
-    }
-
-    /// Makes everything written so far durable. The writer does this itself with synchronous flush.
-    pub(crate) fn flush(&self) -> Result<(), StoreError> {
-        let target = self.written_to();
-        if target <= self.flushed_to() {
-            return Ok(());
-        }
-        // Rolling flushes the segment it leaves: only the last one can have unflushed bytes below `target`.
-        let Some(segment) = self.segments.holding(LogOffset(target.0.saturating_sub(1))) else {
-            return Ok(());
-        };
-        if let Err(error) = self.flush_segment(&segment, target) {
-            let stopped = StoreError::WritesStopped(format!("flushing {}: {error}", segment.path.display()));
-            self.fail(stopped.clone());
-            return Err(stopped);
-        }
-        Ok(())
-    }
-
-    /// Makes a segment durable, whose bytes before `to` were written, and notes that. Writes go on meanwhile: with
-    /// asynchronous flush nobody waits for this.
-    fn flush_segment(&self, segment: &Segment, to: LogOffset) -> io::Result<()> {
-        let _flushing = self.flushing.lock();
-        let flushed = segment.file.sync_data();
-        self.on_disk(|positions| {
-            flushed?;
-            self.flushed_to.fetch_max(to.0, Ordering::AcqRel);
-            positions.update(|held| self.note_progress(held))
-        })
-    }
-
-    /// Writes, or notes a flush, one caller at a time. After a failure nothing more is written and nothing is called flushed: what
-    /// a later flush says is not about what the earlier one lost.
-    fn on_disk(&self, change: impl FnOnce(&mut PositionsFile) -> io::Result<()>) -> io::Result<()> {
-        let mut disk = self.disk.lock();
-        if disk.failed {
-            return Err(io::Error::other("an earlier write or flush failed"));
-        }
-        let changed = change(&mut disk.positions);
-        disk.failed = changed.is_err();
-        changed
-    }
-
     fn note_progress(&self, held: &mut Positions) {
         held.flushed_to = held.flushed_to.max(self.flushed_to());
         held.confirmed_to = held.confirmed_to.max(self.confirmed.get().min(held.flushed_to));
@@ -428,11 +296,6 @@ impl CommitLog {
         }
     }
 
-    /// Everything that recovery found is confirmed: right for a leader that has no copies to wait for.
-    pub(crate) fn confirm_found(&self) {
-        self.confirmed.advance(self.flushed_to());
-    }
-
     /// Looks whether the files are what they were when they were written: somebody may have removed, moved, replaced or cut
     /// one. Then nothing more is taken, for it could not be read back. Blocks.
     pub(crate) fn check_files(&self) -> Result<(), StoreError> {
@@ -458,13 +321,6 @@ impl CommitLog {
         let stopped = StoreError::WritesStopped(error.to_string());
         self.fail(stopped.clone());
         Err(stopped)
-    }
-
-    /// Whether the log takes records of any kind now; else why not. The next segment may be impossible to prepare: then
-    /// acknowledgements are refused, too, as soon as the current one is full.
-    pub(crate) fn has_room(&self) -> Result<(), StoreError> {
-        let record_len_max = ((BODY_BYTES_MAX + HEAD_BYTES_MAX) as u64).min(self.config.segment_bytes / 16);
-        self.tail.lock().has_room(record_len_max)
     }
 
     /// Makes room behind the current segment when less than half of it is left, or when somebody waits. Blocks.
@@ -546,10 +402,6 @@ impl CommitLog {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
-
-    fn limits(&self) -> TailLimits {
-        TailLimits { segment_bytes: self.config.segment_bytes, pending_bytes_max: self.config.pending_bytes_max }
-    }
 }
 
 /// See [`CommitLog::whole`].
@@ -562,6 +414,3 @@ impl Drop for Whole<'_> {
         }
     }
 }
-
-/// Larger write buffers are given back to the allocator.
-const SPARE_BYTES_MAX: usize = 4 << 20;

@@ -4,8 +4,8 @@
 //! before the first record of an epoch is written; and a folder is bound to its group and cluster before its first record.
 
 use crate::identity::{Home, Identity, IdentityError, NAME};
+use crate::open_error::OpenError;
 use crate::recovery::LOG_DIR;
-use crate::store::OpenError;
 use gantry_proto::contract::{PreviousLeader, StoreGrant};
 use gantry_proto::env::{DirectoryLock, Env};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, PlaceId, ProcessId, StoreGroupId, StoreGroupName};

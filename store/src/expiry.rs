@@ -101,7 +101,7 @@ pub(crate) fn remove_segment(store: &Store, segment: &SealedSegment) -> Result<(
 #[allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 mod tests {
     use crate::support::*;
-    use gantry_proto::contract::{StoreLease, StoreService as _};
+    use gantry_proto::contract::StoreLease;
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]

@@ -9,16 +9,14 @@
 //! What must always hold: the lease is given back only when the failed store writes no more, and nobody is told of success
 //! in between.
 
+use crate::config::StoreConfig;
 use crate::data_folder::StoreFolder;
 use crate::membership::{Kept, Member, MemberError};
-use crate::store::{Granted, OpenError, Store, StoreConfig};
-use gantry_proto::contract::{
-    AckRequest, AppendError, AppendReply, AppendRequest, ChangeInvisibleRequest, DeadLetterRequest, HandleError,
-    PopError, PopReply, PopRequest, QueueStatus, ReleaseRequest, Remains, RenewRequest, StoreError, StoreService,
-    TopicProgress,
-};
+use crate::open_error::OpenError;
+use crate::store::{Granted, Store};
+use gantry_proto::contract::StoreError;
 use gantry_proto::env::Env;
-use gantry_proto::model::{Epoch, FolderId, GroupId, MetadataView, ReceiptHandle, StoreGroupId, TopicId};
+use gantry_proto::model::{Epoch, FolderId, MetadataView, StoreGroupId};
 use parking_lot::RwLock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -154,8 +152,8 @@ impl StoreHost {
         self.current()?.takes_messages()
     }
 
-    /// The store that calls are for.
-    fn current(&self) -> Result<Arc<Store>, StoreError> {
+    /// The store that calls are for. An error while it is opened again.
+    pub(crate) fn current(&self) -> Result<Arc<Store>, StoreError> {
         let now = self.now.read();
         match &now.reopening {
             None => Ok(now.store.clone()),
@@ -252,47 +250,4 @@ async fn open(
         }
     };
     env.run_blocking(opening).await.map_err(panicked)?
-}
-
-#[async_trait::async_trait]
-impl StoreService for StoreHost {
-    async fn append(&self, request: AppendRequest) -> Result<AppendReply, AppendError> {
-        self.current()?.append(request).await
-    }
-
-    async fn pop(&self, request: PopRequest) -> Result<PopReply, PopError> {
-        self.current()?.pop(request).await
-    }
-
-    async fn ack(&self, request: AckRequest) -> Result<Vec<Result<(), HandleError>>, StoreError> {
-        self.current()?.ack(request).await
-    }
-
-    async fn change_invisible(&self, request: ChangeInvisibleRequest) -> Result<ReceiptHandle, HandleError> {
-        self.current()?.change_invisible(request).await
-    }
-
-    async fn forward_to_dead_letter(&self, request: DeadLetterRequest) -> Result<(), HandleError> {
-        self.current()?.forward_to_dead_letter(request).await
-    }
-
-    async fn renew(&self, request: RenewRequest) -> Result<(), StoreError> {
-        self.current()?.renew(request).await
-    }
-
-    async fn release(&self, request: ReleaseRequest) -> Result<(), StoreError> {
-        self.current()?.release(request).await
-    }
-
-    async fn queues(&self, topic: TopicId) -> Result<Vec<QueueStatus>, StoreError> {
-        self.current()?.queues(topic).await
-    }
-
-    async fn progress(&self, group: GroupId) -> Result<Vec<TopicProgress>, StoreError> {
-        self.current()?.progress(group).await
-    }
-
-    async fn remains(&self) -> Result<Remains, StoreError> {
-        self.current()?.remains().await
-    }
 }

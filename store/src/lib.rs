@@ -1,9 +1,10 @@
 //! The stateful tier: one store group's commit log and everything derived from it.
 //!
 //! # A message's way
-//! [`Store`] `append` → [`commit_log::tail`](crate::commit_log) copies the record to the open batch and the queue's entry
-//! to [`queue_index`] → the write task writes (and flushes) the batch, lets the queues grow and wakes receivers and the
-//! waiting callers.
+//! [`service`] has the contract's calls → `append` puts the queue's entry into [`queue_index`] and the record into the open
+//! batch of [`commit_log::tail`] → [`commit_log::writer`] writes (and flushes) the batch →
+//! [`commit_log::confirmation`](crate::commit_log) lets the queues grow and wakes receivers and the waiting callers.
+//!
 //! `pop` → [`progress`] finds the group's shard → [`delivery`] plans under the shard's lock → the lease is a record in the
 //! log, too → once it is confirmed, the messages are read under no lock and go out with sealed [`receipt`] handles.
 //!
@@ -39,6 +40,7 @@ mod apply;
 mod backoff;
 mod checkpoint;
 mod commit_log;
+mod config;
 mod data_folder;
 mod dedup;
 mod delivery;
@@ -55,6 +57,7 @@ mod lookup;
 mod maintenance;
 mod membership;
 mod observe;
+mod open_error;
 mod passed_damage;
 mod progress;
 mod queue_index;
@@ -71,11 +74,13 @@ mod upkeep;
 pub use commit_log::Flush;
 pub use commit_log::damage::{DamageCause, DamagedRange, Standing};
 pub use commit_log::retention::RetentionPolicy;
+pub use config::StoreConfig;
 pub use data_folder::StoreFolder;
 pub use host::{HostError, REOPENINGS_MAX, StoreHost};
 pub use lookup::MessagePlace;
 pub use membership::{Kept, Member, MemberConfig, MemberError};
-pub use store::{Granted, OpenError, Store, StoreConfig};
+pub use open_error::OpenError;
+pub use store::{Granted, Store};
 
 /// Tests in here use the same machine as those in `tests/`.
 #[cfg(test)]

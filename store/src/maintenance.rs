@@ -2,8 +2,8 @@
 //!
 //! | task | why | wakes |
 //! |---|---|---|
-//! | [`write`] | writes the log, tells callers and receivers what was written | when something was appended |
-//! | [`flush`] | with asynchronous flush, makes durable what was written | each [`FLUSH_INTERVAL`] |
+//! | [`write`](crate::commit_log::writer::write) | writes the log, tells callers and receivers what was written | when something was appended |
+//! | [`flush`](crate::commit_log::writer::flush) | with asynchronous flush, makes durable what was written | each half second |
 //! | [`wake`] | wakes receives for what may be delivered again | when a delivery has ended |
 //! | [`bury`] | moves exhausted messages to dead-letter topics | when the last delivery of one has ended |
 //! | [`remember`] | fills the window of message ids after a start | once |
@@ -14,8 +14,6 @@
 //!
 //! What blocks is sent to a worker; one at a time for each task.
 
-use crate::commit_log::CommitLog;
-use crate::commit_log::writer::LogWriter;
 use crate::dedup::Generation;
 use crate::expiry::{retain, trim};
 use crate::observe::observe;
@@ -32,12 +30,8 @@ use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 const TICK: Duration = Duration::from_millis(500);
-const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
-const SETTLE_AFTER: Duration = Duration::from_millis(50);
-const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
 /// Between two looks for exhausted messages.
 const BURY_PAUSE: Duration = Duration::from_millis(200);
 /// Between two looks for deliveries that ended.
@@ -49,70 +43,6 @@ const CLOCK_LOOK: Duration = Duration::from_secs(1);
 /// A checkpoint is not worth writing for less log than this part of a segment.
 const CHECKPOINT_SEGMENT_PART: u64 = 1024;
 const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Writes what gathers and confirms it, until the store stops. Whoever stops it has stopped the log before: then nothing
-/// can gather any more behind what is written here last.
-///
-/// When nothing gathers for [`SETTLE_AFTER`], and every [`SETTLE_INTERVAL`] under load, it makes durable how far it was.
-pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: CancellationToken) {
-    let (mut last, mut settled_at) = (false, Instant::now());
-    let mut quiet = true;
-    while !last {
-        let idle = tokio::select! {
-            biased;
-            () = log.gathering() => false,
-            () = stopping.cancelled() => {
-                last = true;
-                false
-            }
-            () = tokio::time::sleep(SETTLE_AFTER), if log.positions_unsettled() => true,
-        };
-        if !idle {
-            if std::mem::take(&mut quiet) {
-                // Maintenance sleeps long while nothing is written.
-                log.wanted.notify_one();
-            }
-            // Everybody who is ready to append does so first and shares the write. Measured: without this, with asynchronous
-            // flush, a write carried 1.5 messages instead of 40.
-            tokio::task::yield_now().await;
-            let writing = log.env.run_blocking(move || {
-                let written = writer.write_gathered();
-                (writer, written)
-            });
-            match writing.await {
-                Ok((back, written)) => {
-                    writer = back;
-                    log.confirm(written);
-                }
-                Err(panicked) => return log.fail(StoreError::WritesStopped(format!("writing the log: {panicked}"))),
-            }
-        }
-        quiet |= idle;
-        if idle || last || settled_at.elapsed() >= SETTLE_INTERVAL {
-            settled_at = Instant::now();
-            let settling = log.clone();
-            if let Err(panicked) = log.env.run_blocking(move || settling.settle_positions()).await {
-                return log.fail(StoreError::WritesStopped(format!("noting the positions of the log: {panicked}")));
-            }
-        }
-    }
-}
-
-/// With asynchronous flush: makes what was written durable every [`FLUSH_INTERVAL`], whatever else the store is busy with.
-pub(crate) async fn flush(log: Arc<CommitLog>, stopping: CancellationToken) {
-    while stopping.run_until_cancelled(tokio::time::sleep(FLUSH_INTERVAL)).await.is_some() {
-        if log.written_to() <= log.flushed_to() {
-            continue;
-        }
-        let flushing = log.clone();
-        match log.env.run_blocking(move || flushing.flush()).await {
-            Ok(Ok(())) => {}
-            // It has stopped the log, and was reported there.
-            Ok(Err(_)) => return,
-            Err(panicked) => return log.fail(StoreError::WritesStopped(format!("flushing the log: {panicked}"))),
-        }
-    }
-}
 
 /// Lets receives that wait find out that a tenure has ended. The next one is later than `last`.
 pub(crate) async fn fence(store: Arc<Store>, mut last: Epoch) {

@@ -9,7 +9,8 @@
 
 mod protocol;
 
-use crate::store::{Granted, OpenError, Store};
+use crate::open_error::OpenError;
+use crate::store::{Granted, Store};
 use gantry_proto::contract::{
     JoinStoreRequest, MembershipError, MembershipService, RenewStoreLeaseRequest, StoreError, StoreLease,
 };

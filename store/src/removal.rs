@@ -139,7 +139,7 @@ mod tests {
     use super::*;
     use crate::saving::checkpoint;
     use crate::support::*;
-    use gantry_proto::contract::{PopRequest, StoreService as _};
+    use gantry_proto::contract::PopRequest;
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]

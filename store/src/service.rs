@@ -1,6 +1,8 @@
-//! The calls of [`StoreService`], one file each. Every call that changes something follows the same line: find what it
-//! is about, decide under the shard's lock, put the record into the log, apply it, unlock, wait until the log has
-//! confirmed it, make sure that the store still leads, answer.
+//! The contract [`StoreService`], and what its calls share. [`StoreHost`] answers each with the store that is open now; the
+//! method of [`Store`] of the same name does it, in a file of its own.
+//!
+//! Every call that changes something follows the same line: find what it is about, decide under the shard's lock, put the
+//! record into the log, apply it, unlock, wait until the log has confirmed it, make sure that the store still leads, answer.
 
 mod ack;
 mod append;
@@ -15,6 +17,7 @@ use crate::apply;
 use crate::commit_log::record::{Origin, RecordKind, record_len};
 use crate::commit_log::tail::NoRoom;
 use crate::delivery::{DeliveryRecord, DeliveryState, Over, QueueReader};
+use crate::host::StoreHost;
 use crate::progress::Shard;
 use crate::queue_index::{IndexEntry, Queue, QueuesById, TopicQueues};
 use crate::receipt::{Receipt, ReceiptSealer};
@@ -28,45 +31,45 @@ use gantry_proto::model::{GroupId, LogOffset, QueueId, QueueOffset, ReceiptHandl
 use std::sync::Arc;
 
 #[async_trait::async_trait]
-impl StoreService for Store {
+impl StoreService for StoreHost {
     async fn append(&self, request: AppendRequest) -> Result<AppendReply, AppendError> {
-        self.append_messages(request).await
+        self.current()?.append(request).await
     }
 
     async fn pop(&self, request: PopRequest) -> Result<PopReply, PopError> {
-        self.pop_messages(request).await
+        self.current()?.pop(request).await
     }
 
     async fn ack(&self, request: AckRequest) -> Result<Vec<Result<(), HandleError>>, StoreError> {
-        self.ack_deliveries(request).await
+        self.current()?.ack(request).await
     }
 
     async fn change_invisible(&self, request: ChangeInvisibleRequest) -> Result<ReceiptHandle, HandleError> {
-        self.change_delivery(request).await
+        self.current()?.change_invisible(request).await
     }
 
     async fn forward_to_dead_letter(&self, request: DeadLetterRequest) -> Result<(), HandleError> {
-        self.bury_delivery(request).await
+        self.current()?.forward_to_dead_letter(request).await
     }
 
     async fn renew(&self, request: RenewRequest) -> Result<(), StoreError> {
-        self.renew_leases(request).await
+        self.current()?.renew(request).await
     }
 
     async fn release(&self, request: ReleaseRequest) -> Result<(), StoreError> {
-        self.release_leases(request).await
+        self.current()?.release(request).await
     }
 
     async fn queues(&self, topic: TopicId) -> Result<Vec<QueueStatus>, StoreError> {
-        Ok(self.queue_ranges(topic))
+        self.current()?.queues(topic).await
     }
 
     async fn progress(&self, group: GroupId) -> Result<Vec<TopicProgress>, StoreError> {
-        self.group_progress(group)
+        self.current()?.progress(group).await
     }
 
     async fn remains(&self) -> Result<Remains, StoreError> {
-        self.remaining_messages().await
+        self.current()?.remains().await
     }
 }
 

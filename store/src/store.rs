@@ -1,12 +1,11 @@
 //! The store: what it is made of, how it is opened and how it ends. The calls themselves are in [`crate::service`].
 
-use crate::checkpoint::{CheckpointError, Checkpoints};
+use crate::checkpoint::Checkpoints;
 use crate::commit_log::damage::DamagedRange;
 use crate::commit_log::record::key_hash;
-use crate::commit_log::recovery::LogOpenError;
-use crate::commit_log::retention::RetentionPolicy;
-use crate::commit_log::{CommitLog, Flush};
-use crate::data_folder::{DataFolderError, StoreFolder};
+use crate::commit_log::{CommitLog, Flush, writer};
+use crate::config::StoreConfig;
+use crate::data_folder::StoreFolder;
 use crate::dedup::DedupWindow;
 use crate::disk::DiskGuard;
 use crate::draining::Draining;
@@ -14,8 +13,9 @@ use crate::given_up::GivenUp;
 use crate::indexing;
 use crate::maintenance;
 use crate::membership::MemberConfig;
+use crate::open_error::{OpenError, OpenErrorKind};
 use crate::progress::ProgressTable;
-use crate::queue_index::{QueueTable, SealedIndexError};
+use crate::queue_index::QueueTable;
 use crate::receipt::ReceiptSealer;
 use crate::recovery::{self, Recovered};
 use crate::saving;
@@ -24,7 +24,7 @@ use futures_util::FutureExt as _;
 use gantry_proto::contract::{
     JoinStoreRequest, Remains, StoreError, StoreGrant, StoreLease, StorePositions, StoreReport,
 };
-use gantry_proto::env::{Env, WorkPanicked};
+use gantry_proto::env::Env;
 use gantry_proto::model::{
     Epoch, FolderId, KnownIds, LogOffset, MetadataVersion, MetadataView, StoreGroupId, StoreGroupName, TopicId,
 };
@@ -34,73 +34,9 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// Settings of a store.
-#[derive(Clone, Debug)]
-pub struct StoreConfig {
-    /// When an answer may be given.
-    pub flush: Flush,
-    /// Size of a log segment, [`StoreConfig::SEGMENT_BYTES_MIN`] to [`StoreConfig::SEGMENT_BYTES_MAX`].
-    pub segment_bytes: u64,
-    /// Bytes that may wait to be written before the store says that it is busy.
-    pub pending_bytes_max: usize,
-    /// What is kept.
-    pub retention: RetentionPolicy,
-    /// New messages are refused while more than this percentage of the disk is used.
-    pub disk_full_percent: u8,
-    /// How often progress is saved, so that recovery has little to read.
-    pub checkpoint_interval: Duration,
-    /// Messages that one group may hold unacknowledged on one topic.
-    pub inflight_max: usize,
-    /// Receives that may wait for one group and topic.
-    pub waiting_max: usize,
-    /// How long a message id is remembered, so that a producer's retry is not stored twice. Zero: not at all.
-    pub dedup_window: Duration,
-    /// Memory for remembered ids, 10 to 12.5 bytes each: when it is full the oldest are forgotten before their time.
-    pub dedup_bytes_max: usize,
-    /// Ids that are read back before the store begins to work; the rest of the window follows while it works.
-    pub dedup_recalled_at_once: usize,
-    /// Goes on without a part of the log that is missing: files that are gone or were cut. What was in them is lost. For one
-    /// start, after an operator read what is missing.
-    pub accept_missing_log: bool,
-    /// How much earlier than granted a timed lease ends for the store: clocks do not run equally fast.
-    pub lease_margin: Duration,
-}
-
-impl StoreConfig {
-    /// Smallest segment: any one record must fit.
-    pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-    /// Largest segment: positions in its index have 32 bits.
-    pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
-}
-
-impl Default for StoreConfig {
-    fn default() -> StoreConfig {
-        StoreConfig {
-            flush: Flush::Sync,
-            segment_bytes: 1 << 30,
-            pending_bytes_max: 64 << 20,
-            retention: RetentionPolicy {
-                age: Duration::from_secs(72 * 3600),
-                bytes_max: None,
-                disk_used_percent: None,
-            },
-            disk_full_percent: 90,
-            checkpoint_interval: Duration::from_secs(5),
-            inflight_max: 100_000,
-            waiting_max: 4096,
-            dedup_window: Duration::from_secs(600),
-            dedup_bytes_max: 512 << 20,
-            dedup_recalled_at_once: 1 << 20,
-            accept_missing_log: false,
-            lease_margin: Duration::from_millis(500),
-        }
-    }
-}
 
 /// A leadership as the store received it: what the controller answers a join with, and [`Store::lead`] wants.
 #[derive(Clone, Debug)]
@@ -153,51 +89,6 @@ pub struct Store {
     folder: Mutex<StoreFolder>,
 }
 
-/// Why a store could not be opened. Nothing was changed that a later opening would miss.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct OpenError(#[from] OpenErrorKind);
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenErrorKind {
-    #[error(transparent)]
-    Folder(#[from] DataFolderError),
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    #[error(transparent)]
-    Log(#[from] LogOpenError),
-    #[error(transparent)]
-    Index(#[from] SealedIndexError),
-    #[error(transparent)]
-    Read(#[from] StoreError),
-    #[error("the setting {name} is {value}, but must be {expected}")]
-    Setting { name: &'static str, value: u64, expected: String },
-}
-
-impl From<DataFolderError> for OpenError {
-    fn from(error: DataFolderError) -> OpenError {
-        OpenError(error.into())
-    }
-}
-
-impl OpenError {
-    /// False: trying again cannot help; somebody has to do something about the folder or the settings.
-    pub(crate) fn may_pass(&self) -> bool {
-        match &self.0 {
-            OpenErrorKind::Folder(error) => error.may_pass(),
-            OpenErrorKind::Checkpoint(error) => matches!(error, CheckpointError::Io { .. }),
-            OpenErrorKind::Log(error) => matches!(error, LogOpenError::Io { .. }),
-            OpenErrorKind::Index(error) => error.may_pass(),
-            OpenErrorKind::Read(_) => true,
-            OpenErrorKind::Setting { .. } => false,
-        }
-    }
-
-    pub(crate) fn panicked(panicked: &WorkPanicked) -> OpenError {
-        OpenError(OpenErrorKind::Read(StoreError::WritesStopped(panicked.to_string())))
-    }
-}
-
 impl Store {
     /// Opens the store in its folder: recovers, and starts the store's tasks. Blocks while it reads.
     ///
@@ -210,7 +101,7 @@ impl Store {
         view: Arc<MetadataView>,
         folder: StoreFolder,
     ) -> Result<Arc<Store>, OpenError> {
-        Store::try_open(config, env, view, folder).map_err(OpenError)
+        Store::try_open(config, env, view, folder).map_err(OpenError::from)
     }
 
     fn try_open(
@@ -219,11 +110,7 @@ impl Store {
         view: Arc<MetadataView>,
         folder: StoreFolder,
     ) -> Result<Arc<Store>, OpenErrorKind> {
-        let (min, max) = (StoreConfig::SEGMENT_BYTES_MIN, StoreConfig::SEGMENT_BYTES_MAX);
-        if !(min..=max).contains(&config.segment_bytes) {
-            let expected = format!("{min} to {max} bytes");
-            return Err(OpenErrorKind::Setting { name: "segment_bytes", value: config.segment_bytes, expected });
-        }
+        config.check()?;
         let last_epoch = folder.last_epoch();
         let tenure = Arc::new(Tenure::new(last_epoch, config.lease_margin));
         let Recovered { log, writer, queues, progress, dedup, given_up, checkpoints } =
@@ -259,9 +146,9 @@ impl Store {
             tasks: TaskTracker::new(),
             folder: Mutex::new(folder),
         });
-        store.spawn("writing", maintenance::write(store.log.clone(), writer, store.stopping.clone()));
+        store.spawn("writing", writer::write(store.log.clone(), writer, store.stopping.clone()));
         if store.config.flush == Flush::Async {
-            store.spawn("flushing", maintenance::flush(store.log.clone(), store.stopping.clone()));
+            store.spawn("flushing", writer::flush(store.log.clone(), store.stopping.clone()));
         }
         store.spawn("fencing", maintenance::fence(store.clone(), last_epoch));
         store.spawn("waking", maintenance::wake(store.clone()));
@@ -395,7 +282,7 @@ impl Store {
         let since = self.draining.follow(&self.view, self.store_group()?)?;
         // It waits for all that is in the log. What became a dead letter while it was counted is found the second time.
         for _ in 0..2 {
-            if self.remaining_messages().await.ok()? != Remains::default() {
+            if self.remains().await.ok()? != Remains::default() {
                 return None;
             }
         }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use gantry_proto::contract::{AckRequest, AppendRequest, PopRequest, StoreService as _};
+use gantry_proto::contract::{AckRequest, AppendRequest, PopRequest};
 use gantry_proto::env::OpenMode;
 use gantry_proto::env::fake::FakeOp;
 use gantry_proto::model::{QueueId, TopicId};

@@ -7,7 +7,7 @@ mod support;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use gantry_proto::contract::{AppendError, HandleError, PoppedMessage, StoreLease, StoreService as _};
+use gantry_proto::contract::{AppendError, HandleError, PoppedMessage, StoreLease};
 use gantry_proto::env::fake::FakeOp;
 use gantry_proto::env::{WorkPanicked, Workers};
 use gantry_proto::model::ReceiptHandle;

@@ -4,7 +4,7 @@
 
 mod support;
 
-use gantry_proto::contract::{AppendError, AppendRequest, PopRequest, StoreService as _, TopicProgress};
+use gantry_proto::contract::{AppendError, AppendRequest, PopRequest, TopicProgress};
 use gantry_proto::env::fake::FakeOp;
 use gantry_proto::model::{ClientHash, FilterExpression, QueueId};
 use gantry_store::DamageCause;

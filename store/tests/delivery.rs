@@ -7,7 +7,7 @@ mod support;
 use futures_util::FutureExt as _;
 use gantry_proto::contract::{
     AppendRequest, ChangeInvisibleRequest, DeadLetterRequest, HandleError, PopError, PopRequest, PoppedMessage,
-    ReleaseRequest, RenewRequest, StoreService as _,
+    ReleaseRequest, RenewRequest,
 };
 use gantry_proto::model::limits::AUTO_RENEW_LEASE;
 use gantry_proto::model::{ClientHash, FilterExpression, QueueId, StoredMessage, Timestamp, TopicId};
@@ -313,8 +313,8 @@ async fn a_repeated_acknowledgement_waits_for_the_first_one_to_be_durable() {
     let mut first = Box::pin(ack(&store, &popped[0].handle));
     let mut second = Box::pin(ack(&store, &popped[0].handle));
     assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
-    let mut third = store.forward_to_dead_letter(give_up());
-    let mut fourth = store.forward_to_dead_letter(give_up());
+    let mut third = Box::pin(store.forward_to_dead_letter(give_up()));
+    let mut fourth = Box::pin(store.forward_to_dead_letter(give_up()));
     assert!(third.as_mut().now_or_never().is_none() && fourth.as_mut().now_or_never().is_none());
     let answers = tokio::join!(first, second, third, fourth);
     assert!(matches!(answers, (Ok(()), Ok(()), Ok(()), Ok(()))), "{answers:?}");

@@ -4,7 +4,7 @@
 
 mod support;
 
-use gantry_proto::contract::{AppendRequest, PopRequest, ReleaseRequest, RenewRequest, StoreService as _};
+use gantry_proto::contract::{AppendRequest, PopRequest, ReleaseRequest, RenewRequest};
 use gantry_proto::env::OpenMode;
 use gantry_proto::model::limits::AUTO_RENEW_LEASE;
 use gantry_proto::model::{ClientHash, GroupId, QueueId, TopicId};

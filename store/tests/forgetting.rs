@@ -4,7 +4,7 @@
 
 mod support;
 
-use gantry_proto::contract::{AppendRequest, PopRequest, StoreService as _};
+use gantry_proto::contract::{AppendRequest, PopRequest};
 use gantry_proto::convert::{Wire as _, watched};
 use gantry_proto::model::{GroupId, MetadataChange, MetadataVersion, QueueId, Topic, TopicId};
 use gantry_proto::wire::controller::v1::{self as wire, metadata_change::Change};

@@ -9,7 +9,6 @@ mod support;
 
 use gantry_proto::contract::{
     AppendRequest, ChangeInvisibleRequest, DeadLetterRequest, PopRequest, ReleaseRequest, RenewRequest,
-    StoreService as _,
 };
 use gantry_proto::env::OpenMode;
 use gantry_proto::model::{ClientHash, MetadataChange, MetadataVersion, QueueId};

@@ -6,7 +6,7 @@
 mod support;
 
 use bytes::Bytes;
-use gantry_proto::contract::{AppendRequest, StoreService as _};
+use gantry_proto::contract::AppendRequest;
 use gantry_proto::env::OpenMode;
 use gantry_proto::env::fake::FakeOp;
 use gantry_proto::model::{LogOffset, MessageHead, QueueId, QueueOffset, StoredMessage};

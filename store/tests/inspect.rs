@@ -4,7 +4,7 @@
 
 mod support;
 
-use gantry_proto::contract::{AppendRequest, StoreService as _};
+use gantry_proto::contract::AppendRequest;
 use gantry_proto::env::OpenMode;
 use gantry_proto::model::{LogOffset, QueueId};
 use gantry_store::Store;

@@ -4,7 +4,7 @@
 
 mod support;
 
-use gantry_proto::contract::{AppendError, HandleError, PopRequest, QueueStatus, Remains, StoreService as _};
+use gantry_proto::contract::{AppendError, HandleError, PopRequest, QueueStatus, Remains};
 use gantry_proto::model::{QueueId, ReceiptHandle, StoreGroupState};
 use std::time::Duration;
 use support::*;

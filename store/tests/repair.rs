@@ -5,7 +5,7 @@
 
 mod support;
 
-use gantry_proto::contract::{AckRequest, AppendRequest, PopRequest, StoreService as _};
+use gantry_proto::contract::{AckRequest, AppendRequest, PopRequest};
 use gantry_proto::env::OpenMode;
 use gantry_proto::model::{LogOffset, QueueId, StoreGroupName};
 use gantry_store::inspect::{Seen, SegmentFile, Severity, read_checkpoints, verify_store};

@@ -8,7 +8,7 @@ mod support;
 use futures_util::FutureExt as _;
 use gantry_proto::contract::{
     AppendError, ChangeInvisibleRequest, DeadLetterRequest, HandleError, PopError, PopRequest, ReleaseRequest,
-    RenewRequest, StoreError, StoreLease, StoreService as _,
+    RenewRequest, StoreError, StoreLease,
 };
 use gantry_proto::env::OpenMode;
 use gantry_proto::model::{ClientHash, ClusterId, Epoch, StoreGroupId, StoreGroupName};

@@ -1,18 +1,22 @@
 //! The log's end: where records get their offsets. Held for the time it takes to copy a record, never during I/O.
 //!
-//! A caller takes the lock with [`super::CommitLog::begin`], makes sure that all its records fit ([`Appender::reserve`]),
+//! A caller takes the lock with [`CommitLog::begin`], makes sure that all its records fit ([`Appender::reserve`]),
 //! and adds them ([`Appender::push`]). They gather in the open batch until the writer takes it.
 
+use super::CommitLog;
 use super::record::{BatchFrame, RecordHeader, RecordKind, write_record};
 use super::segment_header::{EPOCHS_MAX, EpochStart};
 use crate::queue_index::Queue;
 use crate::tenure::Tenure;
 use gantry_proto::contract::StoreError;
+use gantry_proto::model::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
 use gantry_proto::model::{Epoch, LogOffset, QueueId, QueueOffset, Timestamp, TopicId};
 use parking_lot::MutexGuard;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// What the writer writes with one call, in one segment.
 #[derive(Default)]
@@ -110,6 +114,52 @@ pub(crate) struct Appender<'a> {
 pub(crate) struct TailLimits {
     pub segment_bytes: u64,
     pub pending_bytes_max: usize,
+}
+
+/// How long a caller waits for the next segment before it is told that the store is busy.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
+
+impl CommitLog {
+    /// Locks the tail. Nothing slow may happen until the appender is dropped.
+    pub(crate) fn begin(&self) -> Appender<'_> {
+        let now = self.now();
+        Appender {
+            tail: self.tail.lock(),
+            limits: self.limits(),
+            tenure: &self.tenure,
+            now,
+            gathering: &self.gathering,
+        }
+    }
+
+    /// Waits until `bytes` of records would fit. They may not fit any more a moment later.
+    pub(crate) async fn room_for(&self, bytes: usize) -> Result<(), NoRoom> {
+        let deadline = Instant::now() + ROOM_WAIT_MAX;
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            match self.begin().reserve(bytes) {
+                Err(NoRoom::SegmentNotReady) => {}
+                other => return other,
+            }
+            self.wanted.notify_one();
+            if tokio::time::timeout_at(deadline, room).await.is_err() {
+                return Err(NoRoom::Refused(StoreError::Busy("the next segment is not ready".into())));
+            }
+        }
+    }
+
+    /// Whether the log takes records of any kind now; else why not. The next segment may be impossible to prepare: then
+    /// acknowledgements are refused, too, as soon as the current one is full.
+    pub(crate) fn has_room(&self) -> Result<(), StoreError> {
+        let record_len_max = ((BODY_BYTES_MAX + HEAD_BYTES_MAX) as u64).min(self.config.segment_bytes / 16);
+        self.tail.lock().has_room(record_len_max)
+    }
+
+    fn limits(&self) -> TailLimits {
+        TailLimits { segment_bytes: self.config.segment_bytes, pending_bytes_max: self.config.pending_bytes_max }
+    }
 }
 
 impl Tail {

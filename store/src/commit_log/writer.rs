@@ -1,6 +1,7 @@
-//! The one that writes: takes what has gathered, each batch with one call, flushes it if asked to, and hands it back to be
-//! confirmed. One writer exists for a log. It blocks: the store's write task sends it to a worker.
+//! Writes the log: one task takes what has gathered, writes each batch with one call, flushes it if asked to, and has it
+//! confirmed. One [`LogWriter`] exists for a log. It blocks, so the task sends it to a worker.
 
+use super::positions::PositionsFile;
 use super::prepared::name_prepared;
 use super::segment::Segment;
 use super::tail::Batch;
@@ -10,6 +11,64 @@ use gantry_proto::model::LogOffset;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How far the log is durable is noted beside it when nothing gathered for so long ...
+const SETTLE_AFTER: Duration = Duration::from_millis(50);
+/// ... and this often under load.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
+/// With asynchronous flush: how often it is done.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Writes what gathers and confirms it, until the store stops. Whoever stops it has stopped the log before: then nothing
+/// can gather any more behind what is written here last.
+///
+/// When nothing gathers for [`SETTLE_AFTER`], and every [`SETTLE_INTERVAL`] under load, it makes durable how far it was.
+pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: CancellationToken) {
+    let (mut last, mut settled_at) = (false, Instant::now());
+    let mut quiet = true;
+    while !last {
+        let idle = tokio::select! {
+            biased;
+            () = log.gathering.notified() => false,
+            () = stopping.cancelled() => {
+                last = true;
+                false
+            }
+            () = tokio::time::sleep(SETTLE_AFTER), if log.positions_unsettled() => true,
+        };
+        if !idle {
+            if std::mem::take(&mut quiet) {
+                // Maintenance sleeps long while nothing is written.
+                log.wanted.notify_one();
+            }
+            // Everybody who is ready to append does so first and shares the write. Measured: without this, with asynchronous
+            // flush, a write carried 1.5 messages instead of 40.
+            tokio::task::yield_now().await;
+            let writing = log.env.run_blocking(move || {
+                let written = writer.write_gathered();
+                (writer, written)
+            });
+            match writing.await {
+                Ok((back, written)) => {
+                    writer = back;
+                    log.confirm(written);
+                }
+                Err(panicked) => return log.fail(StoreError::WritesStopped(format!("writing the log: {panicked}"))),
+            }
+        }
+        quiet |= idle;
+        if idle || last || settled_at.elapsed() >= SETTLE_INTERVAL {
+            settled_at = Instant::now();
+            let settling = log.clone();
+            if let Err(panicked) = log.env.run_blocking(move || settling.settle_positions()).await {
+                return log.fail(StoreError::WritesStopped(format!("noting the positions of the log: {panicked}")));
+            }
+        }
+    }
+}
 
 /// Owns the position in the last segment.
 pub(crate) struct LogWriter {
@@ -75,5 +134,65 @@ impl LogWriter {
         log.segments.insert(self.segment.clone());
         log.wanted.notify_one();
         Ok(())
+    }
+}
+
+/// With asynchronous flush: makes what was written durable every [`FLUSH_INTERVAL`], whatever else the store is busy with.
+pub(crate) async fn flush(log: Arc<CommitLog>, stopping: CancellationToken) {
+    while stopping.run_until_cancelled(tokio::time::sleep(FLUSH_INTERVAL)).await.is_some() {
+        if log.written_to() <= log.flushed_to() {
+            continue;
+        }
+        let flushing = log.clone();
+        match log.env.run_blocking(move || flushing.flush()).await {
+            Ok(Ok(())) => {}
+            // It has stopped the log, and was reported there.
+            Ok(Err(_)) => return,
+            Err(panicked) => return log.fail(StoreError::WritesStopped(format!("flushing the log: {panicked}"))),
+        }
+    }
+}
+
+impl CommitLog {
+    /// Makes everything written so far durable. The writer does this itself with synchronous flush.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        let target = self.written_to();
+        if target <= self.flushed_to() {
+            return Ok(());
+        }
+        // Rolling flushes the segment it leaves: only the last one can have unflushed bytes below `target`.
+        let Some(segment) = self.segments.holding(LogOffset(target.0.saturating_sub(1))) else {
+            return Ok(());
+        };
+        if let Err(error) = self.flush_segment(&segment, target) {
+            let stopped = StoreError::WritesStopped(format!("flushing {}: {error}", segment.path.display()));
+            self.fail(stopped.clone());
+            return Err(stopped);
+        }
+        Ok(())
+    }
+
+    /// Makes a segment durable, whose bytes before `to` were written, and notes that. Writes go on meanwhile: with
+    /// asynchronous flush nobody waits for this.
+    fn flush_segment(&self, segment: &Segment, to: LogOffset) -> io::Result<()> {
+        let _flushing = self.flushing.lock();
+        let flushed = segment.file.sync_data();
+        self.on_disk(|positions| {
+            flushed?;
+            self.flushed_to.fetch_max(to.0, Ordering::AcqRel);
+            positions.update(|held| self.note_progress(held))
+        })
+    }
+
+    /// Writes, or notes a flush, one caller at a time. After a failure nothing more is written and nothing is called flushed: what
+    /// a later flush says is not about what the earlier one lost.
+    pub(super) fn on_disk(&self, change: impl FnOnce(&mut PositionsFile) -> io::Result<()>) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        if disk.failed {
+            return Err(io::Error::other("an earlier write or flush failed"));
+        }
+        let changed = change(&mut disk.positions);
+        disk.failed = changed.is_err();
+        changed
     }
 }

@@ -19,7 +19,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Store {
-    pub(crate) async fn append_messages(&self, request: AppendRequest) -> Result<AppendReply, AppendError> {
+    /// See [`StoreService::append`](gantry_proto::contract::StoreService::append).
+    pub async fn append(&self, request: AppendRequest) -> Result<AppendReply, AppendError> {
         self.disk.admit()?;
         self.check_understood(Removed::Topic(request.topic))?;
         let queue = self.queue(request.topic, request.queue)?;

@@ -58,7 +58,8 @@ impl Exhumed {
 }
 
 impl Store {
-    pub(crate) async fn bury_delivery(&self, request: DeadLetterRequest) -> Result<(), HandleError> {
+    /// See [`StoreService::forward_to_dead_letter`](gantry_proto::contract::StoreService::forward_to_dead_letter).
+    pub async fn forward_to_dead_letter(&self, request: DeadLetterRequest) -> Result<(), HandleError> {
         let (shard, receipt) = self.open_handle(request.group, request.topic, &request.handle)?;
         let names = self.names(&shard)?;
         let stands = || self.standing(&shard.lock(), &receipt, self.log.now());

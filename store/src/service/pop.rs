@@ -29,7 +29,8 @@ const RECORD_BYTES: usize = 4096;
 const READ_RETRY: Duration = Duration::from_secs(10);
 
 impl Store {
-    pub(crate) async fn pop_messages(&self, request: PopRequest) -> Result<PopReply, PopError> {
+    /// See [`StoreService::pop`](gantry_proto::contract::StoreService::pop).
+    pub async fn pop(&self, request: PopRequest) -> Result<PopReply, PopError> {
         self.check_understood(Removed::Topic(request.topic))?;
         self.check_understood(Removed::Group(request.group))?;
         let shard = self.shard(&request)?;

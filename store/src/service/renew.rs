@@ -10,13 +10,15 @@ use gantry_proto::model::{ClientHash, LogOffset};
 const SHARDS_IN_ONE_GO: usize = 64;
 
 impl Store {
-    pub(crate) async fn renew_leases(&self, request: RenewRequest) -> Result<(), StoreError> {
+    /// See [`StoreService::renew`](gantry_proto::contract::StoreService::renew).
+    pub async fn renew(&self, request: RenewRequest) -> Result<(), StoreError> {
         let until = self.log.now().after(request.invisible);
         let end = self.record_held(&request.owners, |state, owners| state.plan_renewal(owners, until)).await?;
         self.log.acknowledged(end).await
     }
 
-    pub(crate) async fn release_leases(&self, request: ReleaseRequest) -> Result<(), StoreError> {
+    /// See [`StoreService::release`](gantry_proto::contract::StoreService::release).
+    pub async fn release(&self, request: ReleaseRequest) -> Result<(), StoreError> {
         let visible_at = self.log.now().after(request.invisible);
         let owner = request.owner;
         let end = self.record_held(&[owner], |state, _| state.plan_release(owner, visible_at)).await?;

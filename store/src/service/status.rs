@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Store {
-    pub(crate) fn queue_ranges(&self, topic: TopicId) -> Vec<QueueStatus> {
+    /// See [`StoreService::queues`](gantry_proto::contract::StoreService::queues).
+    pub async fn queues(&self, topic: TopicId) -> Result<Vec<QueueStatus>, StoreError> {
         let known = self.view.topic_by_id(topic);
         let held = self.queues.get(topic).filter(|held| known.is_some() || !held.is_removed());
         let held = held.map(|queues| queues.list()).unwrap_or_default();
@@ -19,12 +20,14 @@ impl Store {
                 ranges.entry(queue).or_insert(QueueStatus { queue, min_offset, max_offset });
             }
         }
-        ranges.into_values().collect()
+        Ok(ranges.into_values().collect())
     }
 
+    /// See [`StoreService::remains`](gantry_proto::contract::StoreService::remains).
+    ///
     /// Counts topics and groups that the metadata do not name, too: they may be behind, and what is lost is lost. What was
     /// deleted while the store ran is forgotten already.
-    pub(crate) async fn remaining_messages(&self) -> Result<Remains, StoreError> {
+    pub async fn remains(&self) -> Result<Remains, StoreError> {
         self.log.settled().await?;
         let mut remains = Remains::default();
         let mut claimed = BTreeSet::new();
@@ -46,7 +49,8 @@ impl Store {
         Ok(remains)
     }
 
-    pub(crate) fn group_progress(&self, group: GroupId) -> Result<Vec<TopicProgress>, StoreError> {
+    /// See [`StoreService::progress`](gantry_proto::contract::StoreService::progress).
+    pub async fn progress(&self, group: GroupId) -> Result<Vec<TopicProgress>, StoreError> {
         let mut progress = Vec::new();
         for shard in self.progress.of_group(group) {
             let Some(reader) = self.reader(shard.topic) else {

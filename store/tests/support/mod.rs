@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use gantry_proto::contract::{
     AckRequest, AppendError, AppendRequest, Appended, HandleError, PopError, PopRequest, PoppedMessage, StoreGrant,
-    StoreLease, StoreService as _,
+    StoreLease,
 };
 use gantry_proto::env::Env;
 use gantry_proto::env::fake::{self, FakeClock, FakeFiles};
