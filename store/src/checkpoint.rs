@@ -1,7 +1,7 @@
 //! The durable position that recovery starts from: what cannot be had from the retained log alone. Derived data, but for
 //! what has expired.
 //!
-//! Written by the store's maintenance ([`generations`]), read by recovery; the encoding is in [`parts`].
+//! Written by [`crate::saving`] ([`generations`]), read by recovery; the encoding is in [`parts`].
 //!
 //! A **save** says what changed since the one before: its cost follows the queues and groups that were busy. Saves are
 //! appended to a file, a **generation**, that began with all there was (its base). When the saves have grown as large as the

@@ -1,8 +1,8 @@
 //! The log: the one truth of a store group. Everything else in this crate is a function of its records.
 //!
 //! A record's way: a caller locks the [`tail`] and copies the record to the open batch; the [`writer`] takes the batch,
-//! writes it with one call and, with synchronous flush, makes it durable; then the batch is confirmed: the queues it
-//! filled grow, receivers wake, and whoever waits for its position goes on. Reads are positioned reads ([`read`]).
+//! writes it with one call and, with synchronous flush, makes it durable; then the batch is confirmed ([`confirmation`]): the
+//! queues it filled grow, receivers wake, and whoever waits for its position goes on. Reads are positioned reads ([`read`]).
 //!
 //! Watermarks, checked where they move:
 //! `retained_from ≤ confirmed_to ≤ written_to ≤ appended_to` and `flushed_to ≤ written_to`; with synchronous flush also
@@ -48,7 +48,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tail::{NextSegment, Tail};
+use tail::Tail;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -118,7 +118,7 @@ pub(crate) struct CommitLog {
     prepared: Mutex<Option<Arc<dyn File>>>,
     /// Wakes those who wait for room.
     room: Notify,
-    /// Wakes maintenance: a segment must be prepared.
+    /// Wakes the task that prepares segments.
     pub(crate) wanted: Notify,
     /// Cancelled when nothing is taken any more because of a failure.
     pub(crate) failed: CancellationToken,
@@ -170,24 +170,24 @@ impl CommitLog {
     }
 
     /// Reads a record that was confirmed, and that tells its length itself.
-    pub(crate) fn read_whole(&self, at: LogOffset) -> Result<Record, ReadError> {
+    pub(crate) fn read_record_blocking(&self, at: LogOffset) -> Result<Record, ReadError> {
         self.known_damage(at, 1)?;
-        self.segments.read_whole(at).inspect_err(|error| self.note_damage(at, 1, error))
+        self.segments.read_record_blocking(at).inspect_err(|error| self.note_damage(at, 1, error))
     }
 
     /// The same, fit for a task of the runtime: without waiting if it is in memory, else on a worker.
-    pub(crate) async fn read_whole_anywhere(
+    pub(crate) async fn read_record(
         self: &Arc<CommitLog>,
         at: LogOffset,
     ) -> Result<Result<Record, ReadError>, StoreError> {
         if let Err(known) = self.known_damage(at, 1) {
             return Ok(Err(known));
         }
-        match self.segments.read_whole_warm(at) {
+        match self.segments.read_record_warm(at) {
             Ok(read) => Ok(read.inspect_err(|error| self.note_damage(at, 1, error))),
             Err(Cold) => {
                 let log = self.clone();
-                let reading = self.env.run_blocking(move || log.read_whole(at)).await;
+                let reading = self.env.run_blocking(move || log.read_record_blocking(at)).await;
                 reading.map_err(|panicked| StoreError::Unreadable(format!("reading a message: {panicked}")))
             }
         }
@@ -313,7 +313,12 @@ impl CommitLog {
         let end = self.segments.end_of(segment);
         let needed =
             end.map_or(segment.file_len(), |end| segment.position(self.damage.intact_to(end).max(segment.base)));
-        self.stop_if(segment.check_file(&*self.env.files, needed))
+        let found = segment.check_file(&*self.env.files, needed);
+        if found.is_err() && segment.base.0 < self.retain_from.load(Ordering::Acquire) {
+            // Retention has begun to remove it meanwhile.
+            return Ok(());
+        }
+        self.stop_if(found)
     }
 
     fn stop_if(&self, found: io::Result<()>) -> Result<(), StoreError> {
@@ -321,38 +326,6 @@ impl CommitLog {
         let stopped = StoreError::WritesStopped(error.to_string());
         self.fail(stopped.clone());
         Err(stopped)
-    }
-
-    /// Makes room behind the current segment when less than half of it is left, or when somebody waits. Blocks.
-    pub(crate) fn prepare_next_segment(&self) {
-        let (missing, starved) = {
-            let tail = self.tail.lock();
-            let left = tail.segment_end.0.saturating_sub(tail.appended_to.0);
-            (tail.next_segment != NextSegment::Prepared, left < self.config.segment_bytes / 2)
-        };
-        if !missing || !starved {
-            return;
-        }
-        let prepared = prepared::create_prepared(&*self.env.files, &self.config);
-        let mut tail = self.tail.lock();
-        tail.next_segment = match prepared {
-            Ok(file) => {
-                *self.prepared.lock() = Some(file);
-                tail.turned_away = false;
-                NextSegment::Prepared
-            }
-            Err(error) => {
-                let (reason, full) = (error.to_string(), error.kind() == io::ErrorKind::StorageFull);
-                let failed = if full { NextSegment::DiskFull(reason) } else { NextSegment::Failed(reason) };
-                if tail.next_segment != failed {
-                    let advice = if full { "free disk space" } else { "see the error" };
-                    tracing::error!(%error, advice, "the next log segment cannot be prepared; messages will be refused when the current segment is full");
-                }
-                failed
-            }
-        };
-        drop(tail);
-        self.room.notify_waiters();
     }
 
     /// Refuses everything from now on, for the reason given first.
@@ -377,8 +350,8 @@ impl CommitLog {
     }
 
     /// Guards a change of state that must be made as a whole: if it panics half-way, the log fails.
-    pub(crate) fn whole(&self) -> Whole<'_> {
-        Whole(self)
+    pub(crate) fn fail_on_panic(&self) -> FailOnPanic<'_> {
+        FailOnPanic(self)
     }
 
     /// Why nothing is taken, if so.
@@ -404,10 +377,10 @@ impl CommitLog {
     }
 }
 
-/// See [`CommitLog::whole`].
-pub(crate) struct Whole<'a>(&'a CommitLog);
+/// See [`CommitLog::fail_on_panic`].
+pub(crate) struct FailOnPanic<'a>(&'a CommitLog);
 
-impl Drop for Whole<'_> {
+impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.fail(StoreError::WritesStopped("a change of state panicked half-way".into()));

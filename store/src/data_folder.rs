@@ -5,7 +5,7 @@
 
 use crate::identity::{Home, Identity, IdentityError, NAME};
 use crate::open_error::OpenError;
-use crate::recovery::LOG_DIR;
+use crate::rebuild::LOG_DIR;
 use gantry_proto::contract::{PreviousLeader, StoreGrant};
 use gantry_proto::env::{DirectoryLock, Env};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, PlaceId, ProcessId, StoreGroupId, StoreGroupName};

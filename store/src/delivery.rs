@@ -49,7 +49,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use lease::Over;
+pub(crate) use lease::NotHeld;
 pub(crate) use pop::PopParams;
 pub(crate) use reader::QueueReader;
 pub(crate) use record::DeliveryRecord;

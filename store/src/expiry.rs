@@ -5,15 +5,57 @@
 
 use crate::commit_log::retention::{SealedSegment, expired};
 use crate::commit_log::segment::{index_name, segment_name};
-use crate::service::no_room;
+use crate::periodic::repeat;
 use crate::store::Store;
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::LogOffset;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// When trimming that could not be recorded is tried again.
+const TRIM_AGAIN: Duration = Duration::from_millis(500);
+
+/// Removes what expired until the store stops. Who does not lead removes nothing.
+pub(crate) async fn expire(store: Arc<Store>) {
+    let work = |store: &Store| {
+        if store.leads().is_ok()
+            && let Err(error) = retain(store)
+        {
+            tracing::error!(%error, "expired segments cannot be removed");
+        }
+    };
+    repeat(store, "removing what expired", work).await;
+}
+
+/// Lets groups forget what expired until the store stops. Who does not lead records nothing.
+pub(crate) async fn trim(store: Arc<Store>) {
+    let stopping = store.stopping.clone();
+    stopping.run_until_cancelled(trim_after_removals(&store)).await;
+}
+
+async fn trim_after_removals(store: &Arc<Store>) {
+    loop {
+        let epoch = store.epoch();
+        if store.leads().is_err() {
+            store.log.tenure.begun_after(epoch).await;
+            continue;
+        }
+        let trimming = store.clone();
+        match store.env.run_blocking(move || trim_all(&trimming)).await {
+            Err(panicked) => return store.log.fail(StoreError::WritesStopped(format!("trimming: {panicked}"))),
+            Ok(Ok(())) => store.segment_removed.notified().await,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "groups forget what expired as soon as that can be recorded");
+                tokio::time::sleep(TRIM_AGAIN).await;
+            }
+        }
+    }
+}
 
 /// Lets groups forget messages that expired while they were outstanding: those of the topics that lost messages. What cannot
 /// be recorded now is tried again with the next call.
-pub(crate) fn trim(store: &Store) -> Result<(), StoreError> {
+fn trim_all(store: &Store) -> Result<(), StoreError> {
     loop {
         let Some(topic) = store.untrimmed.lock().first().copied() else { return Ok(()) };
         if let Some((queues, reader)) = store.queues.get(topic).zip(store.reader(topic)) {
@@ -21,7 +63,7 @@ pub(crate) fn trim(store: &Store) -> Result<(), StoreError> {
                 shard.is_to_be_observed();
                 let mut state = shard.lock();
                 if let Some(change) = state.plan_trim(&reader).filter(|_| !shard.is_closed()) {
-                    store.record(&shard, &mut state, &change).map_err(no_room)?;
+                    store.record(&shard, &mut state, &change).map_err(StoreError::from)?;
                 }
             }
         }
@@ -30,7 +72,7 @@ pub(crate) fn trim(store: &Store) -> Result<(), StoreError> {
 }
 
 /// Watches the disk and removes what expired.
-pub(crate) fn retain(store: &Store) -> Result<(), StoreError> {
+fn retain(store: &Store) -> Result<(), StoreError> {
     let files = &*store.env.files;
     let failed = |what: &str, error: std::io::Error| StoreError::Unreadable(format!("{what}: {error}"));
     let space = files.space(&store.dir).map_err(|error| failed("measuring the disk", error))?;
@@ -46,9 +88,11 @@ pub(crate) fn retain(store: &Store) -> Result<(), StoreError> {
     let needed_from = LogOffset(store.needed_from.load(Ordering::Relaxed));
     let active_bytes = store.log.config.segment_bytes;
     let (policy, now) = (&store.config.retention, store.log.believed_now());
-    let count = expired(policy, &sealed, active_bytes, space, needed_from, now);
-    let wanted = expired(policy, &sealed, active_bytes, space, LogOffset(u64::MAX), now);
-    store.log_is_pinned.store(wanted > count, Ordering::Relaxed);
+    let count = expired(policy, &sealed, active_bytes, space, Some(needed_from), now);
+    let wanted = expired(policy, &sealed, active_bytes, space, None, now);
+    if wanted > count {
+        store.log_is_pinned.notify_one();
+    }
     if count == 0 {
         return Ok(());
     }
@@ -92,6 +136,7 @@ pub(crate) fn remove_segment(store: &Store, segment: &SealedSegment) -> Result<(
         Some(topics) => store.untrimmed.lock().extend(topics),
         None => store.untrimmed.lock().extend(store.queues.list().iter().map(|topic| topic.id)),
     }
+    store.segment_removed.notify_one();
     store.log.segments.remove(segment.base);
     store.log.damage.forget_before(segment.end);
     Ok(())
@@ -123,7 +168,7 @@ mod tests {
             let (base, end, newest) = (oldest.base, oldest.end, oldest.newest().unwrap());
             store.end_tenure(store.epoch(), "a test");
             super::remove_segment(&store, &super::SealedSegment { base, end, bytes: end.0 - base.0, newest }).unwrap();
-            assert!(super::trim(&store).is_err());
+            assert!(super::trim_all(&store).is_err());
             tokio::time::sleep(Duration::from_secs(30)).await;
             let inflight = async |store: &crate::Store| store.progress(GROUP).await.unwrap()[0].inflight;
             assert_eq!(inflight(&store).await, 1, "who does not lead changes nothing");

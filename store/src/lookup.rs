@@ -28,7 +28,7 @@ impl Store {
             if at >= confirmed_to || places.len() == max {
                 break;
             }
-            let record = match self.log.read_whole(at) {
+            let record = match self.log.read_record_blocking(at) {
                 Ok(record) => record,
                 Err(ReadError::Gone(_)) => continue,
                 Err(error) => return Err(StoreError::Unreadable(error.to_string())),

@@ -2,50 +2,116 @@
 //!
 //! | task | why | wakes |
 //! |---|---|---|
-//! | [`write`](crate::commit_log::writer::write) | writes the log, tells callers and receivers what was written | when something was appended |
-//! | [`flush`](crate::commit_log::writer::flush) | with asynchronous flush, makes durable what was written | each half second |
-//! | [`wake`] | wakes receives for what may be delivered again | when a delivery has ended |
-//! | [`bury`] | moves exhausted messages to dead-letter topics | when the last delivery of one has ended |
-//! | [`remember`] | fills the window of message ids after a start | once |
+//! | [`writer::write`] | writes the log, tells callers and receivers what was written | when something was appended |
+//! | [`writer::flush`] | with asynchronous flush, makes durable what was written | each half second |
+//! | [`prepared::prepare`] | makes room behind the current segment | when room is needed, else each half second; less often while nothing is written |
 //! | [`fence`] | tells waiting receives that the store does not lead any more | when its tenure ends |
-//! | [`forget`] | records that topics and groups were deleted, which drops their state | when one is deleted; when the store begins to lead |
-//! | [`index`](crate::indexing::index) | writes the indexes of full segments, builds those that are missing or damaged | when an index is missing, else each half second |
-//! | [`maintain`] | prepares segments, saves checkpoints, drops what expired ([`crate::expiry`]), watches the disk, measures | each [`TICK`], or each [`RETENTION_INTERVAL`] while nothing is written |
+//! | [`wake`] | wakes receives for what may be delivered again | when a delivery has ended |
+//! | [`dead_letter`] | moves exhausted messages to dead-letter topics | when the last delivery of one has ended |
+//! | [`forget`](removal::forget) | records that topics and groups were deleted, which drops their state | when one is deleted; when the store begins to lead |
+//! | [`index`](indexing::index) | writes the indexes of full segments, builds those that are missing or damaged | when an index is missing, else each half second |
+//! | [`remember_older_ids`](rebuild::remember_older_ids) | fills the window of message ids after a start | once |
+//! | [`save`](saving::save) | saves checkpoints | each `checkpoint_interval`; when retention needs one |
+//! | [`expire`](expiry::expire) | removes what expired | each 5 s |
+//! | [`trim`](expiry::trim) | lets groups forget what expired | when a segment was removed; when the store begins to lead |
+//! | [`list_damage`] | saves the list of damaged parts of the log | after a part was found damaged |
+//! | [`watch_files`] | looks whether the log's files are still what they were | each 5 s |
+//! | [`pass_given_up`] | lets groups pass what an operator gave up | each 5 s |
+//! | [`measure`] | sets the gauges | each 5 s |
 //!
 //! What blocks is sent to a worker; one at a time for each task.
 
-use crate::dedup::Generation;
-use crate::expiry::{retain, trim};
+use crate::commit_log::writer::LogWriter;
+use crate::commit_log::{Flush, prepared, writer};
 use crate::observe::observe;
-use crate::queue_index::{SealedIndex, SealedIndexError};
-use crate::removal::NotRemoved;
-use crate::saving::checkpoint;
+use crate::periodic::repeat;
 use crate::store::Store;
 use crate::upkeep::{DueShards, ShardKey};
+use crate::{expiry, indexing, rebuild, removal, saving};
 use gantry_proto::contract::StoreError;
-use gantry_proto::model::{Epoch, LogOffset, Removal, Removed};
+use gantry_proto::model::Epoch;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::time::Instant;
 
-const TICK: Duration = Duration::from_millis(500);
+/// Between two savings of the list of damaged parts.
+const LIST_DAMAGE_PAUSE: Duration = Duration::from_millis(500);
 /// Between two looks for exhausted messages.
-const BURY_PAUSE: Duration = Duration::from_millis(200);
+const DEAD_LETTER_PAUSE: Duration = Duration::from_millis(200);
 /// Between two looks for deliveries that ended.
 const WAKE_PAUSE: Duration = Duration::from_millis(5);
 /// Shards that are looked at before others get a turn on the thread.
 const SHARDS_IN_ONE_GO: usize = 64;
 /// Whoever waits for a time of the wall clock looks again after this: it may be set.
 const CLOCK_LOOK: Duration = Duration::from_secs(1);
-/// A checkpoint is not worth writing for less log than this part of a segment.
-const CHECKPOINT_SEGMENT_PART: u64 = 1024;
-const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Starts all of them. `last_epoch`: the last one of the store's folder.
+pub(crate) fn start(store: &Arc<Store>, writer: LogWriter, last_epoch: Epoch) {
+    let (log, stopping) = (&store.log, &store.stopping);
+    store.spawn("writing", writer::write(log.clone(), writer, stopping.clone()));
+    if store.config.flush == Flush::Async {
+        store.spawn("flushing", writer::flush(log.clone(), stopping.clone()));
+    }
+    store.spawn("preparing", prepared::prepare(log.clone(), stopping.clone()));
+    store.spawn("fencing", fence(store.clone(), last_epoch));
+    store.spawn("waking", wake(store.clone()));
+    store.spawn("dead-lettering", dead_letter(store.clone()));
+    store.spawn("forgetting", removal::forget(store.clone(), store.view.removals()));
+    store.spawn("indexing", indexing::index(store.clone()));
+    store.spawn("remembering", rebuild::remember_older_ids(store.clone()));
+    store.spawn("saving", saving::save(store.clone()));
+    store.spawn("expiring", expiry::expire(store.clone()));
+    store.spawn("trimming", expiry::trim(store.clone()));
+    store.spawn("damage-listing", list_damage(store.clone()));
+    store.spawn("file-watching", watch_files(store.clone()));
+    store.spawn("passing", pass_given_up(store.clone()));
+    store.spawn("measuring", measure(store.clone()));
+}
+
+async fn measure(store: Arc<Store>) {
+    repeat(store, "measuring", observe).await;
+}
+
+async fn watch_files(store: Arc<Store>) {
+    // A failure has stopped the log and was reported there.
+    repeat(store, "watching files", |store: &Store| drop(store.log.check_files())).await;
+}
+
+async fn pass_given_up(store: Arc<Store>) {
+    let work = |store: &Store| {
+        if store.leads().is_ok()
+            && let Err(error) = store.pass_given_up()
+        {
+            tracing::warn!(%error, "groups do not pass yet what an operator gave up; that is tried again");
+        }
+    };
+    repeat(store, "passing what was given up", work).await;
+}
+
+/// What is found within a short while is saved at once.
+async fn list_damage(store: Arc<Store>) {
+    loop {
+        let saving = store.clone();
+        match store.env.run_blocking(move || saving.log.damage.save()).await {
+            Err(panicked) => {
+                return store.log.fail(StoreError::WritesStopped(format!("listing damage: {panicked}")));
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the list of damaged parts of the log cannot be saved"),
+            Ok(Ok(())) => {}
+        }
+        let next = async {
+            tokio::time::sleep(LIST_DAMAGE_PAUSE).await;
+            if !store.log.damage.is_unsaved() {
+                store.log.damage.noted.notified().await;
+            }
+        };
+        if store.stopping.run_until_cancelled(next).await.is_none() {
+            return;
+        }
+    }
+}
 
 /// Lets receives that wait find out that a tenure has ended. The next one is later than `last`.
-pub(crate) async fn fence(store: Arc<Store>, mut last: Epoch) {
+async fn fence(store: Arc<Store>, mut last: Epoch) {
     loop {
         tokio::select! {
             biased;
@@ -68,7 +134,7 @@ pub(crate) async fn fence(store: Arc<Store>, mut last: Epoch) {
 
 /// Wakes receives when deliveries have ended, on time. One timer is enough for all: that of the shard whose delivery ends
 /// first.
-pub(crate) async fn wake(store: Arc<Store>) {
+async fn wake(store: Arc<Store>) {
     let stopping = store.stopping.clone();
     stopping.run_until_cancelled(wake_on_time(&store)).await;
 }
@@ -97,21 +163,21 @@ async fn wake_on_time(store: &Store) {
 }
 
 /// Moves messages whose last delivery ended to their dead-letter topics. Looks only at shards in which there are some.
-pub(crate) async fn bury(store: Arc<Store>) {
+async fn dead_letter(store: Arc<Store>) {
     let stopping = store.stopping.clone();
-    stopping.run_until_cancelled(bury_what_is_spent(&store)).await;
+    stopping.run_until_cancelled(dead_letter_exhausted(&store)).await;
 }
 
-async fn bury_what_is_spent(store: &Store) {
+async fn dead_letter_exhausted(store: &Store) {
     let spent = &store.progress.upkeep().spent;
     loop {
         for (group, topic) in due_shards(store, spent).await {
             if let Some(shard) = store.progress.get(group, topic) {
-                store.bury_exhausted(&shard).await;
+                store.dead_letter_exhausted(&shard).await;
                 tokio::task::yield_now().await;
             }
         }
-        tokio::time::sleep(BURY_PAUSE).await;
+        tokio::time::sleep(DEAD_LETTER_PAUSE).await;
     }
 }
 
@@ -133,186 +199,5 @@ async fn due_shards(store: &Store, shards: &DueShards) -> Vec<ShardKey> {
             () = shards.earlier() => {}
             () = tokio::time::sleep(next_in) => {}
         }
-    }
-}
-
-/// Fills the window of remembered message ids with what recovery left for later: ids in sealed segments, the latest first.
-pub(crate) async fn remember(store: Arc<Store>) {
-    let stopping = store.stopping.clone();
-    stopping.run_until_cancelled(remember_older_ids(&store)).await;
-}
-
-async fn remember_older_ids(store: &Arc<Store>) {
-    let segments = store.queues.sealed.list();
-    let indexes: Vec<_> = segments.iter().rev().map_while(|segment| segment.index.clone()).collect();
-    let Some(newest) = indexes.first().map(|index| index.newest) else { return };
-    let within = |index: &&Arc<SealedIndex>| newest.since(index.newest) <= store.config.dedup_window;
-    let indexes: Vec<_> = indexes.iter().take_while(within).cloned().collect();
-    let hashes: u64 = indexes.iter().map(|index| index.hash_count()).sum();
-    if hashes <= store.config.dedup_recalled_at_once as u64 {
-        return;
-    }
-    for index in indexes {
-        let reading = store.env.run_blocking(move || {
-            let mut older = Generation::new(index.base, index.newest);
-            for (hash, at) in index.newest_hashes(usize::MAX)? {
-                older.add(hash, at, index.newest);
-            }
-            Ok::<_, SealedIndexError>(older)
-        });
-        match reading.await {
-            Ok(Ok(older)) => {
-                if !store.dedup.lock().add_older(older) {
-                    return;
-                }
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "not all message ids of the last minutes can be remembered");
-                return;
-            }
-            Err(panicked) => {
-                tracing::error!(%panicked, "remembering message ids");
-                return;
-            }
-        }
-    }
-}
-
-/// Records that topics and groups were deleted, which drops their state: see [`crate::removal`]. Their messages go with their
-/// segments. Who does not lead forgets nothing; once it leads it looks for what was deleted until then.
-///
-/// Only an explicit removal counts. A topic that the metadata merely do not name (an empty controller, one that was put
-/// back to an earlier state) is left alone.
-pub(crate) async fn forget(store: Arc<Store>, mut removals: Receiver<Removal>) {
-    let tenure = &store.log.tenure;
-    let (mut look, mut removed) = (true, Vec::new());
-    loop {
-        let epoch = tenure.epoch();
-        if tenure.check().is_err() {
-            look = true;
-            tokio::select! {
-                biased;
-                () = store.stopping.cancelled() => return,
-                () = tenure.begun_after(epoch) => continue,
-            }
-        }
-        if std::mem::take(&mut look) {
-            let here = store.removed_and_here();
-            removed.retain(|gone| !here.contains(gone));
-            removed.extend(here);
-        }
-        removed = remove_all(&store, removed).await;
-        tokio::select! {
-            biased;
-            () = store.stopping.cancelled() => return,
-            _ = tenure.over() => {}
-            removal = removals.recv() => match removal {
-                Ok(Removal::Of(gone)) => removed.push(gone),
-                Ok(Removal::LookAgain) | Err(RecvError::Lagged(_)) => look = true,
-                Err(RecvError::Closed) => return,
-            },
-            () = tokio::time::sleep(FORGET_AGAIN), if !removed.is_empty() => {}
-        }
-    }
-}
-
-/// Returns those that could not be recorded now.
-async fn remove_all(store: &Store, removed: Vec<Removed>) -> Vec<Removed> {
-    let mut left = Vec::new();
-    for gone in removed {
-        let is_back = match gone {
-            Removed::Topic(topic) => store.view.topic_by_id(topic).is_some(),
-            Removed::Group(group) => store.view.group_by_id(group).is_some(),
-        };
-        if is_back {
-            continue;
-        }
-        let mut done = store.remove(gone).await;
-        if matches!(done, Err(NotRemoved::SegmentNotReady)) {
-            // Whatever it is that is in the way, the next try finds out.
-            let _ = store.log.room_for(REMOVAL_BYTES).await;
-            done = store.remove(gone).await;
-        }
-        if done.is_err() {
-            left.push(gone);
-        }
-    }
-    left
-}
-
-/// Room for the record of a removal.
-const REMOVAL_BYTES: usize = 64;
-/// When removals that could not be recorded are tried again.
-const FORGET_AGAIN: Duration = Duration::from_secs(1);
-
-/// Keeps the folder in order.
-pub(crate) async fn maintain(store: Arc<Store>) {
-    let stopping = store.stopping.clone();
-    let (mut last_checkpoint, mut last_retention) = (Instant::now(), None);
-    let mut seen_to = LogOffset::default();
-    loop {
-        let written_to = store.log.written_to();
-        let checkpoint_due = last_checkpoint.elapsed() >= store.config.checkpoint_interval;
-        let retention_due = last_retention.is_none_or(|at: Instant| at.elapsed() >= RETENTION_INTERVAL);
-        let ran = {
-            let store = store.clone();
-            store.env.clone().run_blocking(move || run(&store, retention_due)).await
-        };
-        if let Err(panicked) = ran {
-            return store.log.fail(StoreError::WritesStopped(format!("maintenance: {panicked}")));
-        }
-        let behind = store.log.written_to().0.saturating_sub(store.checkpoints.lock().await.last().at.0);
-        let pinned = store.log_is_pinned.swap(false, Ordering::Relaxed);
-        if pinned {
-            // Older checkpoints keep segments that are to go.
-            store.checkpoints.lock().await.begin_generation();
-        }
-        if checkpoint_due || pinned {
-            if (pinned || behind >= store.config.segment_bytes / CHECKPOINT_SEGMENT_PART)
-                && let Err(error) = checkpoint(&store).await
-            {
-                tracing::error!(%error, "progress cannot be saved; recovery will have to read more");
-            }
-            last_checkpoint = Instant::now();
-        }
-        if retention_due {
-            last_retention = Some(Instant::now());
-        }
-        // While nothing is written there is nothing to prepare, to flush or to save; the writer says when that changes.
-        let pause = if written_to == std::mem::replace(&mut seen_to, written_to) { RETENTION_INTERVAL } else { TICK };
-        tokio::select! {
-            biased;
-            () = stopping.cancelled() => return,
-            () = store.log.wanted.notified() => {}
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-}
-
-fn run(store: &Store, retention_due: bool) {
-    store.log.prepare_next_segment();
-    if let Err(error) = store.log.damage.save() {
-        tracing::warn!(%error, "the list of damaged parts of the log cannot be saved");
-    }
-    if retention_due {
-        observe(store);
-        // A failure has stopped the log and was reported there.
-        let _ = store.log.check_files();
-    }
-    let leads = store.log.tenure.check().is_ok();
-    if retention_due
-        && leads
-        && let Err(error) = store.pass_given_up()
-    {
-        tracing::warn!(%error, "groups do not pass yet what an operator gave up; that is tried again");
-    }
-    if retention_due
-        && leads
-        && let Err(error) = retain(store)
-    {
-        tracing::error!(%error, "expired segments cannot be removed");
-    }
-    if leads && let Err(error) = trim(store) {
-        tracing::debug!(%error, "groups forget what expired as soon as that can be recorded");
     }
 }

@@ -8,7 +8,6 @@ use crate::commit_log::damage::{DamagedRange, Standing};
 use crate::delivery::DeliveryRecord;
 use crate::progress::Shard;
 use crate::queue_index::{IndexEntry, Queue};
-use crate::service::no_room;
 use crate::store::Store;
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::{LogOffset, QueueId, QueueOffset};
@@ -34,7 +33,7 @@ impl Store {
             }
             let count = entries.len();
             let mut state = shard.lock();
-            self.record(&shard, &mut state, &DeliveryRecord::Dropped { entries }).map_err(no_room)?;
+            self.record(&shard, &mut state, &DeliveryRecord::Dropped { entries }).map_err(StoreError::from)?;
             tracing::info!(group = %shard.group, topic = %shard.topic, count, "a group passes damaged messages that an operator gave up");
         }
         Ok(())

@@ -56,10 +56,10 @@ struct Progress {
     state: DeliveryState,
     /// When its first end is noted.
     end_noted: Option<Timestamp>,
-    /// Since when it is noted that messages are to be buried.
+    /// Since when it is noted that messages are to become dead letters.
     spent_noted: Option<Timestamp>,
-    /// Nobody buries before this: it did not work.
-    postponed: Timestamp,
+    /// No dead letter is made before this: it did not work.
+    postponed: Option<Timestamp>,
     /// The group or the topic was deleted.
     removed: bool,
 }
@@ -70,8 +70,8 @@ pub(crate) struct ShardGuard<'a> {
     progress: MutexGuard<'a, Progress>,
     /// Ends that were noted before have been looked at.
     looked_for_ends: bool,
-    /// What was to be buried has been.
-    buried: bool,
+    /// Those were made that were to be made.
+    dead_lettered: bool,
 }
 
 /// Counts a receive as waiting while it lives.
@@ -96,7 +96,7 @@ impl ProgressTable {
         if let Some(shard) = shards.get(&(group, topic)) {
             return shard.clone();
         }
-        let (end_noted, spent_noted, postponed) = (None, None, Timestamp::ZERO);
+        let (end_noted, spent_noted, postponed) = (None, None, None);
         let progress = Progress { state, end_noted, spent_noted, postponed, removed: false };
         let shard = Arc::new(Shard {
             group,
@@ -183,7 +183,7 @@ impl Shard {
         if self.has_grown.swap(false, Ordering::SeqCst) {
             progress.state.grew(std::mem::take(&mut *self.grown.lock()));
         }
-        ShardGuard { shard: self, progress, looked_for_ends: false, buried: false }
+        ShardGuard { shard: self, progress, looked_for_ends: false, dead_lettered: false }
     }
 
     /// A queue has grown: the next receive looks there.
@@ -270,10 +270,10 @@ impl ShardGuard<'_> {
         self.looked_for_ends = true;
     }
 
-    /// What was to be buried has been; what could not be has to wait until `postponed`.
-    pub(crate) fn buried(mut self, postponed: Timestamp) {
+    /// The dead letters were made that were to be made; those that could not be are tried again at `postponed`.
+    pub(crate) fn dead_lettered(mut self, postponed: Option<Timestamp>) {
         self.progress.postponed = postponed;
-        self.buried = true;
+        self.dead_lettered = true;
     }
 }
 
@@ -307,8 +307,8 @@ impl Drop for ShardGuard<'_> {
             self.shard.upkeep.ends.note(self.shard.key(), *end_noted, end);
             *end_noted = end;
         }
-        let spent = state.has_spent().then_some(*postponed);
-        if (spent.is_some() && spent_noted.is_none()) || (self.buried && spent != *spent_noted) {
+        let spent = state.has_spent().then_some(postponed.unwrap_or_default());
+        if (spent.is_some() && spent_noted.is_none()) || (self.dead_lettered && spent != *spent_noted) {
             self.shard.upkeep.spent.note(self.shard.key(), *spent_noted, spent);
             *spent_noted = spent;
         }

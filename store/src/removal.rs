@@ -13,9 +13,17 @@ use crate::commit_log::tail::NoRoom;
 use crate::progress::Shard;
 use crate::queue_index::Queue;
 use crate::store::Store;
-use gantry_proto::model::{LogOffset, QueueOffset, Removed};
+use gantry_proto::model::{LogOffset, QueueOffset, Removal, Removed};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+/// Room for the record of a removal.
+const REMOVAL_BYTES: usize = 64;
+/// When removals that could not be recorded are tried again.
+const FORGET_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why something deleted was not forgotten now.
 #[derive(Debug)]
@@ -115,7 +123,7 @@ impl Store {
     /// Puts the record into the log. `None`: a shard was opened after the others were closed.
     fn push_closed(&self, removed: Removed) -> Option<Result<Pushed, NotPushed>> {
         let (kind, body) = removed_body(removed);
-        let _whole = self.log.whole();
+        let _fail_on_panic = self.log.fail_on_panic();
         let mut appender = self.log.begin();
         let closed = self.concerned(removed);
         if !closed.iter().all(|shard| shard.is_closed()) {
@@ -133,6 +141,68 @@ impl Store {
     }
 }
 
+/// Records that topics and groups were deleted, which drops their state: see above. Their messages go with their
+/// segments. Who does not lead forgets nothing; once it leads it looks for what was deleted until then.
+///
+/// Only an explicit removal counts. A topic that the metadata merely do not name (an empty controller, one that was put
+/// back to an earlier state) is left alone.
+pub(crate) async fn forget(store: Arc<Store>, mut removals: Receiver<Removal>) {
+    let tenure = &store.log.tenure;
+    let (mut look, mut removed) = (true, Vec::new());
+    loop {
+        let epoch = tenure.epoch();
+        if tenure.check().is_err() {
+            look = true;
+            tokio::select! {
+                biased;
+                () = store.stopping.cancelled() => return,
+                () = tenure.begun_after(epoch) => continue,
+            }
+        }
+        if std::mem::take(&mut look) {
+            let here = store.removed_and_here();
+            removed.retain(|gone| !here.contains(gone));
+            removed.extend(here);
+        }
+        removed = remove_all(&store, removed).await;
+        tokio::select! {
+            biased;
+            () = store.stopping.cancelled() => return,
+            _ = tenure.over() => {}
+            removal = removals.recv() => match removal {
+                Ok(Removal::Of(gone)) => removed.push(gone),
+                Ok(Removal::LookAgain) | Err(RecvError::Lagged(_)) => look = true,
+                Err(RecvError::Closed) => return,
+            },
+            () = tokio::time::sleep(FORGET_AGAIN), if !removed.is_empty() => {}
+        }
+    }
+}
+
+/// Returns those that could not be recorded now.
+async fn remove_all(store: &Store, removed: Vec<Removed>) -> Vec<Removed> {
+    let mut left = Vec::new();
+    for gone in removed {
+        let is_back = match gone {
+            Removed::Topic(topic) => store.view.topic_by_id(topic).is_some(),
+            Removed::Group(group) => store.view.group_by_id(group).is_some(),
+        };
+        if is_back {
+            continue;
+        }
+        let mut done = store.remove(gone).await;
+        if matches!(done, Err(NotRemoved::SegmentNotReady)) {
+            // Whatever it is that is in the way, the next try finds out.
+            let _ = store.log.room_for(REMOVAL_BYTES).await;
+            done = store.remove(gone).await;
+        }
+        if done.is_err() {
+            left.push(gone);
+        }
+    }
+    left
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 mod tests {
@@ -140,7 +210,6 @@ mod tests {
     use crate::saving::checkpoint;
     use crate::support::*;
     use gantry_proto::contract::PopRequest;
-    use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
     async fn a_shard_that_is_opened_while_others_are_closed_is_closed_before_the_record() {

@@ -14,7 +14,7 @@ use crate::commit_log::damage::DamagedRange;
 use crate::commit_log::positions::{Positions, PositionsError};
 use crate::identity::{COPY, Home, Identity, IdentityError, NAME};
 use crate::inspect::{InspectError, Seen, SegmentFile, segment_paths};
-use crate::recovery::LOG_DIR;
+use crate::rebuild::LOG_DIR;
 pub use concerned::{Concerned, LostMessages, LostOf, ToldBy};
 use gantry_proto::env::{DirectoryLock, Env, File, Files, OpenMode, is_unreadable};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, StoreGroupId, StoreGroupName};

@@ -16,6 +16,12 @@ use gantry_proto::contract::StoreError;
 use gantry_proto::model::LogOffset;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Saves are not made more often than this.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// Less log than this part of a segment is not worth a save.
+const WORTH_SEGMENT_PART: u64 = 1024;
 
 /// What is to be saved.
 struct Captured {
@@ -23,6 +29,32 @@ struct Captured {
     /// Where recovery reads on.
     at: LogOffset,
     retained_from: LogOffset,
+}
+
+/// Saves checkpoints until the store stops.
+pub(crate) async fn save(store: Arc<Store>) {
+    let pause = store.config.checkpoint_interval.max(PAUSE_MIN);
+    loop {
+        let log_is_pinned = tokio::select! {
+            biased;
+            () = store.stopping.cancelled() => return,
+            () = store.log_is_pinned.notified() => true,
+            () = tokio::time::sleep(pause) => false,
+        };
+        let behind = {
+            let mut checkpoints = store.checkpoints.lock().await;
+            if log_is_pinned {
+                // Only a new generation lets segments go.
+                checkpoints.begin_generation();
+            }
+            store.log.written_to().0.saturating_sub(checkpoints.last().at.0)
+        };
+        if (log_is_pinned || behind >= store.config.segment_bytes / WORTH_SEGMENT_PART)
+            && let Err(error) = checkpoint(&store).await
+        {
+            tracing::error!(%error, "progress cannot be saved; recovery will have to read more");
+        }
+    }
 }
 
 /// Saves where everything is.
@@ -42,7 +74,7 @@ pub(crate) async fn checkpoint(store: &Arc<Store>) -> Result<(), StoreError> {
     // A checkpoint speaks of the log up to here: none of it may be lost any more.
     store.log.confirmed(store.log.appended_to()).await?;
     let saving = store.clone();
-    let save = move || save(&saving, &mut checkpoints, &captured);
+    let save = move || write(&saving, &mut checkpoints, &captured);
     store.env.run_blocking(save).await.map_err(stopped)?
 }
 
@@ -80,7 +112,7 @@ fn capture_shard(store: &Store, shard: &Shard) -> ShardState {
     ShardState { group: shard.group, topic: shard.topic, good_for, state: bytes.freeze() }
 }
 
-fn save(store: &Store, checkpoints: &mut Checkpoints, captured: &Captured) -> Result<(), StoreError> {
+fn write(store: &Store, checkpoints: &mut Checkpoints, captured: &Captured) -> Result<(), StoreError> {
     let Captured { changes, at, retained_from } = captured;
     store.log.flush()?;
     let position = Position { at: *at, retained_from: *retained_from, log_to: store.log.flushed_to() };

@@ -16,7 +16,7 @@ mod status;
 use crate::apply;
 use crate::commit_log::record::{Origin, RecordKind, record_len};
 use crate::commit_log::tail::NoRoom;
-use crate::delivery::{DeliveryRecord, DeliveryState, Over, QueueReader};
+use crate::delivery::{DeliveryRecord, DeliveryState, NotHeld, QueueReader};
 use crate::host::StoreHost;
 use crate::progress::Shard;
 use crate::queue_index::{IndexEntry, Queue, QueuesById, TopicQueues};
@@ -113,7 +113,7 @@ impl Store {
         check_open(shard)?;
         let mut body = Vec::with_capacity(128);
         change.encode(shard.group, shard.topic, &mut body);
-        let _whole = self.log.whole();
+        let _fail_on_panic = self.log.fail_on_panic();
         let mut appender = self.log.begin();
         appender.reserve(record_len(&body))?;
         shard.will_change();
@@ -157,15 +157,15 @@ impl Store {
 
     /// How a delivery stands; its shard is locked. A finished one is only called finished while its first lease would have
     /// lasted: afterwards nobody can tell whether this consumer or a later one finished it.
-    pub(crate) fn standing(&self, state: &DeliveryState, receipt: &Receipt, now: Timestamp) -> Standing {
+    pub(crate) fn standing(&self, state: &DeliveryState, receipt: &Receipt, now: Timestamp) -> HandleState {
         match state.check(receipt.queue, receipt.queue_offset, receipt.lease, now) {
-            Ok(()) => Standing::Held,
-            Err(Over::Finished) if now < receipt.promised_until => {
+            Ok(()) => HandleState::Held,
+            Err(NotHeld::Finished) if now < receipt.promised_until => {
                 let Receipt { group, topic, queue, queue_offset, lease, .. } = *receipt;
                 let origin = Origin { group, topic, queue, queue_offset };
-                if self.may_be_given_up(&origin, lease) { Standing::GivenUp } else { Standing::Finished }
+                if self.may_be_given_up(&origin, lease) { HandleState::GivenUp } else { HandleState::Finished }
             }
-            Err(Over::Finished | Over::Expired) => Standing::Expired,
+            Err(NotHeld::Finished | NotHeld::Expired) => HandleState::Expired,
         }
     }
 
@@ -212,7 +212,7 @@ impl Store {
 }
 
 /// What a handle's delivery has come to.
-pub(crate) enum Standing {
+pub(crate) enum HandleState {
     /// The consumer holds it.
     Held,
     /// It was finished within the time that was promised: saying so again is true.
@@ -229,15 +229,4 @@ fn check_open(shard: &Shard) -> Result<(), NoRoom> {
         return Err(NoRoom::Refused(StoreError::Busy("its topic or its consumer group was deleted".into())));
     }
     Ok(())
-}
-
-/// What a full tail means to a caller that changes progress.
-pub(crate) fn no_room(no_room: NoRoom) -> StoreError {
-    match no_room {
-        NoRoom::Refused(error) => error,
-        NoRoom::SegmentNotReady => StoreError::Busy("the next log segment is not ready".into()),
-        NoRoom::TooLarge { bytes, max } => {
-            StoreError::Busy(format!("{bytes} bytes of progress do not fit into one segment of {max}"))
-        }
-    }
 }

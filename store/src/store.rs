@@ -1,23 +1,22 @@
 //! The store: what it is made of, how it is opened and how it ends. The calls themselves are in [`crate::service`].
 
 use crate::checkpoint::Checkpoints;
+use crate::commit_log::CommitLog;
 use crate::commit_log::damage::DamagedRange;
 use crate::commit_log::record::key_hash;
-use crate::commit_log::{CommitLog, Flush, writer};
 use crate::config::StoreConfig;
 use crate::data_folder::StoreFolder;
 use crate::dedup::DedupWindow;
 use crate::disk::DiskGuard;
 use crate::draining::Draining;
 use crate::given_up::GivenUp;
-use crate::indexing;
 use crate::maintenance;
 use crate::membership::MemberConfig;
 use crate::open_error::{OpenError, OpenErrorKind};
 use crate::progress::ProgressTable;
 use crate::queue_index::QueueTable;
+use crate::rebuild::{self, Rebuilt};
 use crate::receipt::ReceiptSealer;
-use crate::recovery::{self, Recovered};
 use crate::saving;
 use crate::tenure::Tenure;
 use futures_util::FutureExt as _;
@@ -32,8 +31,9 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -73,8 +73,10 @@ pub struct Store {
     pub(crate) needed_from: AtomicU64,
     /// Topics that lost messages which some group may still hold: see [`crate::expiry`].
     pub(crate) untrimmed: Mutex<BTreeSet<TopicId>>,
-    /// Segments would go but for that.
-    pub(crate) log_is_pinned: AtomicBool,
+    /// Wakes whoever lets groups forget them.
+    pub(crate) segment_removed: Notify,
+    /// Wakes whoever saves checkpoints: older ones keep segments that are to go.
+    pub(crate) log_is_pinned: Notify,
     /// Shards that asked for gauges of their own.
     pub(crate) series: AtomicUsize,
     /// Held by whoever saves one, from the first look at what changed until it is written: see [`saving`].
@@ -113,8 +115,8 @@ impl Store {
         config.check()?;
         let last_epoch = folder.last_epoch();
         let tenure = Arc::new(Tenure::new(last_epoch, config.lease_margin));
-        let Recovered { log, writer, queues, progress, dedup, given_up, checkpoints } =
-            recovery::recover(&config, &env, &folder, tenure)?;
+        let Rebuilt { log, writer, queues, progress, dedup, given_up, checkpoints } =
+            rebuild::rebuild(&config, &env, &folder, tenure)?;
         let home = OnceLock::new();
         if let Some((group, _)) = folder.store_group() {
             let _ = home.set(group);
@@ -137,7 +139,8 @@ impl Store {
             given_up: Mutex::new(given_up),
             needed_from: AtomicU64::new(checkpoints.needed_from().0),
             checkpoints: Arc::new(tokio::sync::Mutex::new(checkpoints)),
-            log_is_pinned: AtomicBool::new(false),
+            segment_removed: Notify::new(),
+            log_is_pinned: Notify::new(),
             untrimmed,
             series: AtomicUsize::new(0),
             removing: tokio::sync::Mutex::default(),
@@ -146,17 +149,7 @@ impl Store {
             tasks: TaskTracker::new(),
             folder: Mutex::new(folder),
         });
-        store.spawn("writing", writer::write(store.log.clone(), writer, store.stopping.clone()));
-        if store.config.flush == Flush::Async {
-            store.spawn("flushing", writer::flush(store.log.clone(), store.stopping.clone()));
-        }
-        store.spawn("fencing", maintenance::fence(store.clone(), last_epoch));
-        store.spawn("waking", maintenance::wake(store.clone()));
-        store.spawn("burying", maintenance::bury(store.clone()));
-        store.spawn("forgetting", maintenance::forget(store.clone(), store.view.removals()));
-        store.spawn("indexing", indexing::index(store.clone()));
-        store.spawn("remembering", maintenance::remember(store.clone()));
-        store.spawn("maintenance", maintenance::maintain(store.clone()));
+        maintenance::start(&store, writer, last_epoch);
         Ok(store)
     }
 
@@ -314,7 +307,7 @@ impl Store {
     }
 
     /// Runs one of the store's tasks. None may go missing unnoticed: if it panics the store stops writing, and says so.
-    fn spawn(self: &Arc<Store>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(self: &Arc<Store>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let log = self.log.clone();
         self.tasks.spawn(async move {
             if AssertUnwindSafe(task).catch_unwind().await.is_err() {

@@ -29,25 +29,25 @@ pub(crate) struct Term {
     called_at: Instant,
     /// `None`: until something newer is heard of.
     until: Option<Instant>,
-    over: Option<Over>,
+    over: Option<TenureEnd>,
     /// The latest epoch that anybody spoke of.
     heard: Epoch,
 }
 
 /// Why a tenure is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Over {
+pub(crate) enum TenureEnd {
     /// Its time was up before it was renewed.
     Expired,
     /// It was ended before its time.
     Ended(String),
 }
 
-impl fmt::Display for Over {
+impl fmt::Display for TenureEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Over::Expired => f.write_str("its lease has ended"),
-            Over::Ended(reason) => f.write_str(reason),
+            TenureEnd::Expired => f.write_str("its lease has ended"),
+            TenureEnd::Ended(reason) => f.write_str(reason),
         }
     }
 }
@@ -63,7 +63,7 @@ fn end_of(lease: StoreLease, called_at: Instant, margin: Duration) -> Option<Ins
 impl Term {
     /// Of a store that has not led yet: `epoch` is the last one of its folder.
     pub(crate) fn none(epoch: Epoch, now: Instant) -> Term {
-        let over = Some(Over::Ended("it has not led its group since it was opened".to_owned()));
+        let over = Some(TenureEnd::Ended("it has not led its group since it was opened".to_owned()));
         Term { epoch, called_at: now, until: None, over, heard: epoch }
     }
 
@@ -79,15 +79,15 @@ impl Term {
     pub(crate) fn hear(&mut self, epoch: Epoch) {
         self.heard = self.heard.max(epoch);
         if self.heard > self.epoch {
-            self.end(Over::Ended(format!("epoch {} has begun", self.heard)));
+            self.end(TenureEnd::Ended(format!("epoch {} has begun", self.heard)));
         }
     }
 
     /// Whether the store leads at `now`.
-    pub(crate) fn check(&self, now: Instant) -> Result<(), Over> {
+    pub(crate) fn check(&self, now: Instant) -> Result<(), TenureEnd> {
         match (&self.over, self.until) {
             (Some(over), _) => Err(over.clone()),
-            (None, Some(until)) if now >= until => Err(Over::Expired),
+            (None, Some(until)) if now >= until => Err(TenureEnd::Expired),
             _ => Ok(()),
         }
     }
@@ -100,7 +100,7 @@ impl Term {
         called_at: Instant,
         margin: Duration,
         now: Instant,
-    ) -> Result<(), Over> {
+    ) -> Result<(), TenureEnd> {
         self.settle(now)?;
         if called_at >= self.called_at {
             self.called_at = called_at;
@@ -110,12 +110,12 @@ impl Term {
     }
 
     /// Ends it, for the reason given first.
-    pub(crate) fn end(&mut self, why: Over) {
+    pub(crate) fn end(&mut self, why: TenureEnd) {
         self.over.get_or_insert(why);
     }
 
     /// Notes the end if it has come.
-    fn settle(&mut self, now: Instant) -> Result<(), Over> {
+    fn settle(&mut self, now: Instant) -> Result<(), TenureEnd> {
         self.check(now).inspect_err(|over| self.end(over.clone()))
     }
 }
@@ -176,7 +176,7 @@ impl Tenure {
         let mut term = self.term.lock();
         let goes_on = term.epoch == epoch && term.settle(Instant::now()).is_ok();
         if goes_on {
-            term.end(Over::Ended(reason.to_owned()));
+            term.end(TenureEnd::Ended(reason.to_owned()));
         }
         self.publish(&term);
         drop(term);
@@ -204,7 +204,7 @@ impl Tenure {
     }
 
     /// Waits until the tenure is over, and says which epoch that was. Cancel-safe.
-    pub(crate) async fn over(&self) -> (Epoch, Over) {
+    pub(crate) async fn over(&self) -> (Epoch, TenureEnd) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -262,7 +262,7 @@ impl Tenure {
 
     fn refusal(&self) -> StoreError {
         let term = self.term.lock();
-        let why = term.over.as_ref().unwrap_or(&Over::Expired);
+        let why = term.over.as_ref().unwrap_or(&TenureEnd::Expired);
         StoreError::NotLeader(format!("epoch {}: {why}", term.epoch))
     }
 }
@@ -430,7 +430,7 @@ mod tests {
             tenure.renew(Epoch(1), StoreLease::For(D), Instant::now()).unwrap();
         };
         let (over, ()) = tokio::join!(tenure.over(), renewing);
-        assert_eq!(over, (Epoch(1), Over::Expired));
+        assert_eq!(over, (Epoch(1), TenureEnd::Expired));
         let late = start.elapsed() - (D / 2 + D - MARGIN);
         assert!(late < Duration::from_millis(5), "{late:?} late");
     }

@@ -2,7 +2,7 @@
 //!
 //! Indexes over all shards, kept up by whoever changes one (see [`crate::progress::ShardGuard`]):
 //! - when the first delivery of a shard ends, so that one timer wakes the receives of all shards, and nobody looks before;
-//! - which shards hold messages that are to be buried, and from when on;
+//! - which shards hold messages that are to become dead letters, and from when on;
 //! - in which shards an owner holds something, so that renewing and releasing it cost what it holds.
 //!
 //! Derived from the shards' states, which are the truth. What must always hold:
@@ -23,7 +23,7 @@ pub(crate) type ShardKey = (GroupId, TopicId);
 pub(crate) struct Upkeep {
     /// When something ends that nobody has looked at.
     pub ends: DueShards,
-    /// When messages may be buried.
+    /// When dead letters may be made.
     pub spent: DueShards,
     owners: Mutex<HashMap<ClientHash, BTreeSet<ShardKey>>>,
 }

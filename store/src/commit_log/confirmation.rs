@@ -39,16 +39,21 @@ impl CommitLog {
     }
 
     /// Waits until the records that end at `to` are confirmed, and makes sure that success may be answered: the tenure in
-    /// which they were written still lasts. [`LogOffset`] 0: they were confirmed long ago, and only the tenure matters.
+    /// which they were written still lasts.
     /// Every error is a [`StoreError::Interrupted`].
     pub(crate) async fn acknowledged(&self, to: LogOffset) -> Result<(), StoreError> {
         self.confirmed(to).await?;
         // In this order: whoever finds a later tenure in force also finds where its records begin.
-        self.tenure.check().map_err(|over| StoreError::Interrupted(over.to_string()))?;
-        if to > LogOffset(0) && to.0 <= self.epoch_from.load(Ordering::Acquire) {
+        self.still_leads()?;
+        if to.0 <= self.epoch_from.load(Ordering::Acquire) {
             return Err(StoreError::Interrupted("its lease ended".into()));
         }
         Ok(())
+    }
+
+    /// Whether success may be answered for what was confirmed long ago. The error is a [`StoreError::Interrupted`].
+    pub(crate) fn still_leads(&self) -> Result<(), StoreError> {
+        self.tenure.check().map_err(|over| StoreError::Interrupted(over.to_string()))
     }
 
     /// Waits until all that has been put into the log so far is confirmed, by whatever tenure, and makes sure that the

@@ -26,6 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
 
 /// A part of the log that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,8 @@ pub(crate) struct DamageRegister {
     /// There never was any, as far as the log reaches.
     never: AtomicBool,
     unsaved: AtomicBool,
+    /// Wakes whoever saves the list.
+    pub(crate) noted: Notify,
     /// How often the disk did not give what lies there.
     failing: Mutex<HashMap<LogOffset, u32>>,
 }
@@ -145,6 +148,7 @@ impl DamageRegister {
             none: AtomicBool::default(),
             never: AtomicBool::default(),
             unsaved: AtomicBool::default(),
+            noted: Notify::new(),
             failing: Mutex::default(),
         };
         for range in register.list() {
@@ -171,6 +175,7 @@ impl DamageRegister {
         let place = ranges.partition_point(|known| known.from < range.from);
         ranges.insert(place, range);
         self.unsaved.store(true, Ordering::Release);
+        self.noted.notify_one();
         self.changed(&ranges);
         drop(ranges);
         let DamagedRange { from, to, cause, .. } = range;
@@ -203,6 +208,7 @@ impl DamageRegister {
             known.standing = Standing::WholeAgain(now);
         }
         self.unsaved.store(true, Ordering::Release);
+        self.noted.notify_one();
         self.changed(&ranges);
         let DamagedRange { from, to, cause, .. } = range;
         tracing::warn!(
@@ -265,8 +271,14 @@ impl DamageRegister {
         ranges.retain(|range| range.to > retained_from);
         if ranges.len() < before {
             self.unsaved.store(true, Ordering::Release);
+            self.noted.notify_one();
             self.changed(&ranges);
         }
+    }
+
+    /// Whether [`DamageRegister::save`] has something to do.
+    pub(crate) fn is_unsaved(&self) -> bool {
+        self.unsaved.load(Ordering::Acquire)
     }
 
     /// Makes durable what was noted since. Blocks.

@@ -53,7 +53,7 @@ impl SegmentSet {
     }
 
     /// Reads and checks the record at `at`, which tells its length itself, without waiting for the disk.
-    pub(crate) fn read_whole_warm(&self, at: LogOffset) -> Result<Result<Record, ReadError>, Cold> {
+    pub(crate) fn read_record_warm(&self, at: LogOffset) -> Result<Result<Record, ReadError>, Cold> {
         let Some(segment) = self.holding(at) else { return Ok(Err(ReadError::Gone(at))) };
         let header = segment.file.try_read_at(segment.position(at), HEADER_LEN);
         // Whoever may wait says what is wrong with it.
@@ -230,7 +230,7 @@ mod tests {
             assert_eq!(offsets(&set.read_cold(&asked)), expected);
         }
         for place in &places {
-            let read = set.read_whole_warm(place.at).unwrap();
+            let read = set.read_record_warm(place.at).unwrap();
             assert_eq!(offsets(&[read]), [Some(*place)]);
         }
     }
@@ -240,7 +240,7 @@ mod tests {
         let (set, files, places) = log();
         files.set_cold(true);
         assert_eq!(set.read_warm(&places).map(|_| ()), Err(Cold));
-        assert_eq!(set.read_whole_warm(places[5].at).map(|_| ()), Err(Cold));
+        assert_eq!(set.read_record_warm(places[5].at).map(|_| ()), Err(Cold));
         assert!(set.read_cold(&places).iter().all(Result::is_ok));
     }
 

@@ -27,14 +27,14 @@ pub(crate) struct SealedSegment {
 
 /// How many of the oldest segments go.
 ///
-/// `needed_from`: recovery needs the log from here on, whatever the policy says.
+/// `needed_from`: recovery needs the log from here on, whatever the policy says; `None`: nothing of it.
 /// `space`: bytes of the disk in all and still available.
 pub(crate) fn expired(
     policy: &RetentionPolicy,
     sealed: &[SealedSegment],
     active_bytes: u64,
     space: (u64, u64),
-    needed_from: LogOffset,
+    needed_from: Option<LogOffset>,
     now: Timestamp,
 ) -> usize {
     let (disk_total, mut available) = space;
@@ -45,7 +45,7 @@ pub(crate) fn expired(
         let large = policy.bytes_max.is_some_and(|max| log_bytes > max);
         let used = used_percent(disk_total, available);
         let full = policy.disk_used_percent.is_some_and(|max| used > u64::from(max));
-        if segment.end > needed_from || !(old || large || full) {
+        if needed_from.is_some_and(|from| segment.end > from) || !(old || large || full) {
             break;
         }
         log_bytes -= segment.bytes;
@@ -159,7 +159,7 @@ mod tests {
         let now = Timestamp::from_millis(1 << 40);
         let sealed = segments(&[100, 80, 71, 90], now);
         let roomy = (1000 * GIB, 900 * GIB);
-        assert_eq!(expired(&policy(), &sealed, GIB, roomy, LogOffset(u64::MAX), now), 2);
+        assert_eq!(expired(&policy(), &sealed, GIB, roomy, None, now), 2);
     }
 
     #[test]
@@ -167,16 +167,16 @@ mod tests {
         let now = Timestamp::from_millis(1 << 40);
         let sealed = segments(&[3, 2, 1], now);
         let small = RetentionPolicy { bytes_max: Some(2 * GIB), ..policy() };
-        assert_eq!(expired(&small, &sealed, GIB, (1000 * GIB, 900 * GIB), LogOffset(u64::MAX), now), 2);
-        assert_eq!(expired(&policy(), &sealed, GIB, (100 * GIB, 14 * GIB), LogOffset(u64::MAX), now), 1);
+        assert_eq!(expired(&small, &sealed, GIB, (1000 * GIB, 900 * GIB), None, now), 2);
+        assert_eq!(expired(&policy(), &sealed, GIB, (100 * GIB, 14 * GIB), None, now), 1);
         let patient = RetentionPolicy { disk_used_percent: None, ..policy() };
-        assert_eq!(expired(&patient, &sealed, GIB, (100 * GIB, 0), LogOffset(u64::MAX), now), 0);
+        assert_eq!(expired(&patient, &sealed, GIB, (100 * GIB, 0), None, now), 0);
     }
 
     #[test]
     fn what_recovery_needs_stays() {
         let now = Timestamp::from_millis(1 << 40);
         let sealed = segments(&[100, 100], now);
-        assert_eq!(expired(&policy(), &sealed, GIB, (100 * GIB, GIB), LogOffset(GIB), now), 1);
+        assert_eq!(expired(&policy(), &sealed, GIB, (100 * GIB, GIB), Some(LogOffset(GIB)), now), 1);
     }
 }

@@ -205,7 +205,7 @@ impl SegmentSet {
     }
 
     /// Reads and checks the record at `at`, which tells its length itself.
-    pub(crate) fn read_whole(&self, at: LogOffset) -> Result<Record, ReadError> {
+    pub(crate) fn read_record_blocking(&self, at: LogOffset) -> Result<Record, ReadError> {
         let segment = self.holding(at).ok_or(ReadError::Gone(at))?;
         let position = segment.position(at);
         let path = || segment.path.clone();

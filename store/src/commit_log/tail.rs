@@ -100,6 +100,18 @@ pub(crate) enum NoRoom {
     Refused(StoreError),
 }
 
+impl From<NoRoom> for StoreError {
+    fn from(no_room: NoRoom) -> StoreError {
+        match no_room {
+            NoRoom::Refused(error) => error,
+            NoRoom::SegmentNotReady => StoreError::Busy("the next log segment is not ready".into()),
+            NoRoom::TooLarge { bytes, max } => {
+                StoreError::Busy(format!("{bytes} bytes of progress do not fit into one segment of {max}"))
+            }
+        }
+    }
+}
+
 /// Adds records while the tail is locked.
 pub(crate) struct Appender<'a> {
     pub(super) tail: MutexGuard<'a, Tail>,

@@ -41,7 +41,7 @@ pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: 
         };
         if !idle {
             if std::mem::take(&mut quiet) {
-                // Maintenance sleeps long while nothing is written.
+                // Segments are prepared seldom while nothing is written.
                 log.wanted.notify_one();
             }
             // Everybody who is ready to append does so first and shares the write. Measured: without this, with asynchronous

@@ -5,9 +5,9 @@ use super::record::DeliveryRecord;
 use super::state::{DeliveryState, Outstanding};
 use gantry_proto::model::{ClientHash, LogOffset, QueueId, QueueOffset, Timestamp};
 
-/// The delivery is over.
+/// Why a delivery is not held any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Over {
+pub(crate) enum NotHeld {
     /// The message is finished. By whom, nobody knows.
     Finished,
     /// The lease ended. The message is visible, or somebody else holds it.
@@ -22,15 +22,15 @@ impl DeliveryState {
         offset: QueueOffset,
         lease: LogOffset,
         now: Timestamp,
-    ) -> Result<(), Over> {
+    ) -> Result<(), NotHeld> {
         match self.outstanding(queue, offset) {
             Some(outstanding) if outstanding.lease == lease && !self.has_ended(outstanding, now) => Ok(()),
-            Some(_) => Err(Over::Expired),
+            Some(_) => Err(NotHeld::Expired),
             // Its delivery had ended before it was delivered again and found damaged.
-            None if self.is_damaged(queue, offset) => Err(Over::Expired),
-            None if offset < self.next(queue) => Err(Over::Finished),
+            None if self.is_damaged(queue, offset) => Err(NotHeld::Expired),
+            None if offset < self.next(queue) => Err(NotHeld::Finished),
             // A delivery that the log lost in a crash before it was confirmed.
-            None => Err(Over::Expired),
+            None => Err(NotHeld::Expired),
         }
     }
 

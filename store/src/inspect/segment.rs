@@ -9,7 +9,7 @@ use crate::commit_log::segment::{ScannedRecord, Segment, parse_name};
 use crate::commit_log::segment_header::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderError};
 use crate::commit_log::segment_reader::SegmentReader;
 use crate::delivery::DeliveryRecord;
-use crate::recovery::LOG_DIR;
+use crate::rebuild::LOG_DIR;
 use gantry_proto::env::{File, Files, OpenMode, is_unreadable};
 use gantry_proto::model::{
     ClusterId, Epoch, FolderId, GroupId, LogOffset, MessageHead, QueueId, QueueOffset, Removed, StoreGroupId,

@@ -9,7 +9,7 @@ use crate::commit_log::positions::POSITIONS_NAME;
 use crate::commit_log::prepared::PREPARED_NAME;
 use crate::commit_log::segment::{index_name, parse_name, segment_name};
 use crate::queue_index::Indexed;
-use crate::recovery::LOG_DIR;
+use crate::rebuild::LOG_DIR;
 use gantry_proto::env::Files;
 use gantry_proto::model::{Epoch, LogOffset, QueueId, QueueOffset, TopicId};
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! One queue: what it holds and where to find it.
 
 use super::recent::Recent;
-use super::sealed_set::Found;
+use super::sealed_set::OffsetPlace;
 use super::topic::TopicShared;
 use super::{IndexEntry, QueueRow};
 use gantry_proto::contract::{QueueStatus, StoreError};
@@ -109,10 +109,10 @@ impl Queue {
         };
         let sealed = &self.shared.sealed;
         match sealed.find(self.topic, self.id, from)? {
-            Found::Run(index, run) => {
+            OffsetPlace::Run(index, run) => {
                 index.read_entries(&run, from, max, out).map_err(|error| sealed.unusable(&index, &error))
             }
-            Found::Nowhere { next, after } => {
+            OffsetPlace::Nowhere { next, after } => {
                 let next = next.unwrap_or(recent_from);
                 if self.begins_at(next, after.is_some()) <= from {
                     damaged(from, next, max, after.unwrap_or_default(), out);

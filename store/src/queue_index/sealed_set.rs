@@ -41,7 +41,7 @@ pub(crate) struct IndexedSegment {
 }
 
 /// Where a queue's offset is.
-pub(crate) enum Found {
+pub(crate) enum OffsetPlace {
     /// In this run.
     Run(Arc<SealedIndex>, QueueRun),
     /// In none. The queue's next run begins at `next`, if there is one; `after`: where the segment begins that holds the run
@@ -127,13 +127,13 @@ impl SealedSet {
     }
 
     /// Finds a queue's offset.
-    pub(crate) fn find(&self, topic: TopicId, queue: QueueId, offset: QueueOffset) -> Result<Found, StoreError> {
+    pub(crate) fn find(&self, topic: TopicId, queue: QueueId, offset: QueueOffset) -> Result<OffsetPlace, StoreError> {
         let key = (topic, queue);
         let last = self.recently.lock().get(&key).cloned();
         if let Some((index, run)) = &last
             && (run.first..run.end()).contains(&offset)
         {
-            return Ok(Found::Run(index.clone(), *run));
+            return Ok(OffsetPlace::Run(index.clone(), *run));
         }
         let segments = self.list();
         // Whoever reads on goes on behind where it was.
@@ -170,7 +170,7 @@ impl SealedSet {
                         recently.clear();
                     }
                     recently.insert(key, (index.clone(), run));
-                    return Ok(Found::Run(index, run));
+                    return Ok(OffsetPlace::Run(index, run));
                 }
                 Some((_, run)) => {
                     next = Some(run.first);
@@ -179,7 +179,7 @@ impl SealedSet {
                 None => high = middle,
             }
         }
-        Ok(Found::Nowhere { next, after })
+        Ok(OffsetPlace::Nowhere { next, after })
     }
 
     /// Adds the places of messages that have that hash of an id or a key.

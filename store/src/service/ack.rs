@@ -1,6 +1,6 @@
 //! Ack: finishes deliveries, all of one call with one record.
 
-use super::{Standing, no_room};
+use super::HandleState;
 use crate::commit_log::tail::NoRoom;
 use crate::delivery::DeliveryRecord;
 use crate::progress::Shard;
@@ -27,9 +27,9 @@ impl Store {
         let after = loop {
             match self.try_ack(&shard, &receipts, &mut results) {
                 Err(NoRoom::SegmentNotReady) => {
-                    self.log.room_for(record_bytes(receipts.len())).await.map_err(no_room)?
+                    self.log.room_for(record_bytes(receipts.len())).await.map_err(StoreError::from)?
                 }
-                tried => break tried.map_err(no_room)?,
+                tried => break tried.map_err(StoreError::from)?,
             }
         };
         match after {
@@ -51,13 +51,13 @@ impl Store {
         let mut entries = Vec::with_capacity(receipts.len());
         for (place, receipt) in receipts {
             results[*place] = match self.standing(&state, receipt, now) {
-                Standing::Held => {
+                HandleState::Held => {
                     entries.push((receipt.queue, receipt.queue_offset));
                     Ok(())
                 }
-                Standing::Finished => Ok(()),
+                HandleState::Finished => Ok(()),
                 // Nobody is to believe that it was consumed.
-                Standing::GivenUp | Standing::Expired => Err(HandleError::Expired),
+                HandleState::GivenUp | HandleState::Expired => Err(HandleError::Expired),
             };
         }
         if entries.is_empty() {

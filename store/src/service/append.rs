@@ -51,7 +51,11 @@ impl Store {
                 Ok(pushed) => break pushed,
             }
         };
-        self.log.acknowledged(end).await?;
+        match end {
+            Some(end) => self.log.acknowledged(end).await?,
+            // All of them were confirmed long ago.
+            None => self.log.still_leads()?,
+        }
         Ok(AppendReply { appended })
     }
 
@@ -64,20 +68,21 @@ impl Store {
         Ok(Draft { message, message_id: head.message_id, indexed, key, repeats: None, seen: SmallVec::new() })
     }
 
-    /// Puts messages into the log, but for those that are there: all or none. Returns where each is, and what to wait for.
+    /// Puts messages into the log, but for those that are there: all or none. Returns where each is, and where
+    /// the records end that were made.
     fn push_messages(
         &self,
         queue: &Arc<Queue>,
         drafts: &[Draft<'_>],
         bytes: usize,
-    ) -> Result<(SmallVec<[Appended; 1]>, LogOffset), PushError> {
+    ) -> Result<(SmallVec<[Appended; 1]>, Option<LogOffset>), PushError> {
         let mut dedup = self.dedup.lock();
         // Before anything is pushed: what was seen must have been looked at.
         if !drafts.iter().all(|draft| draft.is_current(&dedup)) {
             return Err(PushError::Seen);
         }
         let mut appended: SmallVec<[Appended; 1]> = SmallVec::with_capacity(drafts.len());
-        let _whole = self.log.whole();
+        let _fail_on_panic = self.log.fail_on_panic();
         let mut appender = self.log.begin();
         // Again, now that the tail is locked: whoever closes the group and then finds the log's end has found them all.
         if self.draining.is_closed() {
@@ -108,11 +113,10 @@ impl Store {
             queue_offset = queue_offset.next();
         }
         if queue_offset == first {
-            // All of them were confirmed long ago.
-            return Ok((appended, LogOffset(0)));
+            return Ok((appended, None));
         }
         appender.arrival(queue, queue_offset);
-        Ok((appended, appender.end()))
+        Ok((appended, Some(appender.end())))
     }
 
     /// Looks at the messages that were seen under the ids of these, once they are confirmed.
@@ -127,7 +131,7 @@ impl Store {
                     // The first copy is being written: its answer is this one's.
                     self.log.confirmed(at.plus(1)).await?;
                 }
-                let same = match self.log.read_whole_anywhere(at).await? {
+                let same = match self.log.read_record(at).await? {
                     // What a deleted topic held is gone, even if its id came back.
                     Ok(record) if !self.holds(&record.header) => None,
                     Ok(record) => recognize(topic, draft, &record)?,
@@ -273,6 +277,6 @@ fn recognize(topic: TopicId, draft: &Draft<'_>, record: &Record) -> Result<Optio
 fn append_error(no_room: NoRoom) -> AppendError {
     match no_room {
         NoRoom::TooLarge { bytes, max } => AppendError::TooLarge { bytes, max },
-        other => AppendError::Store(super::no_room(other)),
+        other => AppendError::Store(StoreError::from(other)),
     }
 }

@@ -1,10 +1,10 @@
 //! Change of an invisible duration: a consumer wants more time, or gives a message back.
 
-use super::{Standing, no_room};
+use super::HandleState;
 use crate::delivery::DeliveryRecord;
 use crate::receipt::Receipt;
 use crate::store::Store;
-use gantry_proto::contract::{ChangeInvisibleRequest, HandleError};
+use gantry_proto::contract::{ChangeInvisibleRequest, HandleError, StoreError};
 use gantry_proto::model::ReceiptHandle;
 
 impl Store {
@@ -15,9 +15,11 @@ impl Store {
             let mut state = shard.lock();
             let now = self.log.now();
             match self.standing(&state, &receipt, now) {
-                Standing::Held => {}
+                HandleState::Held => {}
                 // A finished message must not come back to life.
-                Standing::Finished | Standing::GivenUp | Standing::Expired => return Err(HandleError::Expired),
+                HandleState::Finished | HandleState::GivenUp | HandleState::Expired => {
+                    return Err(HandleError::Expired);
+                }
             }
             let visible_at = now.after(request.invisible);
             let change = DeliveryRecord::VisibilityChanged {
@@ -25,7 +27,7 @@ impl Store {
                 counted: !request.suspend,
                 entries: vec![(receipt.queue, receipt.queue_offset)],
             };
-            (visible_at, self.record(&shard, &mut state, &change).map_err(no_room)?.1)
+            (visible_at, self.record(&shard, &mut state, &change).map_err(StoreError::from)?.1)
         };
         // A waiting receive may have to wake sooner than it thought.
         shard.wake_one();

@@ -1,10 +1,10 @@
 //! Dead letters: a message that a group gives up moves to the group's dead-letter topic. One record does both, so it is
 //! in exactly one of the two places whatever happens.
 //!
-//! The message is read under no lock; whether it is still to be buried is looked at again afterwards.
+//! The message is read under no lock; whether it is still to be moved is looked at again afterwards.
 
-use super::read::Found;
-use super::{Standing, check_open, no_room};
+use super::read::ReadMessage;
+use super::{HandleState, check_open};
 use crate::apply::{self, Arrival};
 use crate::commit_log::record::{Origin, RecordKind, dead_letter_record_len, write_message};
 use crate::commit_log::tail::NoRoom;
@@ -14,14 +14,14 @@ use crate::progress::Shard;
 use crate::queue_index::{IndexEntry, Indexed, Queue};
 use crate::store::Store;
 use gantry_proto::contract::{DeadLetterRequest, HandleError, StoreError};
-use gantry_proto::model::{ConsumerGroup, LogOffset, QueueId, QueueOffset, StoredMessage, Timestamp, Topic};
+use gantry_proto::model::{ConsumerGroup, LogOffset, QueueId, QueueOffset, StoredMessage, Topic};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Dead letters made in one go, so that a shard is not locked for long and few messages are in memory.
 const BATCH_MAX: usize = 64;
 /// When it is tried again what did not work.
-const BURY_RETRY: Duration = Duration::from_secs(10);
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// A dead letter about to be written.
 struct Letter {
@@ -38,8 +38,8 @@ struct Names {
     target: Arc<Queue>,
 }
 
-/// What became of a message that was to be buried.
-enum Exhumed {
+/// What became of a message that was to be made a dead letter.
+enum Prepared {
     Letter(Letter),
     Damaged(String),
     /// It cannot be read now.
@@ -47,12 +47,12 @@ enum Exhumed {
     Gone,
 }
 
-impl Exhumed {
+impl Prepared {
     /// Room that its record needs.
     fn record_len(&self) -> usize {
         match self {
-            Exhumed::Letter(letter) => dead_letter_record_len(&letter.message),
-            Exhumed::Damaged(_) | Exhumed::Failed(_) | Exhumed::Gone => 0,
+            Prepared::Letter(letter) => dead_letter_record_len(&letter.message),
+            Prepared::Damaged(_) | Prepared::Failed(_) | Prepared::Gone => 0,
         }
     }
 }
@@ -64,28 +64,29 @@ impl Store {
         let names = self.names(&shard)?;
         let stands = || self.standing(&shard.lock(), &receipt, self.log.now());
         let place = (receipt.queue, receipt.queue_offset);
-        let exhumed = match stands() {
-            Standing::Held => self.exhume(&names, &[place]).await?.pop(),
+        let prepared = match stands() {
+            HandleState::Held => self.prepare_letters(&names, &[place]).await?.pop(),
             // The client says it again because it did not hear the answer.
-            Standing::Finished | Standing::GivenUp => return Ok(self.log.settled().await?),
-            Standing::Expired => return Err(HandleError::Expired),
+            HandleState::Finished | HandleState::GivenUp => return Ok(self.log.settled().await?),
+            HandleState::Expired => return Err(HandleError::Expired),
         };
         let end = {
             let mut state = shard.lock();
-            match (self.standing(&state, &receipt, self.log.now()), exhumed) {
-                (Standing::Held, Some(Exhumed::Letter(letter))) => {
-                    Some(self.bury(&shard, &names, &mut state, &letter).map_err(no_room)?)
+            match (self.standing(&state, &receipt, self.log.now()), prepared) {
+                (HandleState::Held, Some(Prepared::Letter(letter))) => {
+                    Some(self.record_letter(&shard, &names, &mut state, &letter).map_err(StoreError::from)?)
                 }
-                (Standing::Held, Some(Exhumed::Damaged(why))) => {
-                    self.set_aside(&shard, &mut state, vec![(place.0, place.1, why.clone())]).map_err(no_room)?;
+                (HandleState::Held, Some(Prepared::Damaged(why))) => {
+                    self.set_aside(&shard, &mut state, vec![(place.0, place.1, why.clone())])
+                        .map_err(StoreError::from)?;
                     return Err(StoreError::Unreadable(format!("making a dead letter: {why}")).into());
                 }
-                (Standing::Held, Some(Exhumed::Failed(why))) => {
+                (HandleState::Held, Some(Prepared::Failed(why))) => {
                     return Err(StoreError::Unreadable(format!("making a dead letter: {why}")).into());
                 }
-                (Standing::Held, Some(Exhumed::Gone) | None) => return Err(HandleError::Expired),
-                (Standing::Finished | Standing::GivenUp, _) => None,
-                (Standing::Expired, _) => return Err(HandleError::Expired),
+                (HandleState::Held, Some(Prepared::Gone) | None) => return Err(HandleError::Expired),
+                (HandleState::Finished | HandleState::GivenUp, _) => None,
+                (HandleState::Expired, _) => return Err(HandleError::Expired),
             }
         };
         match end {
@@ -96,21 +97,21 @@ impl Store {
 
     /// Moves every message whose last delivery has ended, as far as that is possible now. Nobody waits for the result: what
     /// is not confirmed when the store dies is moved again after it.
-    pub(crate) async fn bury_exhausted(&self, shard: &Arc<Shard>) {
-        let result = self.try_bury_exhausted(shard).await;
+    pub(crate) async fn dead_letter_exhausted(&self, shard: &Arc<Shard>) {
+        let result = self.try_dead_letter_exhausted(shard).await;
         let postponed = match &result {
-            Ok(()) => Timestamp::ZERO,
+            Ok(()) => None,
             Err(error) => {
                 tracing::warn!(group = %shard.group, topic = %shard.topic, %error, "dead letters have to wait");
-                self.log.now().after(BURY_RETRY)
+                Some(self.log.now().after(RETRY_AFTER))
             }
         };
-        shard.lock().buried(postponed);
-        // What stood behind the buried ones may be visible, too.
+        shard.lock().dead_lettered(postponed);
+        // What stood behind them may be visible, too.
         shard.wake_one();
     }
 
-    async fn try_bury_exhausted(&self, shard: &Arc<Shard>) -> Result<(), StoreError> {
+    async fn try_dead_letter_exhausted(&self, shard: &Arc<Shard>) -> Result<(), StoreError> {
         let names = self.names(shard)?;
         let max_attempts = names.group.max_attempts;
         let Some(reader) = self.reader(shard.topic) else {
@@ -118,12 +119,12 @@ impl Store {
         };
         loop {
             let exhausted = shard.lock().exhausted(self.log.now(), max_attempts, BATCH_MAX, &reader);
-            let exhumed = self.exhume(&names, &exhausted).await?;
-            let largest = exhumed.iter().map(Exhumed::record_len).max().unwrap_or_default();
+            let prepared = self.prepare_letters(&names, &exhausted).await?;
+            let largest = prepared.iter().map(Prepared::record_len).max().unwrap_or_default();
             let count = exhausted.len();
-            match self.bury_exhumed(shard, &names, exhausted, exhumed) {
-                Err(NoRoom::SegmentNotReady) => self.log.room_for(largest).await.map_err(no_room)?,
-                Err(refused) => return Err(no_room(refused)),
+            match self.record_letters(shard, &names, exhausted, prepared) {
+                Err(NoRoom::SegmentNotReady) => self.log.room_for(largest).await.map_err(StoreError::from)?,
+                Err(refused) => return Err(StoreError::from(refused)),
                 Ok(()) if count < BATCH_MAX => return Ok(()),
                 Ok(()) => {}
             }
@@ -131,28 +132,28 @@ impl Store {
     }
 
     /// Records what became of exhausted messages. What has no room is exhausted still.
-    fn bury_exhumed(
+    fn record_letters(
         &self,
         shard: &Shard,
         names: &Names,
         exhausted: Vec<(QueueId, QueueOffset)>,
-        exhumed: Vec<Exhumed>,
+        prepared: Vec<Prepared>,
     ) -> Result<(), NoRoom> {
         let mut state = shard.lock();
         let now = self.log.now();
         let (mut damaged, mut gone, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-        for ((queue, offset), exhumed) in exhausted.into_iter().zip(exhumed) {
+        for ((queue, offset), prepared) in exhausted.into_iter().zip(prepared) {
             // A late renewal may have come while it was read.
             if !state.is_exhausted(queue, offset, now, names.group.max_attempts) {
                 continue;
             }
-            match exhumed {
-                Exhumed::Letter(letter) => {
-                    self.bury(shard, names, &mut state, &letter)?;
+            match prepared {
+                Prepared::Letter(letter) => {
+                    self.record_letter(shard, names, &mut state, &letter)?;
                 }
-                Exhumed::Damaged(why) => damaged.push((queue, offset, why)),
-                Exhumed::Gone => gone.push((queue, offset)),
-                Exhumed::Failed(why) => {
+                Prepared::Damaged(why) => damaged.push((queue, offset, why)),
+                Prepared::Gone => gone.push((queue, offset)),
+                Prepared::Failed(why) => {
                     tracing::error!(%queue, %offset, why, "a message cannot be made a dead letter now; it is tried again");
                     failed.push((queue, offset));
                 }
@@ -160,7 +161,7 @@ impl Store {
         }
         if !failed.is_empty() {
             // So that it does not keep the others from their turn.
-            let visible_at = now.after(BURY_RETRY);
+            let visible_at = now.after(RETRY_AFTER);
             let change = DeliveryRecord::VisibilityChanged { visible_at, counted: true, entries: failed };
             self.record(shard, &mut state, &change)?;
         }
@@ -174,7 +175,11 @@ impl Store {
     }
 
     /// Reads messages of a topic and makes dead letters of them, in order.
-    async fn exhume(&self, names: &Names, places: &[(QueueId, QueueOffset)]) -> Result<Vec<Exhumed>, StoreError> {
+    async fn prepare_letters(
+        &self,
+        names: &Names,
+        places: &[(QueueId, QueueOffset)],
+    ) -> Result<Vec<Prepared>, StoreError> {
         let mut entries: Vec<(QueueId, IndexEntry)> = Vec::with_capacity(places.len());
         let mut is_there = Vec::with_capacity(places.len());
         for (id, offset) in places {
@@ -186,25 +191,25 @@ impl Store {
             entries.extend(found.into_iter().map(|entry| (*id, entry)));
         }
         let mut found = self.read_messages(names.topic.id, entries.clone()).await?.into_iter().zip(entries);
-        let mut exhumed = Vec::with_capacity(places.len());
+        let mut prepared = Vec::with_capacity(places.len());
         for is_there in is_there {
             let found = if is_there { found.next() } else { None };
-            exhumed.push(match found {
-                None | Some((Found::Gone, _)) => Exhumed::Gone,
-                Some((Found::Damaged(why), _)) => Exhumed::Damaged(why),
-                Some((Found::Failed(why), _)) => Exhumed::Failed(why),
-                Some((Found::Message(record, span), (queue, entry))) => {
+            prepared.push(match found {
+                None | Some((ReadMessage::Gone, _)) => Prepared::Gone,
+                Some((ReadMessage::Damaged(why), _)) => Prepared::Damaged(why),
+                Some((ReadMessage::Failed(why), _)) => Prepared::Failed(why),
+                Some((ReadMessage::Message(record, span), (queue, entry))) => {
                     let letter = span.message(&record.bytes).into_dead_letter(names.topic.name.as_str());
                     letter
                         .and_then(|message| {
                             let indexed = Indexed::of(names.target.topic, &message.parse_head()?);
-                            Ok(Exhumed::Letter(Letter { queue, queue_offset: entry.queue_offset, message, indexed }))
+                            Ok(Prepared::Letter(Letter { queue, queue_offset: entry.queue_offset, message, indexed }))
                         })
-                        .unwrap_or_else(|error| Exhumed::Damaged(format!("no dead letter can be made of it: {error}")))
+                        .unwrap_or_else(|error| Prepared::Damaged(format!("no dead letter can be made of it: {error}")))
                 }
             });
         }
-        Ok(exhumed)
+        Ok(prepared)
     }
 
     /// The queue of this store group in every dead-letter topic: see [`Placement::EveryGroup`].
@@ -243,7 +248,8 @@ impl Store {
         Ok(Names { group, topic, target })
     }
 
-    fn bury(
+    /// Moves the message: one record puts it into the dead-letter queue and finishes it for the group.
+    fn record_letter(
         &self,
         shard: &Shard,
         Names { group, topic, target }: &Names,
@@ -253,7 +259,7 @@ impl Store {
         check_open(shard)?;
         let Letter { queue, queue_offset, message, indexed } = letter;
         let origin = Origin { group: shard.group, topic: shard.topic, queue: *queue, queue_offset: *queue_offset };
-        let _whole = self.log.whole();
+        let _fail_on_panic = self.log.fail_on_panic();
         let mut appender = self.log.begin();
         appender.reserve(dead_letter_record_len(message))?;
         shard.will_change();

@@ -5,8 +5,8 @@
 //! message is set aside, one that is not wanted after all or has expired is dropped, and one that cannot be read at the
 //! moment comes back a little later. None of them keeps the others from the consumer.
 
-use super::read::Found;
-use super::{TopicReader, no_room};
+use super::TopicReader;
+use super::read::ReadMessage;
 use crate::commit_log::record::MessageSpan;
 use crate::commit_log::segment::Record;
 use crate::commit_log::tail::NoRoom;
@@ -57,7 +57,7 @@ impl Store {
                     }
                     // None of them could be delivered; others may.
                 }
-                Tried::NoRoom => self.log.room_for(RECORD_BYTES).await.map_err(no_room)?,
+                Tried::NoRoom => self.log.room_for(RECORD_BYTES).await.map_err(StoreError::from)?,
                 Tried::Again => {}
                 // Whoever puts a message there wakes it, and so does the end of a delivery.
                 Tried::Nothing => {
@@ -109,7 +109,7 @@ impl Store {
         let (lease, end) = match self.record(shard, &mut state, &change) {
             Ok(recorded) => recorded,
             Err(NoRoom::SegmentNotReady) => return Ok(Tried::NoRoom),
-            Err(refused) => return Err(no_room(refused).into()),
+            Err(refused) => return Err(StoreError::from(refused).into()),
         };
         drop(state);
         if plan.more {
@@ -170,14 +170,14 @@ impl Leased<'_> {
         for ((entry, queue, attempt), found) in self.messages.iter().zip(found) {
             let place = (*queue, entry.queue_offset);
             match found {
-                Found::Message(record, span) => match wants(filter, &record, &span) {
+                ReadMessage::Message(record, span) => match wants(filter, &record, &span) {
                     Ok(true) => messages.push(self.popped(&record, &span, *attempt)?),
                     Ok(false) => undeliverable.dropped.push(place),
                     Err(why) => undeliverable.damaged.push((place.0, place.1, why)),
                 },
-                Found::Gone => undeliverable.dropped.push(place),
-                Found::Damaged(why) => undeliverable.damaged.push((place.0, place.1, why)),
-                Found::Failed(why) => {
+                ReadMessage::Gone => undeliverable.dropped.push(place),
+                ReadMessage::Damaged(why) => undeliverable.damaged.push((place.0, place.1, why)),
+                ReadMessage::Failed(why) => {
                     tracing::error!(queue = %place.0, offset = %place.1, why, "a message cannot be read now; it is tried again");
                     undeliverable.failed.push(place);
                 }
@@ -199,8 +199,10 @@ impl Leased<'_> {
         }
         loop {
             match self.try_settle(&damaged, &dropped, &failed) {
-                Err(NoRoom::SegmentNotReady) => self.store.log.room_for(3 * RECORD_BYTES).await.map_err(no_room)?,
-                settled => return Ok(settled.map_err(no_room)?),
+                Err(NoRoom::SegmentNotReady) => {
+                    self.store.log.room_for(3 * RECORD_BYTES).await.map_err(StoreError::from)?
+                }
+                settled => return Ok(settled.map_err(StoreError::from)?),
             }
         }
     }

@@ -13,7 +13,7 @@ use gantry_proto::model::{QueueId, TopicId};
 
 /// What an index entry led to.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum ReadMessage {
     /// The message.
     Message(Record, MessageSpan),
     /// Retention was faster.
@@ -30,7 +30,7 @@ impl Store {
         &self,
         topic: TopicId,
         entries: Vec<(QueueId, IndexEntry)>,
-    ) -> Result<Vec<Found>, StoreError> {
+    ) -> Result<Vec<ReadMessage>, StoreError> {
         let whole = entries.iter().filter(|(_, entry)| !entry.is_damaged());
         let places = whole.map(|(_, entry)| Place { at: entry.log_offset, len: entry.len }).collect();
         let mut records = self.log.read_records(places).await?.into_iter();
@@ -38,7 +38,7 @@ impl Store {
             let record = if entry.is_damaged() { None } else { records.next() };
             match record {
                 Some(record) => found(record, topic, queue, &entry),
-                None => Found::Damaged(format!("its record was lost, near log offset {}", entry.log_offset)),
+                None => ReadMessage::Damaged(format!("its record was lost, near log offset {}", entry.log_offset)),
             }
         };
         Ok(entries.into_iter().map(found).collect())
@@ -46,23 +46,25 @@ impl Store {
 }
 
 /// What reading at an entry of a queue has come to.
-fn found(read: Result<Record, ReadError>, topic: TopicId, queue: QueueId, entry: &IndexEntry) -> Found {
+fn found(read: Result<Record, ReadError>, topic: TopicId, queue: QueueId, entry: &IndexEntry) -> ReadMessage {
     let record = match read {
         Ok(record) => record,
-        Err(ReadError::Gone(_)) => return Found::Gone,
+        Err(ReadError::Gone(_)) => return ReadMessage::Gone,
         // Whole, and of a newer Gantry or not to be understood: that is not damage.
-        Err(ReadError::Damaged { source, .. }) if source.is_whole() => return Found::Failed(source.to_string()),
-        Err(error @ (ReadError::Damaged { .. } | ReadError::Known { .. })) => return Found::Damaged(error.to_string()),
-        Err(error @ ReadError::Io { .. }) => return Found::Failed(error.to_string()),
+        Err(ReadError::Damaged { source, .. }) if source.is_whole() => return ReadMessage::Failed(source.to_string()),
+        Err(error @ (ReadError::Damaged { .. } | ReadError::Known { .. })) => {
+            return ReadMessage::Damaged(error.to_string());
+        }
+        Err(error @ ReadError::Io { .. }) => return ReadMessage::Failed(error.to_string()),
     };
     let header = &record.header;
     let found = (header.topic, header.queue, header.queue_offset, header.len);
     if found != (topic, queue, entry.queue_offset, entry.len) {
         let why = format!("log offset {} holds another record: {found:?}", entry.log_offset);
-        return Found::Damaged(why);
+        return ReadMessage::Damaged(why);
     }
     match record.message_span() {
-        Ok(span) => Found::Message(record, span),
-        Err(error) => Found::Damaged(format!("log offset {}: {error}", entry.log_offset)),
+        Ok(span) => ReadMessage::Message(record, span),
+        Err(error) => ReadMessage::Damaged(format!("log offset {}: {error}", entry.log_offset)),
     }
 }

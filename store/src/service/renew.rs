@@ -1,6 +1,5 @@
 //! Renewal and release of the leases that a client's life extends. Costs what these clients hold, not what there is.
 
-use super::no_room;
 use crate::delivery::{DeliveryRecord, DeliveryState};
 use crate::store::Store;
 use gantry_proto::contract::{ReleaseRequest, RenewRequest, StoreError};
@@ -13,28 +12,26 @@ impl Store {
     /// See [`StoreService::renew`](gantry_proto::contract::StoreService::renew).
     pub async fn renew(&self, request: RenewRequest) -> Result<(), StoreError> {
         let until = self.log.now().after(request.invisible);
-        let end = self.record_held(&request.owners, |state, owners| state.plan_renewal(owners, until)).await?;
-        self.log.acknowledged(end).await
+        self.record_held(&request.owners, |state, owners| state.plan_renewal(owners, until)).await
     }
 
     /// See [`StoreService::release`](gantry_proto::contract::StoreService::release).
     pub async fn release(&self, request: ReleaseRequest) -> Result<(), StoreError> {
         let visible_at = self.log.now().after(request.invisible);
         let owner = request.owner;
-        let end = self.record_held(&[owner], |state, _| state.plan_release(owner, visible_at)).await?;
-        self.log.acknowledged(end).await
+        self.record_held(&[owner], |state, _| state.plan_release(owner, visible_at)).await
     }
 
-    /// Records what `plan` wants of each shard in which some of `owners` hold something; it is told which of them do. Returns
-    /// what to wait for; 0 if nothing changes. A refusal after the first record is a [`StoreError::Interrupted`]: a part of
-    /// it was put into the log.
+    /// Records what `plan` wants of each shard in which some of `owners` hold something, and waits until that is confirmed.
+    /// `plan` is told which of them hold something there. A refusal after the first record is a [`StoreError::Interrupted`]: a
+    /// part of it was put into the log.
     async fn record_held(
         &self,
         owners: &[ClientHash],
         plan: impl Fn(&DeliveryState, &[ClientHash]) -> Option<DeliveryRecord>,
-    ) -> Result<LogOffset, StoreError> {
+    ) -> Result<(), StoreError> {
         self.log.tenure.check()?;
-        let mut last = LogOffset(0);
+        let mut last: Option<LogOffset> = None;
         for (number, ((group, topic), owners)) in self.progress.upkeep().held_by(owners).into_iter().enumerate() {
             if number % SHARDS_IN_ONE_GO == SHARDS_IN_ONE_GO - 1 {
                 tokio::task::yield_now().await;
@@ -45,14 +42,18 @@ impl Store {
                 continue;
             }
             if let Some(change) = plan(&state, &owners) {
-                let (_, end) = self.record(&shard, &mut state, &change).map_err(no_room).map_err(|refused| {
-                    if last == LogOffset(0) { refused } else { StoreError::Interrupted(refused.to_string()) }
-                })?;
+                let (_, end) =
+                    self.record(&shard, &mut state, &change).map_err(StoreError::from).map_err(|refused| {
+                        if last.is_none() { refused } else { StoreError::Interrupted(refused.to_string()) }
+                    })?;
                 drop(state);
-                last = last.max(end);
+                last = last.max(Some(end));
                 shard.wake_one();
             }
         }
-        Ok(last)
+        match last {
+            Some(end) => self.log.acknowledged(end).await,
+            None => self.log.still_leads(),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A topic in memory, and one group that consumes from it.
 
 use crate::delivery::pop::PopPlan;
-use crate::delivery::{DeliveryRecord, DeliveryState, Over, PopParams, QueueReader};
+use crate::delivery::{DeliveryRecord, DeliveryState, NotHeld, PopParams, QueueReader};
 use crate::queue_index::IndexEntry;
 use bytes::BytesMut;
 use gantry_proto::contract::StoreError;
@@ -246,7 +246,7 @@ impl Group {
         self.now = self.now.after(duration);
     }
 
-    pub(super) fn check(&self, delivery: Delivery) -> Result<(), Over> {
+    pub(super) fn check(&self, delivery: Delivery) -> Result<(), NotHeld> {
         self.state.check(delivery.queue, delivery.offset, delivery.lease, self.now)
     }
 

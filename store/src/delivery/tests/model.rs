@@ -2,7 +2,7 @@
 
 use super::fixture::{Delivery, Group, LEASE, Topic, seconds};
 use crate::delivery::pop::PopPlan;
-use crate::delivery::{DeliveryRecord, DeliveryState, Over, PopParams};
+use crate::delivery::{DeliveryRecord, DeliveryState, NotHeld, PopParams};
 use gantry_proto::model::limits::AUTO_RENEW_MAX;
 use gantry_proto::model::{ClientHash, FilterExpression, GroupId, LogOffset, QueueId, QueueOffset, Timestamp, TopicId};
 use proptest::collection::vec;
@@ -54,7 +54,7 @@ enum Step {
     },
     /// The clock is put back a little.
     SetBack,
-    Bury {
+    DeadLetter {
         limit: usize,
     },
     Retain {
@@ -84,7 +84,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => prop_oneof![8 => 0..40u64, 1 => Just(AUTO_RENEW_MAX.as_secs() - 20)]
             .prop_map(|seconds| Step::Wait { seconds }),
         1 => Just(Step::SetBack),
-        2 => (1..4usize).prop_map(|limit| Step::Bury { limit }),
+        2 => (1..4usize).prop_map(|limit| Step::DeadLetter { limit }),
         1 => (0..QUEUES as usize, 1..4u64).prop_map(|(queue, count)| Step::Retain { queue, count }),
         1 => Just(Step::Trim),
         1 => (1..4u32).prop_map(|max_attempts| Step::SetMaxAttempts { max_attempts }),
@@ -205,7 +205,7 @@ impl History {
             }
             Step::Wait { seconds: duration } => self.group.wait(seconds(*duration)),
             Step::SetBack => self.group.now = Timestamp::from_millis(self.group.now.as_millis() - 5_000),
-            Step::Bury { limit } => self.bury(*limit),
+            Step::DeadLetter { limit } => self.dead_letter(*limit),
             Step::Retain { queue, count } => {
                 let (min, end) = (&self.group.topic.min[*queue], self.group.topic.queues[*queue].len() as u64);
                 min.set((min.get() + count).min(end));
@@ -249,8 +249,8 @@ impl History {
         let delivery = *pick.get(&self.deliveries);
         let expected = match self.fates[&place(delivery)] {
             Fate::Held { lease, end, .. } if lease == delivery.lease && self.group.now < self.ends_at(end) => Ok(()),
-            Fate::Held { .. } | Fate::Damaged => Err(Over::Expired),
-            Fate::Finished => Err(Over::Finished),
+            Fate::Held { .. } | Fate::Damaged => Err(NotHeld::Expired),
+            Fate::Finished => Err(NotHeld::Finished),
         };
         assert_eq!(self.group.check(delivery), expected, "{delivery:?}");
         expected.ok().map(|()| delivery)
@@ -401,7 +401,7 @@ impl History {
         self.forget_idle_owners();
     }
 
-    fn bury(&mut self, limit: usize) {
+    fn dead_letter(&mut self, limit: usize) {
         let mut expected: Vec<_> = (self.ended().into_iter())
             .filter(|(_, place, used)| *used >= self.group.max_attempts && self.is_retained(*place))
             .collect();
@@ -530,7 +530,7 @@ impl History {
         assert_eq!(leases, self.owners);
     }
 
-    /// Time passes and everything is consumed or buried: nothing may be left over.
+    /// Time passes and everything is consumed or a dead letter: nothing may be left over.
     fn drain(&mut self) {
         self.late = None;
         self.group.bytes_max = u64::MAX;
@@ -538,7 +538,7 @@ impl History {
             self.group.wait(2 * AUTO_RENEW_MAX);
             loop {
                 let plan = self.pop(7, None, "*");
-                self.bury(100);
+                self.dead_letter(100);
                 if plan.record.is_none() && !plan.inflight_full {
                     break;
                 }

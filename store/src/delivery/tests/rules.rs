@@ -3,7 +3,7 @@
 use super::fixture::{Delivery, Group, LEASE, attempts, seconds};
 use crate::delivery::pop::{CURSORS_MAX, DROPPED_MAX, SCAN_MAX};
 use crate::delivery::record::Renewal;
-use crate::delivery::{DeliveryRecord, DeliveryState, Over};
+use crate::delivery::{DeliveryRecord, DeliveryState, NotHeld};
 use gantry_proto::model::limits::{AUTO_RENEW_MAX, RECEIVE_BATCH_MAX};
 use gantry_proto::model::{ClientHash, FilterExpression, GroupId, LogOffset, QueueId, QueueOffset, TopicId};
 
@@ -22,7 +22,7 @@ fn a_delivered_message_is_hidden_until_its_lease_ends() {
     group.wait(LEASE - seconds(1));
     assert_eq!((group.pop(8), group.check(first)), (vec![], Ok(())));
     group.wait(seconds(1));
-    assert_eq!(group.check(first), Err(Over::Expired));
+    assert_eq!(group.check(first), Err(NotHeld::Expired));
     assert_eq!(attempts(&group.pop(8)), [(0, 2)]);
 }
 
@@ -33,7 +33,7 @@ fn an_acknowledged_message_never_comes_back() {
     group.ack(&deliveries[1..2]);
     group.wait(LEASE);
     assert_eq!(attempts(&group.pop(8)), [(0, 2), (2, 2)]);
-    assert_eq!(group.check(deliveries[1]), Err(Over::Finished));
+    assert_eq!(group.check(deliveries[1]), Err(NotHeld::Finished));
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn an_old_delivery_does_not_hold_what_was_delivered_again() {
     let old = group.pop_one();
     group.wait(LEASE);
     let new = group.pop_one();
-    assert_eq!((group.check(old), group.check(new)), (Err(Over::Expired), Ok(())));
+    assert_eq!((group.check(old), group.check(new)), (Err(NotHeld::Expired), Ok(())));
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_delivery_that_the_log_lost_is_over_but_not_finished() {
     let mut group = Group::on(&[1]);
     let lost = group.pop_one();
     group.state = DeliveryState::default();
-    assert_eq!(group.check(lost), Err(Over::Expired));
+    assert_eq!(group.check(lost), Err(NotHeld::Expired));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_renewed_message_stays_hidden_and_its_delivery_valid() {
         assert_eq!(group.check(delivery), Ok(()));
     }
     group.wait(LEASE);
-    assert_eq!(group.check(delivery), Err(Over::Expired));
+    assert_eq!(group.check(delivery), Err(NotHeld::Expired));
     assert_eq!(attempts(&group.pop(1)), [(0, 2)]);
 }
 
@@ -137,7 +137,7 @@ fn a_late_renewal_brings_back_what_nobody_took() {
     group.wait(LEASE + seconds(5));
     assert_eq!(attempts(&group.pop_as(BERT, 1)), [(0, 2)]);
     group.renew(ANNA);
-    assert_eq!(group.check(deliveries[0]), Err(Over::Expired));
+    assert_eq!(group.check(deliveries[0]), Err(NotHeld::Expired));
     assert_eq!(group.check(deliveries[1]), Ok(()));
     assert_eq!(group.pop(8), []);
     group.wait(LEASE - seconds(1));
@@ -229,7 +229,7 @@ fn what_a_client_that_is_gone_holds_becomes_visible_soon() {
     group.renew(ANNA);
     assert_eq!(group.pop(8), []);
     group.wait(seconds(1));
-    assert_eq!(group.check(anna[0]), Err(Over::Expired));
+    assert_eq!(group.check(anna[0]), Err(NotHeld::Expired));
     assert_eq!(group.check(bert[0]), Ok(()));
     assert_eq!(attempts(&group.pop(8)), [(0, 2), (1, 2)]);
 }
@@ -280,7 +280,7 @@ fn a_message_is_delivered_as_often_as_allowed_and_then_exhausted() {
         group.state.finish(delivery.queue, delivery.offset);
     }
     assert_eq!((group.exhausted(), group.state.inflight()), (vec![], 0));
-    assert_eq!(group.check(last[0]), Err(Over::Finished));
+    assert_eq!(group.check(last[0]), Err(NotHeld::Finished));
 }
 
 #[test]
@@ -491,7 +491,7 @@ fn a_tag_with_the_same_hash_is_left_to_whoever_reads_the_message() {
     let deliveries = group.pop(8);
     assert_eq!(attempts(&deliveries), [(0, 1), (1, 1), (2, 1)]);
     group.log(&DeliveryRecord::Dropped { entries: vec![(deliveries[1].queue, deliveries[1].offset)] });
-    assert_eq!(group.check(deliveries[1]), Err(Over::Finished));
+    assert_eq!(group.check(deliveries[1]), Err(NotHeld::Finished));
     group.wait(LEASE);
     assert_eq!(attempts(&group.pop(8)), [(0, 2), (2, 2)]);
 }
@@ -503,7 +503,7 @@ fn a_message_that_comes_back_to_a_group_that_does_not_want_it_is_finished() {
     group.wait(LEASE);
     group.filter = FilterExpression::parse_tag("b").unwrap();
     assert_eq!(attempts(&group.pop(2)), [(1, 2)]);
-    assert_eq!(group.check(deliveries[0]), Err(Over::Finished));
+    assert_eq!(group.check(deliveries[0]), Err(NotHeld::Finished));
     assert_eq!(group.state.inflight(), 1);
 }
 
@@ -532,7 +532,7 @@ fn what_retention_took_is_neither_delivered_nor_kept() {
     group.wait(LEASE);
     assert_eq!(attempts(&group.pop(8)), [(4, 1), (5, 1)]);
     assert_eq!(group.state.inflight(), 2);
-    assert_eq!(group.check(deliveries[0]), Err(Over::Finished));
+    assert_eq!(group.check(deliveries[0]), Err(NotHeld::Finished));
 }
 
 #[test]
@@ -822,7 +822,7 @@ fn a_damaged_message_is_set_aside_and_stops_nothing() {
     let deliveries = group.pop(3);
     group.set_aside(&deliveries[1..2]);
     assert_eq!((group.state.inflight(), group.state.damaged()), (2, 1));
-    assert_eq!(group.check(deliveries[1]), Err(Over::Expired), "it is not finished");
+    assert_eq!(group.check(deliveries[1]), Err(NotHeld::Expired), "it is not finished");
     group.ack(&deliveries);
     assert_eq!((group.state.inflight(), group.state.damaged()), (0, 1), "nor can it be acknowledged");
     group.wait(LEASE);
@@ -861,5 +861,5 @@ fn what_is_finished_cannot_be_set_aside_any_more() {
     group.ack(&deliveries);
     group.set_aside(&deliveries);
     assert_eq!(group.state.damaged(), 0);
-    assert_eq!(group.check(deliveries[0]), Err(Over::Finished));
+    assert_eq!(group.check(deliveries[0]), Err(NotHeld::Finished));
 }

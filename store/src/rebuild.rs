@@ -7,12 +7,13 @@ use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{CommitLog, LogConfig, LogHome};
 use crate::config::StoreConfig;
 use crate::data_folder::StoreFolder;
-use crate::dedup::DedupWindow;
+use crate::dedup::{DedupWindow, Generation};
 use crate::delivery::DeliveryState;
 use crate::given_up::GivenUp;
 use crate::open_error::OpenErrorKind;
 use crate::progress::ProgressTable;
-use crate::queue_index::{IndexedSegment, QueueRow, QueueTable, SealedIndex, SealedSet};
+use crate::queue_index::{IndexedSegment, QueueRow, QueueTable, SealedIndex, SealedIndexError, SealedSet};
+use crate::store::Store;
 use crate::tenure::Tenure;
 use gantry_proto::contract::StoreError;
 use gantry_proto::env::Env;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A store's state as the log says it is.
-pub(crate) struct Recovered {
+pub(crate) struct Rebuilt {
     pub log: Arc<CommitLog>,
     pub writer: LogWriter,
     pub queues: QueueTable,
@@ -36,12 +37,12 @@ pub(crate) struct Recovered {
 pub(crate) const LOG_DIR: &str = "commit-log";
 
 /// Reads the folder. Nothing is put into the log before `tenure` begins an epoch.
-pub(crate) fn recover(
+pub(crate) fn rebuild(
     config: &StoreConfig,
     env: &Env,
     folder: &StoreFolder,
     tenure: Arc<Tenure>,
-) -> Result<Recovered, OpenErrorKind> {
+) -> Result<Rebuilt, OpenErrorKind> {
     let dir = folder.dir();
     let log_config = LogConfig {
         folder: dir.to_owned(),
@@ -99,7 +100,7 @@ pub(crate) fn recover(
     for shard in progress.list() {
         queues.open(shard.topic, []).attach(shard);
     }
-    Ok(Recovered { log, writer, queues, progress, dedup, given_up, checkpoints })
+    Ok(Rebuilt { log, writer, queues, progress, dedup, given_up, checkpoints })
 }
 
 /// The state as the checkpoint says that it was. Records change it from there on.
@@ -150,6 +151,48 @@ fn remember_sealed_ids(dedup: &mut DedupWindow, sealed: &SealedSet, config: &Sto
         hashes.into_iter().for_each(|(key, at)| dedup.insert(key, at, time));
     }
     Ok(())
+}
+
+/// Fills the window of remembered message ids with what recovery left for later: ids in sealed segments, the latest first.
+pub(crate) async fn remember_older_ids(store: Arc<Store>) {
+    let stopping = store.stopping.clone();
+    stopping.run_until_cancelled(remember_rest(&store)).await;
+}
+
+async fn remember_rest(store: &Arc<Store>) {
+    let segments = store.queues.sealed.list();
+    let indexes: Vec<_> = segments.iter().rev().map_while(|segment| segment.index.clone()).collect();
+    let Some(newest) = indexes.first().map(|index| index.newest) else { return };
+    let within = |index: &&Arc<SealedIndex>| newest.since(index.newest) <= store.config.dedup_window;
+    let indexes: Vec<_> = indexes.iter().take_while(within).cloned().collect();
+    let hashes: u64 = indexes.iter().map(|index| index.hash_count()).sum();
+    if hashes <= store.config.dedup_recalled_at_once as u64 {
+        return;
+    }
+    for index in indexes {
+        let reading = store.env.run_blocking(move || {
+            let mut older = Generation::new(index.base, index.newest);
+            for (hash, at) in index.newest_hashes(usize::MAX)? {
+                older.add(hash, at, index.newest);
+            }
+            Ok::<_, SealedIndexError>(older)
+        });
+        match reading.await {
+            Ok(Ok(older)) => {
+                if !store.dedup.lock().add_older(older) {
+                    return;
+                }
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "not all message ids of the last minutes can be remembered");
+                return;
+            }
+            Err(panicked) => {
+                tracing::error!(%panicked, "remembering message ids");
+                return;
+            }
+        }
+    }
 }
 
 /// Full segments at the end that get their entries from their records when they have no index, because the process ended
