@@ -61,6 +61,11 @@ fn trim_all(store: &Store) -> Result<(), StoreError> {
         if let Some((queues, reader)) = store.queues.get(topic).zip(store.reader(topic)) {
             for shard in queues.shards() {
                 shard.is_to_be_observed();
+                let holding = shard.lock().queues_held();
+                // After a start it may not be known yet where a queue begins.
+                for queue in holding.into_iter().filter_map(|queue| queues.queue(queue)) {
+                    queue.find_begin()?;
+                }
                 let mut state = shard.lock();
                 if let Some(change) = state.plan_trim(&reader).filter(|_| !shard.is_closed()) {
                     store.record(&shard, &mut state, &change).map_err(StoreError::from)?;

@@ -226,6 +226,12 @@ impl DeliveryState {
         (!floors.is_empty()).then_some(DeliveryRecord::Trimmed { floors })
     }
 
+    /// Queues in which something is outstanding or damaged.
+    pub(crate) fn queues_held(&self) -> Vec<QueueId> {
+        let holds = |progress: &QueueProgress| !progress.outstanding.is_empty() || progress.damaged.first().is_some();
+        self.queues.iter().filter(|(_, progress)| holds(progress)).map(|(queue, _)| *queue).collect()
+    }
+
     /// Where never delivered messages of a queue begin.
     pub(super) fn next(&self, queue: QueueId) -> QueueOffset {
         self.queues.get(&queue).map_or(QueueOffset(0), |progress| progress.next)

@@ -122,6 +122,15 @@ impl Queue {
         }
     }
 
+    /// Finds out where its retained messages begin, unless that is known.
+    pub(crate) fn find_begin(&self) -> Result<(), StoreError> {
+        let (min, end) = self.range();
+        if min == end || self.shared.sealed.begins_known() {
+            return Ok(());
+        }
+        self.scan(min, 1, &mut Vec::with_capacity(1))
+    }
+
     /// Where in the log the first retained message lies behind `at`, if there is one.
     pub(crate) fn first_behind(&self, at: LogOffset) -> Result<Option<LogOffset>, StoreError> {
         let (min, end) = self.range();
