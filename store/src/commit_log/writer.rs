@@ -89,6 +89,8 @@ impl LogWriter {
         let mut written = Vec::with_capacity(gathered.len());
         for batch in gathered {
             if let Err(error) = self.write(&batch) {
+                // Whatever failed: what gathers meanwhile would lie behind a gap.
+                self.log.disk.lock().failed = true;
                 let (bytes, path) = (batch.bytes.len(), self.segment.path.display());
                 self.log.fail(StoreError::WritesStopped(format!("writing {bytes} bytes to {path}: {error}")));
                 break;
@@ -194,5 +196,55 @@ impl CommitLog {
         let changed = change(&mut disk.positions);
         disk.failed = changed.is_err();
         changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit_log::recovery::Segments;
+    use crate::commit_log::{LogConfig, LogHome};
+    use crate::tenure::Tenure;
+    use gantry_proto::env::fake;
+    use gantry_proto::model::Epoch;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn what_gathers_while_a_segment_cannot_be_opened_is_not_written() {
+        let config = LogConfig {
+            folder: "/store".into(),
+            dir: "/store/log".into(),
+            home: LogHome::default(),
+            flush: Flush::Sync,
+            segment_bytes: 64 << 10,
+            pending_bytes_max: 64 << 10,
+            accept_missing: false,
+        };
+        let (env, _, _) = fake::env(1);
+        let segments = Segments::find(config, env).unwrap();
+        let scanned = segments.scan(LogOffset(0), LogOffset(0), |_| Ok(())).unwrap();
+        let tenure = Arc::new(Tenure::new(Epoch(0), Duration::ZERO));
+        let (log, mut writer) = segments.open(scanned, tenure).unwrap();
+        let gather = |start, opens_segment| {
+            let batch = Batch { start: LogOffset(start), opens_segment, bytes: vec![7; 100], arrivals: Vec::new() };
+            let mut tail = log.tail.lock();
+            tail.pending_bytes += batch.bytes.len();
+            tail.batches.push_back(batch);
+        };
+        gather(0, false);
+        assert_eq!(writer.write_gathered().len(), 1);
+        let len = writer.segment.file.len().unwrap();
+        let at = writer.segment.position(LogOffset(100));
+        let segment = writer.segment.clone();
+        let behind = || segment.file.read_at(at, 300).unwrap();
+        let before = behind();
+        // None is prepared; another batch gathered before the log was told.
+        gather(100, true);
+        assert_eq!(writer.write_gathered().len(), 0);
+        gather(200, false);
+        assert_eq!(writer.write_gathered().len(), 0);
+        assert_eq!((log.written_to(), behind()), (LogOffset(100), before));
+        assert_eq!(writer.segment.file.len().unwrap(), len);
+        assert!(log.refusal().is_some());
     }
 }
