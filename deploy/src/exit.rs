@@ -23,7 +23,7 @@ impl Failure {
                 ExitCode::from(2)
             }
             Failure::Failed(error) => {
-                output::note(&format!("{error:#}"));
+                output::note(&output::in_one_line(error));
                 ExitCode::FAILURE
             }
             Failure::NotWhole => ExitCode::FAILURE,

@@ -8,7 +8,7 @@ use crate::config::{Config, Loaded};
 use crate::ops::{Health, OpsServer, OpsState, Phase};
 use crate::signals::{self, StopSignals};
 use crate::tasks::Tasks;
-use crate::{env, panics, port, runtime, telemetry};
+use crate::{env, output, panics, port, runtime, telemetry};
 use anyhow::{Context as _, anyhow};
 use futures_util::FutureExt as _;
 use gantry_proto::env::Env;
@@ -74,8 +74,9 @@ pub async fn run<R: Role>(loaded: Loaded) -> anyhow::Result<()> {
             Ok(())
         }
         failure = process.tasks.unexpected_end() => {
-            tracing::error!(error = format!("{failure:#}"), "stopping");
-            Err(failure)
+            tracing::error!(error = output::in_one_line(&failure), "stopping");
+            // Said once: whoever reads the last line finds the other.
+            Err(anyhow!("a part of the server failed: see the line above that says \"stopping\""))
         }
     };
     process.health.enter(Phase::Draining);

@@ -65,7 +65,10 @@ pub(crate) enum PositionsError {
         "{path} was written by a newer Gantry (format {found}, this one knows {FORMAT}): start that version or a later one"
     )]
     Newer { path: PathBuf, found: u32 },
-    #[error("both copies in {0} are damaged")]
+    #[error(
+        "both copies in {0} are damaged: nobody can tell whether the log's end is there. Put the file back, or start once with \
+         store.accept_missing_log = true to go on with what the log itself shows. Nothing was changed"
+    )]
     Damaged(PathBuf),
 }
 
