@@ -1,6 +1,7 @@
 //! The data folder: made before any tier looks at it, so that what is wrong with it is said once and plainly. The store
 //! takes the lock that keeps a second server out.
 
+use crate::env::too_many_files;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -73,7 +74,7 @@ fn explain(path: &Path, error: &io::Error) -> DataDirError {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             ("the disk is full".to_owned(), "make room or choose another folder with --data")
         }
-        _ => (error.to_string(), CHOOSE_ANOTHER),
+        _ => (error.to_string(), too_many_files(error).unwrap_or(CHOOSE_ANOTHER)),
     };
     DataDirError { path: path.to_owned(), reason, advice }
 }

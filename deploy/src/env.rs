@@ -8,6 +8,7 @@ mod network;
 mod workers;
 
 pub use files::SystemFiles;
+pub(crate) use files::too_many_files;
 pub use network::SystemNetwork;
 pub use workers::TokioWorkers;
 

@@ -1,5 +1,6 @@
 //! Ports that cannot be had: found before anything slow begins, and explained.
 
+use crate::env::too_many_files;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 
@@ -28,7 +29,10 @@ pub fn explain(address: SocketAddr, flag: &str, error: &io::Error) -> PortError 
         ErrorKind::AddrNotAvailable => {
             format!("this machine has no such address; choose one of its own with {flag}, or 0.0.0.0 for all of them")
         }
-        _ => format!("{error}; choose another with {flag}"),
+        _ => match too_many_files(error) {
+            Some(advice) => format!("{error}; {advice}"),
+            None => format!("{error}; choose another with {flag}"),
+        },
     };
     PortError { address, reason }
 }

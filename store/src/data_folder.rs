@@ -26,7 +26,7 @@ pub struct StoreFolder {
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DataFolderError {
-    #[error("{action} {path}: {source}. Choose a folder that can be written")]
+    #[error("{action} {path}: {source}{}", advice(.source))]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("{0} is used by another gantry process. Stop it, or choose another data folder")]
     Locked(PathBuf),
@@ -64,6 +64,17 @@ pub(crate) enum DataFolderError {
         previous.folder, previous.epoch
     )]
     LedElsewhere { path: PathBuf, previous: PreviousLeader },
+}
+
+/// Another folder helps only where this one is at fault.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
+            ". Choose a folder that can be written"
+        }
+        io::ErrorKind::StorageFull => ". Make room on the disk",
+        _ => "",
+    }
 }
 
 impl DataFolderError {

@@ -40,7 +40,7 @@ impl OpenError {
         match &self.0 {
             OpenErrorKind::Folder(error) => error.may_pass(),
             OpenErrorKind::Checkpoint(error) => matches!(error, CheckpointError::Io { .. }),
-            OpenErrorKind::Log(error) => matches!(error, LogOpenError::Io { .. }),
+            OpenErrorKind::Log(error) => error.may_pass(),
             OpenErrorKind::Index(error) => error.may_pass(),
             OpenErrorKind::Read(_) => true,
             OpenErrorKind::Setting { .. } => false,

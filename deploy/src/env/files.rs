@@ -260,7 +260,19 @@ fn no_room(error: io::Error) -> io::Error {
 }
 
 fn naming(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    let advice = too_many_files(&error).map_or(String::new(), |advice| format!("; {advice}"));
+    io::Error::new(error.kind(), format!("{}: {error}{advice}", path.display()))
+}
+
+/// What helps if no further file can be opened.
+pub(crate) fn too_many_files(error: &io::Error) -> Option<&'static str> {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => Some(
+            "raise the limit of open files of this process (ulimit -n, LimitNOFILE= of systemd) and start it again",
+        ),
+        Some(Errno::NFILE) => Some("raise the limit of open files of this system (sysctl fs.file-max)"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

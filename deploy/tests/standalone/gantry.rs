@@ -116,7 +116,22 @@ impl Drop for Gantry {
 
 /// Runs a command that is expected to end by itself. Exit code and standard error.
 pub(crate) fn run(arguments: &[&str]) -> (Option<i32>, String) {
-    let mut process = command().args(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    run_command(command().args(arguments))
+}
+
+/// The same, with so many files that it may open.
+pub(crate) fn run_with_files(files: u32, arguments: &[&str]) -> (Option<i32>, String) {
+    let gantry = command();
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("ulimit -n {files}; exec \"$0\" \"$@\"")).arg(gantry.get_program()).args(arguments);
+    gantry.get_envs().for_each(|(name, _)| {
+        shell.env_remove(name);
+    });
+    run_command(&mut shell)
+}
+
+fn run_command(command: &mut Command) -> (Option<i32>, String) {
+    let mut process = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut stderr = process.stderr.take().unwrap();
     let (sender, ended) = channel();
     std::thread::spawn(move || {

@@ -6,7 +6,7 @@
 mod gantry;
 mod hanging_call;
 
-use gantry::{Gantry, run};
+use gantry::{Gantry, run, run_with_files};
 use serde_json::json;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -103,6 +103,37 @@ fn a_data_folder_that_cannot_be_is_named() {
     let advice = "it is, or lies below, a file; choose another folder with --data";
     assert_eq!(last_line(&stderr), format!("gantry: cannot keep data in {}: {advice}", below.display()));
     assert_eq!(code, Some(1));
+}
+
+#[test]
+fn a_damaged_folder_is_reported_once_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(Gantry::start(dir.path(), &[]).stop("TERM").0, Some(0));
+    let positions = dir.path().join("store/positions");
+    fs::write(&positions, vec![1; 4608]).unwrap();
+    let data = dir.path().to_str().unwrap();
+    let (code, stderr) = run(&["--data", data, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert_eq!(stderr.matches("are damaged").count(), 1, "{stderr}");
+    let line = last_line(&stderr);
+    assert!(line.starts_with("gantry: ") && line.contains("store.accept_missing_log"), "{line}");
+}
+
+#[test]
+fn out_of_descriptors_is_said_as_that() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(Gantry::start(dir.path(), &[]).stop("TERM").0, Some(0));
+    let data = dir.path().to_str().unwrap();
+    let said = (13..=16).map(|files| {
+        let flags = ["--data", data, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+        let (code, stderr) = run_with_files(files, &flags);
+        assert_eq!(code, Some(1), "{files}: {stderr}");
+        last_line(&stderr).to_owned()
+    });
+    let said: Vec<String> = said.collect();
+    assert!(said.iter().all(|line| !line.contains("full") && !line.contains("hoose")), "{said:?}");
+    let store = said.iter().find(|line| line.contains("cannot open the store")).unwrap();
+    assert!(store.matches("Too many open files").count() == 1 && store.contains("ulimit -n"), "{store}");
 }
 
 #[test]

@@ -161,3 +161,14 @@ fn blocks_that_are_kept_back_for_root_are_neither_used_nor_free() {
     assert_eq!(without_reserved(1000, 400, 100), (700, 100), "600 are used, and 100 remain");
     assert_eq!(without_reserved(1000, 400, 0), (600, 0));
 }
+
+#[test]
+fn out_of_descriptors_comes_with_what_helps_and_is_no_full_disk() {
+    for (errno, advice) in [(Errno::MFILE, "ulimit -n"), (Errno::NFILE, "fs.file-max")] {
+        let error = naming(Path::new("/data/x"), errno.into());
+        assert!(error.to_string().starts_with("/data/x: ") && error.to_string().contains(advice), "{error}");
+        assert_ne!(error.kind(), io::ErrorKind::StorageFull);
+    }
+    let error = naming(Path::new("/data/x"), Errno::NOSPC.into());
+    assert!(!error.to_string().contains("limit") && error.kind() == io::ErrorKind::StorageFull, "{error}");
+}

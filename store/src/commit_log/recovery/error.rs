@@ -45,3 +45,15 @@ pub(crate) enum LogOpenError {
     )]
     TooShort { begins: LogOffset, needed: LogOffset },
 }
+
+impl LogOpenError {
+    /// False: it cannot help to try again.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            LogOpenError::Io { .. }
+                | LogOpenError::Positions(PositionsError::Io { .. })
+                | LogOpenError::Damage(DamageError::Io { .. })
+        )
+    }
+}
