@@ -4,9 +4,8 @@
 //! writes it with one call and, with synchronous flush, makes it durable; then the batch is confirmed ([`confirmation`]): the
 //! queues it filled grow, receivers wake, and whoever waits for its position goes on. Reads are positioned reads ([`read`]).
 //!
-//! Watermarks, checked where they move:
-//! `retained_from ≤ confirmed_to ≤ written_to ≤ appended_to` and `flushed_to ≤ written_to`; with synchronous flush also
-//! `confirmed_to ≤ flushed_to`.
+//! Watermarks: `confirmed_to ≤ written_to ≤ appended_to`, with synchronous flush also `confirmed_to ≤ flushed_to`. They only
+//! grow, and are asserted where they move ([`writer`], [`confirmation`], [`watermark`]).
 //!
 //! Epochs: a record carries the epoch it was put into the log in, and epochs never go back along the log. The tail's lock
 //! is also the fence: a record is taken only while the store's tenure lasts, and its caller hears of success only if the
@@ -69,7 +68,7 @@ pub enum Flush {
 pub(crate) struct LogHome {
     pub folder: FolderId,
     pub cluster: Option<ClusterId>,
-    pub group: Option<StoreGroupId>,
+    pub store_group: Option<StoreGroupId>,
 }
 
 /// Settings of the log.
@@ -149,7 +148,7 @@ impl CommitLog {
     /// The store has joined its group.
     pub(crate) fn belongs_to(&self, cluster: ClusterId, group: StoreGroupId) {
         let mut home = self.home.lock();
-        (home.cluster, home.group) = (Some(cluster), Some(group));
+        (home.cluster, home.store_group) = (Some(cluster), Some(group));
     }
 
     /// Whether what lies at `at` in the log was put there in `epoch`, as far as that is known: of the times before the first

@@ -6,8 +6,9 @@
 //! cannot help (what it reads is damaged, or was written by a newer version; or it was tried [`REOPENINGS_MAX`] times), the
 //! host ends with the reason, and with it the process: an operator has to look.
 //!
-//! What must always hold: the lease is given back only when the failed store writes no more, and nobody is told of success
-//! in between.
+//! What must always hold: the lease is given back only when the failed store writes no more
+//! (`the_lease_is_given_up_after_the_last_write`), and nobody is told of success in between
+//! (`nothing_is_answered_after_a_failed_flush_until_the_store_is_reopened`).
 
 use crate::config::StoreConfig;
 use crate::data_folder::StoreFolder;
@@ -31,7 +32,7 @@ pub struct StoreHost {
     view: Arc<MetadataView>,
     dir: PathBuf,
     member: Member,
-    group: StoreGroupId,
+    store_group: StoreGroupId,
     folder: FolderId,
     now: RwLock<Now>,
     /// Cancelled when the process goes down.
@@ -90,9 +91,9 @@ impl StoreHost {
         let store = open(&config, &env, &view, &dir, &member).await?;
         let granted = member.join(&store).await?;
         let stopping = CancellationToken::new();
-        let (group, folder) = (granted.grant.store_group, store.folder());
+        let (store_group, folder) = (granted.grant.store_group, store.folder());
         let now = RwLock::new(Now { store, reopening: None });
-        Ok((Arc::new(StoreHost { config, env, view, dir, member, group, folder, now, stopping }), granted))
+        Ok((Arc::new(StoreHost { config, env, view, dir, member, store_group, folder, now, stopping }), granted))
     }
 
     /// Keeps the store a member, and opens it anew when its log has failed. Ends after [`StoreHost::shutdown`], or when the
@@ -129,7 +130,7 @@ impl StoreHost {
 
     /// The store group that it belongs to.
     pub fn store_group(&self) -> StoreGroupId {
-        self.group
+        self.store_group
     }
 
     /// Its data folder.
@@ -169,13 +170,13 @@ impl StoreHost {
         failures: &mut u32,
     ) -> Result<Option<Granted>, HostError> {
         tracing::error!(
-            group = %self.group, failure,
+            store_group = %self.store_group, failure,
             "the store's log failed: its lease is given back, and it is opened again, which recovers what was acknowledged"
         );
         self.now.write().reopening = Some(format!("its log failed ({failure}) and it is being opened again"));
         // What it still says is that it failed; but when it returns, nothing more is written.
         let _ = failed.shutdown().await;
-        self.member.give_up(self.group, failed.epoch()).await;
+        self.member.give_up(self.store_group, failed.epoch()).await;
         failed.let_go();
         let mut last = failure.to_owned();
         loop {
@@ -197,7 +198,7 @@ impl StoreHost {
                 }
                 Err(error) => {
                     last = error.to_string();
-                    tracing::error!(group = %self.group, attempt = *failures, error = last, "the store cannot be used again yet");
+                    tracing::error!(store_group = %self.store_group, attempt = *failures, error = last, "the store cannot be used again yet");
                 }
             }
         }
@@ -209,7 +210,7 @@ impl StoreHost {
         let joined = self.stopping.run_until_cancelled(self.member.join(&store)).await;
         match joined {
             Some(Ok(granted)) => {
-                tracing::info!(group = %self.group, epoch = %granted.grant.epoch, "the store was opened again and goes on");
+                tracing::info!(store_group = %self.store_group, epoch = %granted.grant.epoch, "the store was opened again and goes on");
                 *self.now.write() = Now { store: store.clone(), reopening: None };
                 // Whoever stops it from now on finds it there; who did before did not.
                 if self.stopping.is_cancelled() {
@@ -235,8 +236,8 @@ async fn open(
     member: &Member,
 ) -> Result<Arc<Store>, OpenError> {
     let folder = {
-        let (env, dir, group) = (env.clone(), dir.to_owned(), member.group().clone());
-        move || StoreFolder::open(&env, &dir).and_then(|folder| folder.check_group(&group).map(|()| folder))
+        let (env, dir, store_group) = (env.clone(), dir.to_owned(), member.store_group().clone());
+        move || StoreFolder::open(&env, &dir).and_then(|folder| folder.check_group(&store_group).map(|()| folder))
     };
     let panicked = |panicked| OpenError::panicked(&panicked);
     let folder = env.run_blocking(folder).await.map_err(panicked)??;

@@ -5,7 +5,9 @@
 //! renewed, ended or begun accordingly.
 //!
 //! What must always hold: the store is told of a lease's end before somebody else may hear that he leads (its own clock sees
-//! to that, see [`crate::tenure`]; nothing here has to be in time), and the lease is given up only after the last write.
+//! to that, see [`crate::tenure`]; nothing here has to be in time:
+//! `no_schedule_of_failures_lets_the_store_lead_when_another_could`), and the lease is given up only after the last write
+//! (`the_lease_is_given_up_after_the_last_write`).
 
 mod protocol;
 
@@ -24,8 +26,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// What a store tells the controller of itself.
 #[derive(Clone, Debug)]
 pub struct MemberConfig {
-    /// The group that it serves.
-    pub group: StoreGroupName,
+    /// The store group that it serves.
+    pub store_group: StoreGroupName,
     /// Where proxies reach it, `host:port`.
     pub address: Arc<str>,
     /// Its software.
@@ -85,15 +87,15 @@ impl Member {
         Member { service, env, config }
     }
 
-    /// The group that it serves.
-    pub(crate) fn group(&self) -> &StoreGroupName {
-        &self.config.group
+    /// The store group that it serves.
+    pub(crate) fn store_group(&self) -> &StoreGroupName {
+        &self.config.store_group
     }
 
     /// Asks for the leadership of the group, for as long as it takes, and begins it. Fails when it cannot help to ask again.
     /// Cancel-safe; a leadership that was granted meanwhile ends by itself.
     pub async fn join(&self, store: &Arc<Store>) -> Result<Granted, MemberError> {
-        store.check_group(&self.config.group)?;
+        store.check_group(&self.config.store_group)?;
         let mut protocol = Protocol::joining(Instant::now());
         loop {
             let joined = self.try_join(store, protocol.next_at()).await;
@@ -141,7 +143,7 @@ impl Member {
         let epoch = store.epoch();
         let why = match &kept {
             Ok(Kept::LogFailed(failure)) => format!("its log failed: {failure}"),
-            _ => "the store leaves its group".to_owned(),
+            _ => "the store leaves its store group".to_owned(),
         };
         store.end_tenure(epoch, &why);
         if let Ok(Kept::Stopped) = kept {
@@ -219,8 +221,8 @@ impl Member {
     ) -> Result<Option<Granted>, MemberError> {
         match joined {
             Ok(granted) => {
-                let (group, epoch, lease) = (&self.config.group, granted.grant.epoch, granted.grant.lease);
-                tracing::info!(%group, %epoch, ?lease, "leads the store group");
+                let (store_group, epoch, lease) = (&self.config.store_group, granted.grant.epoch, granted.grant.lease);
+                tracing::info!(%store_group, %epoch, ?lease, "leads the store group");
                 protocol.joined(epoch, lease, granted.called_at);
                 Ok(Some(granted))
             }
@@ -236,14 +238,18 @@ impl Member {
     async fn call_join(&self, request: JoinStoreRequest) -> Result<Granted, MembershipError> {
         let called_at = Instant::now();
         let grant = bounded(JOIN_CALL_MAX, self.service.join_store(request)).await?;
-        Ok(Granted { grant, name: self.config.group.clone(), called_at })
+        Ok(Granted { grant, name: self.config.store_group.clone(), called_at })
     }
 
     /// Nobody has to wait for the lease to end: the last write is done.
     pub async fn give_up(&self, group: StoreGroupId, epoch: Epoch) {
         match bounded(GIVE_UP_CALL_MAX, self.service.give_up_store_lease(group, epoch)).await {
-            Ok(()) => tracing::info!(group = %self.config.group, %epoch, "gave up the lease of the store group"),
-            Err(error) => tracing::info!(group = %self.config.group, %epoch, %error, "the lease ends by itself"),
+            Ok(()) => {
+                tracing::info!(store_group = %self.config.store_group, %epoch, "gave up the lease of the store group")
+            }
+            Err(error) => {
+                tracing::info!(store_group = %self.config.store_group, %epoch, %error, "the lease ends by itself")
+            }
         }
     }
 
@@ -255,13 +261,13 @@ impl Member {
     }
 
     fn say(&self, note: Option<Note>) {
-        let group = &self.config.group;
+        let store_group = &self.config.store_group;
         match note {
-            Some(Note::Waiting(reason)) => tracing::warn!(%group, reason, "waits to lead the store group"),
+            Some(Note::Waiting(reason)) => tracing::warn!(%store_group, reason, "waits to lead the store group"),
             Some(Note::Alone(reason)) => {
-                tracing::warn!(%group, reason, "the lease cannot be renewed; the store goes on as long as it lasts");
+                tracing::warn!(%store_group, reason, "the lease cannot be renewed; the store goes on as long as it lasts");
             }
-            Some(Note::Heard) => tracing::info!(%group, "the lease is renewed again"),
+            Some(Note::Heard) => tracing::info!(%store_group, "the lease is renewed again"),
             None => {}
         }
     }

@@ -22,8 +22,12 @@ pub(crate) enum OpenErrorKind {
     Log(#[from] LogOpenError),
     #[error(transparent)]
     Index(#[from] SealedIndexError),
+    /// The state cannot be rebuilt from what the folder holds.
     #[error(transparent)]
-    Read(#[from] StoreError),
+    Rebuild(StoreError),
+    /// The granted epoch cannot be begun.
+    #[error(transparent)]
+    Lead(StoreError),
     #[error("the setting {name} is {value}, but must be {expected}")]
     Setting { name: &'static str, value: u64, expected: String },
 }
@@ -42,12 +46,12 @@ impl OpenError {
             OpenErrorKind::Checkpoint(error) => matches!(error, CheckpointError::Io { .. }),
             OpenErrorKind::Log(error) => error.may_pass(),
             OpenErrorKind::Index(error) => error.may_pass(),
-            OpenErrorKind::Read(_) => true,
+            OpenErrorKind::Rebuild(_) | OpenErrorKind::Lead(_) => true,
             OpenErrorKind::Setting { .. } => false,
         }
     }
 
     pub(crate) fn panicked(panicked: &WorkPanicked) -> OpenError {
-        OpenError(OpenErrorKind::Read(StoreError::WritesStopped(panicked.to_string())))
+        OpenError(OpenErrorKind::Rebuild(StoreError::WritesStopped(panicked.to_string())))
     }
 }

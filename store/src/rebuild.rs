@@ -50,7 +50,7 @@ pub(crate) fn rebuild(
         home: LogHome {
             folder: folder.id(),
             cluster: folder.cluster(),
-            group: folder.store_group().map(|(group, _)| group),
+            store_group: folder.store_group().map(|(group, _)| group),
         },
         flush: config.flush,
         segment_bytes: config.segment_bytes,
@@ -80,7 +80,7 @@ pub(crate) fn rebuild(
         applier.queues.sealed.push(segment);
     }
     applier.unsealed = segments.bases_from(applier.queues.sealed.end().unwrap_or(begins));
-    remember_sealed_ids(&mut applier.dedup, &applier.queues.sealed, config)?;
+    remember_sealed_ids(&mut applier.dedup, &applier.queues.sealed, config).map_err(OpenErrorKind::Rebuild)?;
     let at = position.at.max(begins);
     let from = at.min(applier.unsealed.first().copied().unwrap_or(at));
     let scanned = segments.scan(from, position.log_to, |visit| match visit {
@@ -109,7 +109,8 @@ fn start(snapshot: Snapshot, config: &StoreConfig) -> Result<Applier, OpenErrorK
     let mut good_for = HashMap::new();
     for ((group, topic), (offset, state)) in snapshot.shards {
         let state = DeliveryState::decode(&state)
-            .map_err(|error| StoreError::Unreadable(format!("delivery state in the checkpoint: {error}")))?;
+            .map_err(|error| StoreError::Unreadable(format!("delivery state in the checkpoint: {error}")))
+            .map_err(OpenErrorKind::Rebuild)?;
         progress.open(group, topic, state, |_| {});
         good_for.insert((group, topic), offset);
     }
@@ -244,7 +245,9 @@ fn open_indexes(
         }
         if segment.index.is_none() && !window.is_zero() {
             let index = segments.rebuild_index(&*env.files, &config.dir, segment.base, segment.end);
-            segment.index = Some(Arc::new(index.map_err(|error| StoreError::Unreadable(error.to_string()))?));
+            let unreadable =
+                |error: SealedIndexError| OpenErrorKind::Rebuild(StoreError::Unreadable(error.to_string()));
+            segment.index = Some(Arc::new(index.map_err(unreadable)?));
         }
     }
     Ok(indexed)

@@ -163,7 +163,7 @@ impl Store {
     /// Sound while nobody else has led the group in between: the grant names who led before, and where that was another
     /// folder, it is an error.
     pub async fn lead(self: &Arc<Store>, granted: &Granted) -> Result<(), OpenError> {
-        self.log.tenure.end(self.epoch(), "it joins its group anew");
+        self.log.tenure.end(self.epoch(), "it joins its store group anew");
         let log_epoch = self.log.epoch();
         let durable = {
             let (store, granted) = (self.clone(), granted.clone());
@@ -171,13 +171,13 @@ impl Store {
             self.env.run_blocking(begin).await
         };
         let panicked = |panicked| StoreError::WritesStopped(format!("beginning an epoch: {panicked}"));
-        durable.map_err(panicked).map_err(OpenErrorKind::Read)?.map_err(OpenErrorKind::Folder)?;
+        durable.map_err(panicked).map_err(OpenErrorKind::Lead)?.map_err(OpenErrorKind::Folder)?;
         let StoreGrant { cluster, store_group: group, epoch, lease, .. } = granted.grant;
         self.log.belongs_to(cluster, group);
         // The folder holds every later grant to the same group.
         let _ = self.home.set(group);
         *self.sealer.write() = Some(Arc::new(ReceiptSealer::new(group, &granted.grant.secret)));
-        Ok(self.log.begin_epoch(epoch, lease, granted.called_at).map_err(OpenErrorKind::Read)?)
+        Ok(self.log.begin_epoch(epoch, lease, granted.called_at).map_err(OpenErrorKind::Lead)?)
     }
 
     /// The store group that it belongs to, once it has joined one.
@@ -187,12 +187,12 @@ impl Store {
 
     /// The store group that it belongs to. Who never joined one cannot say anything about its queues.
     pub(crate) fn home(&self) -> Result<StoreGroupId, StoreError> {
-        self.store_group().ok_or_else(|| StoreError::NotLeader("it has not joined its group yet".into()))
+        self.store_group().ok_or_else(|| StoreError::NotLeader("it has not joined its store group yet".into()))
     }
 
     /// Makes and opens receipt handles.
     pub(crate) fn sealer(&self) -> Result<Arc<ReceiptSealer>, StoreError> {
-        self.sealer.read().clone().ok_or_else(|| StoreError::NotLeader("it has not led its group yet".into()))
+        self.sealer.read().clone().ok_or_else(|| StoreError::NotLeader("it has not led its store group yet".into()))
     }
 
     /// The epoch that began last, be it over or not; before the first, the last one of the folder.
@@ -200,7 +200,7 @@ impl Store {
         self.log.tenure.epoch()
     }
 
-    /// Whether the store leads its group now. [`StoreError::NotLeader`] says why not.
+    /// Whether the store leads its store group now. [`StoreError::NotLeader`] says why not.
     pub fn leads(&self) -> Result<(), StoreError> {
         self.log.tenure.check()
     }
@@ -237,7 +237,7 @@ impl Store {
         let folder = self.folder.lock();
         let (process, place) = folder.process();
         JoinStoreRequest {
-            store_group: config.group.clone(),
+            store_group: config.store_group.clone(),
             folder: folder.id(),
             cluster: folder.cluster(),
             address: config.address.clone(),
@@ -270,7 +270,7 @@ impl Store {
         kept.max(self.view.known_ids())
     }
 
-    /// If its group is closing: since when, once it takes no messages and holds none, durably.
+    /// If its store group is closing: since when, once it takes no messages and holds none, durably.
     pub(crate) async fn closed(&self) -> Option<MetadataVersion> {
         let since = self.draining.follow(&self.view, self.store_group()?)?;
         // It waits for all that is in the log. What became a dead letter while it was counted is found the second time.

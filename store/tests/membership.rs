@@ -195,8 +195,8 @@ struct Joined {
 }
 
 fn member(machine: &Machine, controller: &Arc<Controller>) -> Member {
-    let group = StoreGroupName::parse("store-2").unwrap();
-    let config = MemberConfig { group, address: "store:1".into(), version: "test".into() };
+    let store_group = StoreGroupName::parse("store-2").unwrap();
+    let config = MemberConfig { store_group, address: "store:1".into(), version: "test".into() };
     Member::new(controller.clone(), machine.env.clone(), config)
 }
 

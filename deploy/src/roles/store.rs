@@ -82,7 +82,7 @@ impl StorePart {
     ) -> anyhow::Result<StorePart> {
         let env = process.env.clone();
         let member = MemberConfig {
-            group: config.store.group.clone(),
+            store_group: config.store.group.clone(),
             address: address.into(),
             version: env!("CARGO_PKG_VERSION").into(),
         };

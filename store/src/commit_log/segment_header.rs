@@ -73,7 +73,7 @@ impl SegmentHeader {
         page.extend_from_slice(&self.capacity.to_le_bytes());
         page.extend_from_slice(&self.home.folder.0);
         page.extend_from_slice(&self.home.cluster.map_or([0; 16], |cluster| cluster.0));
-        page.extend_from_slice(&self.home.group.map_or(0, |group| group.0).to_le_bytes());
+        page.extend_from_slice(&self.home.store_group.map_or(0, |group| group.0).to_le_bytes());
         let epochs = &self.epochs[self.epochs.len().saturating_sub(EPOCHS_MAX)..];
         page.extend_from_slice(&(epochs.len() as u32).to_le_bytes());
         for (epoch, from) in epochs {
@@ -123,7 +123,7 @@ impl SegmentHeader {
         let home = LogHome {
             folder,
             cluster: (cluster != [0; 16]).then_some(ClusterId(cluster)),
-            group: (group != 0).then_some(StoreGroupId(group)),
+            store_group: (group != 0).then_some(StoreGroupId(group)),
         };
         let epochs = (0..count).map(|_| (Epoch(fields.get_u32_le()), LogOffset(fields.get_u64_le()))).collect();
         Ok(SegmentHeader { base, capacity, home, epochs })
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn header(epochs: u32) -> SegmentHeader {
-        let home = LogHome { folder: FolderId([7; 16]), cluster: None, group: Some(StoreGroupId(3)) };
+        let home = LogHome { folder: FolderId([7; 16]), cluster: None, store_group: Some(StoreGroupId(3)) };
         let epochs = (0..epochs).map(|n| (Epoch(n + 1), LogOffset(u64::from(n) * 100))).collect();
         SegmentHeader { base: LogOffset(1 << 40), capacity: 1 << 30, home, epochs }
     }

@@ -293,7 +293,7 @@ impl SegmentFile {
             next: None,
             folder: home.folder,
             cluster: home.cluster,
-            group: home.group,
+            group: home.store_group,
             epochs: epochs.clone(),
             header_damage,
         };

@@ -88,7 +88,7 @@ pub(super) fn foreign(found: &LogHome, own: &LogHome) -> Option<String> {
     if let Some((found, own)) = other(found.cluster, own.cluster) {
         return Some(format!("it was written for cluster {found}, and this folder belongs to cluster {own}"));
     }
-    if let Some((found, own)) = other(found.group, own.group) {
+    if let Some((found, own)) = other(found.store_group, own.store_group) {
         return Some(format!("it was written for store group number {found}, and this folder belongs to number {own}"));
     }
     let other_folder = found.folder != own.folder;

@@ -288,9 +288,9 @@ fn a_segment_of_another_folder_group_or_cluster_is_refused_by_name() {
     assert!(
         with(LogHome { folder: gantry_proto::model::FolderId([1; 16]), ..own }).unwrap_err().contains("data folder")
     );
-    let home = LogHome { group: Some(gantry_proto::model::StoreGroupId(4)), ..own };
+    let home = LogHome { store_group: Some(gantry_proto::model::StoreGroupId(4)), ..own };
     assert_eq!(foreign(&own, &home), None, "it was not known then");
-    assert!(foreign(&LogHome { group: Some(gantry_proto::model::StoreGroupId(3)), ..own }, &home).is_some());
+    assert!(foreign(&LogHome { store_group: Some(gantry_proto::model::StoreGroupId(3)), ..own }, &home).is_some());
 }
 
 /// Thirty records of 1,048 bytes, and where they begin.

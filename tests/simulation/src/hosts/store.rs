@@ -30,7 +30,7 @@ pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
     let (view, changes) = process.watch(&*controller).await?;
     let membership = Arc::new(ObservedMembership::new(controller, &process));
     let member = MemberConfig {
-        group: StoreGroupName::parse(group)?,
+        store_group: StoreGroupName::parse(group)?,
         address: format!("{}:{PEER_PORT}", machine.name).into(),
         version: "simulation".into(),
     };
