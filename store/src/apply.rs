@@ -1,10 +1,12 @@
-//! What each record does to the state: written once, for the leader that puts it into the log, for recovery that reads it
-//! back, and for a follower that receives it.
+//! What each record does to the state: written once, for the leader that puts it into the log and for recovery that reads it
+//! back.
 //!
 //! The leader has a record's parts at hand, and holds the locks that order them: it calls the function of the kind. Whoever
 //! has only the bytes lets an [`Applier`] read them, which calls the same functions.
 //!
-//! Must always hold: no clock, no I/O, no choice. Whatever is decided was decided before the record was written.
+//! What must always hold: no clock, no I/O, no choice. Whatever is decided was decided before the record was written, so that
+//! recovery makes the same state (`without_a_checkpoint_everything_comes_from_a_log_that_is_whole`,
+//! `any_history_keeps_the_promises`).
 
 use crate::commit_log::damage::DamagedRange;
 use crate::commit_log::record::{MESSAGE_RECORD_LEN_MIN, Origin, RecordError, RecordHeader, RecordKind, parse_removed};

@@ -1,6 +1,7 @@
 //! When a task of the store tries again what failed, and whether the failure is news.
 //!
-//! What must always hold: the pause between two attempts grows, and a cause is told once until an attempt works.
+//! What must always hold: the pause between two attempts grows up to its bound, and a cause is told once until an attempt works
+//! (`pauses_grow_to_a_minute_and_each_cause_is_told_once`).
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -9,11 +9,16 @@
 //!
 //! # What must always hold
 //! - A save is written only when everything it knows of is on disk in the log: a checkpoint is never ahead of the log. One that
-//!   is would speak of what was never answered, or of what has since been written over: it is neither written nor believed.
+//!   is would speak of what was never answered, or of what has since been written over: it is neither written nor believed
+//!   (`a_save_that_is_ahead_of_the_log_is_neither_written_nor_believed`,
+//!   `what_a_checkpoint_says_is_durable_in_the_log_at_any_power_failure`).
 //! - A save counts when its last part is whole. It is good for the log up to [`Position::at`]: what it does not name did not
-//!   change before that since it was last named, and each shard carries how far beyond that its state is.
-//! - The log is kept from where the older generation ends, so that a damaged newer one costs nothing but time.
-//! - What is whole and not understood is newer: it is refused, never passed over or replaced.
+//!   change before that since it was last named, and each shard carries how far beyond that its state is
+//!   (`a_damaged_byte_anywhere_costs_at_most_saves_and_never_makes_one_up`).
+//! - The log is kept from where the older generation ends, so that a damaged newer one costs nothing but time
+//!   (`a_damaged_checkpoint_costs_time_and_no_progress`).
+//! - What is whole and not understood is newer: it is refused, never passed over or replaced
+//!   (`what_is_whole_and_not_understood_is_newer_unless_it_may_be_passed_over`).
 
 mod generations;
 mod parts;

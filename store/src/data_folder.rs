@@ -1,7 +1,9 @@
 //! The folder a store lives in: its lock and its [identity](crate::identity).
 //!
 //! What must always hold: the last epoch here is not smaller than that of any record in the log, because it is made durable
-//! before the first record of an epoch is written; and a folder is bound to its group and cluster before its first record.
+//! before the first record of an epoch is written (`a_crash_at_any_moment_of_a_beginning_lets_no_epoch_begin_twice`); and a
+//! folder is bound to its store group and cluster before its first record
+//! (`a_folder_is_bound_before_anything_is_written_and_refuses_other_groups_and_clusters`).
 
 use crate::identity::{Home, Identity, IdentityError, NAME};
 use crate::open_error::OpenError;

@@ -2,11 +2,11 @@
 //!
 //! Owns the pure state of one (group, topic) pair, [`DeliveryState`]: no I/O, no clock, no lock, no randomness. The store's
 //! calls hold the lock around it, ask one of its plans or [`DeliveryState::check`] what to do, put the resulting
-//! [`DeliveryRecord`] into the log and then [`DeliveryState::apply`] it. Recovery and followers only apply.
+//! [`DeliveryRecord`] into the log and then [`DeliveryState::apply`] it. Recovery only applies.
 //!
 //! # The model
-//! Per queue there are `next`, the outstanding messages and the damaged ones. What is at or above `next` was never delivered.
-//! What is below is outstanding, or damaged, or it is finished: acknowledged, skipped, moved to the dead letters, or removed
+//! Per queue there are `next`, the outstanding messages and the damaged ones. Messages from `next` on were never delivered.
+//! One before it is outstanding, or damaged, or finished: acknowledged, skipped, moved to the dead letters, or removed
 //! by retention. So an acknowledgement above a hole costs nothing, and holes are as cheap as no holes.
 //!
 //! A message that cannot be read back is *set aside*: it is not delivered any more and holds nothing up, but it does not
@@ -16,12 +16,13 @@
 //! brings to light is a record of its own: [`DeliveryRecord::SetAside`], [`DeliveryRecord::Dropped`].
 //!
 //! # What must always hold
+//! `any_history_keeps_the_promises` shows all of it, against a model that keeps one plain entry for each message.
 //! - The state is a function of the records applied. A plan changes nothing but derived data, which is never saved.
-//! - Outstanding messages are below their queue's `next`; nothing finished becomes outstanding again.
+//! - Outstanding messages lie before their queue's `next`; nothing finished becomes outstanding again.
 //! - A delivery is named by the log offset of its record, its lease. A message has one lease at a time, and a newer one
 //!   only after the older one ended.
 //! - `attempt` grows exactly when a delivery that counts ended without an acknowledgement.
-//! - Nothing depends on the order of a hash map: equal states make equal plans.
+//! - Nothing depends on the order of a hash map: equal states make equal plans (also `the_same_seed_leaves_the_same_bytes`).
 //!
 //! # Where to look
 //! | file | what |

@@ -1,8 +1,10 @@
-//! Whether the store's group takes messages, looked up again only when a store group changed: every append asks.
+//! Whether the store takes messages for its store group. Every append asks, so it is looked up again only when a store group
+//! changed.
 //!
-//! A group that is to be removed is closed first: its leader takes no message any more, and says so to the controller once
+//! A store group that is to be removed is closed first: its leader takes no message any more, and says so to the controller once
 //! it holds none. What must always hold: after it has said so for a closing, no message is taken until the metadata say
-//! that the group was opened again.
+//! that the store group was opened again
+//! (`a_store_that_confirmed_that_it_is_closed_takes_no_message_that_was_on_its_way`).
 
 use gantry_proto::model::{MetadataVersion, MetadataView, StoreGroupId, StoreGroupState};
 use parking_lot::Mutex;

@@ -1,7 +1,9 @@
 //! What is too old goes: whole segments, the oldest first, and what groups still held of them.
 //!
-//! What must always hold: the log never gets a hole, whatever fails in between; and a group forgets what it held of a segment
-//! that is gone, however long it takes until that can be recorded ([`Store::untrimmed`]).
+//! What must always hold: the log never gets a hole, whatever fails in between
+//! (`a_power_failure_while_segments_are_removed_leaves_no_hole_in_the_log`, `a_removal_that_fails_leaves_no_hole_in_the_log`);
+//! and a group forgets what it held of a segment that is gone, however long it takes until that can be recorded
+//! ([`Store::untrimmed`], `a_group_forgets_what_expired_also_if_that_could_not_be_recorded_at_once`).
 
 use crate::commit_log::retention::{SealedSegment, expired};
 use crate::commit_log::segment::{index_name, segment_name};

@@ -5,7 +5,8 @@
 //! ([`crate::service`]); of what came before, the dead-letter topic tells whether there was any.
 //!
 //! What must always hold: all dead letters are held whose records lie at or behind [`GivenUp::known_from`], where recovery
-//! began to read or the oldest one was forgotten.
+//! began to read or the oldest one was forgotten (`what_was_forgotten_is_not_said_to_be_none`,
+//! `a_late_acknowledgement_of_a_dead_letter_is_refused_also_after_a_restart`).
 
 use crate::commit_log::record::Origin;
 use gantry_proto::model::LogOffset;

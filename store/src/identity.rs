@@ -19,7 +19,7 @@
 //! Gantry. So was a file of another format whose checksum is right: every format keeps the first 16 bytes.
 //!
 //! What must always hold: an epoch begins only after both files name it, `identity` first. So whichever of them is lost, the
-//! other knows every epoch that began.
+//! other knows every epoch that began (`an_epoch_that_began_is_never_forgotten`).
 
 use crate::durable_file;
 use bytes::{Buf, Bytes};

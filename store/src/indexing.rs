@@ -1,8 +1,9 @@
 //! The indexes of full segments are written, and those that are missing or damaged are built, one after the other. Nothing
 //! waits for it: until a segment has its index, its entries are in memory, or it is said that they are being built.
 //!
-//! What must always hold: an index that cannot be made keeps no other from being made; and none is put into its place whose
-//! segment retention has removed meanwhile.
+//! What must always hold: an index that cannot be made keeps no other from being made
+//! (`an_index_that_cannot_be_built_keeps_no_other_from_being_built`); and none is put into its place whose segment retention has
+//! removed meanwhile (`no_index_is_left_of_a_segment_that_goes_while_it_is_built`).
 
 use crate::backoff::Backoff;
 use crate::queue_index::SealedIndexError;

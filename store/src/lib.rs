@@ -10,20 +10,27 @@
 //!
 //! # A member of a cluster
 //! [`StoreFolder::open`] locks the folder and reads who it is → [`Store::open`] recovers the log → [`Member::join`] asks the
-//! controller for its group's leadership, and [`Store::lead`] begins it → [`Member::keep`] renews the lease, and joins anew
+//! controller for the leadership of its store group, and [`Store::lead`] begins it → [`Member::keep`] renews the lease, and joins anew
 //! when it has ended. Before, and in between, the store is fenced: see [`tenure`]. [`StoreHost`] does all this, and opens the
 //! store again when its log has failed.
 //!
 //! # What must always hold
-//! - State is a function of the log: whatever a call changes is in a record first. Leader, recovery
-//!   and followers apply records with the same functions: see [`apply`].
-//! - Only a record makes the store forget a topic or a group, and only the leader writes it, because of an explicit deletion:
-//!   see [`removal`]. Queue offsets never start again.
-//! - `retained_from ≤ confirmed_to ≤ written_to ≤ appended_to`; consumers see only what is confirmed.
-//! - An answer of success is given only after the record behind it was confirmed, and while the tenure lasts in which the
-//!   record was put into the log.
-//! - Epochs never go back along the log, and one that began is durable in the folder before its first record.
-//! - The same seed gives the same log: what is made for many topics or groups is made in the order of their ids.
+//! Each line names the tests that show it; so do the headers of the modules.
+//! - State is a function of the log: whatever a call changes is in a record first. The leader and recovery apply records with
+//!   the same functions, see [`apply`] (`without_a_checkpoint_everything_comes_from_a_log_that_is_whole`).
+//! - Only a record makes the store forget a topic or a consumer group, and only the leader writes it, because of an explicit
+//!   deletion: see [`removal`] (`who_does_not_lead_forgets_nothing`, `a_deleted_group_is_forgotten_by_a_record`). Queue offsets
+//!   never start again (`a_deleted_topic_does_not_come_back_at_sealing_or_at_restart_and_its_offsets_go_on`).
+//! - An answer of success is given only after the record behind it was confirmed
+//!   (`answered_messages_survive_a_power_failure_at_any_step`), and while the tenure lasts in which the record was put into the
+//!   log (`what_waits_when_the_tenure_ends_is_never_called_a_success_even_if_another_epoch_begins_here`).
+//! - An epoch that began is durable in the folder before its first record, so none begins twice
+//!   (`a_crash_at_any_moment_of_a_beginning_lets_no_epoch_begin_twice`).
+//! - The same seed gives the same log: what is made for many topics or groups is made in the order of their ids
+//!   (`the_same_seed_leaves_the_same_bytes`).
+//!
+//! # Locks
+//! A rule for who writes code here; no test shows it.
 //! - Locks are taken in this order: shard, dedup window, log tail, and then one of the others. None is held across an await
 //!   or during a write, but for two that come before all: whoever saves a checkpoint holds the one around the checkpoints
 //!   from the first look at what changed until it is written, and then the one around a removal, so that no checkpoint is

@@ -5,10 +5,12 @@
 //! follows the bytes stored, not the number of queues, and a queue that is idle takes no memory for each segment.
 //!
 //! # What must always hold
-//! - An entry is in a queue's recent ones or in a sealed index, and during sealing in both.
-//! - A sealed index is the same, byte for byte, whether it was written from memory or built again from its segment.
-//! - Nothing of an index is believed whose checksum does not match; a damaged index is built again.
-//! - A queue's offsets are dense. One whose record was lost to damage is answered with an entry that says so.
+//! - A sealed index is the same, byte for byte, whether it was written from memory or built again from its segment
+//!   (`an_index_that_is_made_again_is_the_same`).
+//! - Nothing of an index is believed whose checksum does not match; a damaged index is built again
+//!   (`a_flipped_bit_in_an_index_is_never_data_and_the_index_is_made_again`).
+//! - A queue's offsets are dense. One whose record was lost to damage is answered with an entry that says so
+//!   (`damage_in_a_segment_leaves_the_rest_of_its_index_whole`).
 //!
 //! | file | what |
 //! |---|---|

@@ -1,11 +1,15 @@
 //! Forgetting is a record: that a topic or a group was deleted is put into the log by the leader, because an explicit
-//! deletion in the metadata says so, and its state goes when that record is confirmed. Recovery and followers forget the
-//! same at the same place of the log, and nothing else makes them forget.
+//! deletion in the metadata says so, and its state goes when that record is confirmed. Recovery forgets the same at the same
+//! place of the log, and nothing else makes it forget.
 //!
 //! What must always hold:
-//! - behind the record nothing follows of the shards that it ends: they are closed first, then it is put into the log;
-//! - what it ends of queues is what lies before it in the log: a message that came in behind it stays, here and at recovery;
-//! - a checkpoint sees the record and its effect, or neither: [`Store::removing`](crate::store::Store) is held meanwhile.
+//! - behind the record nothing follows of the shards that it ends: they are closed first, then it is put into the log
+//!   (`a_shard_that_is_opened_while_others_are_closed_is_closed_before_the_record`);
+//! - it happens as a whole or not at all (`power_that_fails_at_any_step_of_a_deletion_leaves_all_of_a_topic_or_nothing`);
+//! - a checkpoint sees the record and its effect, or neither: [`Store::removing`](crate::store::Store) is held meanwhile
+//!   (`a_checkpoint_is_taken_before_a_removal_or_after_its_effect`).
+//!
+//! What the record ends of queues is what lies before it in the log: a message that came in behind it stays.
 
 use crate::apply;
 use crate::commit_log::record::{record_len, removed_body};

@@ -5,8 +5,9 @@
 //! under. So whoever looks at the end of the log first and takes the marks then misses nothing before that end.
 //!
 //! One save is made at a time: whoever makes it holds the checkpoints from the moment it takes the marks until it is
-//! written, on its workers, too. If it never is written, because it failed or because nobody waits for it any more, the
-//! next one says everything.
+//! written, on its workers, too (`two_saves_never_overlap`). If it never is written, because it failed or because nobody waits
+//! for it any more, the next one says everything (`a_save_that_failed_is_made_up_for`,
+//! `what_was_taken_for_a_save_that_nobody_waited_for_is_in_the_next_one`).
 
 use crate::checkpoint::{Changes, Checkpoints, Position, ShardState};
 use crate::progress::Shard;

@@ -5,12 +5,15 @@
 //! load, and a look at the clock if the lease is timed.
 //!
 //! # What must always hold
-//! - A tenure that has ended never comes back: a late renewal is refused, and only a greater epoch begins another.
+//! - A tenure that has ended never comes back: a late renewal is refused, and only a greater epoch begins another
+//!   (`a_timed_lease_ends_a_margin_early_and_a_late_renewal_does_not_bring_it_back`,
+//!   `an_epoch_that_is_not_greater_is_refused_and_changes_nothing`).
 //! - The store's end comes before the controller's. For a lease of `D` and a margin `m` on either side:
 //!   `store's end = called_at + D − m < answered_at + D + m = controller's end`, because the call was made before it was
 //!   answered. The difference of at least `2 m` is for clocks that do not run equally fast: it is enough while they drift
-//!   apart by less than `2 m` during `D`. Only monotonic clocks are asked, so jumps of the wall clock do not matter.
-//! - The newest call decides: an answer to an older one changes nothing.
+//!   apart by less than `2 m` during `D` (`the_store_never_leads_when_the_controller_may_have_named_another`). Only monotonic
+//!   clocks are asked, so jumps of the wall clock do not matter (`jumps_of_the_wall_clock_neither_end_nor_lengthen_a_lease`).
+//! - The newest call decides: an answer to an older one changes nothing (`an_answer_to_an_older_call_changes_nothing`).
 
 use gantry_proto::contract::{StoreError, StoreLease};
 use gantry_proto::model::Epoch;
@@ -63,7 +66,7 @@ fn end_of(lease: StoreLease, called_at: Instant, margin: Duration) -> Option<Ins
 impl Term {
     /// Of a store that has not led yet: `epoch` is the last one of its folder.
     pub(crate) fn none(epoch: Epoch, now: Instant) -> Term {
-        let over = Some(TenureEnd::Ended("it has not led its group since it was opened".to_owned()));
+        let over = Some(TenureEnd::Ended("it has not led its store group since it was opened".to_owned()));
         Term { epoch, called_at: now, until: None, over, heard: epoch }
     }
 
@@ -123,7 +126,7 @@ impl Term {
 /// The store's tenure, shared by all its calls.
 pub(crate) struct Tenure {
     term: Mutex<Term>,
-    /// Nanoseconds after `origin` until which the store leads: a copy of `term` for those in a hurry. [`FOREVER`]: not
+    /// Nanoseconds after `origin` until which the store leads: a copy of `term` that is read without a lock. [`FOREVER`]: not
     /// bounded by time. 0: not at all.
     open_for: AtomicU64,
     origin: Instant,

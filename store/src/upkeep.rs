@@ -6,9 +6,12 @@
 //! - in which shards an owner holds something, so that renewing and releasing it cost what it holds.
 //!
 //! Derived from the shards' states, which are the truth. What must always hold:
-//! - a shard with an end at `t` is noted at `t` or earlier (it may be noted too early: whoever looks finds out);
-//! - a shard in which messages were found that have no attempt left is noted;
-//! - an owner that holds something in a shard is noted with it.
+//! - a shard with an end at `t` is noted at `t` or earlier; too early costs a look
+//!   (`a_waiting_receive_gets_a_message_whose_delivery_ends`);
+//! - a shard in which messages were found that have no attempt left is noted
+//!   (`exhausted_messages_move_to_the_dead_letter_topic_once_and_name_their_origin`);
+//! - an owner that holds something in a shard is noted with it
+//!   (`leases_of_a_living_client_are_renewed_and_end_soon_after_it_is_gone`).
 
 use gantry_proto::model::{ClientHash, GroupId, Timestamp, TopicId};
 use parking_lot::Mutex;

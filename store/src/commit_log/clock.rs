@@ -5,7 +5,8 @@
 //! goes back is not followed: whoever set it right by an hour would hold every ended delivery back for that hour. The
 //! log's time goes on then from where it was, at 7/8 of its pace, until the wall clock has caught up.
 //!
-//! Must always hold: what [`LogClock::now`] returns is never before what it returned, nor before any record of the log.
+//! What must always hold: what [`LogClock::now`] returns is never before what it returned
+//! (`time_never_goes_back_and_never_stands_still`).
 
 use gantry_proto::env::Clock;
 use gantry_proto::model::Timestamp;

@@ -4,8 +4,8 @@
 //! and then ask the fence a second time ([`CommitLog::acknowledged`]): a success is answered only in the tenure in which the
 //! record was put into the log.
 
-use super::CommitLog;
 use super::tail::Batch;
+use super::{CommitLog, Flush};
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::LogOffset;
 use std::sync::atomic::Ordering;
@@ -18,6 +18,11 @@ impl CommitLog {
     /// task only.
     pub(crate) fn confirm(&self, batches: Vec<Batch>) {
         let Some(end) = batches.last().map(Batch::end) else { return };
+        let durable_to = match self.config.flush {
+            Flush::Sync => self.flushed_to(),
+            Flush::Async => self.written_to(),
+        };
+        assert!(end <= durable_to, "confirmed up to {end}, but as durable as configured only up to {durable_to}");
         for batch in &batches {
             for (queue, end) in &batch.arrivals {
                 queue.confirm(*end);

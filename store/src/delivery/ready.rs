@@ -1,7 +1,8 @@
 //! Derived: which queues may have messages that were never delivered, so that a receive looks at no others.
 //!
 //! Whoever lets a queue grow says so ([`DeliveryState::grew`]); a receive that finds nothing in a queue strikes it off. What
-//! must always hold: a queue that is not held has nothing that was never delivered, as of the last growth that was told.
+//! must always hold: a queue that is not held has nothing that was never delivered, as of the last growth that was told
+//! (`a_plan_that_was_not_carried_out_hides_nothing`, `any_history_keeps_the_promises`).
 //!
 //! [`DeliveryState::grew`]: super::DeliveryState::grew
 

@@ -15,8 +15,8 @@
 //! A place is a log offset relative to the segment's first one. The queue offsets of a queue's entries are consecutive: one
 //! whose record was damaged has an entry that says so.
 //!
-//! What must always hold: nothing of a block is used whose checksum does not match, and an index is only used for the log
-//! range that it names.
+//! What must always hold: nothing of a block is used whose checksum does not match
+//! (`every_flipped_bit_is_noticed_before_a_row_is_believed`).
 
 use super::IndexEntry;
 use super::blocks::{BlockError, BlockReader, Section};
