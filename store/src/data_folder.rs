@@ -140,7 +140,6 @@ impl StoreFolder {
         Ok(folder)
     }
 
-    /// Its identity.
     pub fn id(&self) -> FolderId {
         self.identity.folder
     }

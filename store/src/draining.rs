@@ -24,7 +24,7 @@ pub(crate) struct Draining {
     known: AtomicU64,
     /// Nothing is taken. Appends read it while the log's tail is locked.
     closed: AtomicBool,
-    /// Whoever follows the metadata, so that what was seen later counts.
+    /// Held while the metadata are followed, so that what was seen later counts.
     follower: Mutex<()>,
 }
 

@@ -71,7 +71,7 @@ pub enum HostError {
     },
 }
 
-/// So often a failed store is opened again before it is given up.
+/// How often a failed store is opened again before it is given up.
 pub const REOPENINGS_MAX: u32 = 10;
 /// Waits before that: the first, and the longest.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
@@ -212,7 +212,7 @@ impl StoreHost {
             Some(Ok(granted)) => {
                 tracing::info!(store_group = %self.store_group, epoch = %granted.grant.epoch, "the store was opened again and goes on");
                 *self.now.write() = Now { store: store.clone(), reopening: None };
-                // Whoever stops it from now on finds it there; who did before did not.
+                // A shutdown from now on finds this store; one that came before did not.
                 if self.stopping.is_cancelled() {
                     let _ = store.shutdown().await;
                 }

@@ -65,9 +65,7 @@ pub(crate) enum IdentityError {
     Two(FolderId, FolderId),
 }
 
-/// The file.
 pub(crate) const NAME: &str = "identity";
-/// Its copy.
 pub(crate) const COPY: &str = "identity.copy";
 
 const MAGIC: &[u8; 8] = b"GNTRYSTO";

@@ -32,17 +32,14 @@ pub enum InspectError {
         action: &'static str,
         /// On what.
         path: PathBuf,
-        /// Its answer.
         source: io::Error,
     },
     /// It is something else.
     #[error("{path} is not {expected}: {cause}")]
     Other {
-        /// Which.
         path: PathBuf,
         /// What was asked for.
         expected: &'static str,
-        /// What tells.
         cause: String,
     },
     /// Its checksum does not match.
@@ -50,12 +47,7 @@ pub enum InspectError {
     Damaged(String),
     /// It is of a later version of this program.
     #[error("{path}: {cause}. Look at it with the version of Gantry that wrote it, or a later one")]
-    Newer {
-        /// Which.
-        path: PathBuf,
-        /// What tells.
-        cause: String,
-    },
+    Newer { path: PathBuf, cause: String },
 }
 
 impl InspectError {

@@ -1,4 +1,4 @@
-//! Where is my message: by its id or one of its keys, over the whole retained log. What is absent costs no read: it is in no
+//! Finds messages by their id or one of their keys, over the whole retained log. What is absent costs no read: it is in no
 //! filter of a sealed segment and not among the hashes of the others.
 
 use crate::commit_log::segment::ReadError;
@@ -9,11 +9,9 @@ use gantry_proto::model::{LogOffset, MessageHead, QueueId, QueueOffset, Timestam
 /// A message that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessagePlace {
-    /// Its queue.
     pub queue: QueueId,
     /// Its place there.
     pub queue_offset: QueueOffset,
-    /// Its record.
     pub log_offset: LogOffset,
     /// When the store took it.
     pub store_time: Timestamp,

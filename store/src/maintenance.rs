@@ -41,7 +41,7 @@ const DEAD_LETTER_PAUSE: Duration = Duration::from_millis(200);
 const WAKE_PAUSE: Duration = Duration::from_millis(5);
 /// Shards that are looked at before others get a turn on the thread.
 const SHARDS_IN_ONE_GO: usize = 64;
-/// Whoever waits for a time of the wall clock looks again after this: it may be set.
+/// How long to wait at most for a time of the wall clock, which may be set meanwhile.
 const CLOCK_LOOK: Duration = Duration::from_secs(1);
 
 /// Starts all of them. `last_epoch`: the last one of the store's folder.

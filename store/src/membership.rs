@@ -4,8 +4,8 @@
 //! decided in [`protocol`], which is pure; here it is done: calls are made, each bounded in time, and the store's tenure is
 //! renewed, ended or begun accordingly.
 //!
-//! What must always hold: the store is told of a lease's end before somebody else may hear that he leads (its own clock sees
-//! to that, see [`crate::tenure`]; nothing here has to be in time:
+//! What must always hold: the store stops leading before another store may lead (its own clock sees to that, see
+//! [`crate::tenure`]; nothing here has to be in time:
 //! `no_schedule_of_failures_lets_the_store_lead_when_another_could`), and the lease is given up only after the last write
 //! (`the_lease_is_given_up_after_the_last_write`).
 
@@ -30,7 +30,6 @@ pub struct MemberConfig {
     pub store_group: StoreGroupName,
     /// Where proxies reach it, `host:port`.
     pub address: Arc<str>,
-    /// Its software.
     pub version: Arc<str>,
 }
 

@@ -1,4 +1,4 @@
-//! Damaged parts of the log that an operator gave up (`gantry repair record`): groups pass what lay there.
+//! Damaged parts of the log that an operator gave up (`gantry repair record`): consumer groups go on behind what lay there.
 //!
 //! A receive that comes to such a message takes it for gone. What groups had set aside before is finished here, by a record
 //! of the group's progress. A message whose record nobody can find any more counts as given up when every damaged part is

@@ -1,4 +1,4 @@
-//! Work that is done again and again because what it looks at changes slowly and tells nobody.
+//! Work that is repeated at a fixed interval: what it looks at does not announce its changes.
 
 use crate::store::Store;
 use gantry_proto::contract::StoreError;

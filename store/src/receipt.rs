@@ -27,7 +27,7 @@ pub(crate) struct Receipt {
     /// Log offset of the record that delivered.
     pub lease: LogOffset,
     /// The leadership in which it was delivered: a log offset means a delivery only together with it, for what was never
-    /// confirmed may be cut off, and written over by somebody else.
+    /// confirmed may be cut off, and written over by another epoch.
     pub epoch: Epoch,
     /// When the lease would end if nothing changed it.
     pub promised_until: Timestamp,

@@ -68,7 +68,6 @@ pub enum RepairError {
         action: &'static str,
         /// On what.
         path: PathBuf,
-        /// Its answer.
         source: io::Error,
     },
 }

@@ -53,7 +53,6 @@ pub struct Granted {
 pub struct Store {
     pub(crate) config: StoreConfig,
     pub(crate) env: Env,
-    /// Its folder.
     pub(crate) dir: PathBuf,
     /// The store group that it belongs to, once it has joined one.
     home: OnceLock<StoreGroupId>,

@@ -78,7 +78,7 @@ impl Term {
         next
     }
 
-    /// Somebody knows of `epoch`. Whoever leads an earlier one does so no more.
+    /// A peer knows of `epoch`. If it is later than this one, this one is over.
     pub(crate) fn hear(&mut self, epoch: Epoch) {
         self.heard = self.heard.max(epoch);
         if self.heard > self.epoch {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How far back the wall clock may be before somebody should hear of it.
+/// How far back the wall clock may be before that is logged.
 const WORTH_MENTIONING: Duration = Duration::from_secs(1);
 
 /// Reads the log's time. One per log.

@@ -56,7 +56,7 @@ impl CommitLog {
         tail.next_segment = match prepared {
             Ok(file) => {
                 *self.prepared.lock() = Some(file);
-                tail.turned_away = false;
+                tail.refused_for_room = false;
                 NextSegment::Prepared
             }
             Err(error) => {

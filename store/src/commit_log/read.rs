@@ -1,5 +1,5 @@
-//! Reading confirmed records for whoever delivers them: many at a time, those that lie together with one call, and without
-//! waiting for the disk where nobody may wait.
+//! Reading confirmed records to deliver them: many at a time, those that lie together with one call. On a task of the runtime
+//! nothing waits for the disk: what is not in memory is read by a worker.
 
 use super::record::{HEADER_LEN, RecordError, claimed_len, parse_record};
 use super::segment::{ReadError, Record, Segment, SegmentSet};
@@ -45,7 +45,7 @@ impl SegmentSet {
                     cold = true;
                     segment.file.will_read(position, len as u64);
                 }
-                // Whoever may wait reads the records one by one.
+                // The worker reads the records one by one.
                 Err(_) => cold = true,
             }
         }
@@ -56,7 +56,7 @@ impl SegmentSet {
     pub(crate) fn read_record_warm(&self, at: LogOffset) -> Result<Result<Record, ReadError>, Cold> {
         let Some(segment) = self.holding(at) else { return Ok(Err(ReadError::Gone(at))) };
         let header = segment.file.try_read_at(segment.position(at), HEADER_LEN);
-        // Whoever may wait says what is wrong with it.
+        // The worker says what is wrong with it.
         let Ok(Some(header)) = header else { return Err(Cold) };
         let len = claimed_len(&header).map_err(|_| Cold)?;
         if at.plus(u64::from(len)).0 > segment.base.0 + segment.capacity {

@@ -278,7 +278,7 @@ impl Segments {
             batches: VecDeque::new(),
             pending_bytes: 0,
             next_segment: NextSegment::Missing,
-            turned_away: false,
+            refused_for_room: false,
             refused: None,
             last_store_time: scanned.last_store_time,
             epochs: scanned.epochs,

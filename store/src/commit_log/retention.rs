@@ -68,7 +68,7 @@ pub(crate) struct BelievedTime {
     mentioned: bool,
 }
 
-/// How far ahead the wall clock may be before somebody should hear of it.
+/// How far ahead the wall clock may be before that is logged.
 const WORTH_MENTIONING: Duration = Duration::from_secs(3600);
 
 impl BelievedTime {

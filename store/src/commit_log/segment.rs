@@ -220,7 +220,6 @@ impl SegmentSet {
 }
 
 impl ScannedRecord<'_> {
-    /// Its body.
     pub(crate) fn body(&self) -> &[u8] {
         self.header.body(self.bytes)
     }

@@ -53,8 +53,8 @@ pub(crate) struct Tail {
     pub pending_bytes: usize,
     /// The file that the next segment will be, as far as it is known.
     pub next_segment: NextSegment,
-    /// Somebody was turned away because it could not be prepared, and it still is not.
-    pub turned_away: bool,
+    /// A record was refused because it could not be prepared, and it still is not.
+    pub refused_for_room: bool,
     /// Why nothing is taken any more.
     pub refused: Option<StoreError>,
     /// Store times never go back: two callers may have looked at the clock in another order than they came here.
@@ -68,7 +68,7 @@ pub(crate) struct Tail {
 /// Whether there is room behind the current segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NextSegment {
-    /// Somebody has to prepare it.
+    /// It is to be prepared.
     Missing,
     /// It is there.
     Prepared,
@@ -79,7 +79,7 @@ pub(crate) enum NextSegment {
 }
 
 impl NextSegment {
-    /// What those hear who would need it.
+    /// The error for records that would need it.
     fn refusal(&self) -> Option<StoreError> {
         match self {
             NextSegment::Missing | NextSegment::Prepared => None,
@@ -175,11 +175,11 @@ impl CommitLog {
 }
 
 impl Tail {
-    /// Whether there is room for any one record of that length, and nobody was turned away; else why not.
+    /// Whether there is room for any one record of that length, and none was refused for want of it; else why not.
     pub(crate) fn has_room(&self, record_len_max: u64) -> Result<(), StoreError> {
         let left = self.segment_end.0.saturating_sub(self.appended_to.0);
         match self.next_segment.refusal() {
-            Some(refusal) if self.turned_away || left < record_len_max => Err(refusal),
+            Some(refusal) if self.refused_for_room || left < record_len_max => Err(refusal),
             _ => Ok(()),
         }
     }
@@ -225,7 +225,7 @@ impl Appender<'_> {
                 NextSegment::Missing => return Err(NoRoom::SegmentNotReady),
                 failed => {
                     let refused = failed.refusal().unwrap_or_else(|| StoreError::Busy("no next segment".into()));
-                    self.tail.turned_away = true;
+                    self.tail.refused_for_room = true;
                     return Err(NoRoom::Refused(refused));
                 }
             }

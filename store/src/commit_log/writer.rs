@@ -22,8 +22,8 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
 /// With asynchronous flush: how often it is done.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Writes what gathers and confirms it, until the store stops. Whoever stops it has stopped the log before: then nothing
-/// can gather any more behind what is written here last.
+/// Writes what gathers and confirms it, until the store stops. The log was stopped before that, so nothing gathers behind what
+/// is written last.
 ///
 /// When nothing gathers for [`SETTLE_AFTER`], and every [`SETTLE_INTERVAL`] under load, it makes durable how far it was.
 pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: CancellationToken) {

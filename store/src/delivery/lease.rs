@@ -1,4 +1,4 @@
-//! Leases after the delivery: whether they hold, what extends or ends them, and what is left when no attempt is.
+//! Leases after the delivery: whether they hold, what extends or ends them, and which messages have no attempt left.
 
 use super::reader::QueueReader;
 use super::record::DeliveryRecord;

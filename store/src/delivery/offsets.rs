@@ -46,7 +46,7 @@ impl Offsets {
         self.count -= 1;
     }
 
-    /// Takes out what is below `floor`.
+    /// Takes out what lies before `floor`.
     pub(super) fn remove_below(&mut self, floor: QueueOffset) {
         while let Some((first, end)) = self.ranges.first_key_value().map(|(first, end)| (*first, *end))
             && first < floor.0

@@ -1,3 +1,5 @@
+//! What delivery asks of the queues of a topic.
+
 use crate::queue_index::IndexEntry;
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::{QueueId, QueueOffset};

@@ -36,47 +36,30 @@ pub(crate) enum DeliveryRecord {
         cursors: Vec<(QueueId, QueueOffset)>,
     },
     /// Deliveries were finished.
-    Acked {
-        /// Which.
-        entries: Vec<(QueueId, QueueOffset)>,
-    },
+    Acked { entries: Vec<(QueueId, QueueOffset)> },
     /// Deliveries become visible at a fixed time; nothing renews them any more.
     VisibilityChanged {
-        /// When.
         visible_at: Timestamp,
         /// False: the next delivery has the same attempt number.
         counted: bool,
-        /// Which.
         entries: Vec<(QueueId, QueueOffset)>,
     },
     /// Clients are alive.
     OwnersRenewed {
         /// Their deliveries stay hidden until then, at least.
         until: Timestamp,
-        /// Which.
         owners: Vec<ClientHash>,
     },
     /// A client is gone: its renewed deliveries become visible at a fixed time, those that ended earlier stay visible.
     ///
     /// Says "all of this owner" and not which: it is right even if something happened between its plan and its turn.
-    OwnerReleased {
-        /// Which.
-        owner: ClientHash,
-        /// When.
-        visible_at: Timestamp,
-    },
+    OwnerReleased { owner: ClientHash, visible_at: Timestamp },
     /// Messages that were delivered could not be read back: they are damaged.
-    SetAside {
-        /// Which.
-        entries: Vec<(QueueId, QueueOffset)>,
-    },
+    SetAside { entries: Vec<(QueueId, QueueOffset)> },
     /// Messages that were delivered turned out, when they were read, not to be wanted, or to have expired; or an operator gave
     /// up what was set aside: they are finished.
-    Dropped {
-        /// Which.
-        entries: Vec<(QueueId, QueueOffset)>,
-    },
-    /// Retention removed what is below these offsets.
+    Dropped { entries: Vec<(QueueId, QueueOffset)> },
+    /// Retention removed what lay before these offsets.
     Trimmed {
         /// First offset that is left, by queue.
         floors: Vec<(QueueId, QueueOffset)>,
@@ -86,7 +69,6 @@ pub(crate) enum DeliveryRecord {
 /// A delivery's lease follows its owner's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Renewal {
-    /// The client.
     pub owner: ClientHash,
     /// When the lease ends even if the client lives.
     pub latest: Timestamp,

@@ -36,7 +36,7 @@ pub(super) struct Schedule {
     max_attempts: u32,
     /// The latest time that was looked at.
     surfaced_to: Timestamp,
-    /// Owners that came and went since somebody asked.
+    /// Owners that began or ceased to hold something since this was last asked.
     owner_changes: Vec<(ClientHash, bool)>,
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct DeliveryState {
 pub(super) struct QueueProgress {
     /// Nothing from here on was ever delivered.
     pub next: QueueOffset,
-    /// Delivered and not finished. Everything else below `next` is finished or damaged.
+    /// Delivered and not finished. Everything else before `next` is finished or damaged.
     pub outstanding: BTreeMap<QueueOffset, Outstanding>,
     /// Set aside.
     pub damaged: Offsets,
@@ -64,10 +64,12 @@ pub(crate) enum Standing {
 /// When a delivery ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Visibility {
-    /// Then.
     At(Timestamp),
     /// When the owner's lease ends, but at the latest then.
-    Owned { owner: ClientHash, latest: Timestamp },
+    Owned {
+        owner: ClientHash,
+        latest: Timestamp,
+    },
 }
 
 impl DeliveryState {

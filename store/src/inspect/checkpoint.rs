@@ -40,7 +40,6 @@ pub struct CheckpointFacts {
 /// A queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFacts {
-    /// Its topic.
     pub topic: TopicId,
     /// Its number.
     pub queue: QueueId,
@@ -53,9 +52,7 @@ pub struct QueueFacts {
 /// How far a group is on a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgressFacts {
-    /// The group.
     pub group: GroupId,
-    /// The topic.
     pub topic: TopicId,
     /// Records before this are in it.
     pub good_for: LogOffset,

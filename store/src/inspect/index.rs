@@ -34,7 +34,6 @@ pub struct IndexContents {
 pub struct IndexRun {
     /// The queue's topic.
     pub topic: TopicId,
-    /// The queue.
     pub queue: QueueId,
     /// Offset of the first.
     pub first: QueueOffset,

@@ -82,10 +82,7 @@ pub enum Seen<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Every record up to the segment's end was seen.
-    Complete {
-        /// The end.
-        at: LogOffset,
-    },
+    Complete { at: LogOffset },
     /// Nothing was written behind it: the log ends here.
     LogEnds {
         /// Where.
@@ -107,7 +104,6 @@ pub enum Ending {
         at: LogOffset,
         /// To there.
         to: LogOffset,
-        /// What tells.
         cause: String,
     },
     /// The visitor had seen enough.
@@ -148,7 +144,6 @@ pub enum RecordContent<'a> {
     DeadLetter {
         /// What it was before.
         origin: LetterOrigin,
-        /// The message.
         message: MessageInfo<'a>,
     },
     /// A change of a group's progress.
@@ -175,9 +170,7 @@ pub struct MessageInfo<'a> {
 pub struct LetterOrigin {
     /// Who could not consume it.
     pub group: GroupId,
-    /// Its topic.
     pub topic: TopicId,
-    /// Its queue.
     pub queue: QueueId,
     /// Its place there.
     pub queue_offset: QueueOffset,

@@ -1,3 +1,5 @@
+//! What a queue knows of a message without reading it.
+
 use gantry_proto::model::{LogOffset, MessageHead, QueueOffset, Timestamp, tag_hash};
 
 /// What a queue knows about one of its messages without reading it.

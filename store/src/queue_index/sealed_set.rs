@@ -136,7 +136,7 @@ impl SealedSet {
             return Ok(OffsetPlace::Run(index.clone(), *run));
         }
         let segments = self.list();
-        // Whoever reads on goes on behind where it was.
+        // The next read of this queue begins behind this one.
         let from = match &last {
             Some((index, run)) if run.end() <= offset => segments.partition_point(|segment| segment.base <= index.base),
             _ => 0,

@@ -180,7 +180,7 @@ impl QueueTable {
         });
         let known = matches!(raised, Some(Ok(())));
         if !known {
-            // Found out queue by queue when somebody reads there.
+            // Found out queue by queue at the next read: see `Queue::find_begin`.
             self.sealed.forget_begins();
         }
         self.sealed.pop_front();

@@ -29,15 +29,12 @@ pub struct Concerned {
 /// Messages of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostMessages {
-    /// Its topic.
     pub topic: TopicId,
-    /// The queue.
     pub queue: QueueId,
     /// First queue offset.
     pub first: QueueOffset,
     /// The offset behind the last.
     pub end: QueueOffset,
-    /// What tells.
     pub told_by: ToldBy,
 }
 
@@ -57,11 +54,8 @@ pub enum ToldBy {
 /// Where a group stands on lost messages of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostOf {
-    /// Which group.
     pub group: GroupId,
-    /// The topic.
     pub topic: TopicId,
-    /// The queue.
     pub queue: QueueId,
     /// Messages that it had finished.
     pub finished: u64,

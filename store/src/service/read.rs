@@ -14,7 +14,6 @@ use gantry_proto::model::{QueueId, TopicId};
 /// What an index entry led to.
 #[derive(Debug)]
 pub(crate) enum ReadMessage {
-    /// The message.
     Message(Record, MessageSpan),
     /// Retention was faster.
     Gone,

@@ -1,4 +1,4 @@
-//! Where queues and groups are.
+//! How far queues and consumer groups are, and what remains.
 
 use crate::queue_index::Queue;
 use crate::store::Store;

@@ -80,7 +80,7 @@ pub(super) fn create_first(
     named.map(Arc::new).map_err(io("creating", &path))
 }
 
-/// What tells that a segment was written for somebody else.
+/// Why a segment is not of this folder, if it is not.
 pub(super) fn foreign(found: &LogHome, own: &LogHome) -> Option<String> {
     fn other<T: PartialEq>(found: Option<T>, own: Option<T>) -> Option<(T, T)> {
         found.zip(own).filter(|(found, own)| found != own)
