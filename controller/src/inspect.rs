@@ -5,7 +5,8 @@
 
 use crate::codec::{CodecError, unseal};
 use crate::open_error::OpenError;
-use crate::raft::{FILE, read_values};
+pub use crate::raft::Slots as Acknowledged;
+use crate::raft::{FILE, read_acknowledged, read_values};
 use gantry_proto::env::{Files, OpenMode};
 use gantry_proto::wire::controller::v1 as wire;
 use std::fmt;
@@ -78,6 +79,12 @@ pub fn inspect(files: &dyn Files, path: &Path) -> Result<Vec<StoredValue>, OpenE
     let values = read.map_err(|_| OpenError::damaged(&path, "the database cannot be read without a panic"))?;
     let values = values.map_err(|error| OpenError::damaged(&path, error))?;
     Ok(values.into_iter().map(|(name, bytes)| StoredValue { content: content(&name, &bytes), name, bytes }).collect())
+}
+
+/// What the file `acknowledged` in a member's folder says: which commit of the database was the last that was acknowledged.
+/// `None`: there is no such file. Of a folder in use, to be read before the database, which is ahead of it.
+pub fn inspect_acknowledged(files: &dyn Files, dir: &Path) -> Result<Option<Acknowledged>, OpenError> {
+    read_acknowledged(files, dir)
 }
 
 /// Who looks need not know it. As long as a secret, so that the rest can still be read.

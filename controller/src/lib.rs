@@ -50,7 +50,7 @@ mod tests;
 pub use config::ControllerConfig;
 pub use controller::{Controller, Failed};
 pub use host::ControllerHost;
-pub use inspect::{StoredContent, StoredValue, Unreadable, inspect};
+pub use inspect::{Acknowledged, StoredContent, StoredValue, Unreadable, inspect, inspect_acknowledged};
 pub use liveness::LeaseSettings;
 pub use no_peers::NoPeers;
 pub use open_error::OpenError;

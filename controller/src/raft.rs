@@ -18,6 +18,8 @@ mod state_machine;
 mod tests;
 mod type_config;
 
+pub use acknowledged::Slots;
+pub(crate) use acknowledged::read as read_acknowledged;
 pub(crate) use disk::{FILE, read_values};
 pub(crate) use messages::Kind;
 pub(crate) use node::{Leader, Leadership, Node, NodeError, Peer};

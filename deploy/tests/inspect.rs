@@ -257,6 +257,29 @@ fn a_controllers_folder_is_shown_and_verified_and_its_damage_is_named() {
     assert_eq!(verified["summary"]["controller_entries"].as_u64(), Some(entries as u64));
     assert!(text(&["verify"], &data.path().join("controller"), 0).contains("entries in the controller's log"));
 
+    let acknowledged = data.path().join("controller/acknowledged");
+    let held = std::fs::read(&acknowledged).unwrap();
+    // Both places name a commit that is not there.
+    let later = [0, 4096].iter().fold(held.clone(), |mut later, at| {
+        let slot = &mut later[*at..*at + 24];
+        slot[16..].copy_from_slice(&10_000_u64.to_le_bytes());
+        let sum = crc32c::crc32c_append(crc32c::crc32c(&slot[..12]), &slot[16..]);
+        slot[12..16].copy_from_slice(&sum.to_le_bytes());
+        later
+    });
+    for (bytes, says) in [(later, "and commit 10000 was acknowledged"), (vec![0; 8192], "damaged: it does not say")] {
+        std::fs::write(&acknowledged, bytes).unwrap();
+        let told = text(&["verify"], data.path(), 1);
+        assert!(
+            told.contains("1 PROBLEM") && told.contains(says) && told.contains("controller/acknowledged"),
+            "{told}"
+        );
+    }
+    std::fs::remove_file(&acknowledged).unwrap();
+    assert!(text(&["verify"], data.path(), 1).contains("missing: nothing says how far the database was"));
+    std::fs::write(&acknowledged, held).unwrap();
+    json(&["verify"], data.path(), 0);
+
     let file = data.path().join("controller/consensus.redb");
     let len = std::fs::metadata(&file).unwrap().len();
     std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(len / 3).unwrap();

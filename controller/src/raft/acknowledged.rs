@@ -116,13 +116,25 @@ fn checksum(slot: &[u8; LEN]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&slot[..12]), &slot[16..])
 }
 
-/// What the file says.
-#[derive(Debug, PartialEq, Eq)]
-enum Slots {
+/// What the file `acknowledged` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slots {
+    /// The number of the last commit that was acknowledged.
     Newest(u64),
+    /// A later version wrote it, in that format.
     Newer(u32),
-    /// None of them is whole.
+    /// None of its two places is whole.
     Damaged,
+}
+
+/// What the file in `dir` says, without changing it. `None`: there is none.
+pub(crate) fn read(files: &dyn Files, dir: &Path) -> Result<Option<Slots>, OpenError> {
+    let path = dir.join(NAME);
+    match files.open(&path, OpenMode::Read) {
+        Ok(file) => newest(&*file).map(Some).map_err(OpenError::io(&path, "read it")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OpenError::io(&path, "open it")(error)),
+    }
 }
 
 fn newest(file: &dyn File) -> io::Result<Slots> {

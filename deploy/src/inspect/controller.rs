@@ -3,7 +3,9 @@
 use super::print::{Printer, instant};
 use super::{WrongPath, note_in_use};
 use clap::Args;
-use gantry_controller::{OpenError, StoredContent, StoredValue, Unreadable, inspect};
+use gantry_controller::{
+    Acknowledged, OpenError, StoredContent, StoredValue, Unreadable, inspect, inspect_acknowledged,
+};
 use gantry_proto::convert::Wire as _;
 use gantry_proto::env::Files;
 use gantry_proto::model::{MetadataCommand, Timestamp};
@@ -91,6 +93,8 @@ struct Shown {
     index: Option<u64>,
     len: usize,
     content: Result<String, Unreadable>,
+    /// Which commit of the database this is, if that is what it says.
+    commit: Option<u64>,
 }
 
 /// Shows `visit` all values, the entries of the log last.
@@ -101,6 +105,10 @@ fn values(files: &dyn Files, dir: &Path, mut visit: impl FnMut(Shown)) -> Result
         if let ("purged", Ok(StoredContent::LogId(id))) = (name.as_str(), &content) {
             before = Some(id.index);
         }
+        let commit = match &content {
+            Ok(StoredContent::Commit(commit)) => Some(commit.number),
+            _ => None,
+        };
         let mut content = content.and_then(|content| in_words(content, index));
         if let Some(index) = index {
             if content.is_ok() && before.is_some_and(|before: u64| before.checked_add(1) != Some(index)) {
@@ -109,7 +117,7 @@ fn values(files: &dyn Files, dir: &Path, mut visit: impl FnMut(Shown)) -> Result
             before = Some(index);
         }
         let kind = if index.is_some() { "log".to_owned() } else { name };
-        visit(Shown { kind, index, len: bytes.len(), content });
+        visit(Shown { kind, index, len: bytes.len(), content, commit });
     }
     Ok(())
 }
@@ -171,10 +179,18 @@ fn membership(membership: &wire::ControllerMembership) -> String {
     format!("members {}; voters {voters:?}", members.join(", "))
 }
 
-/// Looks at all of a controller's folder; `tell` hears of each problem: where it is, and what.
-pub(super) fn verify(files: &dyn Files, dir: &Path, mut tell: impl FnMut(String, &str)) -> Result<Seen, OpenError> {
+/// Looks at all of a controller's folder; `tell` hears of each problem: in which file, what, and what to do.
+pub(super) fn verify(
+    files: &dyn Files,
+    dir: &Path,
+    mut tell: impl FnMut(&'static str, String, &str),
+) -> Result<Seen, OpenError> {
     let mut seen = Seen::default();
+    // Before the database: a running member goes on meanwhile.
+    let acknowledged = inspect_acknowledged(files, dir)?;
+    let mut found = 0;
     values(files, dir, |value| {
+        found = value.commit.unwrap_or(found);
         if let Some(index) = value.index {
             seen.entries += 1;
             seen.last = Some(index);
@@ -186,15 +202,45 @@ pub(super) fn verify(files: &dyn Files, dir: &Path, mut tell: impl FnMut(String,
                 Unreadable::Newer(_) => "use the version of Gantry that wrote it, or a later one",
                 Unreadable::Damaged(_) => ADVICE,
             };
-            tell(format!("{}{which}: {unread}", value.kind), advice);
+            tell(DATABASE, format!("{}{which}: {unread}", value.kind), advice);
         }
     })?;
+    let problem = match acknowledged {
+        Some(Acknowledged::Newest(number)) if number > found => Some((
+            format!(
+                "the database is at commit {found}, and commit {number} was acknowledged: its end is damaged, or it is an older copy"
+            ),
+            ADVICE,
+        )),
+        Some(Acknowledged::Newer(format)) => {
+            let what = format!("written by a newer gantry: format {format}");
+            Some((what, "use the version of Gantry that wrote it, or a later one"))
+        }
+        Some(Acknowledged::Damaged) => Some((
+            "damaged: it does not say how far the database was".to_owned(),
+            "the next start makes it again, and cannot tell whether the database is all there",
+        )),
+        None if found > 0 => Some((
+            "missing: nothing says how far the database was".to_owned(),
+            "the next start makes it again, and cannot tell whether the database is all there",
+        )),
+        Some(Acknowledged::Newest(_)) | None => None,
+    };
+    if let Some((what, advice)) = problem {
+        seen.problems += 1;
+        tell(ACKNOWLEDGED, what, advice);
+    }
     Ok(seen)
 }
 
+/// The files of a member's folder.
+pub(super) const DATABASE: &str = "consensus.redb";
+const ACKNOWLEDGED: &str = "acknowledged";
+
 /// What to do about a damaged folder.
 const ADVICE: &str = "if most other members are well, remove this one from the cluster and add it again with an empty folder \
-                      and a new number; else restore the folder from a copy";
+                      and a new number; else restore the folder from a copy. A standalone server without one: gantry repair \
+                      controller";
 
 fn show(value: &Shown, printer: &mut Printer) -> anyhow::Result<()> {
     let (state, says) = match &value.content {

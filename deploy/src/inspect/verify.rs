@@ -96,26 +96,28 @@ pub(super) fn run(files: &dyn Files, args: &VerifyArgs, printer: &mut Printer) -
 
 /// Entries and problems.
 fn of_controller(files: &dyn Files, dir: &Path, quiet: bool, printer: &mut Printer) -> anyhow::Result<(u64, u64)> {
-    let finding = |severity, what, advice: Option<&str>| Finding {
+    let finding = |severity, file, what, advice: Option<&str>| Finding {
         severity,
-        path: dir.join("consensus.redb"),
+        path: dir.join(file),
         at: None,
         what,
         advice: advice.map(str::to_owned),
     };
     let mut found = Vec::new();
-    let seen =
-        controller::verify(files, dir, |what, advice| found.push(finding(Severity::Problem, what, Some(advice))));
+    let seen = controller::verify(files, dir, |file, what, advice| {
+        found.push(finding(Severity::Problem, file, what, Some(advice)))
+    });
     let (entries, mut problems) = match seen {
         Ok(seen) => {
             if seen.problems == 0 {
                 let last = seen.last.map_or_else(String::new, |last| format!(", the last with index {last}"));
-                found.push(finding(Severity::Whole, format!("{} entries{last}", seen.entries), None));
+                let what = format!("{} entries{last}", seen.entries);
+                found.push(finding(Severity::Whole, controller::DATABASE, what, None));
             }
             (seen.entries, seen.problems)
         }
         Err(error) => {
-            found.push(finding(Severity::Problem, error.to_string(), None));
+            found.push(finding(Severity::Problem, controller::DATABASE, error.to_string(), None));
             (0, 1)
         }
     };
