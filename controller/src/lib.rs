@@ -40,6 +40,7 @@ mod no_peers;
 mod open_error;
 mod proposer;
 mod raft;
+mod rebuild;
 mod service;
 mod state;
 #[cfg(test)]
@@ -54,4 +55,5 @@ pub use inspect::{Acknowledged, StoredContent, StoredValue, Unreadable, inspect,
 pub use liveness::LeaseSettings;
 pub use no_peers::NoPeers;
 pub use open_error::OpenError;
+pub use rebuild::{Rebuild, RebuildError, RebuiltGroup, RebuiltMetadata, RebuiltTopic, is_lost};
 pub use state::MetadataState;

@@ -32,7 +32,8 @@ pub enum OpenError {
     /// Bytes that were durable once are not what was written.
     #[error(
         "{}: damaged: {what}; if other members are well, remove this one from the cluster and add it again with an empty \
-         folder and a new number; else restore the folder from a copy",
+         folder and a new number (gantry admin cluster remove-controller, then add-controller); else restore the folder \
+         from a copy. A standalone server without one: gantry repair controller makes it again from what the store knows",
         .path.display()
     )]
     Damaged {
@@ -45,7 +46,7 @@ pub enum OpenError {
         "{}: the controller's store is older than what it acknowledged: it is at commit {found}, and commit {acknowledged} was \
          acknowledged. Its last pages are damaged, or consensus.redb was put back alone. If most other members are well, remove \
          this one from the cluster (gantry admin cluster remove-controller) and add it again with an empty folder and a new \
-         number; else restore the whole folder from a copy, or, if there is none, go on without what is missing: move the file \
+         number (gantry admin cluster add-controller); else restore the whole folder from a copy, or, if there is none, go on without what is missing: move the file \
          acknowledged away and start it again",
         .path.display()
     )]

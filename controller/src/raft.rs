@@ -19,8 +19,8 @@ mod tests;
 mod type_config;
 
 pub use acknowledged::Slots;
-pub(crate) use acknowledged::read as read_acknowledged;
-pub(crate) use disk::{FILE, read_values};
+pub(crate) use acknowledged::{NAME as ACKNOWLEDGED, read as read_acknowledged};
+pub(crate) use disk::{FILE, LOCK, TEMPORARY, is_there, make_with_snapshot, read_values};
 pub(crate) use messages::Kind;
 pub(crate) use node::{Leader, Leadership, Node, NodeError, Peer};
 pub(crate) use type_config::Batch;

@@ -23,6 +23,7 @@ mod topics;
 
 use digest::ObjectSum;
 pub(crate) use keeping::{Keeping, KeptGroup, NamedLeader};
+pub(crate) use parts::StateParts;
 
 use gantry_proto::model::{
     ClusterId, ConsumerGroup, FolderId, GroupId, GroupName, LostIds, MetadataChange, MetadataCommand, MetadataOutcome,

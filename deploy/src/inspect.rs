@@ -12,6 +12,7 @@ mod segment;
 mod small;
 mod verify;
 
+pub(crate) use print::instant;
 pub(crate) use verify::store_dir;
 
 use crate::env::SystemFiles;

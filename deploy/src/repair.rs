@@ -1,5 +1,7 @@
-//! `gantry repair`: what an operator decides about a store's folder that the server does not open. Without `--yes` it says
-//! what it would do and what would be lost, and changes nothing.
+//! `gantry repair`: what an operator decides about a folder that the server does not open. Without `--yes` it says what it
+//! would do and what would be lost, and changes nothing.
+
+mod controller;
 
 use crate::env;
 use crate::exit::Failure;
@@ -53,6 +55,8 @@ enum What {
         #[arg(long)]
         accept_lost_progress: bool,
     },
+    /// Make the controller's folder of a standalone server again, which is lost or damaged: from what its store knows.
+    Controller(controller::ControllerArgs),
 }
 
 /// For programs.
@@ -63,6 +67,8 @@ struct Report<'a> {
     lost: &'a [String],
     damaged: Option<Damaged>,
     copies: Option<String>,
+    #[serde(flatten)]
+    made: Option<controller::Made>,
 }
 
 /// A damaged part of the log.
@@ -135,13 +141,23 @@ fn parse_group(name: &str) -> Result<StoreGroupName, String> {
 /// Thinks the repair through, and carries it out if that was asked for.
 pub fn run(args: RepairArgs) -> Result<(), Failure> {
     let env = env::system();
-    let (What::Identity { dir, .. } | What::Checkpoint { dir, .. } | What::Record { dir, .. }) = &args.what;
+    let dir = match &args.what {
+        What::Identity { dir, .. } | What::Checkpoint { dir, .. } | What::Record { dir, .. } => dir,
+        What::Controller(what) => &what.dir,
+    };
     let dir = store_dir(&*env.files, dir)?;
     Ok(repair(args, &env, &dir)?)
 }
 
 fn repair(args: RepairArgs, env: &Env, dir: &Path) -> anyhow::Result<()> {
+    let asked = Asked { yes: args.yes, output: args.output };
     let repair = match args.what {
+        What::Controller(what) => {
+            let plan = controller::Plan::new(env, dir, &what)?;
+            let (steps, lost) = (plan.steps.clone(), plan.lost.clone());
+            let (made, copies) = plan.finish(args.yes)?;
+            return asked.report(&steps, &lost, copies, None, Some(made));
+        }
         What::Identity { store_group, .. } => Repair::identity(env, dir, store_group),
         What::Checkpoint { accept_lost_progress, .. } => Repair::checkpoint(env, dir, accept_lost_progress),
         What::Record { offset, .. } => Repair::record(env, dir, LogOffset(offset)),
@@ -149,22 +165,41 @@ fn repair(args: RepairArgs, env: &Env, dir: &Path) -> anyhow::Result<()> {
     let (steps, lost) = (repair.steps.clone(), repair.lost.clone());
     let damaged = repair.concerned.as_ref().map(damaged);
     let copies = if args.yes { repair.carry_out()? } else { None };
-    if args.output == Format::Json {
-        let copies = copies.map(|copies| copies.display().to_string());
-        let report = Report { done: args.yes, steps: &steps, lost: &lost, damaged, copies };
-        return Ok(output::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?);
-    }
-    let mut text = String::new();
-    for sentence in steps.iter().chain(&lost) {
-        let _ = writeln!(text, "{sentence}.");
-    }
-    if args.yes {
-        let _ = writeln!(text, "Done. Start the server.");
-        if let Some(copies) = copies {
-            let _ = writeln!(text, "What was there before is in {}.", copies.display());
+    asked.report(&steps, &lost, copies, damaged, None)
+}
+
+/// How the repair was asked for.
+struct Asked {
+    yes: bool,
+    output: Format,
+}
+
+impl Asked {
+    fn report(
+        &self,
+        steps: &[String],
+        lost: &[String],
+        copies: Option<PathBuf>,
+        damaged: Option<Damaged>,
+        made: Option<controller::Made>,
+    ) -> anyhow::Result<()> {
+        if self.output == Format::Json {
+            let copies = copies.map(|copies| copies.display().to_string());
+            let report = Report { done: self.yes, steps, lost, damaged, copies, made };
+            return Ok(output::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?);
         }
-    } else {
-        let _ = writeln!(text, "Nothing was changed: do it with --yes.");
+        let mut text = String::new();
+        for sentence in steps.iter().chain(lost) {
+            let _ = writeln!(text, "{sentence}.");
+        }
+        if self.yes {
+            let _ = writeln!(text, "Done. Start the server.");
+            if let Some(copies) = copies {
+                let _ = writeln!(text, "What was there before is in {}.", copies.display());
+            }
+        } else {
+            let _ = writeln!(text, "Nothing was changed: do it with --yes.");
+        }
+        Ok(output::print(&text)?)
     }
-    Ok(output::print(&text)?)
 }

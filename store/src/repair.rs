@@ -7,6 +7,7 @@
 
 mod checkpoint_lost;
 mod concerned;
+mod known;
 mod record;
 
 use crate::checkpoint::{self, Changes, Position};
@@ -18,6 +19,7 @@ use crate::rebuild::LOG_DIR;
 pub use concerned::{Concerned, LostMessages, LostOf, ToldBy};
 use gantry_proto::env::{DirectoryLock, Env, File, Files, OpenMode, is_unreadable};
 use gantry_proto::model::{ClusterId, Epoch, FolderId, StoreGroupId, StoreGroupName};
+pub use known::{Known, KnownGroup, KnownTopic};
 use std::collections::BTreeSet;
 use std::io;
 use std::ops::ControlFlow;

@@ -48,9 +48,9 @@ use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const LOCK: &str = "LOCK";
+pub(crate) const LOCK: &str = "LOCK";
 pub(crate) const FILE: &str = "consensus.redb";
-const TEMPORARY: &str = "consensus.redb.tmp";
+pub(crate) const TEMPORARY: &str = "consensus.redb.tmp";
 
 const LOG: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("log");
 const FACTS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("facts");
@@ -398,13 +398,21 @@ fn open(files: &dyn Files, dir: &Path, member: u64, rules_max: u32) -> Result<(O
 
 /// Makes the file aside and then gives it its name: it is there whole or not at all.
 fn make(files: &dyn Files, dir: &Path, member: u64) -> Result<Database, OpenError> {
+    make_with(files, dir, |facts| put(facts, FOLDER, &wire::ControllerFolder { member, cluster: None }))
+}
+
+fn make_with(
+    files: &dyn Files,
+    dir: &Path,
+    fill: impl FnOnce(&mut Table<'_, &'static str, &'static [u8]>) -> Result<(), Failure>,
+) -> Result<Database, OpenError> {
     let aside = dir.join(TEMPORARY);
     let file = files.open(&aside, OpenMode::CreateNew).map_err(OpenError::io(&aside, "make it"))?;
     let made = database(FileBackend::new(file)).and_then(|database| {
         let transaction = database.begin_write()?;
         transaction.open_table(LOG)?;
         let mut facts = transaction.open_table(FACTS)?;
-        put(&mut facts, FOLDER, &wire::ControllerFolder { member, cluster: None })?;
+        fill(&mut facts)?;
         drop(facts);
         transaction.commit()?;
         Ok(database)
@@ -413,6 +421,35 @@ fn make(files: &dyn Files, dir: &Path, member: u64) -> Result<Database, OpenErro
     let named = files.rename(&aside, &dir.join(FILE)).and_then(|()| files.sync_dir(dir));
     named.map_err(OpenError::io(dir, "give the new log its name"))?;
     Ok(database)
+}
+
+/// Makes the file of an only member whose log was purged up to a snapshot of that state. There must be none.
+pub(crate) fn make_with_snapshot(
+    files: &dyn Files,
+    dir: &Path,
+    (member, address): (u64, &str),
+    cluster: ClusterId,
+    state: Vec<u8>,
+) -> Result<(), OpenError> {
+    let last = wire::LogId { term: 1, member, index: 1 };
+    let membership = wire::ControllerMembership {
+        configs: vec![wire::controller_membership::Voters { ids: vec![member] }],
+        members: vec![wire::controller_membership::Member { id: member, address: address.to_owned() }],
+    };
+    let meta = wire::SnapshotMeta { last: Some(last), membership_at: Some(last), membership: Some(membership) };
+    make_with(files, dir, |facts| {
+        put(facts, FOLDER, &wire::ControllerFolder { member, cluster: Some(cluster.to_wire()) })?;
+        put(facts, VOTE, &wire::Vote { term: 1, member, committed: true })?;
+        put(facts, SNAPSHOT, &wire::StoredSnapshot { meta: Some(meta), state: state.into() })?;
+        put(facts, PURGED, &last)?;
+        put(facts, COMMITTED, &last)
+    })
+    .map(drop)
+}
+
+/// Whether `dir` holds the file.
+pub(crate) fn is_there(files: &dyn Files, dir: &Path) -> io::Result<bool> {
+    Ok(files.identity_at(&dir.join(FILE))?.is_some())
 }
 
 fn database(backend: FileBackend) -> Result<Database, Failure> {

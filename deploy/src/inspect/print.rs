@@ -87,7 +87,7 @@ impl Printer {
 }
 
 /// RFC 3339 in UTC.
-pub(super) fn instant(time: gantry_proto::model::Timestamp) -> String {
+pub(crate) fn instant(time: gantry_proto::model::Timestamp) -> String {
     let millis = time.as_millis();
     let since = std::time::Duration::from_millis(millis);
     // The last second that RFC 3339 can write is the end of the year 9999.

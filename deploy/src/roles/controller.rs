@@ -3,6 +3,7 @@
 use super::peers::{self, BoundPort, PeerPort};
 use crate::config::{Config, Controller as ControllerOptions};
 use crate::data_dir::DataDir;
+use crate::lost_controller;
 use crate::process::{Process, Role, within};
 use crate::tasks::Tasks;
 use anyhow::Context as _;
@@ -34,9 +35,12 @@ impl Role for ControllerRole {
         let local = peers::local(&config.cluster, &env)?;
         let port = BoundPort::bind(config.controller.listen, "--controller-listen", &local, &env).await?;
         warn_of_another_port(config, port.address());
-        let dir = DataDir::new(&config.data.dir).prepare_controller()?;
+        let (root, id) = (&config.data.dir, u64::from(config.controller.id));
+        lost_controller::check_member(&*env.files, root, id)?;
+        let dir = DataDir::new(root).prepare_controller()?;
         let network = Arc::new(ConsensusLink::new(&env, &local));
         let part = ControllerPart::start(member_config(config, dir)?, network, process).await?;
+        lost_controller::note_member(root, id).context("cannot note in the data folder which member it is of")?;
         let host = part.host.clone();
         let services = PeerServices::default().controller(host.clone(), host.clone(), host);
         Ok(ControllerRole { part, port: port.serve(services, &mut process.tasks) })

@@ -6,6 +6,7 @@ use super::store::StorePart;
 use super::view;
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::lost_controller;
 use crate::port;
 use crate::process::{Process, Role};
 use crate::tasks::Tasks;
@@ -25,6 +26,7 @@ impl Role for Standalone {
     async fn start(config: &Config, process: &mut Process) -> anyhow::Result<Standalone> {
         // A taken port is found now, not after a long recovery.
         port::probe(config.listen.address, "--listen")?;
+        lost_controller::check_standalone(&*process.env.files, &config.data.dir)?;
         let dir = DataDir::new(&config.data.dir);
         let (controller_dir, store_dir, tls_dir) =
             (dir.prepare_controller()?, dir.prepare_store()?, dir.prepare_tls()?);

@@ -25,6 +25,17 @@ impl Gantry {
         let defaults = "--listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --log-format json --store-segment-bytes 16MiB";
         let mut command = command();
         command.args(defaults.split(' ')).arg("--data").arg(data).args(flags);
+        Gantry::spawn(command)
+    }
+
+    /// Starts another role, and waits until it is ready.
+    pub(crate) fn start_role(role: &str, flags: &[&str]) -> Gantry {
+        let mut command = command();
+        command.arg(role).args(flags).args(["--log-format", "json"]);
+        Gantry::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Gantry {
         let started = command.stderr(Stdio::piped()).spawn();
         let (sender, lines) = channel();
         let mut gantry = Gantry { process: started.unwrap(), ready: Value::Null, log: String::new(), lines };
@@ -144,6 +155,13 @@ fn run_command(command: &mut Command) -> (Option<i32>, String) {
         "it did not end".to_owned()
     });
     (process.wait().unwrap().code(), text)
+}
+
+/// Runs a command to its end. Exit code, standard output and standard error.
+pub(crate) fn output(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = command().args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 /// The binary, without settings from this test's environment.

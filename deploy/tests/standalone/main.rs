@@ -5,6 +5,7 @@
 
 mod gantry;
 mod hanging_call;
+mod lost_controller;
 
 use gantry::{Gantry, run, run_with_files};
 use serde_json::json;

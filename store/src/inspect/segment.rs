@@ -131,6 +131,8 @@ pub struct RecordInfo<'a> {
     pub queue_offset: QueueOffset,
     /// What it says.
     pub content: RecordContent<'a>,
+    /// What it says was deleted.
+    pub(crate) removed: Option<Removed>,
     pub(crate) body: &'a [u8],
 }
 
@@ -394,6 +396,7 @@ impl SegmentFile {
     fn understand<'a>(&self, record: &ScannedRecord<'a>) -> Result<RecordInfo<'a>, RecordError> {
         let header = record.header;
         let body = header.body(record.bytes);
+        let mut removed = None;
         let content = match header.kind {
             RecordKind::Message => RecordContent::Message(message(record)?),
             RecordKind::DeadLetter => {
@@ -417,7 +420,7 @@ impl SegmentFile {
                 RecordContent::Batch(BatchInfo { count, bytes })
             }
             RecordKind::TopicRemoved | RecordKind::GroupRemoved => {
-                RecordContent::Other(match parse_removed(header.kind, body)? {
+                RecordContent::Other(match *removed.insert(parse_removed(header.kind, body)?) {
                     Removed::Topic(topic) => format!("topic {topic} removed"),
                     Removed::Group(group) => format!("group {group} removed"),
                 })
@@ -434,6 +437,7 @@ impl SegmentFile {
             queue: header.queue,
             queue_offset: header.queue_offset,
             content,
+            removed,
             body,
         })
     }
