@@ -10,7 +10,7 @@ use crate::commit_log::segment::{index_name, segment_name};
 use crate::periodic::repeat;
 use crate::store::Store;
 use gantry_proto::contract::StoreError;
-use gantry_proto::model::LogOffset;
+use gantry_proto::model::{LogOffset, TopicId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -59,23 +59,30 @@ async fn trim_after_removals(store: &Arc<Store>) {
 /// be recorded now is tried again with the next call.
 fn trim_all(store: &Store) -> Result<(), StoreError> {
     loop {
-        let Some(topic) = store.untrimmed.lock().first().copied() else { return Ok(()) };
-        if let Some((queues, reader)) = store.queues.get(topic).zip(store.reader(topic)) {
-            for shard in queues.shards() {
-                shard.is_to_be_observed();
-                let holding = shard.lock().queues_held();
-                // After a start it may not be known yet where a queue begins.
-                for queue in holding.into_iter().filter_map(|queue| queues.queue(queue)) {
-                    queue.find_begin()?;
-                }
-                let mut state = shard.lock();
-                if let Some(change) = state.plan_trim(&reader).filter(|_| !shard.is_closed()) {
-                    store.record(&shard, &mut state, &change).map_err(StoreError::from)?;
-                }
-            }
+        // Taken out first: what goes while groups are looked at has it looked at again.
+        let Some(topic) = store.untrimmed.lock().pop_first() else { return Ok(()) };
+        if let Err(error) = trim_topic(store, topic) {
+            store.untrimmed.lock().insert(topic);
+            return Err(error);
         }
-        store.untrimmed.lock().remove(&topic);
     }
+}
+
+fn trim_topic(store: &Store, topic: TopicId) -> Result<(), StoreError> {
+    let Some((queues, reader)) = store.queues.get(topic).zip(store.reader(topic)) else { return Ok(()) };
+    for shard in queues.shards() {
+        shard.is_to_be_observed();
+        let holding = shard.lock().queues_held();
+        // After a start it may not be known yet where a queue begins.
+        for queue in holding.into_iter().filter_map(|queue| queues.queue(queue)) {
+            queue.find_begin()?;
+        }
+        let mut state = shard.lock();
+        if let Some(change) = state.plan_trim(&reader).filter(|_| !shard.is_closed()) {
+            store.record(&shard, &mut state, &change).map_err(StoreError::from)?;
+        }
+    }
+    Ok(())
 }
 
 /// Watches the disk and removes what expired.
@@ -153,7 +160,7 @@ pub(crate) fn remove_segment(store: &Store, segment: &SealedSegment) -> Result<(
 #[allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 mod tests {
     use crate::support::*;
-    use gantry_proto::contract::StoreLease;
+    use gantry_proto::contract::{PopRequest, StoreLease};
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
@@ -196,5 +203,44 @@ mod tests {
             assert!(store.untrimmed.lock().is_empty());
             let _ = store.shutdown().await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_while_groups_forget_is_forgotten_too() {
+        let machine = Machine::new(1);
+        let store = machine.must_open();
+        let mut number = 0;
+        while store.queues.sealed.list().len() < 3 {
+            send(&store, 0, &format!("m{number}-{}", "x".repeat(3000))).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            number += 1;
+        }
+        for group in [GROUP, READER] {
+            while !store.pop(PopRequest { group, ..pop_request(32) }).await.unwrap().messages.is_empty() {}
+        }
+        let remove_oldest = || {
+            let oldest = store.queues.sealed.list()[0].clone();
+            let (base, end, newest) = (oldest.base, oldest.end, oldest.newest().unwrap());
+            super::remove_segment(&store, &super::SealedSegment { base, end, bytes: end.0 - base.0, newest }).unwrap();
+        };
+        let [first, second] = [GROUP, READER].map(|group| store.progress.get(group, TOPIC).unwrap());
+        remove_oldest();
+        let held_up = second.lock();
+        std::thread::scope(|scope| {
+            let trimming = scope.spawn(|| super::trim_all(&store));
+            while first.lock().inflight() == number {
+                std::thread::yield_now();
+            }
+            // The first group has forgotten what it had to, and it is the other one's turn.
+            remove_oldest();
+            drop(held_up);
+            trimming.join().unwrap().unwrap();
+        });
+        let reader = store.reader(TOPIC).unwrap();
+        for shard in [first, second] {
+            let left = shard.lock().plan_trim(&reader);
+            assert_eq!(left, None, "group {} holds what is gone", shard.group);
+        }
+        let _ = store.shutdown().await;
     }
 }
