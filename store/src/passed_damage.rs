@@ -26,16 +26,30 @@ impl Store {
             return Ok(());
         }
         for shard in self.progress.list().into_iter().filter(|shard| !shard.is_closed()) {
-            let set_aside = shard.lock().set_aside_messages(PASSED_MAX);
-            let entries = self.given_up_among(&shard, set_aside)?;
-            if entries.is_empty() {
-                continue;
+            let mut last = None;
+            // All of them: in front of what was given up there may be any number that was not.
+            loop {
+                let set_aside = shard.lock().set_aside_messages(last, PASSED_MAX);
+                last = set_aside.last().copied();
+                if last.is_none() {
+                    break;
+                }
+                self.pass(&shard, set_aside)?;
             }
-            let count = entries.len();
-            let mut state = shard.lock();
-            self.record(&shard, &mut state, &DeliveryRecord::Dropped { entries }).map_err(StoreError::from)?;
-            tracing::info!(group = %shard.group, topic = %shard.topic, count, "a group passes damaged messages that an operator gave up");
         }
+        Ok(())
+    }
+
+    /// Lets a group pass those of the messages that were given up.
+    fn pass(&self, shard: &Shard, set_aside: Vec<(QueueId, QueueOffset)>) -> Result<(), StoreError> {
+        let entries = self.given_up_among(shard, set_aside)?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let count = entries.len();
+        let mut state = shard.lock();
+        self.record(shard, &mut state, &DeliveryRecord::Dropped { entries }).map_err(StoreError::from)?;
+        tracing::info!(group = %shard.group, topic = %shard.topic, count, "a group passes damaged messages that an operator gave up");
         Ok(())
     }
 
@@ -120,5 +134,44 @@ impl Store {
         let offsets =
             before.map_or(min, |before| before.queue_offset.next())..next.map_or(end, |next| next.queue_offset);
         Ok((offsets, log_from..log_to))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+mod tests {
+    use super::*;
+    use crate::commit_log::damage::DamageCause;
+    use crate::support::*;
+    use gantry_proto::contract::AppendRequest;
+    use gantry_proto::model::Timestamp;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_given_up_is_passed_however_much_in_front_of_it_was_not() {
+        let machine = Machine::new(1);
+        let store = machine.must_open();
+        for from in (0..PASSED_MAX).step_by(32) {
+            let messages = (from..from + 32).map(|number| message(&format!("m{number}"), None)).collect();
+            store.append(AppendRequest { topic: TOPIC, queue: QueueId(0), messages }).await.unwrap();
+        }
+        let last = send(&store, 1, "last").await.unwrap().log_offset;
+        let mut left = PASSED_MAX + 1;
+        while left > 0 {
+            let popped = pop(&store, 32).await.unwrap();
+            left -= popped.len();
+            let shard = store.progress.get(GROUP, TOPIC).unwrap();
+            let damaged = popped.iter().map(|message| (message.queue, message.queue_offset, String::new())).collect();
+            store.set_aside(&shard, &mut shard.lock(), damaged).unwrap();
+        }
+        let now = Timestamp::from_millis(1);
+        let open = DamagedRange::found(LogOffset(0), last, DamageCause::Changed, now);
+        let given_up = DamagedRange::found(last, store.log.appended_to(), DamageCause::Changed, now);
+        store.log.damage.note(open);
+        store.log.damage.note(DamagedRange { standing: Standing::GivenUp(now), ..given_up });
+        store.pass_given_up().unwrap();
+        let shard = store.progress.get(GROUP, TOPIC).unwrap();
+        let damaged = shard.lock().damaged();
+        assert_eq!(damaged, PASSED_MAX as u64, "only the last one was given up");
+        let _ = store.shutdown().await;
     }
 }

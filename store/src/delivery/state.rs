@@ -148,13 +148,19 @@ impl DeliveryState {
         self.damaged
     }
 
-    /// At most `max` of those, by queue and offset.
-    pub(crate) fn set_aside_messages(&self, max: usize) -> Vec<(QueueId, QueueOffset)> {
+    /// At most `max` of those behind `last`, by queue and offset.
+    pub(crate) fn set_aside_messages(
+        &self,
+        last: Option<(QueueId, QueueOffset)>,
+        max: usize,
+    ) -> Vec<(QueueId, QueueOffset)> {
         let of = |(queue, progress): (&QueueId, &QueueProgress)| {
             let queue = *queue;
-            progress.damaged.iter().map(move |offset| (queue, offset)).take(max).collect::<Vec<_>>()
+            let places = progress.damaged.iter().map(move |offset| (queue, offset));
+            places.filter(|place| last.is_none_or(|last| *place > last)).take(max).collect::<Vec<_>>()
         };
-        self.queues.iter().flat_map(of).take(max).collect()
+        let first = last.map_or(QueueId(0), |(queue, _)| queue);
+        self.queues.range(first..).flat_map(of).take(max).collect()
     }
 
     /// Where the group stands on one message.

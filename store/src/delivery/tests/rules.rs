@@ -841,8 +841,10 @@ fn what_was_set_aside_and_given_up_is_finished() {
     let mut group = Group::on(&[4]);
     let deliveries = group.pop(3);
     group.set_aside(&deliveries[..2]);
-    let places = group.state.set_aside_messages(10);
-    assert_eq!((places.len(), group.state.set_aside_messages(1).len()), (2, 1));
+    let places = group.state.set_aside_messages(None, 10);
+    assert_eq!((places.len(), group.state.set_aside_messages(None, 1).len()), (2, 1));
+    assert_eq!(group.state.set_aside_messages(Some(places[0]), 10), places[1..]);
+    assert_eq!(group.state.set_aside_messages(Some(places[1]), 10), []);
     let standing =
         |group: &Group| (0..4).map(|offset| group.state.standing(places[0].0, QueueOffset(offset))).collect::<Vec<_>>();
     use crate::delivery::Standing::*;
