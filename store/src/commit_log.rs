@@ -211,7 +211,7 @@ impl CommitLog {
                 }
                 DamageCause::Changed
             }
-            ReadError::Io { source, .. } if is_unreadable(source) && self.damage.fails_for_good(at) => {
+            ReadError::Io { source, .. } if is_unreadable(source) && self.damage.fails_for_good(at, self.now()) => {
                 DamageCause::Unreadable
             }
             _ => return,

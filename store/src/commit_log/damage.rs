@@ -26,6 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// A part of the log that cannot be read.
@@ -122,8 +123,8 @@ pub(crate) struct DamageRegister {
     unsaved: AtomicBool,
     /// Wakes whoever saves the list.
     pub(crate) noted: Notify,
-    /// How often the disk did not give what lies there.
-    failing: Mutex<HashMap<LogOffset, u32>>,
+    /// How often the disk did not give what lies there, and when last.
+    failing: Mutex<HashMap<LogOffset, (u32, Timestamp)>>,
 }
 
 pub(crate) const NAME: &str = "damaged";
@@ -136,6 +137,8 @@ const LONG_ENTRY_LEN: usize = 44;
 const READS_MAX: u32 = 3;
 /// So many are counted at a time.
 const FAILING_MAX: usize = 1024;
+/// What did not fail for so long makes room for others.
+const FAILING_FOR: Duration = Duration::from_secs(600);
 
 impl DamageRegister {
     /// What is known in the store's folder.
@@ -187,13 +190,17 @@ impl DamageRegister {
     }
 
     /// The disk did not give the record at `at`. True: it did not so often that the record is damaged.
-    pub(crate) fn fails_for_good(&self, at: LogOffset) -> bool {
+    pub(crate) fn fails_for_good(&self, at: LogOffset, now: Timestamp) -> bool {
         let mut failing = self.failing.lock();
-        if failing.len() >= FAILING_MAX {
-            failing.clear();
+        if failing.len() >= FAILING_MAX && !failing.contains_key(&at) {
+            failing.retain(|_, (_, last)| now.since(*last) < FAILING_FOR);
+            if failing.len() >= FAILING_MAX {
+                // Those that are counted come first: where more fail than that, none would be counted to the end else.
+                return false;
+            }
         }
-        let times = failing.entry(at).or_default();
-        *times += 1;
+        let (times, last) = failing.entry(at).or_default();
+        (*times, *last) = (*times + 1, now);
         let for_good = *times >= READS_MAX;
         if for_good {
             failing.remove(&at);
@@ -490,10 +497,30 @@ mod tests {
         let dir = Path::new("/store");
         env.files.create_dir_all(dir).unwrap();
         let register = DamageRegister::open(env.files.clone(), dir).unwrap();
-        let fails = |at| register.fails_for_good(LogOffset(at));
+        let fails = |at| register.fails_for_good(LogOffset(at), Timestamp::from_millis(7));
         assert_eq!(
             [fails(1), fails(2), fails(1), fails(1), fails(2), fails(1)],
             [false, false, false, true, false, false]
         );
+    }
+
+    #[test]
+    fn however_much_the_disk_does_not_give_all_of_it_is_damaged_in_the_end() {
+        let (env, _, _) = fake::env(1);
+        let dir = Path::new("/store");
+        env.files.create_dir_all(dir).unwrap();
+        let register = DamageRegister::open(env.files.clone(), dir).unwrap();
+        let mut now = Timestamp::from_millis(1 << 40);
+        // Each failed once and is well again.
+        for at in 0..FAILING_MAX as u64 {
+            assert!(!register.fails_for_good(LogOffset(at), now));
+        }
+        now = now.after(FAILING_FOR);
+        let mut left: Vec<u64> = (1_000_000..1_000_000 + 3 * FAILING_MAX as u64).collect();
+        for _ in 0..9 {
+            now = now.after(Duration::from_secs(10));
+            left.retain(|at| !register.fails_for_good(LogOffset(*at), now));
+        }
+        assert_eq!(left, [0; 0], "each is asked for again and again");
     }
 }
