@@ -107,7 +107,9 @@ fn full(store: &Store) -> Option<(LogOffset, LogOffset)> {
 
 fn seal_one(store: &Store) -> Result<(), SealedIndexError> {
     let Some((base, end)) = full(store) else { return Ok(()) };
-    store.queues.seal(&*store.env.files, &store.log.config.dir, base, end)
+    let damaged = store.log.damage.list().into_iter().filter(|range| range.from < end && base < range.to);
+    let damaged: Vec<_> = damaged.map(|range| range.from.max(base)..range.to.min(end)).collect();
+    store.queues.seal(&*store.env.files, &store.log.config.dir, (base, end), &damaged)
 }
 
 fn build_one(store: &Store, base: LogOffset) -> Result<(), SealedIndexError> {

@@ -73,6 +73,7 @@ mod rebuild;
 mod receipt;
 mod removal;
 pub mod repair;
+mod restored;
 mod saving;
 mod service;
 mod store;

@@ -17,6 +17,7 @@
 //! | [`list_damage`] | saves the list of damaged parts of the log | after a part was found damaged |
 //! | [`watch_files`] | looks whether the log's files are still what they were | each 5 s |
 //! | [`pass_given_up`] | lets groups pass what an operator gave up | each 5 s |
+//! | [`give_back_restored`] | gives groups what they had set aside and is whole again | each 5 s |
 //! | [`measure`] | sets the gauges | each 5 s |
 //!
 //! What blocks is sent to a worker; one at a time for each task.
@@ -64,6 +65,7 @@ pub(crate) fn start(store: &Arc<Store>, writer: LogWriter, last_epoch: Epoch) {
     store.spawn("damage-listing", list_damage(store.clone()));
     store.spawn("file-watching", watch_files(store.clone()));
     store.spawn("passing", pass_given_up(store.clone()));
+    store.spawn("giving-back", give_back_restored(store.clone()));
     store.spawn("measuring", measure(store.clone()));
 }
 
@@ -85,6 +87,17 @@ async fn pass_given_up(store: Arc<Store>) {
         }
     };
     repeat(store, "passing what was given up", work).await;
+}
+
+async fn give_back_restored(store: Arc<Store>) {
+    let work = |store: &Store| {
+        if store.leads().is_ok()
+            && let Err(error) = store.give_back_restored()
+        {
+            tracing::warn!(%error, "groups do not get yet what is whole again; that is tried again");
+        }
+    };
+    repeat(store, "giving back", work).await;
 }
 
 /// What is found within a short while is saved at once.

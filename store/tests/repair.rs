@@ -234,6 +234,18 @@ impl Machine {
         panic!("{body} is in no segment");
     }
 
+    /// Flips the bit back of the message whose text begins like that now.
+    fn mend(&self, text: &str) {
+        let log = self.dir.join("commit-log");
+        for name in names(self, &log).into_iter().filter(|name| name.ends_with(".log")) {
+            let path = log.join(&name);
+            if let Some(at) = contents(self, &path).windows(text.len()).rposition(|window| window == text.as_bytes()) {
+                return self.files.flip_bits(&path, at as u64, 1).unwrap();
+            }
+        }
+        panic!("{text} is in no segment");
+    }
+
     fn seen_damaged(&self, segment: &Path) -> Option<LogOffset> {
         let mut damaged = None;
         let file = SegmentFile::open(&*self.env.files, segment).unwrap();
@@ -361,6 +373,57 @@ async fn a_damaged_record_is_given_up_by_name_and_groups_pass_it() {
         machine.files.kill();
         assert!(refusal(Repair::record(&machine.env, &machine.dir, at)).contains("given up already"));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_set_aside_is_delivered_when_it_is_whole_again() {
+    for sealed in [false, true] {
+        let (machine, _) = with_a_damaged_message(sealed).await;
+        machine.mend("l07-");
+        let store = machine.must_open();
+        assert_eq!(store.damaged(), []);
+        let mut got = Vec::new();
+        until("the message", async || {
+            got.extend(pop(&store, 32).await.unwrap_or_default());
+            !got.is_empty()
+        })
+        .await;
+        assert_eq!(got.iter().map(|message| body(message)[..4].to_owned()).collect::<Vec<_>>(), ["m07-"]);
+        assert_eq!((got[0].queue_offset.0, got[0].attempt), (7, 1));
+        assert_eq!(damaged_of(&store, GROUP).await, 0);
+        // Not acknowledged: it comes again, after a crash, too.
+        end(store).await;
+        machine.files.crash(7);
+        machine.clock.advance(2 * INVISIBLE);
+        let store = machine.must_open();
+        let mut got = pop_all(&store).await;
+        assert_eq!((got.len(), got[0].attempt), (1, 2));
+        ack(&store, &got.remove(0).handle).await.unwrap();
+        machine.clock.advance(2 * INVISIBLE);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(pop_all(&store).await.is_empty(), "once is enough");
+        assert_eq!(store.remains().await.unwrap().unfinished, 0);
+        end(store).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_damaged_again_is_not_given_back() {
+    let (machine, _) = with_a_damaged_message(false).await;
+    machine.mend("l07-");
+    // The store that finds it whole again does not lead, and gives nothing back.
+    let folder = machine.open_folder().unwrap();
+    let store = machine.open_only(folder).unwrap();
+    assert_eq!(store.damaged(), []);
+    end(store).await;
+    machine.files.kill();
+    machine.damage("m07-");
+    let store = machine.must_open();
+    assert_eq!(store.damaged().len(), 1);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(pop_all(&store).await.is_empty());
+    assert_eq!(damaged_of(&store, GROUP).await, 1);
+    end(store).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -220,8 +220,8 @@ impl DamageRegister {
         let DamagedRange { from, to, cause, .. } = range;
         tracing::warn!(
             %from, %to, %cause,
-            "a part of the log that was damaged is whole again: its messages are there. Groups that have set them aside do \
-             not get them by themselves"
+            "a part of the log that was damaged is whole again: its messages are there. Groups that have set them aside \
+             get them"
         );
     }
 

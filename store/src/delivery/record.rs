@@ -27,7 +27,7 @@ pub(crate) enum DeliveryRecord {
         visible_at: Timestamp,
         /// Whose life extends the lease.
         renewal: Option<Renewal>,
-        /// Each with its attempt, counted from 1.
+        /// Each with its attempt, counted from 1; 0: it was set aside as damaged, is whole again, and waits to be delivered.
         deliveries: Vec<(QueueId, QueueOffset, u32)>,
         /// Outstanding messages that are finished: the subscription does not want them any more, or retention took them.
         dropped: Vec<(QueueId, QueueOffset)>,

@@ -313,6 +313,8 @@ impl DeliveryState {
             // Applied before.
             Some(before) if before.lease >= lease => return,
             Some(before) => self.schedule.remove(queue, offset, before),
+            // It was set aside and is whole again.
+            None if progress.damaged.contains(offset) => self.pass_damaged(queue, offset),
             // Finished: it must not come back to life.
             None if offset < progress.next => return,
             None => {}

@@ -36,6 +36,7 @@ impl SealedIndex {
         dir: &Path,
         segment: &UnsealedSegment,
         end: LogOffset,
+        damaged: &[Range<LogOffset>],
     ) -> Result<SealedIndex, SealedIndexError> {
         let mut queues = segment.queues();
         queues.sort_unstable_by_key(|queue| (queue.topic, queue.id));
@@ -51,7 +52,9 @@ impl SealedIndex {
                     index.entries((queue.topic, queue.id), &entries)?;
                 }
             }
-            index.hashes(&segment.hashes())
+            index.hashes(&segment.hashes())?;
+            // Should that be whole again, entries are missing.
+            index.damage(damaged)
         })?
         .place(files, dir)
     }

@@ -9,6 +9,7 @@ use gantry_proto::env::Files;
 use gantry_proto::model::{LogOffset, QueueId, QueueOffset, Timestamp, TopicId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -120,16 +121,16 @@ impl QueueTable {
     }
 
     /// Writes the index of a segment that is full from what is in memory, and lets the queues use it. Segments are sealed in
-    /// order.
+    /// order. `damaged`: the ranges of the segment of which entries may be missing.
     pub(crate) fn seal(
         &self,
         files: &dyn Files,
         dir: &Path,
-        base: LogOffset,
-        end: LogOffset,
+        (base, end): (LogOffset, LogOffset),
+        damaged: &[Range<LogOffset>],
     ) -> Result<(), SealedIndexError> {
         let segment = self.unsealed.get(base).unwrap_or_else(|| Arc::new(UnsealedSegment::new(base)));
-        let index = Arc::new(SealedIndex::seal(files, dir, &segment, end)?);
+        let index = Arc::new(SealedIndex::seal(files, dir, &segment, end, damaged)?);
         // In this order, so that an entry is always in one of the two.
         self.sealed.push(IndexedSegment { base, end, index: Some(index) });
         for queue in segment.queues() {
