@@ -68,6 +68,16 @@ impl<'a> OnItsWay<'a> {
     }
 }
 
+/// Why a client that lives should not hold what it was handed out, if that is known: it never got it, or it was told before
+/// `until` that its lease had ended.
+pub(super) fn should_not_hold(history: &History, pop: &Pop, until: Moment) -> Option<&'static str> {
+    if !arrived(history, pop) {
+        Some(LOST)
+    } else {
+        first_refusal(history, pop).is_some_and(|refused| refused < until).then_some(REVIVED)
+    }
+}
+
 /// Whether a client's leases were extended to the end.
 fn lives(history: &History, owner: ClientHash, store_group: StoreGroupId) -> bool {
     let Some(end) = history.drained else { return false };
@@ -93,15 +103,20 @@ fn arrived(history: &History, pop: &Pop) -> bool {
     })
 }
 
-/// Whether it was acknowledged when it had ended, and its client's leases were renewed after that.
-fn came_too_late(history: &History, pop: &Pop, owner: ClientHash) -> bool {
+/// When it was acknowledged for the first time after it had ended.
+fn first_refusal(history: &History, pop: &Pop) -> Option<Moment> {
     let refused = history.touches.iter().filter(|touch| {
         (touch.store_group, touch.position, touch.attempt) == (pop.store_group, pop.position, pop.attempt)
             && touch.wish == Wish::Acknowledge
             && touch.outcome == Outcome::Refused
             && touch.began > pop.answered
     });
-    let Some(first) = refused.map(|touch| touch.began).min() else { return false };
+    refused.map(|touch| touch.began).min()
+}
+
+/// Whether it was acknowledged when it had ended, and its client's leases were renewed after that.
+fn came_too_late(history: &History, pop: &Pop, owner: ClientHash) -> bool {
+    let Some(first) = first_refusal(history, pop) else { return false };
     let renews = |renewal: &Renewal| renewal.began > first && renewal.owners.contains(&owner);
     history.renewals.iter().any(|renewal| renewal.store_group == pop.store_group && renewal.done && renews(renewal))
 }

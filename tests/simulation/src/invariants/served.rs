@@ -3,10 +3,15 @@
 //! woken, and what was let go of is handed out again no later than somebody asks.
 //!
 //! What could have hidden the message is not reported: another receive that was under way, one that was lost with what it
-//! had taken, a renewal, a process that stood still. Ends of leases are not looked at where the wall clock was ever moved.
+//! had taken, a process that stood still. Ends of leases are not looked at where the wall clock was ever moved.
+//!
+//! A client that holds the message may have held it for longer because it lives: its leases were renewed, or it received
+//! something else there. That is as it should be if it got the message and was not told that it has it no more; if not, that is
+//! a known failure.
 
+use super::on_its_way;
 use super::{Invariant, Report};
-use crate::history::{EmptyReceive, History, Outcome, Place, Pop, Touch, Wish};
+use crate::history::{EmptyReceive, History, Outcome, Place, Pop, Renewal, Touch, Wish};
 use gantry_proto::model::{LogOffset, StoreGroupId};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -63,13 +68,22 @@ fn check(history: &History, report: &mut Report) {
                 continue;
             }
             let gone = history.gone_since(*store_group, *place).is_some_and(|gone| gone.at < ended.at + LATE);
-            let since = since.max(held_until(history, empty, message));
-            if since + LATE < ended.at && !gone && !may_have_been_lost(history, empty, since) {
+            let holder = message.and_then(|message| message.pops.iter().rfind(|pop| pop.answered < empty.ended));
+            let held = holder.map_or(Duration::ZERO, |holder| held_until(history, empty, holder));
+            let let_go = since.max(held);
+            if gone || may_have_been_lost(history, empty, let_go) {
+                continue;
+            }
+            let said = |since: Duration| {
                 let since = since.as_secs_f64();
-                let what = format!(
-                    "{process} had {id} for group {group} since {since:.3} s at least, and answered with nothing"
-                );
-                report.add(Some(ended.at), what);
+                format!("{process} had {id} for group {group} since {since:.3} s at least, and answered with nothing")
+            };
+            if let_go + LATE < ended.at {
+                report.add(Some(ended.at), said(let_go));
+            } else if let Some(why) =
+                holder.and_then(|holder| on_its_way::should_not_hold(history, holder, empty.ended))
+            {
+                report.add_known(Some(ended.at), said(since), why);
             }
         }
     }
@@ -92,7 +106,6 @@ fn there_since(
     if last.attempt >= max || history.clock_moved(machine, empty.ended.at) {
         return None;
     }
-    let slow = |span: Duration| span + span / 8;
     let mut end = last.answered.at + slow(last.invisible);
     for touch in message.touches.iter().filter(|touch| touch.began < empty.ended && touch.outcome != Outcome::Refused) {
         match (touch.wish, touch.ended) {
@@ -102,35 +115,30 @@ fn there_since(
             _ => return None,
         }
     }
-    let owner = last.owner.into_iter();
-    for renewal in
-        owner.flat_map(|owner| history.renewals.iter().filter(move |renewal| renewal.owners.contains(&owner)))
-    {
-        if renewal.store_group == empty.store_group && renewal.began < empty.ended {
-            end = end.max(renewal.ended.at + slow(renewal.invisible));
-        }
-    }
     Some(end)
 }
 
-/// Until when its last client held it at least because it received something else there: who receives lives, and is given all
-/// that it holds of the topic for as long again, even what had ended and nobody else had got.
-fn held_until(history: &History, empty: &EmptyReceive, message: Option<&Message<'_>>) -> Duration {
-    let last = message.and_then(|message| message.pops.iter().rfind(|pop| pop.answered < empty.ended));
-    let Some((last, owner)) = last.and_then(|last| Some((last, last.owner?))) else { return Duration::ZERO };
+/// How long a lease may last in true time at most.
+fn slow(span: Duration) -> Duration {
+    span + span / 8
+}
+
+/// Until when its last client may have held it because that lives: it was renewed, or it received something else there, which
+/// gives it all that it holds of the topic for as long again, even what had ended and nobody else had got.
+fn held_until(history: &History, empty: &EmptyReceive, last: &Pop) -> Duration {
+    let Some(owner) = last.owner else { return Duration::ZERO };
     let of_it = |pop: &&Pop| {
         let ((group, topic, ..), (last_group, last_topic, ..)) = (pop.position, last.position);
         pop.owner == Some(owner)
             && (pop.store_group, group, topic) == (last.store_group, last_group, last_topic)
             && pop.began < empty.ended
     };
-    history
-        .pops
-        .iter()
-        .filter(of_it)
-        .map(|pop| pop.answered.at + pop.invisible + pop.invisible / 8)
-        .max()
-        .unwrap_or_default()
+    let received = history.pops.iter().filter(of_it).map(|pop| pop.answered.at + slow(pop.invisible));
+    let renews = |renewal: &&Renewal| {
+        renewal.store_group == last.store_group && renewal.began < empty.ended && renewal.owners.contains(&owner)
+    };
+    let renewed = history.renewals.iter().filter(renews).map(|renewal| renewal.ended.at + slow(renewal.invisible));
+    received.chain(renewed).max().unwrap_or_default()
 }
 
 /// Whether a receive may have taken it that was lost, or still has it.
@@ -200,9 +208,31 @@ mod tests {
         history.pops[0].owner = Some(ClientHash(1));
         is_broken(&INVARIANT, &history, "had a for group 1 since 16.250 s");
         history.pops[1].owner = Some(ClientHash(1));
+        history.delivered("t", "a", 0, 1, 5);
         holds(&INVARIANT, &history);
         history.found_nothing(29, 31);
         is_broken(&INVARIANT, &history, "had a for group 1 since 28.250 s");
+    }
+
+    #[test]
+    fn what_lives_on_with_a_client_that_never_got_it_or_has_dropped_it_is_known() {
+        let mut history = history();
+        history.appended("a", 0, 5);
+        history.popped("a", 0, 1, 5);
+        history.pops[0].owner = Some(ClientHash(1));
+        history.renewed(ClientHash(1), 15);
+        history.found_nothing(18, 20);
+        let known = |history: &History| -> Vec<Option<&'static str>> {
+            super::super::check_one(&INVARIANT, history).iter().map(|violation| violation.known).collect()
+        };
+        assert_eq!(known(&history), [Some(on_its_way::LOST)]);
+        history.delivered("t", "a", 0, 1, 5);
+        assert_eq!(known(&history), []);
+        history.touched(0, 1, Wish::Acknowledge, 16, Outcome::Refused);
+        assert_eq!(known(&history), []);
+        history.touches[0].began = history.second(16);
+        history.found_nothing(18, 20);
+        assert_eq!(known(&history), [Some(on_its_way::REVIVED)]);
     }
 
     #[test]
