@@ -12,6 +12,8 @@
 //! ---
 //! ```
 //!
+//! After the scenario's line there may be one that begins with `missed:` and says why no seed notices.
+//!
 //! All of them are put into one copy of the project, so that it is built once. Which one is at work is said to the program
 //! when it runs, in the variable [`CHOSEN`]: `MUTANT` in the text that takes the place stands for an expression that is true
 //! in that run only. So without one the program does what the project does.
@@ -33,6 +35,8 @@ pub struct Mutant {
     pub about: String,
     /// Which scenario must notice.
     pub scenario: String,
+    /// Why it goes unnoticed, if that is known.
+    pub missed: Option<String>,
     edits: Vec<Edit>,
 }
 
@@ -52,12 +56,13 @@ impl Mutant {
         let about = head.next().context("the first line says what is broken")?;
         let scenario = head.next().and_then(|line| line.strip_prefix("scenario:")).map(str::trim);
         let scenario = scenario.context("the second line names the scenario")?;
+        let missed = head.next().and_then(|line| line.strip_prefix("missed:")).map(|why| why.trim().to_owned());
         let edits: Vec<Edit> = parts.map(Edit::parse).collect::<anyhow::Result<_>>()?;
         if edits.is_empty() {
             bail!("it changes no file");
         }
         let (name, about, scenario) = (name.to_owned(), about.to_owned(), scenario.to_owned());
-        Ok(Mutant { name, about, scenario, edits })
+        Ok(Mutant { name, about, scenario, missed, edits })
     }
 }
 
@@ -129,6 +134,16 @@ mod tests {
         for (file, text) in changed_files(&root, &mutants).unwrap() {
             assert_ne!(text, fs::read_to_string(root.join(&file)).unwrap());
         }
+    }
+
+    #[test]
+    fn a_mutant_may_say_why_it_goes_unnoticed() {
+        let mutant = |line: &str| {
+            let text = format!("It breaks.\nscenario: steady\n{line}file: a.rs\n---\na\n+++\nMUTANT\n---\n");
+            Mutant::parse("m", &text).unwrap()
+        };
+        assert_eq!(mutant("").missed, None);
+        assert_eq!(mutant("missed: nobody looks\n").missed.as_deref(), Some("nobody looks"));
     }
 
     #[test]
