@@ -404,6 +404,26 @@ pub struct LostDisk {
     pub at: Moment,
 }
 
+/// A member of the controller that said that it cannot go on.
+#[derive(Clone, Debug)]
+pub struct GaveUp {
+    /// Which process.
+    pub process: Arc<str>,
+    /// Why.
+    pub why: String,
+    /// When.
+    pub at: Moment,
+}
+
+/// Whether a member of the controller serves.
+#[derive(Clone, Debug)]
+pub struct MemberSeen {
+    /// Why not, if so.
+    pub why: Option<String>,
+    /// When that was seen.
+    pub at: Moment,
+}
+
 /// A process that ended by itself.
 #[derive(Clone, Debug)]
 pub struct Ended {
@@ -523,6 +543,12 @@ pub struct History {
     pub lost_disks: Vec<LostDisk>,
     /// Processes that ended with an error, in order.
     pub ended: Vec<Ended>,
+    /// Members of the controller that gave up, in order.
+    pub gave_up: Vec<GaveUp>,
+    /// The last look at each member of the controller, by machine.
+    pub members: BTreeMap<Arc<str>, MemberSeen>,
+    /// How often a member served again without a new process.
+    pub members_reopened: u64,
     /// Faults of disks, by machine, in order.
     pub spoiled: Vec<(Arc<str>, Moment)>,
     /// Machines of store groups.

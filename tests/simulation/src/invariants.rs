@@ -8,6 +8,7 @@ mod delivered;
 mod drained;
 mod filtered;
 mod finished;
+mod gave_up;
 mod invented;
 mod kept;
 mod leases;
@@ -59,7 +60,7 @@ pub struct Invariant {
 }
 
 /// All of them.
-pub const ALL: [Invariant; 20] = [
+pub const ALL: [Invariant; 21] = [
     panics::INVARIANT,
     delivered::INVARIANT,
     invented::INVARIANT,
@@ -80,6 +81,7 @@ pub const ALL: [Invariant; 20] = [
     members::INVARIANT,
     refused::INVARIANT,
     kept::INVARIANT,
+    gave_up::INVARIANT,
 ];
 
 /// What is reported of one invariant at most; one broken promise breaks many.

@@ -267,6 +267,13 @@ impl Driver {
                 .filter(|delivery| fresh.contains_key(&*delivery.id))
                 .map(|delivery| (&*delivery.group, &*delivery.position.topic))
                 .collect();
+            for name in self.nemesis.controllers() {
+                match history.members.get(&*name).filter(|seen| seen.at > healed) {
+                    Some(seen) if seen.why.is_none() => {}
+                    Some(seen) => return Some(format!("{name} does not serve: {:?}", seen.why)),
+                    None => return Some(format!("{name} does not run")),
+                }
+            }
             for topic in &topics {
                 if !fresh.values().any(|sent| **sent == **topic) {
                     return Some(format!("nothing could be sent to {topic}"));
@@ -313,13 +320,14 @@ impl Driver {
             let (time_reads, entropy_reads) = outside::reads();
             let summary = format!(
                 "{:?} {:?} {:?} members {} sends {sent} unknown {unknown} refused {} deliveries {deliveries} acknowledgements {acks} dead letters \
-                 {graves} leaderships {} faults {faults} {:?} system time {time_reads} system randomness {entropy_reads}",
+                 {graves} leaderships {} members reopened {} faults {faults} {:?} system time {time_reads} system randomness {entropy_reads}",
                 self.site.lease,
                 self.site.habits,
                 self.site.retention,
                 history.member_changes.iter().filter(|change| change.ended.is_some()).count(),
                 done(Outcome::Refused),
                 history.leases.iter().filter(|lease| lease.begins).count(),
+                history.members_reopened,
                 self.nemesis.injected(),
             );
             let floor = (seconds * 1.5) as usize;

@@ -231,6 +231,12 @@ impl Nemesis {
         self.hosts.iter().filter(|(_, host)| kind(host.tier)).map(|(name, _)| name.clone()).collect()
     }
 
+    /// Machines with a member of the controller that the operator has not retired.
+    pub(crate) fn controllers(&self) -> Vec<String> {
+        let at_work = |host: &Host| matches!(host.tier, Tier::Controller(_)) && !host.retired;
+        self.hosts.iter().filter(|(_, host)| at_work(host)).map(|(name, _)| name.clone()).collect()
+    }
+
     pub(super) fn up(&self) -> Vec<String> {
         self.hosts.iter().filter(|(_, host)| host.running.is_some()).map(|(name, _)| name.clone()).collect()
     }
@@ -295,7 +301,9 @@ impl Nemesis {
             Fault::FailWrite => {
                 let op =
                     *self.draw.pick(&[FakeOp::Write, FakeOp::Write, FakeOp::Allocate, FakeOp::Rename, FakeOp::SetLen]);
-                machine.disk.fail_next(op, after, io::ErrorKind::Other);
+                // EIO, or ENOSPC at any one call: a full disk alone seldom meets a file that has reserved its room.
+                let kind = *self.draw.pick(&[io::ErrorKind::Other, io::ErrorKind::StorageFull]);
+                machine.disk.fail_next(op, after, kind);
             }
             Fault::FailRead => machine.disk.fail_next(FakeOp::Read, after, io::ErrorKind::Other),
             Fault::SlowDisk => {
