@@ -168,6 +168,10 @@ impl Controller {
             return Ok(());
         }
         let JoinStoreRequest { folder, .. } = request;
+        if !group.replicas.is_empty() && group.replicas.iter().all(|replica| replica.folder != *folder) {
+            // Not a copy but another folder: it is refused as that, and to accept what is missing would not help it.
+            return Ok(());
+        }
         Err(MembershipError::Refused(format!(
             "the data folder {folder} is an older copy, or lost its end: store group {} was known to have its log on disk up \
              to {known}, and this one ends at {}. What was stored since then is not in it. Start the store with the folder \

@@ -204,6 +204,10 @@ async fn an_older_copy_of_a_stores_folder_is_refused_by_name_until_it_is_accepte
     controller.renew_store_lease(renewing(&grant, holding(5 * MIB))).await.unwrap();
     controller.renew_store_lease(renewing(&grant, holding(5 * MIB + 3))).await.unwrap();
     controller.give_up_store_lease(grant.store_group, grant.epoch).await.unwrap();
+    let other = JoinStoreRequest { folder: FolderId([2; 16]), ..less(&grant, 0) };
+    let refused = controller.join_store(other).await;
+    let named = |why: &str| why.contains("has its data in the folder") && !why.contains("accept_missing_log");
+    assert!(matches!(&refused, Err(MembershipError::Refused(why)) if named(why)), "{refused:?}");
     controller.shutdown().await;
     let controller = cluster.start(1).await.unwrap();
     is_refused(controller.join_store(less(&grant, 5 * MIB + 2)).await);
