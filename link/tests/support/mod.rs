@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 
 pub mod controller;
+pub mod counted;
 pub mod raw;
 pub mod store;
 
