@@ -13,6 +13,9 @@ use gantry_proto::wire::controller::v1 as wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// No cluster gives as many identities. Whoever names a larger one is wrong, and must not use up those that are left.
+const ID_MAX: u32 = u32::MAX / 2;
+
 #[async_trait::async_trait]
 impl MembershipService for Controller {
     async fn join_store(&self, request: JoinStoreRequest) -> Result<StoreGrant, MembershipError> {
@@ -133,6 +136,11 @@ impl Controller {
         let (given, rules) = self.core.feed.read(|state| (state.given(), state.rules()));
         if known.max(given) == given {
             return Ok(());
+        }
+        if known.topic.0.max(known.group.0).max(known.store_group.0) > ID_MAX {
+            return Err(MembershipError::Refused(format!(
+                "the store names identities that nobody was given: {known:?}"
+            )));
         }
         if rules < Rules::PutBack {
             return Err(MembershipError::Unavailable(

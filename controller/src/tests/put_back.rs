@@ -161,6 +161,22 @@ async fn a_store_whose_group_is_unknown_is_refused_but_heard() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_names_the_last_identity_there_is_does_not_use_them_up() {
+    let (_cluster, controller, grant, _) = put_back().await;
+    let known = |topic, group, store_group| {
+        let known = KnownIds { topic: TopicId(topic), group: GroupId(group), store_group: StoreGroupId(store_group) };
+        StoreReport { known, ..StoreReport::default() }
+    };
+    for report in [known(u32::MAX, 1, 1), known(1, u32::MAX, 1), known(1, 1, u32::MAX)] {
+        let refused = controller.join_store(joining(grant.epoch, report)).await;
+        assert!(matches!(refused, Err(MembershipError::Refused(_))), "{refused:?}");
+        let refused = controller.renew_store_lease(renewing(&grant, report)).await;
+        assert!(matches!(refused, Err(MembershipError::Refused(_))), "{refused:?}");
+    }
+    assert_eq!(created(&controller, "next").await, TopicId(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn under_the_first_rules_a_store_that_knows_more_waits_and_nobody_stops() {
     let cluster = TestCluster::started(1, older).await;
     let controller = cluster.get(1);
