@@ -77,6 +77,8 @@ pub enum Kept {
 
 /// Longest wait for the answer to a join: it changes metadata.
 const JOIN_CALL_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for the answer to the last report.
+const LAST_REPORT_CALL_MAX: Duration = Duration::from_millis(500);
 /// Longest wait for the answer when the lease is given up: the store goes down either way.
 const GIVE_UP_CALL_MAX: Duration = Duration::from_secs(2);
 
@@ -146,9 +148,19 @@ impl Member {
         };
         store.end_tenure(epoch, &why);
         if let Ok(Kept::Stopped) = kept {
+            self.report_last(&store, (group, epoch)).await;
             self.give_up(group, epoch).await;
         }
         kept
+    }
+
+    /// Tells how far the log reaches after its last write, so that a folder with less is known as an older copy. If that
+    /// cannot be told, what was told last holds.
+    async fn report_last(&self, store: &Store, leadership: (StoreGroupId, Epoch)) {
+        let (_, told) = self.renew(store, leadership, Instant::now(), LAST_REPORT_CALL_MAX).await;
+        if let Err(error) = told {
+            tracing::debug!(store_group = %self.config.store_group, %error, "the last position was not told");
+        }
     }
 
     async fn renew(

@@ -373,6 +373,23 @@ async fn a_store_tells_what_the_controller_must_not_forget() {
     joined.end().await;
 }
 
+/// An older copy of a folder is known by what the controller heard of the newer one, however short its leadership was.
+#[tokio::test(start_paused = true)]
+async fn a_leadership_of_a_moment_is_told_with_its_epoch_and_its_last_position() {
+    let machine = Machine::new(1);
+    let controller = Controller::new(&machine, StoreLease::UntilSuperseded);
+    let joined = join(&machine, &controller).await;
+    sleep(10 * MILLI).await;
+    assert_eq!(controller.seen().renewals, 1, "it says at once that the epoch began");
+    let began = controller.seen().reports[1].unwrap().durable_to;
+    send(&joined.store, 0, "a").await.unwrap();
+    let store = joined.store.clone();
+    joined.end().await;
+    let told = controller.seen().reports[1].unwrap().durable_to;
+    assert!(told > began, "the last report is of what was stored since");
+    assert_eq!(told, store.positions().confirmed_to);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_timed_lease_is_renewed_and_fences_the_store_when_it_cannot_be() {
     for link in [Link::Down, Link::Silent] {

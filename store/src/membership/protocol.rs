@@ -89,7 +89,9 @@ impl Protocol {
 
     pub(super) fn joined(&mut self, epoch: Epoch, lease: StoreLease, called_at: Instant) {
         self.state = State::Leading { epoch, lease };
-        self.next_at = called_at + self.interval();
+        // At once: what the controller hears first is that the epoch has begun. From then on it knows an older copy of the
+        // folder, which cannot name that epoch.
+        self.next_at = called_at;
         // Until it is renewed for the first time: leaderships that end at once must not be asked for without a pause.
         self.failed = self.failed.saturating_add(1);
         self.noted = None;
@@ -198,6 +200,8 @@ mod tests {
         let now = Instant::now();
         let lease = Duration::from_secs(3);
         let mut protocol = Protocol::leading(Epoch(4), StoreLease::For(lease), now);
+        assert_eq!((protocol.step(), protocol.next_at()), (Step::Renew(Epoch(4)), now), "it tells that it leads");
+        assert_eq!(protocol.renewed(StoreLease::For(lease), now), None);
         assert_eq!((protocol.step(), protocol.next_at()), (Step::Renew(Epoch(4)), now + lease / 3));
         let second = now + lease / 3;
         assert!(protocol.renewal_failed(second, second, 1.0, "away").is_some());
