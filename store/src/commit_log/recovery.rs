@@ -17,6 +17,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 mod torn_tail;
+mod useless;
 
 use super::clock::LogClock;
 use super::damage::{DamageCause, DamageRegister, DamagedRange};
@@ -36,7 +37,7 @@ use gantry_proto::env::{Env, Files, make_durable};
 use gantry_proto::model::{LogOffset, Timestamp};
 use header::Headless;
 use missing::{Gap, gaps};
-use open_file::{create_first, open_positions, open_segment};
+use open_file::{Opened, create_first, open_positions, open_segment};
 use parking_lot::Mutex;
 pub(crate) use scan::{Scanned, Visit};
 use std::collections::VecDeque;
@@ -101,19 +102,21 @@ impl Segments {
             }
         }
         bases.retain(|base| *base >= retained_from);
+        let mut opened = bases.iter().map(|base| open_segment(files, &config, *base)).collect::<Result<Vec<_>, _>>()?;
+        useless::set_aside(files, &config, &mut opened, flushed_to, (&damage, found_at))?;
+        bases = opened.iter().map(Opened::base).collect();
         if bases.is_empty() {
             if flushed_to > retained_from {
                 let what = format!("no segment is in {}", config.dir.display());
                 let missing = Gap { what, from: retained_from, to: flushed_to };
                 missing.accept(&config, &damage, found_at)?;
             }
-            create_first(files, &config, flushed_to)?;
+            opened.push(Opened::Whole(create_first(files, &config, flushed_to)?));
             bases.push(flushed_to);
         }
         // A process before this one may have named files and died, or failed, before that was durable.
         files.sync_dir(&config.dir).map_err(io("making durable the names in", &config.dir))?;
-        let opened = bases.iter().map(|base| open_segment(files, &config, *base)).collect::<Result<Vec<_>, _>>()?;
-        let (mut list, headless) = header::complete(files, &config, opened, flushed_to)?;
+        let (mut list, headless) = header::complete(files, &config, opened)?;
         for gap in gaps(&list, positions.current())? {
             if !damage.covers(gap.from, gap.to) {
                 gap.accept(&config, &damage, found_at)?;

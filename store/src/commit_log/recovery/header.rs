@@ -2,7 +2,7 @@
 //! neighbours and the folder's identity.
 //!
 //! Only for a file that shows that it is a part of this log: records lie in it where its name says, or nothing that was
-//! flushed lies there at all. It is written when the log has opened, not before.
+//! flushed lies there at all ([`super::useless`] deals with the others). It is written when the log has opened, not before.
 
 use super::error::LogOpenError;
 use super::io;
@@ -22,18 +22,13 @@ pub(super) struct Headless {
     cause: SegmentHeaderError,
 }
 
-/// The segments in order, and those among them whose first page is to be written anew. `flushed_to`: the log was on this
-/// disk as far as this.
+/// The segments in order, and those among them whose first page is to be written anew. What is no part of this log is not
+/// among `opened` any more: see [`super::useless`].
 pub(super) fn complete(
     files: &dyn Files,
     config: &LogConfig,
     opened: Vec<Opened>,
-    flushed_to: LogOffset,
 ) -> Result<(Vec<Arc<Segment>>, Vec<Headless>), LogOpenError> {
-    let base_of = |opened: &Opened| match opened {
-        Opened::Whole(segment) => segment.base,
-        Opened::Headless { base, .. } => *base,
-    };
     let (mut list, mut headless) = (Vec::<Arc<Segment>>::with_capacity(opened.len()), Vec::new());
     for (place, found) in opened.iter().enumerate() {
         let (base, cause) = match found {
@@ -43,9 +38,7 @@ pub(super) fn complete(
             }
             Opened::Headless { base, cause } => (*base, *cause),
         };
-        let next = opened.get(place + 1);
-        let end = next.map_or(flushed_to, base_of);
-        let epochs = match next {
+        let epochs = match opened.get(place + 1) {
             Some(Opened::Whole(next)) => next.epochs.iter().filter(|(_, from)| *from < base).copied().collect(),
             _ => match list.last() {
                 Some(before) => epochs_up_to(before, base).map_err(io("reading", &before.path))?,
@@ -53,10 +46,6 @@ pub(super) fn complete(
             },
         };
         let segment = Arc::new(describe(files, config, base, cause, epochs)?);
-        if !holds_records(&segment, end).map_err(io("reading", &segment.path))? {
-            let cause = format!("{cause}, and no record in it shows that it is");
-            return Err(LogOpenError::Segment { path: segment.path.clone(), cause });
-        }
         list.push(segment.clone());
         headless.push(Headless { segment, cause });
     }
@@ -81,7 +70,7 @@ impl Headless {
 }
 
 /// The segment as its name, its length and the folder say that it is.
-fn describe(
+pub(super) fn describe(
     files: &dyn Files,
     config: &LogConfig,
     base: LogOffset,
@@ -112,7 +101,7 @@ fn differing_bits(one: &[u8; 16], other: &[u8; 16]) -> u32 {
 }
 
 /// Whether what lies in the file up to `end` is this log's: a record says where it lies. True if nothing has to.
-fn holds_records(segment: &Segment, end: LogOffset) -> io::Result<bool> {
+pub(super) fn holds_records(segment: &Segment, end: LogOffset) -> io::Result<bool> {
     let end = end.min(segment.base.plus(segment.capacity));
     if end <= segment.base {
         return Ok(true);

@@ -29,7 +29,9 @@ impl Gap {
             return Err(LogOpenError::Missing { what, from, to });
         }
         tracing::warn!(%from, %to, what, "going on without a part of the log that is missing, as store.accept_missing_log says");
-        damage.note(DamagedRange::found(from, to, DamageCause::Missing, found_at));
+        if from < to {
+            damage.note(DamagedRange::found(from, to, DamageCause::Missing, found_at));
+        }
         Ok(())
     }
 }

@@ -14,11 +14,21 @@ use std::sync::Arc;
 /// What opening a segment came to.
 pub(super) enum Opened {
     Whole(Arc<Segment>),
-    /// Its first page is damaged: see [`super::header`].
+    /// Its first page is damaged, or not there: see [`super::header`] and [`super::useless`].
     Headless {
         base: LogOffset,
         cause: SegmentHeaderError,
     },
+}
+
+impl Opened {
+    /// Where it begins.
+    pub(super) fn base(&self) -> LogOffset {
+        match self {
+            Opened::Whole(segment) => segment.base,
+            Opened::Headless { base, .. } => *base,
+        }
+    }
 }
 
 /// The positions, which are made before the first segment is. `bases`: where the segments begin.
@@ -57,9 +67,7 @@ pub(super) fn open_segment(files: &dyn Files, config: &LogConfig, base: LogOffse
         Err(error @ SegmentOpenError::Header(SegmentHeaderError::Newer(_))) => {
             return Err(LogOpenError::Segment { path, cause: format!("{error}: start that version or a later one") });
         }
-        Err(SegmentOpenError::Header(cause)) if cause != SegmentHeaderError::CutOff => {
-            return Ok(Opened::Headless { base, cause });
-        }
+        Err(SegmentOpenError::Header(cause)) => return Ok(Opened::Headless { base, cause }),
         Err(error) => return Err(LogOpenError::Segment { path, cause: error.to_string() }),
     };
     match foreign(&segment.home, &config.home) {

@@ -2,14 +2,13 @@
 
 use super::error::LogOpenError;
 use super::missing::Gap;
-use super::torn_tail::for_each_window;
+use super::torn_tail::is_blank;
 use super::{Segments, io};
 use crate::commit_log::damage::DamagedRange;
 use crate::commit_log::record::{BatchFrame, RecordError, RecordHeader, RecordKind};
 use crate::commit_log::segment::{ScannedRecord, Segment};
 use crate::commit_log::segment_header::EpochStart;
 use crate::commit_log::segment_reader::SegmentReader;
-use gantry_proto::env::is_unreadable;
 use gantry_proto::model::{Epoch, LogOffset, Timestamp};
 
 /// What a scan passes by.
@@ -123,7 +122,10 @@ impl Segments {
             let claimed = reader.claimed(at).map_err(&read_error)?;
             let to = reader.next_whole(at, claimed.as_ref(), proven).map_err(&read_error)?;
             let blank = cause == RecordError::Blank || cause == RecordError::CutOff;
-            let missing = blank && end.is_none() && to == proven && is_blank(segment, at, to)?;
+            let missing = blank
+                && end.is_none()
+                && to == proven
+                && is_blank(&*segment.file, segment.position(at), segment.position(to)).map_err(&read_error)?;
             let found_at = self.env.clock.now();
             if missing && self.damage.touching(at, 1).is_none() {
                 let (path, byte) = (segment.path.display(), segment.position(at));
@@ -184,18 +186,4 @@ fn holds_batch(reader: &mut SegmentReader<'_>, at: LogOffset, frame: BatchFrame,
         count += 1;
     }
     Ok(count == frame.count)
-}
-
-fn is_blank(segment: &Segment, from: LogOffset, to: LogOffset) -> Result<bool, LogOpenError> {
-    let mut blank = true;
-    let (from, to) = (segment.position(from), segment.position(to));
-    let read = for_each_window(&*segment.file, from, to, |_, window| {
-        blank = window.iter().all(|byte| *byte == 0);
-        Ok(blank)
-    });
-    match read {
-        // What lies there nobody knows.
-        Err(error) if is_unreadable(&error) => Ok(false),
-        read => read.map(|()| blank).map_err(io("reading", &segment.path)),
-    }
 }

@@ -217,13 +217,16 @@ fn behind_damage_the_next_whole_record_is_found_by_its_own_place() {
 fn an_operator_can_choose_to_go_on_without_what_is_missing() {
     let (bytes, places) = records(&[(RECORD, 1, &BODY), (RECORD, 1, &BODY)]);
     let accepting = LogConfig { accept_missing: true, ..config() };
-    for case in 0..4 {
+    for case in 0..7 {
         let env = log_with(&bytes, places[2]);
         let name = config().dir.join(segment_name(LogOffset(0)));
         let left = match case {
             0 => file(&env).set_len(SEGMENT_HEADER_LEN + places[1].0).map(|()| 1),
             1 => file(&env).write_all_at(&[0; 148], SEGMENT_HEADER_LEN + places[1].0).map(|()| 1),
             2 => env.files.remove(&name).map(|()| 0),
+            3 => file(&env).set_len(0).map(|()| 0),
+            4 => file(&env).set_len(100).map(|()| 0),
+            5 => file(&env).write_all_at(&vec![0; (SEGMENT_HEADER_LEN + SEGMENT_BYTES) as usize], 0).map(|()| 0),
             _ => env.files.remove(&config().folder.join("positions")).map(|()| 2),
         };
         let left = left.unwrap();
@@ -260,8 +263,10 @@ fn what_is_missing_is_named() {
     }
     let env = log_with(&bytes, places[2]);
     file(&env).set_len(0).unwrap();
-    let error = scan(&env).unwrap_err().to_string();
-    assert!(error.contains(&segment_name(LogOffset(0))) && error.contains("not all there"), "{error}");
+    missing(&env, "00000000000000000000.log is not a segment of this log: its first 4096 bytes are not all there");
+    let env = log_with(&bytes, places[2]);
+    file(&env).write_all_at(&vec![0; (SEGMENT_HEADER_LEN + SEGMENT_BYTES) as usize], 0).unwrap();
+    missing(&env, "no record in it shows that it is");
     let env = log_with(&bytes[..places[1].0 as usize], places[2]);
     missing(&env, "holds nothing from byte");
     let env = log_with(&bytes, places[2]);
@@ -428,7 +433,11 @@ fn three_segments() -> (Env, FakeFiles, Vec<LogOffset>) {
 }
 
 fn open_all(env: &Env) -> Result<usize, LogOpenError> {
-    let segments = Segments::find(config(), env.clone())?;
+    open_with(config(), env)
+}
+
+fn open_with(config: LogConfig, env: &Env) -> Result<usize, LogOpenError> {
+    let segments = Segments::find(config, env.clone())?;
     let mut seen = 0;
     let scanned = segments.scan(LogOffset(0), LogOffset(0), |visit| {
         seen += usize::from(matches!(visit, Visit::Record { .. }));
@@ -511,4 +520,90 @@ fn a_first_page_that_is_newer_of_another_folder_or_of_no_log_is_not_written_anew
     nothing[20] ^= 1;
     file.write_all_at(&[9; 2 * 148], SEGMENT_HEADER_LEN).unwrap();
     assert!(refused(&nothing).contains("no record in it shows"));
+}
+
+/// Ways to make a file useless, each with the bytes that are left of it.
+const USELESS: [fn(&[u8]) -> Vec<u8>; 4] =
+    [|_| Vec::new(), |whole| whole[..100].to_vec(), |whole| vec![0; whole.len()], |whole| vec![9; whole.len()]];
+
+fn contents(env: &Env, path: &Path) -> Vec<u8> {
+    let file = env.files.open(path, OpenMode::Read).unwrap();
+    file.read_at(0, file.len().unwrap() as usize).unwrap().to_vec()
+}
+
+/// Three segments, one of them useless: its path, and what is left in it.
+fn with_useless(number: usize, left: fn(&[u8]) -> Vec<u8>) -> (Env, FakeFiles, Vec<LogOffset>, PathBuf, Vec<u8>) {
+    let (env, files, bases) = three_segments();
+    let path = config().dir.join(segment_name(bases[number]));
+    let left = left(&contents(&env, &path));
+    let file = file_at(&env, &path);
+    file.set_len(left.len() as u64).and_then(|()| file.write_all_at(&left, 0)).and_then(|()| file.sync_data()).unwrap();
+    (env, files, bases, path, left)
+}
+
+fn set_aside(path: &Path, number: u32) -> PathBuf {
+    format!("{}.set-aside-{number}", path.display()).into()
+}
+
+fn accepting() -> LogConfig {
+    LogConfig { accept_missing: true, ..config() }
+}
+
+#[test]
+fn a_useless_file_is_missing_log_and_goes_out_of_the_way_when_that_is_accepted() {
+    for (number, way) in (0..3).flat_map(|number| (0..USELESS.len()).map(move |way| (number, way))) {
+        let case = format!("segment {number}, way {way}");
+        let (env, _, bases, path, left) = with_useless(number, USELESS[way]);
+        for _ in 0..2 {
+            let error = open_all(&env).unwrap_err();
+            let text = error.to_string();
+            let LogOpenError::Missing { what, from, to } = error else { panic!("{case}: {text}") };
+            assert_eq!((from, to), (bases[number], bases[number + 1]), "{case}");
+            assert!(what.contains(&segment_name(from)) && text.contains("store.accept_missing_log = true"), "{text}");
+            assert_eq!(contents(&env, &path), left, "{case}: it was changed");
+        }
+        // One was set aside before.
+        let before = set_aside(&path, 1);
+        env.files.open(&before, OpenMode::CreateNew).unwrap().write_all_at(b"before", 0).unwrap();
+        assert_eq!(open_with(accepting(), &env).unwrap(), 4, "{case}");
+        assert_eq!(contents(&env, &before), b"before");
+        let kept = env.files.identity_at(&set_aside(&path, 2)).unwrap().is_some();
+        assert_eq!(kept, left.iter().any(|byte| *byte != 0), "{case}");
+        if kept {
+            assert_eq!(contents(&env, &set_aside(&path, 2)), left, "{case}");
+        }
+        let covered = damage(&env).iter().any(|(from, to)| *from <= bases[number] && bases[number + 1] <= *to);
+        assert!(covered && causes(&env).iter().all(|(.., cause)| *cause == DamageCause::Missing), "{case}");
+        assert_eq!(open_all(&env).unwrap(), 4, "{case}: once is enough");
+        assert!(Positions::read(&*env.files, &config().folder).unwrap().unwrap().flushed_to >= bases[3], "{case}");
+    }
+}
+
+#[test]
+fn all_useless_files_are_judged_before_one_is_touched() {
+    let (env, _, bases, path, left) = with_useless(0, USELESS[1]);
+    // A later one seems to be of another folder.
+    let foreign = file_at(&env, &config().dir.join(segment_name(bases[2])));
+    foreign.write_all_at(&[0x5a; 16], 32).unwrap();
+    let error = open_with(accepting(), &env).unwrap_err().to_string();
+    assert!(error.contains("seems to be of the data folder"), "{error}");
+    assert_eq!(contents(&env, &path), left);
+}
+
+#[test]
+fn a_power_failure_while_a_useless_file_goes_out_of_the_way_costs_nothing_more() {
+    for step in 0..40 {
+        for (number, way, seed) in [(1, 1, step), (2, 0, step + 1), (2, 3, step + 2)] {
+            let (env, files, _, path, left) = with_useless(number, USELESS[way]);
+            files.power_off_after(step);
+            let opened = open_with(accepting(), &env);
+            files.crash(seed);
+            let case = format!("segment {number}, way {way}, step {step}, seed {seed}, {:?}", opened.err());
+            assert_eq!(open_with(accepting(), &env).unwrap(), 4, "{case}");
+            if !left.is_empty() {
+                assert_eq!(contents(&env, &set_aside(&path, 1)), left, "{case}");
+            }
+            assert_eq!(open_all(&env).unwrap(), 4, "{case}");
+        }
+    }
 }

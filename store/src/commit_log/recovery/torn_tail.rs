@@ -72,7 +72,7 @@ fn erase(file: &dyn File, from: u64, to: u64) -> io::Result<u64> {
 }
 
 /// Reads what was ever written between `from` and `to`, as long as `each` says so.
-pub(super) fn for_each_window(
+fn for_each_window(
     file: &dyn File,
     from: u64,
     to: u64,
@@ -91,4 +91,18 @@ pub(super) fn for_each_window(
         from = position + held as u64;
     }
     Ok(())
+}
+
+/// Whether there are only zeros between `from` and `to`.
+pub(super) fn is_blank(file: &dyn File, from: u64, to: u64) -> io::Result<bool> {
+    let mut blank = true;
+    let read = for_each_window(file, from, to, |_, window| {
+        blank = window.iter().all(|byte| *byte == 0);
+        Ok(blank)
+    });
+    match read {
+        // What lies there nobody knows.
+        Err(error) if is_unreadable(&error) => Ok(false),
+        read => read.map(|()| blank),
+    }
 }
