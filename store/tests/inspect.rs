@@ -321,6 +321,31 @@ async fn what_is_missing_is_named() {
 }
 
 #[tokio::test]
+async fn of_a_file_that_holds_nothing_it_is_said_what_gets_on() {
+    for number in [0, 1, usize::MAX] {
+        for way in 0..4 {
+            let machine = written(5, "t").await;
+            let paths = segments(&machine);
+            let path = &paths[number.min(paths.len() - 1)];
+            let len = machine.env.files.open(path, OpenMode::Read).unwrap().len().unwrap() as usize;
+            match way {
+                0 => cut(&machine, path, 0),
+                1 => write_at(&machine, path, 0, &vec![0; len]),
+                2 => write_at(&machine, path, 0, &vec![9; len]),
+                // Its records show that it is this log's.
+                _ => write_at(&machine, path, 0, &[0; 4096]),
+            }
+            let (_, findings) = verified(&machine);
+            let header = findings.iter().find(|finding| finding.path == *path && finding.what.contains("4096 bytes"));
+            let header = header.or_else(|| findings.iter().find(|finding| finding.what.contains("does not begin as")));
+            let advice = header.and_then(|finding| finding.advice.as_deref()).unwrap();
+            let expected = if way == 3 { "the next start writes it anew" } else { "store.accept_missing_log = true" };
+            assert!(advice.contains(expected), "{number}, {way}: {advice}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_index_is_held_against_its_segment() {
     let machine = written(6, "t").await;
     let index = segments(&machine)[1].with_extension("index");

@@ -301,6 +301,23 @@ impl SegmentFile {
         &self.facts
     }
 
+    /// Whether a start would take the file for no part of the log, if its first page is damaged: it has none, or the log is
+    /// known up to `needed_to` and no whole record is in the file.
+    pub(super) fn shows_nothing(&self, needed_to: LogOffset) -> bool {
+        if self.facts.file_len < SEGMENT_HEADER_LEN {
+            return true;
+        }
+        let mut shows = needed_to <= self.segment.base;
+        let walked = self.walk(|seen| match seen {
+            Seen::Damaged { .. } => ControlFlow::Continue(()),
+            Seen::Record(_) | Seen::NotUnderstood { .. } => {
+                shows = true;
+                ControlFlow::Break(())
+            }
+        });
+        walked.is_ok() && !shows
+    }
+
     /// Where in the file what lies at `at` in the log is.
     pub fn position(&self, at: LogOffset) -> u64 {
         self.segment.position(at.max(self.segment.base))

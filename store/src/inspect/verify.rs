@@ -322,7 +322,12 @@ impl Verifier<'_> {
         let facts = file.facts().clone();
         let problems = self.sum.problems;
         if let Some(cause) = &facts.header_damage {
-            let advice = "no message is in it: the next start writes it anew, if the rest shows that it is this log's";
+            let needed_to = next.or(flushed_to).unwrap_or(base);
+            let advice = if file.shows_nothing(needed_to) {
+                GO_ON_WITHOUT
+            } else {
+                "no message is in it: the next start writes it anew, if the rest shows that it is this log's"
+            };
             self.say(Severity::Problem, path.clone(), Some(base), cause.clone(), Some(advice));
         } else if let Some(identity) = identity {
             let home = identity.home.as_ref();
