@@ -522,8 +522,11 @@ fn a_first_page_that_is_newer_of_another_folder_or_of_no_log_is_not_written_anew
     assert!(refused(&nothing).contains("no record in it shows"));
 }
 
-/// Ways to make a file useless, each with the bytes that are left of it.
-const USELESS: [fn(&[u8]) -> Vec<u8>; 4] =
+/// What is left of a file.
+type Ruin = fn(&[u8]) -> Vec<u8>;
+
+/// Ways to make a file useless.
+const USELESS: [Ruin; 4] =
     [|_| Vec::new(), |whole| whole[..100].to_vec(), |whole| vec![0; whole.len()], |whole| vec![9; whole.len()]];
 
 fn contents(env: &Env, path: &Path) -> Vec<u8> {
@@ -532,7 +535,7 @@ fn contents(env: &Env, path: &Path) -> Vec<u8> {
 }
 
 /// Three segments, one of them useless: its path, and what is left in it.
-fn with_useless(number: usize, left: fn(&[u8]) -> Vec<u8>) -> (Env, FakeFiles, Vec<LogOffset>, PathBuf, Vec<u8>) {
+fn with_useless(number: usize, left: Ruin) -> (Env, FakeFiles, Vec<LogOffset>, PathBuf, Vec<u8>) {
     let (env, files, bases) = three_segments();
     let path = config().dir.join(segment_name(bases[number]));
     let left = left(&contents(&env, &path));
@@ -606,4 +609,20 @@ fn a_power_failure_while_a_useless_file_goes_out_of_the_way_costs_nothing_more()
             assert_eq!(open_all(&env).unwrap(), 4, "{case}");
         }
     }
+}
+
+#[test]
+fn an_emptied_file_in_which_nothing_was_proven_is_asked_about_and_leaves_no_damage() {
+    let (bytes, places) = records(&[(RECORD, 1, &BODY)]);
+    let env = log_with(&bytes, LogOffset(0));
+    file(&env).set_len(0).unwrap();
+    let error = open_all(&env).unwrap_err().to_string();
+    assert!(error.contains("store.accept_missing_log = true"), "{error}");
+    assert_eq!(open_with(accepting(), &env).unwrap(), 0);
+    assert_eq!(damage(&env), []);
+    assert_eq!(open_all(&env).unwrap(), 0);
+    // Its first page is damaged, and records that nothing proves are in it: they stay.
+    let env = log_with(&bytes, LogOffset(0));
+    file(&env).write_all_at(&[0; SEGMENT_HEADER_LEN as usize], 0).unwrap();
+    assert_eq!(scan(&env).unwrap(), (places[1], 1));
 }
