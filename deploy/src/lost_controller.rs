@@ -107,8 +107,11 @@ fn holds_segments(files: &dyn Files, store: &Path) -> bool {
 }
 
 fn is_lost_in(files: &dyn Files, root: &Path) -> Result<bool, LostController> {
-    let root = root.to_owned();
-    is_lost(files, &root.join("controller")).map_err(|source| LostController::Io { root, source })
+    match is_lost(files, &root.join("controller")) {
+        // The data folder lies below a file: whoever makes it says so.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+        looked => looked.map_err(|source| LostController::Io { root: root.to_owned(), source }),
+    }
 }
 
 #[cfg(test)]
