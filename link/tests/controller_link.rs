@@ -243,11 +243,12 @@ async fn a_hundred_thousand_topics_are_seen_as_one_picture() {
     view.apply(event.version, &event.changes);
     assert_eq!(view.counts(), (100_001, 0));
     let bytes = network.0.load(Ordering::Relaxed);
-    // About 65 bytes for each topic: its name, 8 queues and their message group queues. The bound leaves room for a picture
-    // that is begun again because the machine is slow.
-    assert!((50..200).contains(&(bytes / 100_000)), "{bytes} bytes");
+    // About 65 bytes for each topic: its name, 8 queues and their message group queues. A slow machine begins the picture
+    // more than once; none of them may cost more.
+    let pictures = controller.watched.load(Ordering::SeqCst) as u64;
+    assert!(bytes >= 50 * 100_000 && bytes <= 75 * 100_000 * pictures, "{bytes} bytes for {pictures} pictures");
     // Some five seconds in an optimised build.
-    eprintln!("{bytes} bytes, seen after {:?}", began.elapsed());
+    eprintln!("{bytes} bytes for {pictures} pictures, seen after {:?}", began.elapsed());
 }
 
 #[tokio::test]

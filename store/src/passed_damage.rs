@@ -14,8 +14,6 @@ use gantry_proto::model::{LogOffset, QueueId, QueueOffset};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Messages of one group that are looked at in one go.
-const PASSED_MAX: usize = 4096;
 /// Entries that are read at a time.
 const SCAN_MAX: usize = 256;
 
@@ -25,19 +23,8 @@ impl Store {
         if !self.log.damage.list().iter().any(DamagedRange::is_given_up) {
             return Ok(());
         }
-        for shard in self.progress.list().into_iter().filter(|shard| !shard.is_closed()) {
-            let mut last = None;
-            // All of them: in front of what was given up there may be any number that was not.
-            loop {
-                let set_aside = shard.lock().set_aside_messages(last, PASSED_MAX);
-                last = set_aside.last().copied();
-                if last.is_none() {
-                    break;
-                }
-                self.pass(&shard, set_aside)?;
-            }
-        }
-        Ok(())
+        // All of them: in front of what was given up there may be any number that was not.
+        self.progress.each_set_aside(|shard, set_aside| self.pass(shard, set_aside))
     }
 
     /// Lets a group pass those of the messages that were given up.
@@ -142,6 +129,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::commit_log::damage::DamageCause;
+    use crate::progress::SET_ASIDE_MAX;
     use crate::support::*;
     use gantry_proto::contract::AppendRequest;
     use gantry_proto::model::Timestamp;
@@ -150,12 +138,12 @@ mod tests {
     async fn what_was_given_up_is_passed_however_much_in_front_of_it_was_not() {
         let machine = Machine::new(1);
         let store = machine.must_open();
-        for from in (0..PASSED_MAX).step_by(32) {
+        for from in (0..SET_ASIDE_MAX).step_by(32) {
             let messages = (from..from + 32).map(|number| message(&format!("m{number}"), None)).collect();
             store.append(AppendRequest { topic: TOPIC, queue: QueueId(0), messages }).await.unwrap();
         }
         let last = send(&store, 1, "last").await.unwrap().log_offset;
-        let mut left = PASSED_MAX + 1;
+        let mut left = SET_ASIDE_MAX + 1;
         while left > 0 {
             let popped = pop(&store, 32).await.unwrap();
             left -= popped.len();
@@ -171,7 +159,7 @@ mod tests {
         store.pass_given_up().unwrap();
         let shard = store.progress.get(GROUP, TOPIC).unwrap();
         let damaged = shard.lock().damaged();
-        assert_eq!(damaged, PASSED_MAX as u64, "only the last one was given up");
+        assert_eq!(damaged, SET_ASIDE_MAX as u64, "only the last one was given up");
         let _ = store.shutdown().await;
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::delivery::DeliveryState;
 use crate::upkeep::{ShardKey, Upkeep};
-use gantry_proto::model::{GroupId, QueueId, Removed, Timestamp, TopicId};
+use gantry_proto::model::{GroupId, QueueId, QueueOffset, Removed, Timestamp, TopicId};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
@@ -11,6 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+
+/// Messages of one group that [`ProgressTable::each_set_aside`] gives in one go.
+pub(crate) const SET_ASIDE_MAX: usize = 4096;
 
 /// All shards of this store.
 #[derive(Default)]
@@ -173,6 +176,28 @@ impl ProgressTable {
     /// All of them, by group and topic: in the order in which records are made for them.
     pub(crate) fn list(&self) -> Vec<Arc<Shard>> {
         self.shards.read().values().cloned().collect()
+    }
+
+    /// Gives `work` all messages that groups have set aside, some of one group at a time.
+    pub(crate) fn each_set_aside<E>(
+        &self,
+        mut work: impl FnMut(&Shard, Vec<(QueueId, QueueOffset)>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for shard in self.list().into_iter().filter(|shard| !shard.is_closed()) {
+            let mut last = None;
+            loop {
+                let set_aside = {
+                    let state = shard.lock();
+                    if state.damaged() == 0 { Vec::new() } else { state.set_aside_messages(last, SET_ASIDE_MAX) }
+                };
+                last = set_aside.last().copied();
+                if last.is_none() {
+                    break;
+                }
+                work(&shard, set_aside)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -11,9 +11,6 @@ use crate::store::Store;
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::{LogOffset, QueueId, QueueOffset, TopicId};
 
-/// Messages of one group that are looked at in one go.
-const GIVEN_BACK_MAX: usize = 4096;
-
 impl Store {
     /// Gives groups back what they had set aside and is whole again. Blocks.
     pub(crate) fn give_back_restored(&self) -> Result<(), StoreError> {
@@ -22,18 +19,7 @@ impl Store {
         if ranges.is_empty() {
             return Ok(());
         }
-        for shard in self.progress.list().into_iter().filter(|shard| !shard.is_closed()) {
-            let mut last = None;
-            loop {
-                let set_aside = shard.lock().set_aside_messages(last, GIVEN_BACK_MAX);
-                last = set_aside.last().copied();
-                if last.is_none() {
-                    break;
-                }
-                self.give_back(&shard, set_aside, &ranges)?;
-            }
-        }
-        Ok(())
+        self.progress.each_set_aside(|shard, set_aside| self.give_back(shard, set_aside, &ranges))
     }
 
     /// Gives a group back those of the messages that are whole again.

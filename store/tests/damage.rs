@@ -172,14 +172,8 @@ async fn ids_of_sealed_segments_are_remembered_after_a_restart_though_not_all_at
         for n in 0..200 {
             send(&store, 0, &text(n)).await.unwrap();
         }
-        let count = |extension: &str| {
-            let names = machine.env.files.list(&machine.dir.join("commit-log")).unwrap();
-            names.iter().filter(|entry| entry.name.ends_with(extension)).count()
-        };
-        while count(".index") + 1 < count(".log") {
-            tokio::task::yield_now().await;
-        }
-        assert!(count(".index") > 4);
+        let indexes = machine.all_indexed().await;
+        assert!(indexes > 4);
         store.shutdown().await.unwrap();
         drop(store);
         let store = machine.must_open();
@@ -260,13 +254,7 @@ async fn a_bad_sector_in_a_sealed_segment_or_its_index_stops_neither_the_start_n
         for n in 0..200 {
             send(&store, 0, &text(n)).await.unwrap();
         }
-        let count = |extension: &str| {
-            let names = machine.env.files.list(&machine.dir.join("commit-log")).unwrap();
-            names.iter().filter(|entry| entry.name.ends_with(extension)).count()
-        };
-        while count(".index") + 1 < count(".log") {
-            tokio::task::yield_now().await;
-        }
+        machine.all_indexed().await;
         store.shutdown().await.unwrap();
         drop(store);
         machine.files.kill();

@@ -15,7 +15,6 @@ use gantry_store::inspect::{
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use support::*;
 
 const SEGMENT_HEADER_LEN: u64 = 4096;
@@ -39,17 +38,7 @@ async fn written(seed: u64, tag: &str) -> Machine {
     for popped in pop(&store, 8).await.unwrap() {
         ack(&store, &popped.handle).await.unwrap();
     }
-    let sealed = async {
-        loop {
-            let names = machine.env.files.list(&log(&machine)).unwrap();
-            let count = |end: &str| names.iter().filter(|entry| entry.name.ends_with(end)).count();
-            if count(".log") > 4 && count(".index") + 1 == count(".log") {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), sealed).await.expect("full segments are sealed");
+    assert!(machine.all_indexed().await >= 4);
     end(store).await;
     machine.files.kill();
     machine

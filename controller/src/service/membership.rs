@@ -91,7 +91,9 @@ impl Controller {
             Some(group) => self.admit(group, leading)?,
             None if request.cluster.is_some() => {
                 let reason = format!(
-                    "store group {} was removed from the cluster; give a new store an empty data folder",
+                    "store group {} is not in the cluster: it was removed; or it was added after the state to which the \
+                     controller was put back, and then the folder may hold messages that are nowhere else: keep it. Give a \
+                     new store an empty data folder",
                     request.store_group
                 );
                 return Err(MembershipError::Refused(reason));

@@ -169,14 +169,23 @@ impl DamageRegister {
     /// Notes damage, unless it is known. Does not wait for the disk: see [`DamageRegister::save`].
     pub(crate) fn note(&self, range: DamagedRange) {
         let mut ranges = self.ranges.write();
-        let is_known =
-            |known: &DamagedRange| known.from <= range.from && range.to <= known.to && !known.is_whole_again();
-        if ranges.iter().any(is_known) {
+        // What an operator gave up stays given up, also if there is damage beside it now.
+        let parts = without_given_up(range, &ranges);
+        let mut noted = false;
+        for part in parts {
+            let is_known =
+                |known: &DamagedRange| known.from <= part.from && part.to <= known.to && !known.is_whole_again();
+            if ranges.iter().any(is_known) {
+                continue;
+            }
+            ranges.retain(|known| known.from < part.from || known.to > part.to);
+            let place = ranges.partition_point(|known| known.from < part.from);
+            ranges.insert(place, part);
+            noted = true;
+        }
+        if !noted {
             return;
         }
-        ranges.retain(|known| known.from < range.from || known.to > range.to);
-        let place = ranges.partition_point(|known| known.from < range.from);
-        ranges.insert(place, range);
         self.unsaved.store(true, Ordering::Release);
         self.noted.notify_one();
         self.changed(&ranges);
@@ -250,7 +259,14 @@ impl DamageRegister {
 
     /// Whether all of `[from, to)` is known to be damaged.
     pub(crate) fn covers(&self, from: LogOffset, to: LogOffset) -> bool {
-        self.ranges.read().iter().any(|range| range.from <= from && to <= range.to && !range.is_whole_again())
+        let mut known_to = from;
+        for range in self.ranges.read().iter().filter(|range| !range.is_whole_again() && range.to > from) {
+            if range.from > known_to {
+                break;
+            }
+            known_to = known_to.max(range.to);
+        }
+        known_to >= to
     }
 
     /// Where the last part before `at` ends that is damaged, or was: messages in front of it may have followed.
@@ -309,6 +325,23 @@ impl DamageRegister {
         gauge!("gantry_log_damaged_ranges", local()).set(open().count() as f64);
         gauge!("gantry_log_damaged_bytes", local()).set(bytes as f64);
     }
+}
+
+/// The parts of `range` that no operator gave up. `ranges` are by place.
+fn without_given_up(range: DamagedRange, ranges: &[DamagedRange]) -> Vec<DamagedRange> {
+    let mut parts = Vec::with_capacity(1);
+    let mut from = range.from;
+    for given_up in ranges.iter().filter(|known| known.is_given_up() && known.from < range.to && range.from < known.to)
+    {
+        if from < given_up.from {
+            parts.push(DamagedRange { from, to: given_up.from, ..range });
+        }
+        from = from.max(given_up.to);
+    }
+    if from < range.to {
+        parts.push(DamagedRange { from, ..range });
+    }
+    parts
 }
 
 /// Replaces the file in the store's folder. At every moment it says what it said before, or this.
@@ -460,6 +493,21 @@ mod tests {
         newer[12..16].copy_from_slice(&crc.to_le_bytes());
         durable_file::replace(&*env.files, dir, NAME, &newer).unwrap();
         assert!(matches!(DamageRegister::open(env.files.clone(), dir), Err(DamageError::Newer { found: 2, .. })));
+    }
+
+    #[test]
+    fn what_was_given_up_stays_so_when_there_is_damage_around_it() {
+        let (env, _, _) = fake::env(1);
+        let dir = Path::new("/store");
+        env.files.create_dir_all(dir).unwrap();
+        let given_up = DamagedRange { standing: Standing::GivenUp(Timestamp::from_millis(9)), ..range(100, 200) };
+        replace(&*env.files, dir, &[given_up]).unwrap();
+        let register = DamageRegister::open(env.files.clone(), dir).unwrap();
+        register.note(range(50, 250));
+        register.note(range(120, 260));
+        assert_eq!(register.list(), [range(50, 100), given_up, range(200, 260)]);
+        let covers = |from, to| register.covers(LogOffset(from), LogOffset(to));
+        assert_eq!([covers(50, 260), covers(60, 130), covers(49, 60), covers(250, 261)], [true, true, false, false]);
     }
 
     #[test]

@@ -191,9 +191,9 @@ impl Tail {
         while self.epochs.last().is_some_and(|(_, from)| *from >= self.appended_to) {
             self.epochs.pop();
         }
-        if self.epochs.len() == EPOCHS_MAX {
-            self.epochs.remove(0);
-        }
+        // After a start there may be more than the segments' headers take.
+        let too_many = (self.epochs.len() + 1).saturating_sub(EPOCHS_MAX);
+        self.epochs.drain(..too_many);
         self.epochs.push((epoch, self.appended_to));
     }
 

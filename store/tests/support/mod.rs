@@ -63,6 +63,21 @@ impl Machine {
         self
     }
 
+    /// Waits until each full segment has its index. How many there are.
+    pub async fn all_indexed(&self) -> usize {
+        let indexed = async {
+            loop {
+                let names = self.env.files.list(&self.dir.join("commit-log")).unwrap();
+                let count = |extension| names.iter().filter(|entry| entry.name.ends_with(extension)).count();
+                if count(".index") + 1 >= count(".log") {
+                    return count(".index");
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), indexed).await.expect("full segments get their indexes")
+    }
+
     /// Opens the store and lets it lead in the next epoch.
     pub fn open(&self) -> Result<Arc<Store>, OpenError> {
         let folder = self.open_folder()?;
