@@ -7,11 +7,13 @@
 #![allow(clippy::disallowed_methods, reason = "these tests are about real processes in real time")]
 
 mod client;
+mod durations;
 mod port;
 mod process;
 mod server;
 
 pub use client::{Client, Outcome, Running, assert_all_there_once};
+pub use durations::Durations;
 pub use process::{help, said};
 pub use server::{Server, Shape};
 
