@@ -63,11 +63,13 @@ struct Progress {
     spent_noted: Option<Timestamp>,
     /// No dead letter is made before this: it did not work.
     postponed: Option<Timestamp>,
+    /// A receive found more than the group may hold, which is so much: whoever makes room wakes one.
+    full_at: Option<usize>,
     /// The group or the topic was deleted.
     removed: bool,
 }
 
-/// A shard's state, locked. Tells [`Upkeep`] of changes when it is dropped.
+/// A shard's state, locked. Tells [`Upkeep`] of changes when it is dropped, and wakes a receive if there is room again.
 pub(crate) struct ShardGuard<'a> {
     shard: &'a Shard,
     progress: MutexGuard<'a, Progress>,
@@ -99,8 +101,8 @@ impl ProgressTable {
         if let Some(shard) = shards.get(&(group, topic)) {
             return shard.clone();
         }
-        let (end_noted, spent_noted, postponed) = (None, None, None);
-        let progress = Progress { state, end_noted, spent_noted, postponed, removed: false };
+        let (end_noted, spent_noted, postponed, full_at) = (None, None, None, None);
+        let progress = Progress { state, end_noted, spent_noted, postponed, full_at, removed: false };
         let shard = Arc::new(Shard {
             group,
             topic,
@@ -290,6 +292,11 @@ impl Shard {
 }
 
 impl ShardGuard<'_> {
+    /// There are messages, but the group may not hold more than `inflight_max`. When it holds fewer a receive is woken.
+    pub(crate) fn is_full(&mut self, inflight_max: usize) {
+        self.progress.full_at = Some(inflight_max);
+    }
+
     /// What has ended is known.
     pub(crate) fn looked_for_ends(mut self) {
         self.looked_for_ends = true;
@@ -318,9 +325,13 @@ impl DerefMut for ShardGuard<'_> {
 
 impl Drop for ShardGuard<'_> {
     fn drop(&mut self) {
-        let Progress { state, end_noted, spent_noted, postponed, removed } = &mut *self.progress;
+        let Progress { state, end_noted, spent_noted, postponed, full_at, removed } = &mut *self.progress;
         if *removed {
             return;
+        }
+        if full_at.is_some_and(|full_at| state.inflight() < full_at) {
+            *full_at = None;
+            self.shard.wake_one();
         }
         for (owner, holds) in state.take_owner_changes() {
             self.shard.upkeep.note_owner(owner, self.shard.key(), holds);

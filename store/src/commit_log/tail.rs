@@ -131,6 +131,16 @@ pub(crate) struct TailLimits {
 /// How long a caller waits for the next segment before it is told that the store is busy.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
 
+#[cfg(test)]
+impl CommitLog {
+    /// Lets the current segment end at `end`, with no other prepared. Returns where it ended before.
+    pub(crate) fn end_segment_at(&self, end: LogOffset) -> LogOffset {
+        let mut tail = self.tail.lock();
+        tail.next_segment = NextSegment::Missing;
+        std::mem::replace(&mut tail.segment_end, end)
+    }
+}
+
 impl CommitLog {
     /// Locks the tail. Nothing slow may happen until the appender is dropped.
     pub(crate) fn begin(&self) -> Appender<'_> {

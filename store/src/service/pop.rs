@@ -5,6 +5,10 @@
 //! message is set aside, one that is not wanted after all or has expired is dropped, and one that cannot be read at the
 //! moment comes back a little later. None of them keeps the others from the consumer.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+mod tests;
+
 use super::TopicReader;
 use super::read::ReadMessage;
 use crate::commit_log::record::MessageSpan;
@@ -39,17 +43,20 @@ impl Store {
         if waiting.count() > self.config.waiting_max {
             return Err(PopError::PollingFull { waiting: waiting.count() - 1 });
         }
+        let mut wake_up = WakeUp { shard: &shard, held: false };
         loop {
             // Enabled before looking, so that nothing that arrives meanwhile is missed.
             let notified = waiting.notified();
             tokio::pin!(notified);
-            notified.as_mut().enable();
+            wake_up.held |= notified.as_mut().enable();
             if self.stopping.is_cancelled() {
                 return Ok(PopReply::default());
             }
             // Not even "there is nothing" is true of a store that does not lead.
             self.log.tenure.check()?;
-            match self.try_pop(&shard, &request)? {
+            let tried = self.try_pop(&shard, &request)?;
+            wake_up.held &= matches!(tried, Tried::NoRoom);
+            match tried {
                 Tried::Leased(leased) => {
                     let messages = leased.read(&request.filter).await?;
                     if !messages.is_empty() {
@@ -59,12 +66,14 @@ impl Store {
                 }
                 Tried::NoRoom => self.log.room_for(RECORD_BYTES).await.map_err(StoreError::from)?,
                 Tried::Again => {}
-                // Whoever puts a message there wakes it, and so does the end of a delivery.
+                Tried::Full { inflight } => return Err(PopError::InflightFull { inflight }),
+                // Whoever puts a message there wakes it, and so does the end of a delivery, and room for more of them.
                 Tried::Nothing => {
                     if tokio::time::timeout_at(deadline, notified).await.is_err() {
                         self.log.tenure.check()?;
                         return Ok(PopReply::default());
                     }
+                    wake_up.held = true;
                 }
             }
         }
@@ -100,11 +109,12 @@ impl Store {
         // Not before: it knows every queue that has grown by then.
         let reader = TopicReader::new(&queues);
         let plan = state.plan_pop(now, &params, &reader)?;
+        if plan.inflight_full {
+            state.is_full(params.inflight_max);
+        }
         let Some(change) = plan.record else {
-            if plan.inflight_full {
-                return Err(PopError::InflightFull { inflight: state.inflight() });
-            }
-            return Ok(Tried::Nothing);
+            let inflight = state.inflight();
+            return Ok(if plan.inflight_full { Tried::Full { inflight } } else { Tried::Nothing });
         };
         let (lease, end) = match self.record(shard, &mut state, &change) {
             Ok(recorded) => recorded,
@@ -136,9 +146,29 @@ impl Store {
 enum Tried<'a> {
     Leased(Leased<'a>),
     Nothing,
+    /// There is something, but the group may not hold more.
+    Full {
+        inflight: usize,
+    },
     /// There may be something behind what was skipped.
     Again,
+    /// It has not looked: the log has no room for a lease now.
     NoRoom,
+}
+
+/// What a receive owes to the others while it was woken and has not found out whether there is something: if it ends before,
+/// because of an error or because its consumer went away, another one is woken.
+struct WakeUp<'a> {
+    shard: &'a Shard,
+    held: bool,
+}
+
+impl Drop for WakeUp<'_> {
+    fn drop(&mut self) {
+        if self.held {
+            self.shard.wake_one();
+        }
+    }
 }
 
 /// Leased, not yet handed over. Dropping it gives everything back: the consumer went away.
