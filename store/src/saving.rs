@@ -131,51 +131,6 @@ mod tests {
     use super::*;
     use crate::commit_log::Flush;
     use crate::support::*;
-    use futures_util::FutureExt as _;
-    use futures_util::future::BoxFuture;
-    use gantry_proto::env::{WorkPanicked, Workers};
-    use parking_lot::Mutex;
-    use std::sync::atomic::AtomicBool;
-    use tokio::sync::oneshot;
-
-    type Work = Box<dyn FnOnce() + Send>;
-
-    /// Workers that do nothing while they are held, and what they are given then.
-    #[derive(Default)]
-    struct HeldWorkers {
-        held: AtomicBool,
-        works: Mutex<Vec<(Work, oneshot::Sender<()>)>>,
-    }
-
-    impl Workers for HeldWorkers {
-        fn run(&self, work: Work) -> BoxFuture<'static, Result<(), WorkPanicked>> {
-            let (done, wait) = oneshot::channel();
-            if self.held.load(Ordering::SeqCst) {
-                self.works.lock().push((work, done));
-            } else {
-                work();
-                let _ = done.send(());
-            }
-            async move { wait.await.map_err(|_| WorkPanicked) }.boxed()
-        }
-    }
-
-    impl HeldWorkers {
-        fn hold(&self, held: bool) {
-            self.held.store(held, Ordering::SeqCst);
-        }
-
-        /// Does what they were given. Returns how much that was.
-        fn work(&self) -> usize {
-            let works = std::mem::take(&mut *self.works.lock());
-            let count = works.len();
-            for (work, done) in works {
-                work();
-                let _ = done.send(());
-            }
-            count
-        }
-    }
 
     fn machine(seed: u64) -> (Machine, Arc<HeldWorkers>) {
         let (mut machine, workers) = (Machine::new(seed), Arc::new(HeldWorkers::default()));

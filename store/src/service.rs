@@ -17,6 +17,7 @@ use crate::apply;
 use crate::commit_log::record::{Origin, RecordKind, record_len};
 use crate::commit_log::tail::NoRoom;
 use crate::delivery::{DeliveryRecord, DeliveryState, NotHeld, QueueReader};
+use crate::given_up::Known;
 use crate::host::StoreHost;
 use crate::progress::Shard;
 use crate::queue_index::{IndexEntry, Queue, QueuesById, TopicQueues};
@@ -163,7 +164,11 @@ impl Store {
             Err(NotHeld::Finished) if now < receipt.promised_until => {
                 let Receipt { group, topic, queue, queue_offset, lease, .. } = *receipt;
                 let origin = Origin { group, topic, queue, queue_offset };
-                if self.may_be_given_up(&origin, lease) { HandleState::GivenUp } else { HandleState::Finished }
+                match self.given_up.lock().look_up(&origin, lease) {
+                    Known::GivenUp => HandleState::GivenUp,
+                    Known::Not => HandleState::Finished,
+                    Known::OnlyFrom(at) => HandleState::FinishedSomehow(FinishedSomehow { lease, unknown_before: at }),
+                }
             }
             Err(NotHeld::Finished | NotHeld::Expired) => HandleState::Expired,
         }
@@ -217,10 +222,22 @@ pub(crate) enum HandleState {
     Held,
     /// It was finished within the time that was promised: saying so again is true.
     Finished,
-    /// The message is a dead letter, as far as can be told.
+    /// The message is a dead letter.
     GivenUp,
+    /// It was finished within the time that was promised, or the message is a dead letter: see
+    /// [`Store::may_be_given_up`].
+    FinishedSomehow(FinishedSomehow),
     /// It is over.
     Expired,
+}
+
+/// A message that is finished, and nobody remembers whether as a dead letter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FinishedSomehow {
+    /// A delivery of it.
+    lease: LogOffset,
+    /// All dead letters from there on are remembered, and it is none of them.
+    unknown_before: LogOffset,
 }
 
 /// Nothing is recorded of a shard behind the record that ends it. Its lock is held.

@@ -1,6 +1,6 @@
 //! Ack: finishes deliveries, all of one call with one record.
 
-use super::HandleState;
+use super::{FinishedSomehow, HandleState};
 use crate::commit_log::tail::NoRoom;
 use crate::delivery::DeliveryRecord;
 use crate::progress::Shard;
@@ -24,14 +24,23 @@ impl Store {
             receipts.iter().for_each(|(place, _)| results[*place] = Err(HandleError::Expired));
             return Ok(results);
         };
+        // Told by what the disk holds: found out under no lock.
+        let mut unsure = Vec::new();
         let after = loop {
-            match self.try_ack(&shard, &receipts, &mut results) {
+            unsure.clear();
+            match self.try_ack(&shard, &receipts, &mut results, &mut unsure) {
                 Err(NoRoom::SegmentNotReady) => {
                     self.log.room_for(record_bytes(receipts.len())).await.map_err(StoreError::from)?
                 }
                 tried => break tried.map_err(StoreError::from)?,
             }
         };
+        let messages = unsure.iter().map(|(_, message)| *message).collect();
+        for (given_up, (place, _)) in self.may_be_given_up(request.group, messages).await.into_iter().zip(unsure) {
+            if given_up {
+                results[place] = Err(HandleError::Expired);
+            }
+        }
         match after {
             After::Recorded(end) => self.log.acknowledged(end).await?,
             After::Settled => self.log.settled().await?,
@@ -39,12 +48,14 @@ impl Store {
         Ok(results)
     }
 
-    /// Finishes what the receipts stand for. Each has its place among the results.
+    /// Finishes what the receipts stand for. Each has its place among the results. `unsure`: those that are finished, unless
+    /// they are dead letters.
     fn try_ack(
         &self,
         shard: &Shard,
         receipts: &[(usize, Receipt)],
         results: &mut [Result<(), HandleError>],
+        unsure: &mut Vec<(usize, FinishedSomehow)>,
     ) -> Result<After, NoRoom> {
         let mut state = shard.lock();
         let now = self.log.now();
@@ -56,6 +67,10 @@ impl Store {
                     Ok(())
                 }
                 HandleState::Finished => Ok(()),
+                HandleState::FinishedSomehow(message) => {
+                    unsure.push((*place, message));
+                    Ok(())
+                }
                 // Nobody is to believe that it was consumed.
                 HandleState::GivenUp | HandleState::Expired => Err(HandleError::Expired),
             };
@@ -79,4 +94,37 @@ enum After {
 /// Room for a record that finishes `count` deliveries, however scattered.
 fn record_bytes(count: usize) -> usize {
     64 + count * 32
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+mod tests {
+    use super::*;
+    use crate::support::*;
+    use gantry_proto::contract::DeadLetterRequest;
+    use std::sync::Arc;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_became_of_a_message_is_looked_up_by_a_worker_and_under_no_lock() {
+        let (mut machine, workers) = (Machine::new(1), Arc::new(HeldWorkers::default()));
+        machine.env.workers = workers.clone();
+        let store = machine.must_open();
+        send(&store, 0, "m").await.unwrap();
+        let handle = pop(&store, 1).await.unwrap().remove(0).handle;
+        let request = DeadLetterRequest { group: GROUP, topic: TOPIC, handle: handle.clone() };
+        store.forward_to_dead_letter(request).await.unwrap();
+        store.shutdown().await.unwrap();
+        drop(store);
+        // From its checkpoint nobody remembers what became of it.
+        let store = machine.must_open();
+        workers.hold(true);
+        let mut late = Box::pin(ack(&store, &handle));
+        assert!(poll_once(late.as_mut()).is_none(), "it was looked up on a task of the runtime");
+        drop(store.progress.get(GROUP, TOPIC).unwrap().lock());
+        while workers.work() > 0 {}
+        workers.hold(false);
+        let answer = late.await;
+        assert!(matches!(answer, Err(HandleError::Expired)), "{answer:?}");
+        let _ = store.shutdown().await;
+    }
 }

@@ -17,7 +17,10 @@ impl Store {
             match self.standing(&state, &receipt, now) {
                 HandleState::Held => {}
                 // A finished message must not come back to life.
-                HandleState::Finished | HandleState::GivenUp | HandleState::Expired => {
+                HandleState::Finished
+                | HandleState::GivenUp
+                | HandleState::FinishedSomehow(_)
+                | HandleState::Expired => {
                     return Err(HandleError::Expired);
                 }
             }

@@ -4,17 +4,16 @@
 //! The message is read under no lock; whether it is still to be moved is looked at again afterwards.
 
 use super::read::ReadMessage;
-use super::{HandleState, check_open};
+use super::{FinishedSomehow, HandleState, check_open};
 use crate::apply::{self, Arrival};
 use crate::commit_log::record::{Origin, RecordKind, dead_letter_record_len, write_message};
 use crate::commit_log::tail::NoRoom;
 use crate::delivery::{DeliveryRecord, DeliveryState};
-use crate::given_up::Known;
 use crate::progress::Shard;
 use crate::queue_index::{IndexEntry, Indexed, Queue};
 use crate::store::Store;
 use gantry_proto::contract::{DeadLetterRequest, HandleError, StoreError};
-use gantry_proto::model::{ConsumerGroup, LogOffset, QueueId, QueueOffset, StoredMessage, Topic};
+use gantry_proto::model::{ConsumerGroup, GroupId, LogOffset, QueueId, QueueOffset, StoredMessage, Topic};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +66,9 @@ impl Store {
         let prepared = match stands() {
             HandleState::Held => self.prepare_letters(&names, &[place]).await?.pop(),
             // The client says it again because it did not hear the answer.
-            HandleState::Finished | HandleState::GivenUp => return Ok(self.log.settled().await?),
+            HandleState::Finished | HandleState::GivenUp | HandleState::FinishedSomehow(_) => {
+                return Ok(self.log.settled().await?);
+            }
             HandleState::Expired => return Err(HandleError::Expired),
         };
         let end = {
@@ -85,7 +86,7 @@ impl Store {
                     return Err(StoreError::Unreadable(format!("making a dead letter: {why}")).into());
                 }
                 (HandleState::Held, Some(Prepared::Gone) | None) => return Err(HandleError::Expired),
-                (HandleState::Finished | HandleState::GivenUp, _) => None,
+                (HandleState::Finished | HandleState::GivenUp | HandleState::FinishedSomehow(_), _) => None,
                 (HandleState::Expired, _) => return Err(HandleError::Expired),
             }
         };
@@ -219,21 +220,21 @@ impl Store {
         Ok(QueueId(self.home()?.0 - 1))
     }
 
-    /// Whether a message that is finished, and of which there was a delivery at `lease`, may be a dead letter.
-    pub(crate) fn may_be_given_up(&self, origin: &Origin, lease: LogOffset) -> bool {
-        let unknown_before = match self.given_up.lock().look_up(origin, lease) {
-            Known::GivenUp => return true,
-            Known::Not => return false,
-            Known::OnlyFrom(at) => at,
-        };
+    /// Which of these messages of a group may be dead letters: reads what it can find out on a worker, under no lock. All, if
+    /// that fails.
+    pub(crate) async fn may_be_given_up(&self, group: GroupId, messages: Vec<FinishedSomehow>) -> Vec<bool> {
         // Then it is among the group's dead letters, if there are any of that time.
-        let group = self.view.group_by_id(origin.group);
+        let group = self.view.group_by_id(group);
         let letters = group.and_then(|group| self.queues.get(group.dead_letter_topic));
-        let Some(letters) = letters.zip(self.dead_letter_queue().ok()).and_then(|(topic, queue)| topic.queue(queue))
-        else {
-            return false;
+        let letters = letters.zip(self.dead_letter_queue().ok()).and_then(|(topic, queue)| topic.queue(queue));
+        let count = messages.len();
+        let Some(letters) = letters.filter(|_| count > 0) else { return vec![false; count] };
+        let may_be = move |message: &FinishedSomehow| {
+            let first = letters.first_behind(message.lease);
+            first.map_or(true, |first| first.is_some_and(|at| at < message.unknown_before))
         };
-        letters.first_behind(lease).map_or(true, |first| first.is_some_and(|at| at < unknown_before))
+        let looking = self.env.run_blocking(move || messages.iter().map(may_be).collect());
+        looking.await.unwrap_or_else(|_| vec![true; count])
     }
 
     fn names(&self, shard: &Shard) -> Result<Names, StoreError> {

@@ -5,23 +5,27 @@
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use gantry_proto::contract::{
     AckRequest, AppendError, AppendRequest, Appended, HandleError, PopError, PopRequest, PoppedMessage, StoreGrant,
     StoreLease,
 };
-use gantry_proto::env::Env;
 use gantry_proto::env::fake::{self, FakeClock, FakeFiles};
+use gantry_proto::env::{Env, WorkPanicked, Workers};
 use gantry_proto::model::{
     BackoffPolicy, ClusterId, ConsumerGroup, Epoch, FilterExpression, GroupId, GroupName, GroupSecret, MessageHead,
     MetadataChange, MetadataVersion, MetadataView, Placement, QueueId, ReceiptHandle, StoreGroup, StoreGroupId,
     StoreGroupName, StoreGroupState, StoredMessage, Timestamp, Topic, TopicId, TopicName, TopicType,
 };
 use gantry_store::{Flush, Granted, OpenError, Store, StoreConfig, StoreFolder};
+use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// The store group under test. Not the first, so that its dead letters are not in queue 0.
@@ -137,6 +141,45 @@ impl Machine {
 
     pub fn must_open(&self) -> Arc<Store> {
         self.open().unwrap_or_else(|error| panic!("the store must open: {error}"))
+    }
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Workers that do nothing while they are held, and what they are given then.
+#[derive(Default)]
+pub struct HeldWorkers {
+    held: AtomicBool,
+    works: Mutex<Vec<(Work, oneshot::Sender<()>)>>,
+}
+
+impl Workers for HeldWorkers {
+    fn run(&self, work: Work) -> BoxFuture<'static, Result<(), WorkPanicked>> {
+        let (done, wait) = oneshot::channel();
+        if self.held.load(Ordering::SeqCst) {
+            self.works.lock().push((work, done));
+        } else {
+            work();
+            let _ = done.send(());
+        }
+        async move { wait.await.map_err(|_| WorkPanicked) }.boxed()
+    }
+}
+
+impl HeldWorkers {
+    pub fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::SeqCst);
+    }
+
+    /// Does what they were given. Returns how much that was.
+    pub fn work(&self) -> usize {
+        let works = std::mem::take(&mut *self.works.lock());
+        let count = works.len();
+        for (work, done) in works {
+            work();
+            let _ = done.send(());
+        }
+        count
     }
 }
 
