@@ -127,7 +127,8 @@ pub(super) fn write_save(
     part
 }
 
-/// Reads a generation up to where its saves stop being whole.
+/// Reads a generation up to where its saves stop being whole, or know of more than was on disk in the log when they were
+/// written.
 pub(super) fn read(bytes: &Bytes) -> Result<Read, Malformed> {
     let (generation, header_len) = read_header(bytes)?;
     let mut read = Read {
@@ -139,14 +140,18 @@ pub(super) fn read(bytes: &Bytes) -> Result<Read, Malformed> {
         next_part: 0,
     };
     let (mut at, mut part, mut changes) = (header_len, 0, Changes::default());
+    let mut ahead = false;
     while let Some((kind, may_pass_over, body, len)) = next_part(&bytes.slice(at..), generation, part) {
         at += len;
         part += 1;
         match take(kind, may_pass_over, body, &mut changes)? {
             None => {}
             Some(position) => {
-                if position.is_ahead(&changes.shards) {
-                    return Err(Malformed::Damaged("it knows of more than was on disk in the log when it was written"));
+                // Saves build on one another: none counts from there on. They are looked at all the same, for newer parts.
+                ahead |= position.is_ahead(&changes.shards);
+                if ahead {
+                    changes = Changes::default();
+                    continue;
                 }
                 read.snapshot.apply(std::mem::take(&mut changes), position);
                 if read.end == 0 {
@@ -155,6 +160,9 @@ pub(super) fn read(bytes: &Bytes) -> Result<Read, Malformed> {
                 (read.end, read.next_part) = (at as u64, part);
             }
         }
+    }
+    if read.end == 0 && ahead {
+        return Err(Malformed::Damaged("it knows of more than was on disk in the log when it was written"));
     }
     if read.end == 0 {
         return Err(Malformed::Damaged("its first save is not whole"));

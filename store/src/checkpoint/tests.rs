@@ -333,17 +333,27 @@ fn a_save_that_is_ahead_of_the_log_is_neither_written_nor_believed() {
         let refused = checkpoints.save(&*env.files, &changes([1], 5000), position).unwrap_err();
         assert!(refused.to_string().contains("more than is on disk"), "{refused}");
     }
-    // Somebody wrote one all the same.
-    let file = env.files.open(&Path::new(DIR).join(&generations(&env)[1]), OpenMode::ReadWrite).unwrap();
+    // Somebody wrote one all the same: the saves before it count, and those behind it, which build on it, do not.
+    let [base, newest] = generations(&env).try_into().unwrap();
+    let file = env.files.open(&Path::new(DIR).join(&newest), OpenMode::ReadWrite).unwrap();
     let bytes = file.read_at(0, file.len().unwrap() as usize).unwrap();
     let read = parts::read(&bytes).unwrap();
     for position in [ahead(5000), only_a_shard(5000)] {
-        let mut save = Vec::new();
-        parts::write_save(&mut save, read.generation, read.next_part, &changes([1], 5000), &position);
-        file.write_all_at(&save, read.end).unwrap();
-        assert_eq!(load(&env, 900).unwrap().snapshot, expected(&older), "the generation before is fallen back to");
-        assert!(matches!(load(&env, 1), Ok(loaded) if loaded.checkpoints.begins_generation()));
+        let mut saves = Vec::new();
+        let next = parts::write_save(&mut saves, read.generation, read.next_part, &changes([1], 5000), &position);
+        parts::write_save(&mut saves, read.generation, next, &changes([2], 6000), &self::position(6000));
+        file.write_all_at(&saves, read.end).unwrap();
+        let Loaded { snapshot, checkpoints } = load(&env, 900).unwrap();
+        assert_eq!(snapshot, expected(&newer), "the saves before it are not lost");
+        assert!(checkpoints.begins_generation(), "nothing is written behind it");
+        assert_eq!(checkpoints.needed_from(), expected(&older).position.at);
     }
+    // The first save of a generation: then it is worth nothing.
+    let mut bytes = parts::file_header(read.generation).to_vec();
+    parts::write_save(&mut bytes, read.generation, 0, &changes([1], 5000), &ahead(5000));
+    file.set_len(bytes.len() as u64).unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+    assert_eq!(load(&env, 900).unwrap().snapshot, expected(&older), "{base} is fallen back to");
 }
 
 #[test]
