@@ -25,10 +25,10 @@
 use crate::commit_log::writer::LogWriter;
 use crate::commit_log::{Flush, prepared, writer};
 use crate::observe::observe;
-use crate::periodic::repeat;
+use crate::periodic::{INTERVAL, repeat};
 use crate::store::Store;
 use crate::upkeep::{DueShards, ShardKey};
-use crate::{expiry, indexing, rebuild, removal, saving};
+use crate::{expiry, indexing, rebuild, removal, restored, saving};
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::Epoch;
 use std::sync::Arc;
@@ -90,14 +90,16 @@ async fn pass_given_up(store: Arc<Store>) {
 }
 
 async fn give_back_restored(store: Arc<Store>) {
-    let work = |store: &Store| {
+    loop {
         if store.leads().is_ok()
-            && let Err(error) = store.give_back_restored()
+            && let Err(error) = restored::give_back(&store).await
         {
             tracing::warn!(%error, "groups do not get yet what is whole again; that is tried again");
         }
-    };
-    repeat(store, "giving back", work).await;
+        if store.stopping.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_none() {
+            return;
+        }
+    }
 }
 
 /// What is found within a short while is saved at once.

@@ -4,7 +4,7 @@
 //! of the group's progress. A message whose record nobody can find any more counts as given up when every damaged part is
 //! that it can have lain in: those between its neighbours in the queue.
 
-use crate::commit_log::damage::{DamagedRange, Standing};
+use crate::commit_log::damage::DamagedRange;
 use crate::delivery::DeliveryRecord;
 use crate::progress::Shard;
 use crate::queue_index::{IndexEntry, Queue};
@@ -56,8 +56,7 @@ impl Store {
                     let Some(queue) = self.queues.get(shard.topic).and_then(|topic| topic.queue(id)) else { continue };
                     let (offsets, places) = self.where_it_was(&queue, offset)?;
                     let damage = self.log.damage.ever_in(places.start, places.end);
-                    let mut damage =
-                        damage.iter().filter(|range| !matches!(range.standing, Standing::WholeAgain(_))).peekable();
+                    let mut damage = damage.iter().filter(|range| !range.is_whole_again()).peekable();
                     let is_given_up = damage.peek().is_some() && damage.all(DamagedRange::is_given_up);
                     last = Some((id, offsets, is_given_up));
                     is_given_up
@@ -128,7 +127,7 @@ impl Store {
 #[allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 mod tests {
     use super::*;
-    use crate::commit_log::damage::DamageCause;
+    use crate::commit_log::damage::{DamageCause, Standing};
     use crate::progress::SET_ASIDE_MAX;
     use crate::support::*;
     use gantry_proto::contract::AppendRequest;

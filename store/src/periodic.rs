@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two looks.
-const INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Does `work` on a worker, now and after each [`INTERVAL`], until the store stops. If it panics, the log fails.
 pub(crate) async fn repeat(store: Arc<Store>, task: &'static str, work: fn(&Store)) {

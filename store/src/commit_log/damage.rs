@@ -10,8 +10,8 @@
 //!
 //! Layout, little endian, format 1: `GNTRYDMG` 8, format 4, CRC-32C of the rest and what comes before it 4, length of an entry
 //! 4, number of entries 4, each: from 8, to 8, found at 8, cause 1, three zeros; and if any of them stands otherwise than
-//! open: since when 8, standing 1 (0 open, 1 given up, 2 whole again), seven zeros. A longer entry has fields of a later
-//! version, which are passed over.
+//! open: since when 8, standing 1 (0 open, 1 given up, 2 whole again), seven zeros; and if any was given back: whether this one
+//! was 1, seven zeros. A longer entry has fields of a later version, which are passed over.
 
 use super::record::RecordError;
 use crate::durable_file;
@@ -53,6 +53,8 @@ pub enum Standing {
     GivenUp(Timestamp),
     /// It was found to be whole again then.
     WholeAgain(Timestamp),
+    /// It was found to be whole again then, and groups have got what they had set aside of it.
+    GivenBack(Timestamp),
 }
 
 impl DamagedRange {
@@ -64,8 +66,9 @@ impl DamagedRange {
         matches!(self.standing, Standing::GivenUp(_))
     }
 
-    fn is_whole_again(&self) -> bool {
-        matches!(self.standing, Standing::WholeAgain(_))
+    /// There is nothing wrong with it any more.
+    pub(crate) fn is_whole_again(&self) -> bool {
+        matches!(self.standing, Standing::WholeAgain(_) | Standing::GivenBack(_))
     }
 }
 
@@ -133,6 +136,8 @@ const FORMAT: u32 = 1;
 const ENTRY_LEN: usize = 28;
 /// With what became of it.
 const LONG_ENTRY_LEN: usize = 44;
+/// And with whether groups have got it back.
+const GIVEN_BACK_ENTRY_LEN: usize = 52;
 /// A record that the disk did not give so often is damaged. Receives ask again some seconds apart.
 const READS_MAX: u32 = 3;
 /// So many are counted at a time.
@@ -232,6 +237,18 @@ impl DamageRegister {
             "a part of the log that was damaged is whole again: its messages are there. Groups that have set them aside \
              get them"
         );
+    }
+
+    /// Groups have got what they had set aside of these ranges, and that is on disk.
+    pub(crate) fn given_back(&self, given_back: &[DamagedRange]) {
+        let mut ranges = self.ranges.write();
+        for range in ranges.iter_mut().filter(|range| given_back.contains(range)) {
+            if let Standing::WholeAgain(at) = range.standing {
+                range.standing = Standing::GivenBack(at);
+            }
+        }
+        self.unsaved.store(true, Ordering::Release);
+        self.noted.notify_one();
     }
 
     /// The damage that touches the record at `at`.
@@ -366,6 +383,8 @@ pub(crate) fn read(files: &dyn Files, dir: &Path) -> Result<Vec<DamagedRange>, D
 
 const GIVEN_UP: u8 = 1;
 const WHOLE_AGAIN: u8 = 2;
+/// Behind the standing.
+const GIVEN_BACK_AT: usize = 7;
 
 fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..])
@@ -377,7 +396,12 @@ fn encode(ranges: &[DamagedRange]) -> Vec<u8> {
     out.extend_from_slice(&FORMAT.to_le_bytes());
     out.extend_from_slice(&[0; 4]);
     let long = ranges.iter().any(|range| range.standing != Standing::Open);
-    let entry_len = if long { LONG_ENTRY_LEN } else { ENTRY_LEN };
+    let longer = ranges.iter().any(|range| matches!(range.standing, Standing::GivenBack(_)));
+    let entry_len = match (long, longer) {
+        (_, true) => GIVEN_BACK_ENTRY_LEN,
+        (true, false) => LONG_ENTRY_LEN,
+        (false, false) => ENTRY_LEN,
+    };
     out.extend_from_slice(&(entry_len as u32).to_le_bytes());
     out.extend_from_slice(&(ranges.len() as u32).to_le_bytes());
     for range in ranges {
@@ -395,10 +419,14 @@ fn encode(ranges: &[DamagedRange]) -> Vec<u8> {
             let (since, standing) = match range.standing {
                 Standing::Open => (Timestamp::ZERO, 0),
                 Standing::GivenUp(at) => (at, GIVEN_UP),
-                Standing::WholeAgain(at) => (at, WHOLE_AGAIN),
+                Standing::WholeAgain(at) | Standing::GivenBack(at) => (at, WHOLE_AGAIN),
             };
             out.extend_from_slice(&since.as_millis().to_le_bytes());
             out.extend_from_slice(&[standing, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        if longer {
+            let given_back = matches!(range.standing, Standing::GivenBack(_));
+            out.extend_from_slice(&[u8::from(given_back), 0, 0, 0, 0, 0, 0, 0]);
         }
     }
     let crc = checksum(&out);
@@ -438,6 +466,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<DamagedRange>, Option<u32>> {
             let since = Timestamp::from_millis(since);
             range.standing = match standing {
                 GIVEN_UP => Standing::GivenUp(since),
+                WHOLE_AGAIN if fields.get(GIVEN_BACK_AT) == Some(&1) => Standing::GivenBack(since),
                 WHOLE_AGAIN => Standing::WholeAgain(since),
                 // What a later version made of it: nothing is given up that nobody is known to have.
                 _ => Standing::Open,
@@ -534,7 +563,21 @@ mod tests {
         assert_eq!(register.intact_to(LogOffset(400)), LogOffset(400));
         let gaps = [199, 200, 399, 400].map(|at| register.gap_before(LogOffset(at)).map(|gap| gap.0));
         assert_eq!(gaps, [None, Some(200), Some(200), Some(400)], "it explains what is missing behind it all the same");
-        // Damaged again.
+        // What groups got back they do not get again.
+        let whole_again = register.ever_in(LogOffset(300), LogOffset(301));
+        assert_eq!(whole_again[0].standing, Standing::WholeAgain(now));
+        register.given_back(&whole_again);
+        register.save().unwrap();
+        let register = DamageRegister::open(env.files.clone(), dir).unwrap();
+        assert_eq!(register.ever_in(LogOffset(300), LogOffset(301))[0].standing, Standing::GivenBack(now));
+        assert_eq!((register.list(), register.intact_to(LogOffset(400))), (vec![given_up], LogOffset(400)));
+        let gap = register.gap_before(LogOffset(400));
+        assert_eq!(gap, Some(LogOffset(400)));
+        // Damaged again, and whole again: then they do.
+        register.note(range(300, 400));
+        assert_eq!(register.list(), [given_up, range(300, 400)]);
+        register.whole_again(&range(300, 400), now);
+        assert_eq!(register.ever_in(LogOffset(300), LogOffset(301))[0].standing, Standing::WholeAgain(now));
         register.note(range(310, 320));
         assert_eq!(register.list(), [given_up, range(310, 320)]);
     }

@@ -189,8 +189,7 @@ impl Verifier<'_> {
     fn register(&mut self) {
         match damage::read(self.files, self.dir) {
             Ok(known) => {
-                let stands = |range: &DamagedRange| !matches!(range.standing, Standing::WholeAgain(_));
-                self.known = known.into_iter().filter(stands).collect();
+                self.known = known.into_iter().filter(|range| !range.is_whole_again()).collect();
             }
             Err(error) => self.problem(damage::NAME, None, error.to_string(), USE_NEWER),
         }
