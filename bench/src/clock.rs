@@ -1,13 +1,13 @@
 //! The time of a run: wall-clock moments that never jump.
 //!
-//! Owned by the run and copied to everything in it. Moments of one run can be subtracted exactly; moments that another
-//! process wrote into a body are as far off as the two wall clocks.
+//! Moments of one run can be subtracted exactly; moments that another process wrote into a body are as far off as the two
+//! wall clocks.
 
 use gantry_proto::env::Clock;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Nanoseconds since the Unix epoch.
+/// A time since the Unix epoch, in whole nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
 
@@ -37,21 +37,14 @@ impl Moment {
 
 /// Tells moments: the wall clock, read once, and the monotonic clock from there on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RunClock {
-    anchor: Instant,
-    anchored_at: Moment,
-}
+pub(crate) struct RunClock(Instant, Moment);
 
 impl RunClock {
-    /// A clock that is set by `wall` now.
     pub(crate) fn set_by(wall: &dyn Clock) -> RunClock {
-        RunClock {
-            anchor: Instant::now(),
-            anchored_at: Moment::from_unix_nanos(wall.now().as_millis().saturating_mul(1_000_000)),
-        }
+        RunClock(Instant::now(), Moment(wall.now().as_millis().saturating_mul(1_000_000)))
     }
 
     pub(crate) fn now(&self) -> Moment {
-        self.anchored_at.after(self.anchor.elapsed())
+        self.1.after(self.0.elapsed())
     }
 }

@@ -5,9 +5,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 
 #[derive(Debug, Default)]
-pub(crate) struct ErrorTable {
-    rows: Mutex<BTreeMap<(&'static str, String), ErrorCount>>,
-}
+pub(crate) struct ErrorTable(Mutex<BTreeMap<(&'static str, String), ErrorCount>>);
 
 /// One kind of error in a report.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -29,7 +27,7 @@ const ERROR_TEXT_BYTES_MAX: usize = 300;
 impl ErrorTable {
     /// Counts `count` failures of one kind.
     pub(crate) fn add(&self, operation: &'static str, failure: &Failure, count: u64) {
-        let mut rows = self.rows.lock();
+        let mut rows = self.0.lock();
         let code = if rows.len() < ERROR_KINDS_MAX { failure.code.clone() } else { "OTHER".to_owned() };
         let row = rows.entry((operation, code.clone())).or_insert_with(|| {
             let first = failure.text[..failure.text.floor_char_boundary(ERROR_TEXT_BYTES_MAX)].to_owned();
@@ -38,13 +36,25 @@ impl ErrorTable {
         row.count += count;
     }
 
+    /// Counts what failed of a call for `count` messages, and returns the positions of the others.
+    pub(crate) fn accepted(&self, operation: &'static str, results: super::client::Results, count: u64) -> Vec<u64> {
+        let results = results.unwrap_or_else(|failure| {
+            self.add(operation, &failure, count);
+            Vec::new()
+        });
+        let count = |(position, result): (u64, Result<(), Failure>)| {
+            result.map(|()| position).inspect_err(|failure| self.add(operation, failure, 1)).ok()
+        };
+        (0..).zip(results).filter_map(count).collect()
+    }
+
     pub(crate) fn total(&self) -> u64 {
-        self.rows.lock().values().map(|row| row.count).sum()
+        self.0.lock().values().map(|row| row.count).sum()
     }
 
     /// Every kind, by operation and code.
     pub(crate) fn counts(&self) -> Vec<ErrorCount> {
-        self.rows.lock().values().cloned().collect()
+        self.0.lock().values().cloned().collect()
     }
 }
 

@@ -4,7 +4,6 @@
 mod value;
 
 use super::report::JSON_FIELDS;
-use super::schedule::Pace;
 use clap::{Arg, Args, Subcommand, ValueEnum};
 use gantry_proto::model::limits::{
     GRPC_MESSAGE_BYTES_MAX, INVISIBLE_DURATION_MAX, INVISIBLE_DURATION_MIN, QUEUE_COUNT_MAX, RECEIVE_BATCH_MAX,
@@ -340,14 +339,9 @@ impl TargetArgs {
 }
 
 impl LoadArgs {
-    pub(crate) fn pace(&self) -> Pace {
-        self.rate.map_or(Pace::ClosedLoop, |messages_per_second| Pace::OpenLoop { messages_per_second })
-    }
-
     /// Calls in flight of the `index`th connection: all shares differ by one at most.
-    pub(crate) fn slots_of(&self, index: usize) -> usize {
-        let (inflight, connections) = (self.inflight as usize, self.connections as usize);
-        inflight / connections + usize::from(index < inflight % connections)
+    pub(crate) fn slots_of(&self, index: u32) -> u32 {
+        self.inflight / self.connections + u32::from(index < self.inflight % self.connections)
     }
 
     fn check(&self, mistakes: &mut Vec<String>) {

@@ -6,8 +6,8 @@
 //! [`tracker`] (what calls did, which messages came), [`report`] (what came of it). [`body`] is what messages carry.
 //!
 //! Must always hold: latency counts from the time a call was meant to begin, so a stalled server cannot slow the measuring
-//! down; every message is accounted for by its sequence number; every task is awaited by whoever started it and every
-//! wait has a deadline.
+//! down; every message is accounted for by its sequence number; every task is awaited by whoever started it (and a panic of
+//! one is a panic of the run: its part of the result would be missing); every wait has a deadline.
 
 mod body;
 mod client;
@@ -33,8 +33,8 @@ use gantry_proto::env::Env;
 use progress::ProgressOutput;
 use run::Run;
 use std::thread::available_parallelism;
-use stop::{CtrlC, Stop};
-use tokio::task::JoinError;
+use stop::Stop;
+use tokio_util::task::AbortOnDropHandle;
 
 pub struct Outcome {
     /// The result, as it was asked for.
@@ -65,16 +65,15 @@ pub fn run(args: BenchArgs, env: &Env) -> Result<Outcome, Error> {
         .context("cannot start the threads of the load generator")?;
     let report = runtime.block_on(async {
         let stop = Stop::default();
-        let _ctrl_c = CtrlC::asks(stop.clone());
+        let asked = stop.clone();
+        let _ctrl_c = AbortOnDropHandle::new(tokio::spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                asked.ask();
+            }
+        }));
         Run::new(plan, env, stop, progress).execute().await
     })?;
     Ok(Outcome { text: report.render(format)?, failures: report.failures })
-}
-
-/// What a task returned. Tasks are never aborted, so one that did not end has panicked, and then we do too: its part of
-/// the result would be missing.
-fn joined<T>(task: Result<T, JoinError>) -> T {
-    task.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 #[cfg(test)]

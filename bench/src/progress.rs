@@ -1,24 +1,19 @@
-//! One line each second, for whoever waits.
-//!
-//! A task of its own, started and stopped by the runner. It only reads: what the recorders took since its last look.
+//! One line each second, for whoever waits. It only reads: what the recorders took since its last look.
 
 use super::clock::Moment;
-use super::joined;
 use super::report::units;
 use super::run::Run;
-use super::stats::{Quantiles, Recorder, Sample};
+use super::stats::{Quantiles, Sample, Stats};
 use parking_lot::Mutex;
 use std::io::{IsTerminal as _, Write, stderr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Where the lines go.
-#[derive(Clone)]
 pub(crate) enum ProgressOutput {
     Quiet,
     /// A terminal: each line takes the place of the one before.
@@ -28,32 +23,14 @@ pub(crate) enum ProgressOutput {
 }
 
 /// What is shown.
-#[derive(Default)]
-pub(crate) struct Show {
+pub(crate) struct Show<'a> {
+    pub(crate) stats: &'a Stats,
     /// Sends; their latency, unless something is received.
-    pub(crate) sent: Vec<Arc<Recorder>>,
+    pub(crate) sent: bool,
     /// Received messages and their latency.
-    pub(crate) received: Vec<Arc<Recorder>>,
-}
-
-/// The task that shows.
-pub(crate) struct Progress {
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Progress {
-    /// Shows from now on. Before `measured_from` lines say that the run warms up.
-    pub(crate) fn start(run: &Arc<Run>, show: Show, measured_from: Moment) -> Progress {
-        let stop = CancellationToken::new();
-        Progress { task: tokio::spawn(show_seconds(run.clone(), show, measured_from, stop.clone())), stop }
-    }
-
-    /// Ends the line and the task.
-    pub(crate) async fn stop(self) {
-        self.stop.cancel();
-        joined(self.task.await);
-    }
+    pub(crate) received: bool,
+    /// Before, lines say that the run warms up.
+    pub(crate) measured_from: Moment,
 }
 
 impl ProgressOutput {
@@ -66,95 +43,93 @@ impl ProgressOutput {
         }
     }
 
-    /// Shows a line. Nobody listening is no failure.
     fn show(&self, line: &str) {
-        let _ = match self {
-            ProgressOutput::Quiet => Ok(()),
+        match self {
+            ProgressOutput::Quiet => {}
             ProgressOutput::Terminal(terminal) => write_now(terminal, &format!("\r{line}\x1b[K")),
             ProgressOutput::Lines(lines) => write_now(lines, &format!("{line}\n")),
-        };
+        }
     }
 
     /// Leaves the line that is being rewritten.
     fn end(&self) {
         if let ProgressOutput::Terminal(terminal) = self {
-            let _ = write_now(terminal, "\n");
+            write_now(terminal, "\n");
         }
     }
 }
 
-fn write_now(output: &Mutex<dyn Write + Send>, text: &str) -> std::io::Result<()> {
+/// Nobody listening is no failure.
+fn write_now(output: &Mutex<dyn Write + Send>, text: &str) {
     let mut output = output.lock();
-    output.write_all(text.as_bytes())?;
-    output.flush()
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
 
-async fn show_seconds(run: Arc<Run>, show: Show, measured_from: Moment, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PERIOD, PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let started = run.clock.now();
-    let (mut last, mut shown) = (started, false);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.cancelled() => break,
+impl Show<'_> {
+    /// Shows while `work` goes on.
+    pub(crate) async fn during<T>(self, run: &Run, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let mut ticks = interval_at(Instant::now() + PERIOD, PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let started = run.clock.now();
+        let mut last = started;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                done = &mut work => {
+                    if last > started {
+                        run.progress.end();
+                    }
+                    return done;
+                }
+            }
+            let now = run.clock.now();
+            let second = Second {
+                at: now.since(started),
+                length: now.since(last),
+                warmup: now < self.measured_from,
+                sent: self.sent.then(|| self.stats.sends.take_recent()),
+                received: self.received.then(|| self.stats.arrivals.take_recent()),
+                // Whoever only receives takes what anybody sent.
+                foreign: run.plan.produce.as_ref().map_or(0, |_| run.tracker.lock().counts().foreign),
+                errors: run.errors.total(),
+            };
+            run.progress.show(&second.to_line());
+            last = now;
         }
-        let now = run.clock.now();
-        let [sent, received] = [&show.sent, &show.received].map(|recorders| {
-            let recent = || Sample::merged(recorders.iter().map(|recorder| recorder.take_recent()));
-            (!recorders.is_empty()).then(recent)
-        });
-        // Whoever only receives takes what anybody sent.
-        let foreign = if run.plan.produce.is_some() { run.tracker.lock().counts().foreign } else { 0 };
-        let second = Second {
-            at: now.since(started),
-            length: now.since(last),
-            warmup: now < measured_from,
-            sent: sent.as_ref(),
-            received: received.as_ref(),
-            foreign,
-            errors: run.errors.total(),
-        };
-        run.progress.show(&second.to_line());
-        (last, shown) = (now, true);
-    }
-    if shown {
-        run.progress.end();
     }
 }
 
 /// What one line says.
-struct Second<'a> {
+struct Second {
     at: Duration,
     length: Duration,
     warmup: bool,
-    sent: Option<&'a Sample>,
-    received: Option<&'a Sample>,
+    sent: Option<Sample>,
+    received: Option<Sample>,
     foreign: u64,
     errors: u64,
 }
 
-impl Second<'_> {
+impl Second {
     fn to_line(&self) -> String {
         let mut line = format!("{:>5}", format!("{}s", self.at.as_secs_f64().round()));
-        for (name, sample) in [("sent", self.sent), ("received", self.received)] {
+        for (name, sample) in [("sent", &self.sent), ("received", &self.received)] {
             let Some(sample) = sample else { continue };
             let per_second = |amount: u64| amount as f64 / self.length.as_secs_f64().max(f64::MIN_POSITIVE);
             let messages = units::count(per_second(sample.messages).round() as u64);
             let mib = per_second(sample.bytes) / f64::from(1 << 20);
             line += &format!("  {name} {messages} msg/s {mib:.1} MiB/s");
         }
-        if let Some(Quantiles { p50, p99, .. }) = self.received.or(self.sent).and_then(Sample::quantiles) {
+        let latency = self.received.as_ref().or(self.sent.as_ref()).and_then(Sample::quantiles);
+        if let Some(Quantiles { p50, p99, .. }) = latency {
             line += &format!("  p50 {} p99 {}", units::micros(p50), units::micros(p99));
         }
         if self.foreign > 0 {
             line += &format!("  foreign {}", units::count(self.foreign));
         }
         line += &format!("  errors {}", units::count(self.errors));
-        if self.warmup {
-            line += "  (warm-up)";
-        }
-        line
+        line + if self.warmup { "  (warm-up)" } else { "" }
     }
 }
 
@@ -171,19 +146,17 @@ mod tests {
 
     #[test]
     fn a_line_tells_rates_of_the_last_second() {
-        let sent = sample(40_000, Duration::from_micros(312));
         let mut second = Second {
             at: Duration::from_millis(3010),
             length: Duration::from_secs(1),
             warmup: false,
-            sent: Some(&sent),
+            sent: Some(sample(40_000, Duration::from_micros(312))),
             received: None,
             foreign: 0,
             errors: 0,
         };
         assert_eq!(second.to_line(), "   3s  sent 40,000 msg/s 39.1 MiB/s  p50 312 µs p99 312 µs  errors 0");
-        let received = sample(500, Duration::from_millis(2));
-        second.received = Some(&received);
+        second.received = Some(sample(500, Duration::from_millis(2)));
         second.length = Duration::from_millis(500);
         second.warmup = true;
         second.foreign = 1024;

@@ -5,19 +5,21 @@ use super::client;
 use super::clock::{Moment, RunClock};
 use super::consumers::Consumers;
 use super::errors::ErrorTable;
-use super::flags::{LoadArgs, Plan};
+use super::flags::Plan;
 use super::producers::{Producers, Sent};
-use super::progress::{Progress, ProgressOutput, Show};
-use super::report::{EndedBy, Integrity, Report, Seconds};
-use super::schedule::Pace;
-use super::stats::Interval;
+use super::progress::{ProgressOutput, Show};
+use super::report::{Amount, ConsumeResult, EndedBy, Integrity, ProduceResult, Report, Seconds};
+use super::stats::{Interval, Stats};
 use super::stop::Stop;
 use super::timing::Timing;
 use super::tracker::Tracker;
 use gantry_proto::env::Env;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// How often a run looks whether enough has come.
 const LOOK_PERIOD: Duration = Duration::from_millis(20);
@@ -37,16 +39,11 @@ pub(crate) struct Run {
     /// When preparations began.
     started: Moment,
     pub(crate) stop: Stop,
+    /// Ends the sessions of its clients.
+    pub(crate) closing: CancellationToken,
     pub(crate) progress: ProgressOutput,
     pub(crate) errors: ErrorTable,
     pub(crate) tracker: Mutex<Tracker>,
-}
-
-/// Who is connected, and must be closed.
-#[derive(Default)]
-struct Clients {
-    consumers: Option<Consumers>,
-    producers: Option<Producers>,
 }
 
 impl Run {
@@ -56,20 +53,26 @@ impl Run {
         let id = RunId(random_u64(env));
         // Whoever only receives takes what any run sent.
         let tracker = if plan.produce.is_some() { Tracker::of_run(id) } else { Tracker::of_any_run() };
-        let (errors, tracker) = (ErrorTable::default(), Mutex::new(tracker));
-        Arc::new(Run { plan, env: env.clone(), id, clock, started: clock.now(), stop, progress, errors, tracker })
+        Arc::new(Run {
+            plan,
+            env: env.clone(),
+            id,
+            clock,
+            started: clock.now(),
+            stop,
+            closing: CancellationToken::new(),
+            progress,
+            errors: ErrorTable::default(),
+            tracker: Mutex::new(tracker),
+        })
     }
 
     pub(crate) async fn execute(self: &Arc<Run>) -> anyhow::Result<Report> {
         client::prepare(self).await?;
-        let mut clients = Clients::default();
-        let report = self.execute_with(&mut clients).await;
-        if let Some(producers) = clients.producers {
-            producers.close().await;
-        }
-        if let Some(consumers) = clients.consumers {
-            consumers.close().await;
-        }
+        let mut sessions = JoinSet::new();
+        let report = self.execute_with(&mut sessions).await;
+        self.closing.cancel();
+        sessions.join_all().await;
         report
     }
 
@@ -77,151 +80,167 @@ impl Run {
         random_u64(&self.env)
     }
 
-    async fn execute_with(self: &Arc<Run>, clients: &mut Clients) -> anyhow::Result<Report> {
-        if let Some(group) = &self.plan.consume {
-            clients.consumers = Some(Consumers::connect(self, group).await?);
-        }
-        if let Some(load) = &self.plan.produce {
-            clients.producers = Some(Producers::connect(self, load).await?);
-        }
-        if let (Some(consumers), Some(_)) = (&clients.consumers, &clients.producers) {
+    async fn execute_with(self: &Arc<Run>, sessions: &mut JoinSet<()>) -> anyhow::Result<Report> {
+        let consumers = match &self.plan.consume {
+            Some(group) => Some(Consumers::connect(self, sessions, group).await?),
+            None => None,
+        };
+        let producers = match &self.plan.produce {
+            Some(load) => Some(Producers::connect(self, sessions, load).await?),
+            None => None,
+        };
+        if let (Some(consumers), Some(_)) = (&consumers, &producers) {
             self.empty_topic(consumers).await?;
         }
-        Ok(self.measure(clients).await)
+        Ok(self.measure(producers, consumers).await)
     }
 
     /// Takes what earlier runs left: our messages would have to wait behind it.
     async fn empty_topic(self: &Arc<Run>, consumers: &Consumers) -> anyhow::Result<()> {
         let started = self.clock.now();
-        let receiving = consumers.start(self, Interval { from: started, to: None });
-        let progress = Progress::start(self, Show::default(), started);
+        let stats = Arc::new(Stats::new(Interval { from: started, to: None }));
         let mut arrivals = Stagnation::since(started);
-        let emptied = loop {
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_PERIOD) => {}
-                () = self.stop.asked() => break true,
-            }
-            let now = self.clock.now();
-            let received = self.tracker.lock().counts().received();
-            if arrivals.lasts(received, now) >= EMPTY_AFTER {
-                break true;
-            }
-            if now.since(started) >= EMPTIED_WITHIN {
-                break false;
-            }
+        let received = || self.tracker.lock().counts().received();
+        let emptying = async {
+            let receiving = consumers.start(self, &stats);
+            let look = |now: Moment| match arrivals.lasts(received(), now) >= EMPTY_AFTER {
+                false if now.since(started) < EMPTIED_WITHIN => None,
+                emptied => Some(emptied),
+            };
+            let emptied = self.watch(self.stop.asked(), look).await;
+            receiving.finish().await;
+            emptied.unwrap_or(true)
         };
-        receiving.finish().await;
-        progress.stop().await;
+        let shown = Show { stats: &stats, sent: false, received: false, measured_from: started };
         anyhow::ensure!(
-            emptied,
+            shown.during(self, emptying).await,
             "the topic {:?} did not run dry: {} messages of others came within {}; name one that nobody else uses with \
              --topic",
             self.plan.target.topic(),
-            self.tracker.lock().counts().received(),
+            received(),
             humantime::format_duration(EMPTIED_WITHIN)
         );
         Ok(())
     }
 
-    async fn measure(self: &Arc<Run>, clients: &Clients) -> Report {
+    async fn measure(self: &Arc<Run>, producers: Option<Producers>, consumers: Option<Consumers>) -> Report {
         let (plan, started) = (&self.plan, self.clock.now());
-        let pace = plan.produce.as_ref().map_or(Pace::ClosedLoop, LoadArgs::pace);
-        let timing = Timing::plan(started, &plan.span, plan.warmup, pace);
-        let sends = clients.producers.is_some();
-        let interval = if sends { timing.interval } else { Interval { from: started, to: None } };
-        let receiving = clients.consumers.as_ref().map(|consumers| consumers.start(self, interval));
-        let sending = clients.producers.as_ref().map(|producers| producers.start(self, &timing));
-        let show = Show {
-            sent: sending.as_ref().map(|sending| sending.recorders()).unwrap_or_default(),
-            received: receiving.as_ref().map(|receiving| receiving.recorders()).unwrap_or_default(),
-        };
-        let progress = Progress::start(self, show, interval.from);
-
-        let mut sent = None;
-        let ended_by = match sending {
-            None => self.wait_for_end(started).await,
-            Some(sending) => {
-                let done = sending.finish().await;
-                let ended_by = timing.ended_by(self.stop.is_asked());
-                if receiving.is_some() {
-                    self.wait_until_settled(&done).await;
+        let rate = plan.produce.as_ref().and_then(|load| load.rate);
+        let timing = Timing::plan(started, &plan.span, plan.warmup, rate);
+        let interval = if producers.is_some() { timing.interval } else { Interval { from: started, to: None } };
+        let stats = Arc::new(Stats::new(interval));
+        let working = async {
+            let receiving = consumers.as_ref().map(|consumers| consumers.start(self, &stats));
+            let (sent, ended_by) = match &producers {
+                None => (None, self.wait_for_end(started).await),
+                Some(producers) => {
+                    let sent = producers.send(self, &stats, &timing).await;
+                    let ended_by = timing.ended_by(self.stop.is_asked());
+                    if receiving.is_some() {
+                        self.wait_until_settled(&sent).await;
+                    }
+                    (Some(sent), ended_by)
                 }
-                sent = Some(done);
-                ended_by
+            };
+            // Somebody who does not wait for messages does not learn which are lost.
+            let (ended, settled) = (self.clock.now(), !self.stop.is_insisted());
+            if let Some(receiving) = receiving {
+                receiving.finish().await;
             }
+            (sent, ended_by, ended, settled)
         };
-        let ended = self.clock.now();
-        // Somebody who does not wait for messages does not learn which are lost.
-        let settled = !self.stop.is_insisted();
-        let taken = match receiving {
-            Some(receiving) => Some(receiving.finish().await),
-            None => None,
-        };
-        progress.stop().await;
+        let (sent, received) = (producers.is_some(), consumers.is_some());
+        let shown = Show { stats: &stats, sent, received, measured_from: interval.from };
+        let (sent, ended_by, ended, settled) = shown.during(self, working).await;
 
         let tracker = self.tracker.lock();
-        let seconds = match &sent {
-            Some(sent) => timing.seconds(sent.ended, ended_by == EndedBy::Interrupt),
-            None => Seconds {
-                warmup: Duration::ZERO,
-                measured: measured_span(&tracker, ended_by, started, ended),
-                total: ended.since(started),
-            },
-        };
         let gaps = sent.is_none().then(|| tracker.gaps());
-        let lost = match &sent {
-            Some(sent) => settled.then(|| tracker.lost(self.id, &sent.acknowledged)),
-            // The topic has run dry: what is missing does not come any more.
-            None => gaps.filter(|_| ended_by == EndedBy::Idle),
+        let (seconds, lost) = match &sent {
+            Some(sent) => (
+                timing.seconds(sent.ended, ended_by == EndedBy::Interrupt),
+                settled.then(|| tracker.lost(self.id, &sent.acknowledged)),
+            ),
+            None => {
+                let measured = measured_span(&tracker, ended_by, started, ended);
+                // The topic has run dry: what is missing does not come any more.
+                let lost = gaps.filter(|_| ended_by == EndedBy::Idle);
+                (Seconds { warmup: Duration::ZERO, measured, total: ended.since(started) }, lost)
+            }
         };
-        let complete = if sends { lost == Some(0) } else { ended_by != EndedBy::Idle };
-        let integrity = Integrity { counts: tracker.counts(), gaps, lost, complete };
         let mut report = Report::new(plan.clone(), self.id, self.started, ended_by, seconds);
-        report.produce = sent.map(|sent| sent.result(seconds.measured));
-        report.consume = taken.map(|taken| taken.result(seconds.measured, integrity));
+        let complete = if sent.is_some() { lost == Some(0) } else { ended_by != EndedBy::Idle };
+        report.consume = consumers.map(|_| {
+            let arrivals = stats.arrivals.measured();
+            ConsumeResult {
+                amount: Amount::new(&arrivals, seconds.measured),
+                acknowledged: stats.acknowledged.load(Relaxed),
+                empty_receives: stats.empty_receives.load(Relaxed),
+                end_to_end_us: arrivals.quantiles(),
+                receive_latency_us: stats.receives.measured().quantiles(),
+                ack_latency_us: stats.acks.measured().quantiles(),
+                integrity: Integrity { counts: tracker.counts(), gaps, lost, complete },
+            }
+        });
+        report.produce = sent.map(|sent| {
+            let sends = stats.sends.measured();
+            ProduceResult {
+                amount: Amount::new(&sends, seconds.measured),
+                acknowledged: sent.acknowledged_count(),
+                unsent: sent.unsent,
+                latency_us: sends.quantiles(),
+                start_delay_us: stats.start_delays.measured().quantiles(),
+            }
+        });
         report.errors = self.errors.counts();
         report.judged()
     }
 
     /// Waits for the end of a run that only receives.
     async fn wait_for_end(&self, started: Moment) -> EndedBy {
-        let span = &self.plan.span;
-        let mut progress = Stagnation::since(started);
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_PERIOD) => {}
-                () = self.stop.asked() => return EndedBy::Interrupt,
+        let (span, mut progress) = (&self.plan.span, Stagnation::since(started));
+        let look = |now: Moment| {
+            let unique = self.tracker.lock().counts().unique;
+            let idle = progress.lasts(unique, now) >= self.plan.patience;
+            match (span.duration, span.count) {
+                (Some(duration), _) if now >= started.after(duration) => Some(EndedBy::Duration),
+                (_, Some(count)) if unique >= count => Some(EndedBy::Count),
+                (_, Some(_)) if idle => Some(EndedBy::Idle),
+                _ => None,
             }
-            let (now, unique) = (self.clock.now(), self.tracker.lock().counts().unique);
-            if span.duration.is_some_and(|duration| now >= started.after(duration)) {
-                return EndedBy::Duration;
-            }
-            match span.count {
-                Some(count) if unique >= count => return EndedBy::Count,
-                Some(_) if progress.lasts(unique, now) >= self.plan.patience => return EndedBy::Idle,
-                _ => {}
-            }
-        }
+        };
+        self.watch(self.stop.asked(), look).await.unwrap_or(EndedBy::Interrupt)
     }
 
     /// Returns when everything that the server accepted has come, or when nothing new comes any more.
     async fn wait_until_settled(&self, sent: &Sent) {
-        let accepted = sent.acknowledged_count();
-        let mut progress = Stagnation::since(self.clock.now());
-        loop {
-            {
-                let tracker = self.tracker.lock();
-                let unique = tracker.counts().unique;
-                // The sets are compared only when there is a chance: more may have come than was accepted.
-                let all = unique >= accepted && tracker.lost(self.id, &sent.acknowledged) == 0;
-                if all || progress.lasts(unique, self.clock.now()) >= self.plan.patience {
-                    return;
+        let (accepted, mut progress) = (sent.acknowledged_count(), Stagnation::since(self.clock.now()));
+        let look = |now| {
+            let tracker = self.tracker.lock();
+            let unique = tracker.counts().unique;
+            // The sets are compared only when there is a chance: more may have come than was accepted.
+            let all = unique >= accepted && tracker.lost(self.id, &sent.acknowledged) == 0;
+            (all || progress.lasts(unique, now) >= self.plan.patience).then_some(())
+        };
+        self.watch(self.stop.insisted(), look).await;
+    }
+
+    /// Looks now and then until there is an answer; `None` when it is stopped before.
+    async fn watch<T>(
+        &self,
+        stopped: impl Future<Output = ()>,
+        mut look: impl FnMut(Moment) -> Option<T>,
+    ) -> Option<T> {
+        let looking = async {
+            loop {
+                if let Some(answer) = look(self.clock.now()) {
+                    return answer;
                 }
+                tokio::time::sleep(LOOK_PERIOD).await;
             }
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_PERIOD) => {}
-                () = self.stop.insisted() => return,
-            }
+        };
+        tokio::select! {
+            answer = looking => Some(answer),
+            () = stopped => None,
         }
     }
 }

@@ -2,22 +2,10 @@
 //!
 //! One schedule is shared by all producers of a run; each takes the next call that nobody took. In an open loop the due
 //! times are fixed before the first call, so a server that stalls delays calls but never their due times, and latency
-//! counted from there shows the stall (no coordinated omission).
+//! counted from there shows the stall (no coordinated omission). In a closed loop a call starts when an earlier one ended.
 
 use super::clock::Moment;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// What decides when a call starts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Pace {
-    /// As soon as an earlier call ended.
-    ClosedLoop,
-    /// At fixed times, however earlier calls fare.
-    OpenLoop {
-        /// Messages, not calls.
-        messages_per_second: f64,
-    },
-}
 
 /// What ends a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +21,7 @@ pub(crate) enum Limit {
 pub(crate) struct Schedule {
     start: Moment,
     limit: Limit,
-    batch: u32,
+    batch: u64,
     /// Between two calls; `None` in a closed loop.
     interval_nanos: Option<f64>,
     taken: AtomicU64,
@@ -42,20 +30,17 @@ pub(crate) struct Schedule {
 /// One call to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
-    /// When it is due. Latency counts from here.
+    /// Latency counts from here.
     pub(crate) due: Moment,
     /// Messages to send in it.
-    pub(crate) messages: u32,
+    pub(crate) messages: u64,
 }
 
 impl Schedule {
-    /// Calls of `batch` messages from `start` on.
-    pub(crate) fn new(pace: Pace, batch: u32, start: Moment, limit: Limit) -> Schedule {
-        let interval_nanos = match pace {
-            Pace::ClosedLoop => None,
-            Pace::OpenLoop { messages_per_second } => Some(f64::from(batch) * 1e9 / messages_per_second),
-        };
-        Schedule { start, limit, batch, interval_nanos, taken: AtomicU64::new(0) }
+    /// Calls of `batch` messages from `start` on: `rate` messages per second, or a closed loop.
+    pub(crate) fn new(rate: Option<f64>, batch: u32, start: Moment, limit: Limit) -> Schedule {
+        let interval_nanos = rate.map(|rate| f64::from(batch) * 1e9 / rate);
+        Schedule { start, limit, batch: batch.into(), interval_nanos, taken: AtomicU64::new(0) }
     }
 
     /// The next call, or `None` when the run is over. In a closed loop it is due `now`, or when the run begins.
@@ -66,12 +51,9 @@ impl Schedule {
         let index = self.taken.fetch_add(1, Ordering::Relaxed);
         let due = self.due(index).unwrap_or(now.max(self.start));
         let messages = match self.limit {
-            Limit::Until(end) if due >= end => return None,
+            Limit::Until(end) if due >= end => 0,
             Limit::Until(_) => self.batch,
-            Limit::Count(count) => {
-                let left = count.saturating_sub(index.saturating_mul(u64::from(self.batch)));
-                u32::try_from(left).unwrap_or(u32::MAX).min(self.batch)
-            }
+            Limit::Count(count) => count.saturating_sub(index.saturating_mul(self.batch)).min(self.batch),
         };
         (messages > 0).then_some(Ticket { due, messages })
     }
@@ -85,7 +67,7 @@ impl Schedule {
             Limit::Count(count) => (ended, count),
         };
         let calls_due = (until.since(self.start).as_nanos() as f64 / interval).ceil() as u64;
-        let messages = |calls: u64| calls.saturating_mul(u64::from(self.batch)).min(count);
+        let messages = |calls: u64| calls.saturating_mul(self.batch).min(count);
         messages(calls_due).saturating_sub(messages(self.taken.load(Ordering::Relaxed)))
     }
 
@@ -108,7 +90,7 @@ mod tests {
     }
 
     fn open(rate: f64, batch: u32, limit: Limit) -> Schedule {
-        Schedule::new(Pace::OpenLoop { messages_per_second: rate }, batch, START, limit)
+        Schedule::new(Some(rate), batch, START, limit)
     }
 
     #[test]
@@ -121,7 +103,7 @@ mod tests {
 
     #[test]
     fn closed_loop_calls_are_due_when_taken() {
-        let schedule = Schedule::new(Pace::ClosedLoop, 4, START, Limit::Until(at(1000)));
+        let schedule = Schedule::new(None, 4, START, Limit::Until(at(1000)));
         assert_eq!(schedule.take(at(3)), Some(Ticket { due: at(3), messages: 4 }));
         assert_eq!(schedule.take(at(999)), Some(Ticket { due: at(999), messages: 4 }));
         assert_eq!(schedule.take(at(1000)), None);
@@ -137,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_count_ends_with_what_is_left_of_a_batch() {
-        let schedule = Schedule::new(Pace::ClosedLoop, 4, START, Limit::Count(10));
+        let schedule = Schedule::new(None, 4, START, Limit::Count(10));
         let sizes: Vec<_> = std::iter::from_fn(|| schedule.take(at(0))).map(|ticket| ticket.messages).collect();
         assert_eq!(sizes, [4, 4, 2]);
         assert_eq!(schedule.take(at(0)), None);

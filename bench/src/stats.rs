@@ -1,12 +1,12 @@
 //! Counting what calls did: latency histograms and throughput.
 //!
-//! Each producer and each consumer connection has a [`Recorder`] of its own, so recording never waits for another; the
-//! progress line takes what came since its last look, the runner merges all at the end.
+//! All tasks of a run record into the same [`Stats`], each kind of call behind a lock of its own that is held for
+//! a microsecond; the progress line takes what came since its last look, the report what was measured.
 
 use super::clock::Moment;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// The part of a run that is measured.
@@ -18,8 +18,33 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
-    pub(crate) fn contains(&self, moment: Moment) -> bool {
+    fn contains(&self, moment: Moment) -> bool {
         moment >= self.from && self.to.is_none_or(|to| moment < to)
+    }
+}
+
+/// What a run did.
+#[derive(Debug)]
+pub(crate) struct Stats {
+    /// Calls, from their intended time.
+    pub(crate) sends: Recorder,
+    /// From a call's intended time to its beginning.
+    pub(crate) start_delays: Recorder,
+    /// First deliveries of messages, from their intended send time to reception.
+    pub(crate) arrivals: Recorder,
+    /// Receive calls that brought messages.
+    pub(crate) receives: Recorder,
+    pub(crate) acks: Recorder,
+    /// Messages that were acknowledged by the consumers.
+    pub(crate) acknowledged: AtomicU64,
+    pub(crate) empty_receives: AtomicU64,
+}
+
+impl Stats {
+    pub(crate) fn new(interval: Interval) -> Stats {
+        let [sends, start_delays, arrivals, receives, acks] = [(); 5].map(|()| Recorder::new(interval));
+        let [acknowledged, empty_receives] = Default::default();
+        Stats { sends, start_delays, arrivals, receives, acks, acknowledged, empty_receives }
     }
 }
 
@@ -45,24 +70,8 @@ impl Default for Sample {
 
 impl Sample {
     pub(crate) fn record(&mut self, latency: Duration) {
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         // It grows as needed; only what no histogram can hold is refused.
-        let _ = self.latency.record(micros);
-    }
-
-    pub(crate) fn merge(&mut self, other: &Sample) {
-        // Both grow as needed, so nothing is out of range.
-        let _ = self.latency.add(&other.latency);
-        self.messages += other.messages;
-        self.bytes += other.bytes;
-    }
-
-    pub(crate) fn merged(samples: impl IntoIterator<Item = Sample>) -> Sample {
-        let mut all = Sample::default();
-        for sample in samples {
-            all.merge(&sample);
-        }
-        all
+        let _ = self.latency.record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// The distribution; `None` without a single latency.
@@ -91,7 +100,7 @@ pub(crate) struct Quantiles {
     pub(crate) max: u64,
 }
 
-/// Records calls of one kind, of one connection.
+/// Records calls of one kind.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     interval: Interval,
@@ -105,7 +114,7 @@ struct Recorded {
 }
 
 impl Recorder {
-    pub(crate) fn new(interval: Interval) -> Recorder {
+    fn new(interval: Interval) -> Recorder {
         Recorder { interval, state: Mutex::default() }
     }
 
@@ -114,27 +123,19 @@ impl Recorder {
     /// Amounts count when they ended within the interval, latencies when they were meant to begin in it: a call that hangs
     /// across the end is neither throughput nor forgotten.
     pub(crate) fn record(&self, ended: Moment, calls: impl IntoIterator<Item = (Moment, u64, u64)>) {
-        let mut state = self.state.lock();
-        let Recorded { measured, recent } = &mut *state;
-        let ended_within = self.interval.contains(ended);
+        let Recorded { measured, recent } = &mut *self.state.lock();
         for (intended, messages, bytes) in calls {
-            let latency = ended.since(intended);
-            recent.record(latency);
-            recent.messages += messages;
-            recent.bytes += bytes;
-            if self.interval.contains(intended) {
-                measured.record(latency);
-            }
-            if ended_within {
-                measured.messages += messages;
-                measured.bytes += bytes;
+            let (began_within, ended_within) = (self.interval.contains(intended), self.interval.contains(ended));
+            for (sample, timed, counted) in [(&mut *recent, true, true), (&mut *measured, began_within, ended_within)] {
+                if timed {
+                    sample.record(ended.since(intended));
+                }
+                if counted {
+                    sample.messages += messages;
+                    sample.bytes += bytes;
+                }
             }
         }
-    }
-
-    /// What several measured, together.
-    pub(crate) fn merged<'a>(recorders: impl IntoIterator<Item = &'a Arc<Recorder>>) -> Sample {
-        Sample::merged(recorders.into_iter().map(|recorder| recorder.measured()))
     }
 
     /// What came since the last call of this.
@@ -142,7 +143,7 @@ impl Recorder {
         std::mem::take(&mut self.state.lock().recent)
     }
 
-    fn measured(&self) -> Sample {
+    pub(crate) fn measured(&self) -> Sample {
         self.state.lock().measured.clone()
     }
 }
@@ -177,19 +178,20 @@ mod tests {
     fn recent_is_taken_once_whatever_the_interval() {
         let recorder = measuring(100, 200);
         recorder.record(at(5), [(at(1), 1, 10), (at(2), 1, 10)]);
-        let total = Sample::merged([recorder.take_recent(), recorder.take_recent()]);
-        assert_eq!((total.messages, total.bytes), (2, 20));
-        assert_eq!(total.quantiles().unwrap().count, 2);
+        let (first, second) = (recorder.take_recent(), recorder.take_recent());
+        assert_eq!((first.messages, first.bytes), (2, 20));
+        assert_eq!(first.quantiles().unwrap().count, 2);
+        assert_eq!((second.messages, second.bytes, second.quantiles()), (0, 0, None));
         assert_eq!(recorder.measured().messages, 0);
     }
 
     #[test]
-    fn merged_quantiles_are_those_of_all_values() {
-        let mut halves = [Sample::default(), Sample::default()];
+    fn quantiles_are_those_of_all_values() {
+        let mut sample = Sample::default();
         for micros in 1..=1000u64 {
-            halves[(micros % 2) as usize].record(Duration::from_micros(micros));
+            sample.record(Duration::from_micros(micros));
         }
-        let quantiles = Sample::merged(halves).quantiles().unwrap();
+        let quantiles = sample.quantiles().unwrap();
         let expected = Quantiles { count: 1000, mean: 501, p50: 500, p90: 900, p99: 990, p99_9: 999, max: 1000 };
         assert_eq!(quantiles, expected);
         assert_eq!(Sample::default().quantiles(), None);

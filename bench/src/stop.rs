@@ -3,7 +3,6 @@
 //! The first request lets calls in flight finish; the second gives them up. Every task of a run holds a clone.
 
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop {
@@ -24,7 +23,6 @@ impl Stop {
         self.asked.is_cancelled()
     }
 
-    /// True when nothing should be waited for.
     pub(crate) fn is_insisted(&self) -> bool {
         self.insisted.is_cancelled()
     }
@@ -37,19 +35,6 @@ impl Stop {
     /// Returns when nothing should be waited for. Cancel safe.
     pub(crate) async fn insisted(&self) {
         self.insisted.cancelled().await;
-    }
-}
-
-/// Turns Ctrl-C into requests, until dropped.
-pub(crate) struct CtrlC(#[expect(dead_code, reason = "held")] AbortOnDropHandle<()>);
-
-impl CtrlC {
-    pub(crate) fn asks(stop: Stop) -> CtrlC {
-        CtrlC(AbortOnDropHandle::new(tokio::spawn(async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
-                stop.ask();
-            }
-        })))
     }
 }
 

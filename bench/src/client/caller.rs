@@ -7,7 +7,8 @@ use gantry_proto::wire::v2::{self, ClientType, Code};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use tonic::{Request, Response, Status};
+use tokio::time::timeout;
+use tonic::Status;
 
 const AGENT: Agent = Agent { language: v2::Language::Rust, version: "5.2.0", name: "gantry-bench" };
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,13 +25,16 @@ pub(crate) struct Caller {
     connection: Mutex<Result<Connection, String>>,
 }
 
-/// What a receive brought. Messages may have come before it failed.
-#[derive(Debug, Default)]
-pub(crate) struct Received {
-    /// In order of arrival.
-    pub(crate) messages: Vec<v2::Message>,
-    /// Why it ended early.
-    pub(crate) failure: Option<Failure>,
+/// What became of a call: a result for each of its messages.
+pub(crate) type Results = Result<Vec<Result<(), Failure>>, Failure>;
+
+/// The answer to `caller.rpc(request)`, within the deadline of a call.
+macro_rules! call {
+    ($caller:ident.$rpc:ident($request:expr)) => {{
+        let call = |mut stub: Messaging, request| async move { stub.$rpc(request).await };
+        let (connection, timeout) = ($caller.connection()?, $caller.run.plan.target.timeout);
+        gantry_client::call(&$caller.identity, &connection, timeout, $request, call).await
+    }};
 }
 
 impl Caller {
@@ -41,8 +45,7 @@ impl Caller {
         let group = run.plan.consume.as_ref().filter(|_| client_type != ClientType::Producer);
         let group = group.map(|group| group.group.as_str());
         let identity = Identity::new(AGENT, client_type, &id, &target.namespace, group, run.env.clock.clone())?;
-        let connection = Mutex::new(Err(String::new()));
-        let caller = Caller { run: run.clone(), identity, endpoint, connection };
+        let caller = Caller { run: run.clone(), identity, endpoint, connection: Mutex::new(Err(String::new())) };
         caller.dial().await.map_err(|reason| {
             let endpoint = &caller.endpoint;
             anyhow::anyhow!("cannot reach a server at {endpoint} ({reason}); start it, or name another with --endpoint")
@@ -51,30 +54,28 @@ impl Caller {
     }
 
     /// A new connection, over which calls go from now on.
-    pub(super) async fn dial(&self) -> Result<Connection, String> {
-        let (timeout, address) = (self.run.plan.target.timeout, self.endpoint.to_string());
+    pub(super) async fn dial(&self) -> Result<(), String> {
+        let (within, address) = (self.run.plan.target.timeout, self.endpoint.to_string());
         let dialing = async {
             let stream = self.run.env.network.connect(&address).await.map_err(|error| error.to_string())?;
             let windows = |http2: &mut gantry_client::Http2Builder| {
-                http2
-                    .initial_stream_window_size(STREAM_WINDOW_BYTES)
-                    .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+                http2.initial_stream_window_size(STREAM_WINDOW_BYTES);
+                http2.initial_connection_window_size(CONNECTION_WINDOW_BYTES);
             };
             Connection::over(stream, &address, windows).await
         };
-        let dialed =
-            tokio::time::timeout(timeout, dialing).await.unwrap_or_else(|_| Err(Failure::no_answer(timeout).text));
+        let dialed = timeout(within, dialing).await.unwrap_or_else(|_| Err(Failure::no_answer(within).text));
         *self.connection.lock() = dialed.clone();
-        dialed
+        dialed.map(drop)
     }
 
     /// Calls fail from now on, for this reason.
-    pub(super) fn disconnect(&self, reason: String) {
-        *self.connection.lock() = Err(reason);
+    pub(super) fn disconnect(&self, reason: &str) {
+        *self.connection.lock() = Err(reason.to_owned());
     }
 
     pub(super) fn connection(&self) -> Result<Connection, Failure> {
-        let unavailable = |reason| Failure::from(Status::unavailable(format!("not connected: {reason}")));
+        let unavailable = |reason| Status::unavailable(format!("not connected: {reason}")).into();
         self.connection.lock().clone().map_err(unavailable)
     }
 
@@ -87,14 +88,13 @@ impl Caller {
             self.heartbeat().await?;
             Ok(telemetry)
         };
-        let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, opening).await;
-        opened.unwrap_or_else(|_| Err(Failure::no_answer(HANDSHAKE_TIMEOUT)))
+        timeout(HANDSHAKE_TIMEOUT, opening).await.unwrap_or_else(|_| Err(Failure::no_answer(HANDSHAKE_TIMEOUT)))
     }
 
     /// The queues of the topic.
     pub(super) async fn query_route(&self) -> Result<Vec<v2::MessageQueue>, Failure> {
         let request = v2::QueryRouteRequest { topic: self.topic(), endpoints: self.endpoints() };
-        let reply = self.call(request, |mut stub, request| async move { stub.query_route(request).await }).await?;
+        let reply = call!(self.query_route(request))?;
         check(reply.status.as_ref())?;
         Ok(reply.message_queues)
     }
@@ -103,75 +103,64 @@ impl Caller {
     pub(crate) async fn query_assignment(&self) -> Result<Vec<v2::MessageQueue>, Failure> {
         let (topic, group) = (self.topic(), self.identity.group());
         let request = v2::QueryAssignmentRequest { topic, group, endpoints: self.endpoints() };
-        let reply = self.call(request, |mut stub, request| async move { stub.query_assignment(request).await }).await?;
+        let reply = call!(self.query_assignment(request))?;
         check(reply.status.as_ref())?;
         Ok(reply.assignments.into_iter().filter_map(|assignment| assignment.message_queue).collect())
     }
 
-    /// Sends messages and returns one result for each.
-    pub(crate) async fn send(&self, messages: Vec<v2::Message>) -> Result<Vec<Result<(), Failure>>, Failure> {
+    pub(crate) async fn send(&self, messages: Vec<v2::Message>) -> Results {
         let wanted = messages.len();
-        let request = v2::SendMessageRequest { messages };
-        let reply = self.call(request, |mut stub, request| async move { stub.send_message(request).await }).await?;
+        let reply = call!(self.send_message(v2::SendMessageRequest { messages }))?;
         let mut results: Vec<_> = reply.entries.iter().map(|entry| check(entry.status.as_ref())).collect();
-        if results.len() != wanted {
-            check(reply.status.as_ref())?;
-        }
-        match results.len() {
-            count if count == wanted => Ok(results),
+        if let [of_all] = &results[..] {
             // Apache's servers answer a stored batch with a single entry.
-            1 => Ok(vec![results.remove(0); wanted]),
-            count => Err(Failure::new("BAD_REPLY", format!("{count} results for {wanted} messages"))),
+            results = vec![of_all.clone(); wanted];
         }
+        whole(results, wanted, reply.status)
     }
 
-    /// Receives one batch, after waiting `long_poll` at most. Nothing to receive is no failure.
-    pub(crate) async fn receive(&self, request: v2::ReceiveMessageRequest, long_poll: Duration) -> Received {
+    /// Acknowledges messages by id and receipt handle.
+    pub(crate) async fn ack(&self, entries: Vec<v2::AckMessageEntry>) -> Results {
+        let wanted = entries.len();
+        let request = v2::AckMessageRequest { group: self.identity.group(), topic: self.topic(), entries };
+        let reply = call!(self.ack_message(request))?;
+        whole(reply.entries.iter().map(|entry| check(entry.status.as_ref())).collect(), wanted, reply.status)
+    }
+
+    /// Receives one batch, after waiting `long_poll` at most: what came, and whether it failed afterwards. Nothing to
+    /// receive is no failure.
+    pub(crate) async fn receive(
+        &self,
+        request: v2::ReceiveMessageRequest,
+        long_poll: Duration,
+    ) -> (Vec<v2::Message>, Result<(), Failure>) {
         let request = v2::ReceiveMessageRequest {
             group: self.identity.group(),
             filter_expression: Some(tags("*")),
             long_polling_timeout: Some(to_wire(long_poll)),
             ..request
         };
-        let timeout = long_poll + self.run.plan.target.timeout;
+        let within = long_poll + self.run.plan.target.timeout;
         let mut messages = Vec::new();
-        let outcome = match self.connection() {
-            Ok(connection) => {
-                let take = |message| messages.push(message);
-                gantry_client::receive(&self.identity, &connection, timeout, request, take).await
-            }
-            Err(failure) => Err(failure),
+        let receiving = async {
+            let take = |message| messages.push(message);
+            let told = gantry_client::receive(&self.identity, &self.connection()?, within, request, take).await?;
+            let nothing = told.as_ref().is_some_and(|status| status.code == i32::from(Code::MessageNotFound));
+            if nothing { Ok(()) } else { check(told.as_ref()) }
         };
-        let outcome = outcome.and_then(|status| match status {
-            Some(status) if status.code == i32::from(Code::MessageNotFound) => Ok(()),
-            status => check(status.as_ref()),
-        });
-        Received { messages, failure: outcome.err() }
-    }
-
-    /// Acknowledges messages by id and receipt handle, and returns one result for each.
-    pub(crate) async fn ack(&self, entries: Vec<v2::AckMessageEntry>) -> Result<Vec<Result<(), Failure>>, Failure> {
-        let wanted = entries.len();
-        let request = v2::AckMessageRequest { group: self.identity.group(), topic: self.topic(), entries };
-        let reply = self.call(request, |mut stub, request| async move { stub.ack_message(request).await }).await?;
-        if reply.entries.len() == wanted {
-            return Ok(reply.entries.iter().map(|entry| check(entry.status.as_ref())).collect());
-        }
-        check(reply.status.as_ref())?;
-        Err(Failure::new("BAD_REPLY", format!("{} results for {wanted} receipts", reply.entries.len())))
+        let outcome = receiving.await;
+        (messages, outcome)
     }
 
     pub(super) async fn heartbeat(&self) -> Result<(), Failure> {
         let client_type = self.identity.client_type().into();
         let request = v2::HeartbeatRequest { group: self.identity.group(), client_type };
-        let reply = self.call(request, |mut stub, request| async move { stub.heartbeat(request).await }).await?;
-        check(reply.status.as_ref())
+        check(call!(self.heartbeat(request))?.status.as_ref())
     }
 
     pub(super) async fn say_goodbye(&self) -> Result<(), Failure> {
         let request = v2::NotifyClientTerminationRequest { group: self.identity.group() };
-        let call = |mut stub: Messaging, request| async move { stub.notify_client_termination(request).await };
-        check(self.call(request, call).await?.status.as_ref())
+        check(call!(self.notify_client_termination(request))?.status.as_ref())
     }
 
     /// Turns what stopped a client from starting into words that help.
@@ -197,11 +186,13 @@ impl Caller {
     fn endpoints(&self) -> Option<v2::Endpoints> {
         Some(endpoints(&self.endpoint.host, self.endpoint.port))
     }
+}
 
-    async fn call<T, R, F>(&self, message: T, call: impl FnOnce(Messaging, Request<T>) -> F) -> Result<R, Failure>
-    where
-        F: Future<Output = Result<Response<R>, Status>>,
-    {
-        gantry_client::call(&self.identity, &self.connection()?, self.run.plan.target.timeout, message, call).await
+/// There must be a result for each message, or the status says why not.
+fn whole(results: Vec<Result<(), Failure>>, wanted: usize, status: Option<v2::Status>) -> Results {
+    if results.len() == wanted {
+        return Ok(results);
     }
+    check(status.as_ref())?;
+    Err(Failure::new("BAD_REPLY", format!("{} results for {wanted} messages", results.len())))
 }

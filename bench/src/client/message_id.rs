@@ -1,39 +1,31 @@
 //! Message ids as the official clients make them.
 
 use crate::clock::Moment;
-use std::fmt::Write as _;
 
 /// Makes the ids of one producer, which owns it.
 pub(crate) struct MessageIds {
-    node: [u8; 6],
+    /// In the place of a network address, so that no two producers share ids.
+    node: u64,
     process: u16,
     sequence: u32,
 }
 
 /// 2021-01-01T00:00:00Z, from which the layout counts seconds.
 const EPOCH_UNIX_SECONDS: u64 = 1_609_459_200;
+/// Marks an address as not being one of hardware.
+const LOCAL_ADDRESS: u64 = 0x02 << 40;
 
 impl MessageIds {
-    /// Random bytes take the place of a network address, so that no two producers share ids.
     pub(crate) fn new(random: u64, process: u32) -> MessageIds {
-        let [first, rest @ ..] = random.to_le_bytes();
-        // Marked as not being one of hardware.
-        let node = [first | 0x02, rest[0], rest[1], rest[2], rest[3], rest[4]];
-        MessageIds { node, process: process as u16, sequence: 0 }
+        MessageIds { node: (random.swap_bytes() >> 16) | LOCAL_ADDRESS, process: process as u16, sequence: 0 }
     }
 
     /// Version 1: 34 hexadecimal characters of 01, node (6 bytes), process (2), seconds since 2021 (4), sequence (4).
     pub(crate) fn next(&mut self, now: Moment) -> String {
+        let MessageIds { node, process, sequence } = *self;
+        self.sequence = sequence.wrapping_add(1);
         let seconds = now.since_epoch().as_secs().saturating_sub(EPOCH_UNIX_SECONDS) as u32;
-        let mut id = String::with_capacity(34);
-        id.push_str("01");
-        for byte in self.node {
-            // Writing to a string cannot fail.
-            let _ = write!(id, "{byte:02X}");
-        }
-        let _ = write!(id, "{:04X}{seconds:08X}{:08X}", self.process, self.sequence);
-        self.sequence = self.sequence.wrapping_add(1);
-        id
+        format!("01{node:012X}{process:04X}{seconds:08X}{sequence:08X}")
     }
 }
 

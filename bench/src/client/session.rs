@@ -1,6 +1,4 @@
-//! Keeps one client connected: heartbeats, reconnection, goodbye.
-//!
-//! One task per client, spawned and awaited by [`super::Client`]. While there is no connection, calls fail at once and are
+//! Keeps one client connected: heartbeats, reconnection, goodbye. While there is no connection, calls fail at once and are
 //! counted by whoever makes them.
 
 use super::Caller;
@@ -8,28 +6,26 @@ use gantry_client::{Failure, Telemetry};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 const HEARTBEAT_PERIOD: Duration = Duration::from_secs(10);
 /// Before each attempt to get a connection or a telemetry stream back.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs until stopped.
-pub(super) async fn keep(caller: Arc<Caller>, mut telemetry: Telemetry, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = serve(&caller, &mut telemetry) => {}
-            () = stop.cancelled() => {
-                let _ = caller.say_goodbye().await;
-                break;
-            }
+/// Runs until the run closes its clients.
+pub(super) async fn keep(caller: Arc<Caller>, mut telemetry: Telemetry) {
+    let connected = async {
+        loop {
+            serve(&caller, &mut telemetry).await;
+            telemetry = come_back(&caller).await;
         }
-        telemetry = tokio::select! {
-            telemetry = come_back(&caller) => telemetry,
-            () = stop.cancelled() => break,
-        };
+    };
+    tokio::select! {
+        () = connected => {}
+        () = caller.run.closing.cancelled() => {}
     }
-    caller.disconnect("the client was closed".to_owned());
+    // Without a connection there is nobody to tell.
+    let _ = caller.say_goodbye().await;
+    caller.disconnect("the client was closed");
 }
 
 /// Sends heartbeats until the stream or the connection is lost, and counts which of them was.
@@ -53,7 +49,7 @@ async fn serve(caller: &Caller, telemetry: &mut Telemetry) {
             }
         }
     };
-    caller.disconnect(lost.clone());
+    caller.disconnect(&lost);
     errors.add("connection", &Failure::new("LOST", lost), 1);
 }
 

@@ -1,5 +1,4 @@
 use super::*;
-use crate::schedule::Pace;
 use clap::Parser;
 
 #[derive(Parser)]
@@ -27,7 +26,7 @@ fn without_flags_a_local_server_is_loaded() {
     let (plan, load) = (produce(""), load(""));
     assert_eq!(plan.target.endpoint[0].to_string(), "127.0.0.1:8081");
     assert!(plan.target.create_topic);
-    assert_eq!(load.pace(), Pace::ClosedLoop);
+    assert_eq!(load.rate, None, "a closed loop");
     assert_eq!((load.size, load.slots_of(0), load.slots_of(3)), (1024, 32, 32));
     assert_eq!(plan.warmup, Duration::from_secs(2));
     let topics = ["produce", "consume", "end-to-end"].map(|line| parse(line).unwrap().target.topic().to_owned());
@@ -39,7 +38,7 @@ fn units_are_understood() {
     let line = "--size 2KiB --rate 2.5k/s --duration 1m --timeout 500ms --endpoint a:1,[::1]:2";
     let (plan, load) = (produce(line), load(line));
     assert_eq!(load.size, 2048);
-    assert_eq!(load.pace(), Pace::OpenLoop { messages_per_second: 2500.0 });
+    assert_eq!(load.rate, Some(2500.0));
     assert_eq!(plan.span.duration, Some(Duration::from_secs(60)));
     assert_eq!(plan.target.timeout, Duration::from_millis(500));
     assert_eq!(plan.target.endpoint.len(), 2);
