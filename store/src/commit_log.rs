@@ -1,8 +1,8 @@
 //! The log: the one truth of a store group. Everything else in this crate is a function of its records.
 //!
 //! A record's way: a caller locks the [`tail`] and copies the record to the open batch; the [`writer`] takes the batch,
-//! writes it with one call and, with synchronous flush, makes it durable; then the batch is confirmed ([`confirmation`]): the
-//! queues it filled grow, receivers wake, and whoever waits for its position goes on. Reads are positioned reads ([`read`]).
+//! writes it with one call and, with synchronous flush, makes it durable as soon as somebody waits for that; then the batch is
+//! confirmed ([`confirmation`]): the queues it filled grow, receivers wake, and whoever waits for its position goes on. Reads are positioned reads ([`read`]).
 //!
 //! Watermarks: `confirmed_to ≤ written_to ≤ appended_to`, with synchronous flush also `confirmed_to ≤ flushed_to`. They only
 //! grow, and are asserted where they move ([`writer`], [`confirmation`], [`watermark`]).
@@ -99,7 +99,10 @@ pub(crate) struct CommitLog {
     tail: Mutex<Tail>,
     /// Wakes the write task.
     gathering: Notify,
-    written_to: AtomicU64,
+    /// Deliveries go by this.
+    written: Watermark,
+    /// Everything before this is waited for to be durable.
+    flush_wanted: AtomicU64,
     flushed_to: AtomicU64,
     disk: Mutex<Disk>,
     /// Held while the log's files are flushed, and taken before `disk`: the system tells of a failed flush only once, so
@@ -277,10 +280,11 @@ impl CommitLog {
         self.believed.lock().follow(wall, at)
     }
 
-    /// Whether [`CommitLog::settle_positions`] has something to do.
-    pub(crate) fn positions_unsettled(&self) -> bool {
+    /// Whether there is something to be made durable that nobody waits for.
+    pub(crate) fn unsettled(&self) -> bool {
+        let unflushed = self.config.flush == Flush::Sync && self.flushed_to() < self.written_to();
         let disk = self.disk.lock();
-        !disk.failed && disk.positions.unsettled()
+        !disk.failed && (unflushed || disk.positions.unsettled())
     }
 
     /// Makes durable what is noted beside the log. Blocks. A failure fails the log.
@@ -345,6 +349,12 @@ impl CommitLog {
     /// Refuses everything from now on, and fails those who wait: nobody may hear of success any more.
     pub(crate) fn fail(&self, reason: StoreError) {
         self.stop(reason);
+        self.close_watermarks();
+    }
+
+    /// Fails those who wait for what will not come any more.
+    pub(crate) fn close_watermarks(&self) {
+        self.written.close();
         self.confirmed.close();
     }
 
@@ -363,7 +373,7 @@ impl CommitLog {
     }
 
     pub(crate) fn written_to(&self) -> LogOffset {
-        LogOffset(self.written_to.load(Ordering::Acquire))
+        self.written.get()
     }
 
     pub(crate) fn flushed_to(&self) -> LogOffset {

@@ -357,7 +357,7 @@ impl Store {
             Ok(()) => saving::checkpoint(self).await,
             Err(failed) => Err(failed),
         };
-        self.log.confirmed.close();
+        self.log.close_watermarks();
         self.stopped.cancel();
         result
     }

@@ -32,6 +32,9 @@ struct Known {
     maybe_gone: BTreeSet<String>,
     /// Held and not acknowledged: body → attempt.
     held: BTreeMap<String, (u32, ReceiptHandle)>,
+    /// Those of them that were delivered after the last answer that promised durability. A delivery is a promise about time:
+    /// it survives the process, and a power failure may take it back.
+    held_unflushed: BTreeSet<String>,
 }
 
 /// Sends, receives and acknowledges until something fails.
@@ -40,7 +43,10 @@ async fn work(store: &Store, known: &mut Known, round: u64, steps: usize) {
         let text = format!("message-{round}-{step}-{}", "x".repeat(step * 37 % 3000));
         let queue = step as u32 % QUEUES;
         match send(store, queue, &text).await {
-            Ok(appended) => known.sent.insert(text, (queue, appended.queue_offset.0)),
+            Ok(appended) => {
+                known.held_unflushed.clear();
+                known.sent.insert(text, (queue, appended.queue_offset.0))
+            }
             Err(_) => {
                 known.maybe_sent.insert(text);
                 return;
@@ -55,8 +61,10 @@ async fn work(store: &Store, known: &mut Known, round: u64, steps: usize) {
             for (place, message) in popped.into_iter().enumerate() {
                 let text = body(&message);
                 if place % 2 == 1 {
+                    known.held_unflushed.insert(text.clone());
                     known.held.insert(text, (message.attempt, message.handle));
                 } else if ack(store, &message.handle).await.is_ok() {
+                    known.held_unflushed.clear();
                     known.acked.insert(text);
                 } else {
                     known.maybe_gone.insert(text);
@@ -73,11 +81,14 @@ async fn verify(machine: &Machine, store: &Store, known: &Known) {
     check_deliveries(known, &before_leases_end);
     for message in &before_leases_end {
         let text = body(message);
-        assert!(!known.held.contains_key(&text), "a live lease was given to somebody else: {text}");
+        if let Some((attempt, _)) = known.held.get(&text) {
+            assert!(known.held_unflushed.contains(&text), "a live lease was given to somebody else: {text}");
+            assert_eq!(message.attempt, *attempt, "of a delivery that is forgotten nothing is left");
+        }
         ack(store, &message.handle).await.unwrap();
     }
     // What a consumer still holds it can still acknowledge.
-    let mut held = known.held.iter();
+    let mut held = known.held.iter().filter(|(text, _)| !known.held_unflushed.contains(*text));
     if let Some((_, (_, handle))) = held.next() {
         ack(store, handle).await.expect("a lease survives the restart");
     }
@@ -91,7 +102,7 @@ async fn verify(machine: &Machine, store: &Store, known: &Known) {
             assert_eq!(message.attempt, attempt + 1);
         }
     }
-    let first_held = known.held.keys().next();
+    let first_held = known.held.keys().find(|text| !known.held_unflushed.contains(*text));
     for text in known.sent.keys() {
         let gone = known.acked.contains(text) || known.maybe_gone.contains(text) || Some(text) == first_held;
         assert!(gone || came.contains(text), "an answered message is lost: {text}");
@@ -259,13 +270,18 @@ async fn a_store_can_crash_again_and_again_during_recovery() {
 }
 
 #[tokio::test]
-async fn a_killed_process_loses_nothing_with_asynchronous_flush() {
-    for seed in 0..10 {
-        let machine = Machine::new(seed).with_flush(Flush::Async);
+async fn a_killed_process_loses_nothing_not_even_a_lease() {
+    for (seed, flush) in (0..10).flat_map(|seed| [(seed, Flush::Async), (seed, Flush::Sync)]) {
+        let machine = Machine::new(seed).with_flush(flush);
         let store = machine.must_open();
         let mut known = Known::default();
         work(&store, &mut known, 0, 150).await;
+        send(&store, 0, "last").await.unwrap();
+        let last = pop(&store, 1).await.unwrap().remove(0);
+        known.sent.insert("last".into(), (last.queue.0, last.queue_offset.0));
+        known.held.insert("last".into(), (last.attempt, last.handle));
         assert!(known.maybe_sent.is_empty());
+        known.held_unflushed.clear();
         machine.files.kill();
         end(store).await;
         let store = machine.must_open();
@@ -301,10 +317,48 @@ async fn progress_survives_many_clean_restarts() {
         let store = machine.must_open();
         work(&store, &mut known, round, 60).await;
         store.shutdown().await.unwrap();
+        known.held_unflushed.clear();
     }
     let store = machine.must_open();
     verify(&machine, &store, &known).await;
     assert!(pop_all(&store).await.is_empty());
+    end(store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_waits_for_no_flush_and_an_acknowledgement_does() {
+    let mut machine = Machine::new(3);
+    machine.config.checkpoint_interval = Duration::from_secs(3600);
+    let store = machine.must_open();
+    send(&store, 0, "message").await.unwrap();
+    let message = {
+        machine.files.fail_next(FakeOp::Sync, 0, io::ErrorKind::Other);
+        pop(&store, 1).await.expect("its message is durable already").remove(0)
+    };
+    assert!(matches!(ack(&store, &message.handle).await, Err(HandleError::Store(_))), "that flush failed");
+    end(store).await;
+    machine.files.crash(0);
+    let store = machine.must_open();
+    let again = pop_all(&store).await;
+    assert_eq!(again.iter().map(|again| (body(again), again.attempt)).collect::<Vec<_>>(), [("message".into(), 1)]);
+    let late = ack(&store, &message.handle).await;
+    assert!(matches!(late, Err(HandleError::Expired)), "of a delivery that is forgotten");
+    ack(&store, &again[0].handle).await.unwrap();
+    end(store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_is_made_durable_a_moment_later_though_nobody_waits_for_it() {
+    let mut machine = Machine::new(3);
+    machine.config.checkpoint_interval = Duration::from_secs(3600);
+    let store = machine.must_open();
+    send(&store, 0, "message").await.unwrap();
+    assert_eq!(pop(&store, 1).await.unwrap().len(), 1);
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    machine.files.crash(0);
+    end(store).await;
+    let store = machine.must_open();
+    assert!(pop_all(&store).await.is_empty(), "its lease was flushed");
     end(store).await;
 }
 

@@ -120,8 +120,22 @@ async fn a_folder_is_written_as_version_1_wrote_it() {
     let (golden, written) = (golden(), written().await);
     assert_eq!(written.keys().collect::<Vec<_>>(), golden.keys().collect::<Vec<_>>());
     for (name, bytes) in &golden {
-        assert!(written[name] == *bytes, "{name} differs");
+        if name == "positions" {
+            assert_eq!(uncounted(&written[name]), uncounted(bytes), "{name} differs");
+        } else {
+            assert!(written[name] == *bytes, "{name} differs");
+        }
     }
+}
+
+/// Both slots of `positions` without how often the file was written, which is no matter of the format, and the checksum over
+/// that.
+fn uncounted(positions: &[u8]) -> Vec<u8> {
+    let mut positions = positions.to_vec();
+    for slot in [0, 4096] {
+        positions[slot + 12..slot + 24].fill(0);
+    }
+    positions
 }
 
 /// With all its files; without those that are derived, so that every record is read.

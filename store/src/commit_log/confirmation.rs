@@ -1,27 +1,26 @@
 //! Confirmation: from a written batch to everybody who waits for it.
 //!
 //! The write task confirms batches in the order of the log ([`CommitLog::confirm`]). Callers wait for the end of their records
-//! and then ask the fence a second time ([`CommitLog::acknowledged`]): a success is answered only in the tenure in which the
-//! record was put into the log.
+//! and then ask the fence a second time: a success is answered only in the tenure in which the record was put into the log.
+//!
+//! There are two promises. Of a message or an acknowledgement: it is as durable as configured ([`CommitLog::acknowledged`]). Of
+//! a delivery or its renewal: it is written, so that it survives this process ([`CommitLog::promised`]). A lease is a promise
+//! about time: after a power failure the message is delivered again, and that costs less than a flush for each delivery.
+//! What nobody waits for to be durable is flushed with what somebody waits for, or a moment later ([`super::writer`]).
 
-use super::tail::Batch;
+use super::tail::Written;
+use super::watermark::Watermark;
 use super::{CommitLog, Flush};
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::LogOffset;
-use std::sync::atomic::Ordering;
-
-/// Larger write buffers are given back to the allocator.
-const SPARE_BYTES_MAX: usize = 4 << 20;
+use std::sync::atomic::{Ordering, fence};
 
 impl CommitLog {
     /// Tells everybody what was written: queues grow, receivers and waiting callers wake. In the order of the log, by one
     /// task only.
-    pub(crate) fn confirm(&self, batches: Vec<Batch>) {
-        let Some(end) = batches.last().map(Batch::end) else { return };
-        let durable_to = match self.config.flush {
-            Flush::Sync => self.flushed_to(),
-            Flush::Async => self.written_to(),
-        };
+    pub(crate) fn confirm(&self, batches: Vec<Written>) {
+        let Some(end) = batches.last().map(|batch| batch.end) else { return };
+        let durable_to = self.durable_to();
         assert!(end <= durable_to, "confirmed up to {end}, but as durable as configured only up to {durable_to}");
         for batch in &batches {
             for (queue, end) in &batch.arrivals {
@@ -34,12 +33,13 @@ impl CommitLog {
                 queue.wake_receivers();
             }
         }
-        let mut tail = self.tail.lock();
-        for mut batch in batches {
-            if tail.spare.len() < 2 && batch.bytes.capacity() <= SPARE_BYTES_MAX {
-                batch.bytes.clear();
-                tail.spare.push(batch.bytes);
-            }
+    }
+
+    /// How far the log is as durable as configured.
+    pub(super) fn durable_to(&self) -> LogOffset {
+        match self.config.flush {
+            Flush::Sync => self.flushed_to(),
+            Flush::Async => self.written_to(),
         }
     }
 
@@ -48,6 +48,16 @@ impl CommitLog {
     /// Every error is a [`StoreError::Interrupted`].
     pub(crate) async fn acknowledged(&self, to: LogOffset) -> Result<(), StoreError> {
         self.confirmed(to).await?;
+        self.of_this_tenure(to)
+    }
+
+    /// The same for a promise about time: waits until the records are written.
+    pub(crate) async fn promised(&self, to: LogOffset) -> Result<(), StoreError> {
+        self.passed(&self.written, to).await?;
+        self.of_this_tenure(to)
+    }
+
+    fn of_this_tenure(&self, to: LogOffset) -> Result<(), StoreError> {
         // In this order: whoever finds a later tenure in force also finds where its records begin.
         self.still_leads()?;
         if to.0 <= self.epoch_from.load(Ordering::Acquire) {
@@ -71,8 +81,35 @@ impl CommitLog {
     /// Waits until everything before `to` is as durable as configured. Says nothing about the tenure. If that never comes,
     /// [`StoreError::Interrupted`]: what was put into the log may be there after the next start.
     pub(crate) async fn confirmed(&self, to: LogOffset) -> Result<(), StoreError> {
+        self.want_flush(to);
+        self.passed(&self.confirmed, to).await
+    }
+
+    /// Somebody waits for everything before `to` to be durable.
+    fn want_flush(&self, to: LogOffset) {
+        // Said before looking; the writer writes before it looks: one of the two sees the other.
+        self.flush_wanted.fetch_max(to.0, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+        if self.durable_to() < to && self.written_to() >= to {
+            self.gathering.notify_one();
+        }
+    }
+
+    /// Whether somebody waits for what is written and not flushed.
+    pub(super) fn flush_is_wanted(&self) -> bool {
+        fence(Ordering::SeqCst);
+        let wanted = LogOffset(self.flush_wanted.load(Ordering::Acquire));
+        self.config.flush == Flush::Sync && wanted > self.flushed_to()
+    }
+
+    /// Whether the write task has something to do at once.
+    pub(super) fn has_to_write(&self) -> bool {
+        !self.tail.lock().batches.is_empty() || self.flush_is_wanted()
+    }
+
+    async fn passed(&self, watermark: &Watermark, to: LogOffset) -> Result<(), StoreError> {
         let interrupted = |_| self.refusal().unwrap_or(StoreError::ShuttingDown).to_string();
-        self.confirmed.wait(to).await.map_err(interrupted).map_err(StoreError::Interrupted)
+        watermark.wait(to).await.map_err(interrupted).map_err(StoreError::Interrupted)
     }
 
     /// Everything that recovery found is confirmed: right for a leader that has no copies to wait for.

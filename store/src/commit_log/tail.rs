@@ -37,6 +37,14 @@ impl Batch {
     }
 }
 
+/// A batch that is in its segment.
+pub(crate) struct Written {
+    /// Where the next batch begins.
+    pub end: LogOffset,
+    /// As of [`Batch::arrivals`].
+    pub arrivals: Vec<(Arc<Queue>, QueueOffset)>,
+}
+
 /// State behind the tail's lock.
 pub(crate) struct Tail {
     /// Leadership that records are written in.
@@ -128,6 +136,9 @@ pub(crate) struct TailLimits {
     pub pending_bytes_max: usize,
 }
 
+/// Larger write buffers are given back to the allocator.
+const SPARE_BYTES_MAX: usize = 4 << 20;
+
 /// How long a caller waits for the next segment before it is told that the store is busy.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -192,6 +203,18 @@ impl Tail {
             Some(refusal) if self.refused_for_room || left < record_len_max => Err(refusal),
             _ => Ok(()),
         }
+    }
+
+    /// A batch is written: its buffer is used again.
+    pub(crate) fn is_written(&mut self, batch: Batch) -> Written {
+        let end = batch.end();
+        let Batch { mut bytes, arrivals, .. } = batch;
+        self.pending_bytes -= bytes.len();
+        if self.spare.len() < 2 && bytes.capacity() <= SPARE_BYTES_MAX {
+            bytes.clear();
+            self.spare.push(bytes);
+        }
+        Written { end, arrivals }
     }
 
     /// Records carry `epoch` from here on.

@@ -1,10 +1,13 @@
-//! Writes the log: one task takes what has gathered, writes each batch with one call, flushes it if asked to, and has it
-//! confirmed. One [`LogWriter`] exists for a log. It blocks, so the task sends it to a worker.
+//! Writes the log: one task takes what has gathered, writes each batch with one call, flushes what somebody waits for, and has
+//! confirmed what is as durable as configured. One [`LogWriter`] exists for a log. It blocks, so the task sends it to a worker.
+//!
+//! With synchronous flush a flush is made as soon as a caller waits for one ([`CommitLog::confirmed`]) or a message is to be
+//! seen by consumers; else, which concerns deliveries, after [`SETTLE_AFTER`] of rest, or [`SETTLE_INTERVAL`] under load.
 
 use super::positions::PositionsFile;
 use super::prepared::name_prepared;
 use super::segment::Segment;
-use super::tail::Batch;
+use super::tail::{Batch, Written};
 use super::{CommitLog, Flush};
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::LogOffset;
@@ -15,7 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How far the log is durable is noted beside it when nothing gathered for so long ...
+/// What nobody waits for is flushed, and how far the log is durable is noted beside it, when nothing gathered for so long ...
 const SETTLE_AFTER: Duration = Duration::from_millis(50);
 /// ... and this often under load.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
@@ -37,10 +40,11 @@ pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: 
                 last = true;
                 false
             }
-            () = tokio::time::sleep(SETTLE_AFTER), if log.positions_unsettled() => true,
+            () = tokio::time::sleep(SETTLE_AFTER), if log.unsettled() => true,
         };
-        if !idle {
-            if std::mem::take(&mut quiet) {
+        let settle = idle || last || settled_at.elapsed() >= SETTLE_INTERVAL;
+        if log.has_to_write() || settle {
+            if !idle && std::mem::take(&mut quiet) {
                 // Segments are prepared seldom while nothing is written.
                 log.wanted.notify_one();
             }
@@ -48,19 +52,19 @@ pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: 
             // flush, a write carried 1.5 messages instead of 40.
             tokio::task::yield_now().await;
             let writing = log.env.run_blocking(move || {
-                let written = writer.write_gathered();
-                (writer, written)
+                let durable = writer.write_gathered(settle);
+                (writer, durable)
             });
             match writing.await {
-                Ok((back, written)) => {
+                Ok((back, durable)) => {
                     writer = back;
-                    log.confirm(written);
+                    log.confirm(durable);
                 }
                 Err(panicked) => return log.fail(StoreError::WritesStopped(format!("writing the log: {panicked}"))),
             }
         }
         quiet |= idle;
-        if idle || last || settled_at.elapsed() >= SETTLE_INTERVAL {
+        if settle {
             settled_at = Instant::now();
             let settling = log.clone();
             if let Err(panicked) = log.env.run_blocking(move || settling.settle_positions()).await {
@@ -74,30 +78,44 @@ pub(crate) async fn write(log: Arc<CommitLog>, mut writer: LogWriter, stopping: 
 pub(crate) struct LogWriter {
     log: Arc<CommitLog>,
     segment: Arc<Segment>,
+    /// Written and not confirmed.
+    written: Vec<Written>,
 }
 
 impl LogWriter {
     /// Continues in `segment`, the last of the log.
     pub(crate) fn new(log: Arc<CommitLog>, segment: Arc<Segment>) -> LogWriter {
-        LogWriter { log, segment }
+        LogWriter { log, segment, written: Vec::new() }
     }
 
-    /// Writes what has gathered until now. Returns the batches that are as durable as configured, to be confirmed. If one
-    /// fails, the log has failed and nothing behind that one was written.
-    pub(crate) fn write_gathered(&mut self) -> Vec<Batch> {
+    /// Writes what has gathered until now, and flushes it if somebody waits for that, or if `settle` asks for it. Returns the
+    /// batches that have become as durable as configured, to be confirmed. If one fails, the log has failed and nothing
+    /// behind that one was written.
+    pub(crate) fn write_gathered(&mut self, settle: bool) -> Vec<Written> {
         let gathered = std::mem::take(&mut self.log.tail.lock().batches);
-        let mut written = Vec::with_capacity(gathered.len());
+        let mut failed = false;
         for batch in gathered {
             if let Err(error) = self.write(&batch) {
                 // Whatever failed: what gathers meanwhile would lie behind a gap.
+                failed = true;
                 self.log.disk.lock().failed = true;
                 let (bytes, path) = (batch.bytes.len(), self.segment.path.display());
                 self.log.fail(StoreError::WritesStopped(format!("writing {bytes} bytes to {path}: {error}")));
                 break;
             }
-            written.push(batch);
+            self.written.push(self.log.tail.lock().is_written(batch));
         }
-        written
+        if self.log.config.flush == Flush::Sync && !failed && (settle || self.is_waited_for()) {
+            // If it fails the log has, and said so.
+            let _ = self.log.flush();
+        }
+        let durable_to = self.log.durable_to();
+        let durable = self.written.partition_point(|batch| batch.end <= durable_to);
+        self.written.drain(..durable).collect()
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.log.flush_is_wanted() || self.written.iter().any(|batch| !batch.arrivals.is_empty())
     }
 
     fn write(&mut self, batch: &Batch) -> io::Result<()> {
@@ -110,12 +128,8 @@ impl LogWriter {
             // Else it would be answered, and be gone.
             segment.check_file(&*log.env.files, segment.file_len())
         })?;
-        let before = log.written_to.swap(end.0, Ordering::AcqRel);
-        assert_eq!(before, batch.start.0, "batches are written in order and without gaps");
-        if log.config.flush == Flush::Sync {
-            log.flush_segment(segment, end)?;
-        }
-        log.tail.lock().pending_bytes -= batch.bytes.len();
+        assert_eq!(log.written_to(), batch.start, "batches are written in order and without gaps");
+        log.written.advance(end);
         Ok(())
     }
 
@@ -156,7 +170,7 @@ pub(crate) async fn flush(log: Arc<CommitLog>, stopping: CancellationToken) {
 }
 
 impl CommitLog {
-    /// Makes everything written so far durable. The writer does this itself with synchronous flush.
+    /// Makes everything written so far durable.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
         let target = self.written_to();
         if target <= self.flushed_to() {
@@ -232,7 +246,7 @@ mod tests {
             tail.batches.push_back(batch);
         };
         gather(0, false);
-        assert_eq!(writer.write_gathered().len(), 1);
+        assert_eq!(writer.write_gathered(true).len(), 1);
         let len = writer.segment.file.len().unwrap();
         let at = writer.segment.position(LogOffset(100));
         let segment = writer.segment.clone();
@@ -240,9 +254,9 @@ mod tests {
         let before = behind();
         // None is prepared; another batch gathered before the log was told.
         gather(100, true);
-        assert_eq!(writer.write_gathered().len(), 0);
+        assert_eq!(writer.write_gathered(true).len(), 0);
         gather(200, false);
-        assert_eq!(writer.write_gathered().len(), 0);
+        assert_eq!(writer.write_gathered(true).len(), 0);
         assert_eq!((log.written_to(), behind()), (LogOffset(100), before));
         assert_eq!(writer.segment.file.len().unwrap(), len);
         assert!(log.refusal().is_some());

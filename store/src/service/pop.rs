@@ -191,7 +191,7 @@ struct Undeliverable {
 }
 
 impl Leased<'_> {
-    /// The messages that the consumer gets, once their lease is confirmed.
+    /// The messages that the consumer gets, once their lease is written.
     async fn read(mut self, filter: &FilterExpression) -> Result<Vec<PoppedMessage>, PopError> {
         let entries = self.messages.iter().map(|(entry, queue, _)| (*queue, *entry)).collect();
         let found = self.store.read_messages(self.shard.topic, entries).await?;
@@ -215,7 +215,7 @@ impl Leased<'_> {
         }
         self.settle(undeliverable).await?;
         if !messages.is_empty() {
-            self.store.log.acknowledged(self.end).await?;
+            self.store.log.promised(self.end).await?;
         }
         self.messages.clear();
         Ok(messages)

@@ -22,7 +22,7 @@ impl Store {
         self.record_held(&[owner], |state, _| state.plan_release(owner, visible_at)).await
     }
 
-    /// Records what `plan` wants of each shard in which some of `owners` hold something, and waits until that is confirmed.
+    /// Records what `plan` wants of each shard in which some of `owners` hold something, and waits until that is written.
     /// `plan` is told which of them hold something there. A refusal after the first record is a [`StoreError::Interrupted`]: a
     /// part of it was put into the log.
     async fn record_held(
@@ -52,7 +52,7 @@ impl Store {
             }
         }
         match last {
-            Some(end) => self.log.acknowledged(end).await,
+            Some(end) => self.log.promised(end).await,
             None => self.log.still_leads(),
         }
     }

@@ -531,6 +531,8 @@ pub struct History {
     pub drift_ppm: BTreeMap<Arc<str>, i64>,
     /// Processes that stood still, in order.
     pub stalls: Vec<Stall>,
+    /// Machines whose power failed, in order.
+    pub power_failures: Vec<(Arc<str>, Moment)>,
     /// When faults concerned the controller's members: another one may have led after it.
     pub disturbed: Vec<Moment>,
     /// What stores may remove. `None`: nothing within any run.
@@ -560,6 +562,9 @@ pub struct History {
     /// Copies of one disk served at the same time: acknowledged messages may be lost, and positions used twice.
     pub disk_was_copied: bool,
 }
+
+/// Stores flush what they wrote within half a second, though nobody waits for it. Time for the flush itself included.
+const FLUSHED_AFTER: Duration = Duration::from_secs(1);
 
 impl History {
     /// Now.
@@ -596,6 +601,15 @@ impl History {
     pub fn stalled(&self, machine: &str, from: Duration, to: Duration) -> bool {
         let of_it = |stall: &&Stall| *stall.machine == *machine;
         self.stalls.iter().filter(of_it).any(|stall| stall.from.at <= to && stall.to.is_none_or(|end| end.at >= from))
+    }
+
+    /// Whether a power failure until `to` may have taken back a delivery that was asked for at `began` and known of at `known`:
+    /// its record is flushed within [`FLUSHED_AFTER`], whoever waits for it. `None`: on any machine.
+    pub fn delivery_lost(&self, machine: Option<&Arc<str>>, began: Duration, known: Duration, to: Duration) -> bool {
+        let of_it = |failed: &Arc<str>| machine.is_none_or(|machine| machine == failed);
+        self.power_failures.iter().filter(|(failed, at)| of_it(failed) && at.at <= to).any(|(failed, at)| {
+            at.at >= began && (at.at <= known + FLUSHED_AFTER || self.stalled(failed, began, known + FLUSHED_AFTER))
+        })
     }
 
     /// The machine that serves a message's store group, if that is known.

@@ -25,8 +25,9 @@ pub(super) fn cut_tail(active: &Segment, scanned: &Scanned, answered_unflushed: 
     } else {
         tracing::warn!(
             %segment, at = from, bytes = erased, %cause,
-            "cut off a write that was under way when the process or the machine went down. It was not answered, unless the \
-             disk lost what it had reported as flushed in the last second before"
+            "cut off a write that was under way when the process or the machine went down. No send and no acknowledgement in \
+             it was answered, unless the disk lost what it had reported as flushed in the last second before; a message \
+             whose delivery was in it is delivered again"
         );
     }
     Ok(())

@@ -146,7 +146,11 @@ impl Nemesis {
         match stop {
             Stop::Kill => host.machine.kill(),
             // Now and then nothing that was not synced survives.
-            Stop::LosePower => host.machine.lose_power(if seed.is_multiple_of(4) { 0 } else { seed }),
+            Stop::LosePower => {
+                host.machine.lose_power(if seed.is_multiple_of(4) { 0 } else { seed });
+                let failed = (name.into(), self.site.recorder.moment());
+                self.site.recorder.history(|history| history.power_failures.push(failed));
+            }
         }
         self.later(restart, Repair::Start(name.to_owned()));
     }

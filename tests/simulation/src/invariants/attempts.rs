@@ -2,8 +2,8 @@
 //! and only if it was not acknowledged.
 //!
 //! Clients may miss deliveries, so for them attempts grow. Stores hand out one after the other, unless the answer was lost on
-//! its way out of the store; who asks that a delivery be none gets the same attempt again; and a message is a dead letter
-//! after exactly as many as the group wants.
+//! its way out of the store, or a power failure took back a delivery that nothing had flushed yet; who asks that a delivery be
+//! none gets the same attempt again; and a message is a dead letter after as many as the group wants.
 
 use super::{Invariant, Report, leases};
 use crate::history::{Ack, Delivery, History, LostReceive, Moment, Outcome, Place, Pop, Position, Touch, Wish};
@@ -38,7 +38,9 @@ fn as_clients_see(history: &History, report: &mut Report) {
         let before = last.entry((group, &delivery.position)).or_default();
         // A delivery that was taken back does not count.
         for earlier in before.iter().filter(|earlier| earlier.kept && earlier.received < delivery.began) {
-            let again = attempt == earlier.attempt && suspended(history, earlier);
+            let machine = history.machine_of(&delivery.position);
+            let lost = history.delivery_lost(machine, earlier.began.at, earlier.received.at, delivery.received.at);
+            let again = attempt == earlier.attempt && (lost || suspended(history, earlier));
             if attempt <= earlier.attempt && !again {
                 report.add(at, format!("{id} was delivered to {group} as attempt {attempt} after {}", earlier.attempt));
             }
@@ -68,6 +70,10 @@ fn as_stores_see(history: &History, report: &mut Report) {
             // One of several decides, nobody knows which.
             least = before.attempt + u32::from(!some);
             most = before.attempt + u32::from(!(some && all && known));
+            let machine = history.machines.get(&pop.store_group);
+            if history.delivery_lost(machine, before.began.at, before.answered.at, pop.answered.at) {
+                least = least.min(before.attempt);
+            }
         }
         // Receives that were lost had one each, perhaps, and gave it back, perhaps.
         let since = before.map_or(0, |before| before.answered.number);
@@ -178,6 +184,7 @@ fn while_leased(history: &History, ack: &Ack) -> bool {
 mod tests {
     use super::super::testing::*;
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn an_attempt_that_does_not_grow_is_reported() {
@@ -210,6 +217,21 @@ mod tests {
         is_broken(&INVARIANT, &history, "as attempt 5, expected 3 to 4");
         history.pops[2].attempt = 2;
         is_broken(&INVARIANT, &history, "as attempt 2, expected 3");
+    }
+
+    #[test]
+    fn a_power_failure_takes_back_the_attempt_that_was_made_just_before_it() {
+        let mut history = history();
+        history.popped("a", 0, 1, 1);
+        history.popped("a", 0, 1, 4);
+        history.delivered("t", "a", 0, 1, 1);
+        history.delivered("t", "a", 0, 1, 4);
+        is_broken(&INVARIANT, &history, "as attempt 1, expected 2");
+        let at = history.moment(Duration::from_millis(1_800));
+        history.power_failures.push(("store-a".into(), at));
+        holds(&INVARIANT, &history);
+        history.power_failures[0].0 = "store-b".into();
+        is_broken(&INVARIANT, &history, "as attempt 1 after 1");
     }
 
     #[test]

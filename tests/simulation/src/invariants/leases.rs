@@ -4,7 +4,8 @@
 //! A client knows when it asked for a delivery, so the lease ends no earlier than that and the invisible duration; and a
 //! second delivery was handed out no later than it arrived. Leases of calls that broke off may have been taken back, and a
 //! wall clock that is set ahead on the machine of the message's store while the lease lasts shortens it, as does a clock that
-//! runs fast there: by that much, and no other clock does. A lease that is renewed with its owner's life
+//! runs fast there: by that much, and no other clock does. A power failure takes back deliveries that nothing has flushed yet:
+//! of the last moment before it, on that machine. A lease that is renewed with its owner's life
 //! lasts as long as stores answered its renewals in time, and until its owner says goodbye.
 
 use super::{Invariant, Report};
@@ -31,6 +32,9 @@ fn check(history: &History, report: &mut Report) {
         for (index, later) in of_one.iter().enumerate() {
             for earlier in of_one[..index].iter().filter(|earlier| earlier.kept) {
                 let machine = history.machine_of(position);
+                if history.delivery_lost(machine, earlier.began.at, earlier.received.at, later.received.at) {
+                    continue;
+                }
                 let lasts = lasts_until(history, machine, group, position, earlier);
                 let ahead = history.set_ahead(machine, earlier.began.at, later.received.at);
                 if later.received.at + ahead < lasts {
@@ -211,6 +215,25 @@ mod tests {
         moved(&mut history, "store-b", 9000, 6);
         is_broken(&INVARIANT, &history, "until 15.000 s");
         moved(&mut history, "store-a", 1, 7);
+        holds(&INVARIANT, &history);
+    }
+
+    #[test]
+    fn a_power_failure_takes_back_what_was_delivered_in_the_last_moment_before_it() {
+        let mut history = history();
+        history.delivered("t", "a", 0, 1, 5);
+        history.delivered("t", "a", 0, 2, 9);
+        history.popped("a", 0, 1, 5);
+        let fails = |history: &mut History, machine: &str, at: u64| {
+            let at = history.moment(Duration::from_millis(at));
+            history.power_failures.push((machine.into(), at));
+        };
+        fails(&mut history, "store-a", 4_900);
+        fails(&mut history, "store-a", 6_100);
+        fails(&mut history, "store-b", 5_500);
+        fails(&mut history, "store-a", 9_100);
+        is_broken(&INVARIANT, &history, "until 15.000 s");
+        fails(&mut history, "store-a", 5_900);
         holds(&INVARIANT, &history);
     }
 
