@@ -8,7 +8,7 @@ mod statuses;
 
 pub(crate) use cluster::Cluster;
 
-use crate::messaging::{Messaging, push_group_settings};
+use crate::messaging::Messaging;
 use crate::stores::RoutedQueue;
 use crate::translate::{duration, duration_to_wire, timestamp_to_wire};
 use gantry_proto::contract::{MetadataError, QueueStatus};
@@ -208,7 +208,6 @@ impl AdminService for Admin {
             backoff: request.backoff.map(backoff).transpose()?,
         };
         let group = group_outcome(self.propose(command).await.map_err(failed)?)?;
-        push_group_settings(&self.messaging, &group);
         Ok(Response::new(wire::AlterGroupResponse { group: Some(self.group_to_wire(&group)) }))
     }
 

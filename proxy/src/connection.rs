@@ -57,7 +57,8 @@ pub(crate) struct Listener {
 pub(crate) struct ConnectionInfo {
     /// The client's end, as text because each message that lacks a born host gets it.
     pub(crate) remote: String,
-    /// Our end: the address that is listened on. May stand for all of the machine's addresses.
+    /// Our end: the address that the client reached. Where that is not known, the one that is listened on, which may stand for
+    /// all of the machine's addresses.
     pub(crate) local: SocketAddr,
     /// Our end as text, told as the store host of deliveries.
     pub(crate) local_text: String,
@@ -109,7 +110,8 @@ impl Listener {
                 tracing::debug!(%peer, connections_max, "too many connections, one more is closed");
                 continue;
             };
-            let (server, info) = (server.clone(), ConnectionInfo::new(peer, self.local_addr));
+            let local = connection.local_addr().unwrap_or(self.local_addr);
+            let (server, info) = (server.clone(), ConnectionInfo::new(peer, local));
             tasks.spawn(async move {
                 metrics.connections.increment(1.0);
                 if let Err(error) = server.serve(connection, info).await {

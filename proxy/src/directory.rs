@@ -1,8 +1,10 @@
 //! Topics and consumer groups by name, from the watched metadata; created on first use where the configuration allows it.
 //!
 //! Reading never waits. Creating asks the metadata service, and then waits until this proxy's own view shows the result, so
-//! that the next call of the same client finds it.
+//! that the next call of the same client finds it. All of that ends at one deadline: the call's, or a little after it began
+//! to wait.
 
+use crate::stores::Deadline;
 use crate::translate::Refusal;
 use gantry_proto::contract::{MetadataError, MetadataService};
 use gantry_proto::model::{
@@ -59,7 +61,7 @@ impl Directory {
     }
 
     /// The topic of that name. Creates it if there is none and that is allowed.
-    pub(crate) async fn topic_or_create(&self, name: &TopicName) -> Result<Arc<Topic>, Refusal> {
+    pub(crate) async fn topic_or_create(&self, name: &TopicName, deadline: Deadline) -> Result<Arc<Topic>, Refusal> {
         if let Some(topic) = self.view.topic(name.as_str()) {
             return Ok(topic);
         }
@@ -71,11 +73,15 @@ impl Directory {
             topic_type: TopicType::Mixed,
             queue_count: self.creation.queue_count,
         };
-        self.create(("topic", name.as_str()), command, || self.view.topic(name.as_str())).await
+        self.create(("topic", name.as_str()), command, deadline, || self.view.topic(name.as_str())).await
     }
 
     /// The consumer group of that name. Creates it if there is none and that is allowed.
-    pub(crate) async fn group_or_create(&self, name: &GroupName) -> Result<Arc<ConsumerGroup>, Refusal> {
+    pub(crate) async fn group_or_create(
+        &self,
+        name: &GroupName,
+        deadline: Deadline,
+    ) -> Result<Arc<ConsumerGroup>, Refusal> {
         if let Some(group) = self.view.group(name.as_str()) {
             return Ok(group);
         }
@@ -88,17 +94,21 @@ impl Directory {
             max_attempts: self.creation.max_attempts,
             backoff: BackoffPolicy::default(),
         };
-        self.create(("consumer group", name.as_str()), command, || self.view.group(name.as_str())).await
+        self.create(("consumer group", name.as_str()), command, deadline, || self.view.group(name.as_str())).await
     }
 
     /// Has a command carried out, and waits until the view shows its result.
     pub(crate) async fn propose(&self, command: MetadataCommand) -> Result<MetadataOutcome, MetadataError> {
+        self.propose_until(command, Deadline::after(METADATA_PATIENCE)).await
+    }
+
+    async fn propose_until(&self, command: MetadataCommand, until: Deadline) -> Result<MetadataOutcome, MetadataError> {
         let proposed = async {
             let (version, outcome) = self.metadata.propose(command).await?;
             self.view.reached(version).await;
             Ok(outcome)
         };
-        tokio::time::timeout(METADATA_PATIENCE, proposed)
+        tokio::time::timeout_at(until.instant(), proposed)
             .await
             .unwrap_or_else(|_| Err(MetadataError::Unknown("no answer in time".to_owned())))
     }
@@ -111,15 +121,17 @@ impl Directory {
         &self,
         (kind, name): (&str, &str),
         command: MetadataCommand,
+        deadline: Deadline,
         find: impl Fn() -> Option<Arc<T>>,
     ) -> Result<Arc<T>, Refusal> {
-        let _one_at_a_time = tokio::time::timeout(METADATA_PATIENCE, self.creating.lock())
+        let until = deadline.within(METADATA_PATIENCE);
+        let _one_at_a_time = tokio::time::timeout_at(until.instant(), self.creating.lock())
             .await
             .map_err(|_| Refusal::new(Code::ProxyTimeout, "too many topics and groups are being created; try again"))?;
         if let Some(found) = find() {
             return Ok(found);
         }
-        match self.propose(command).await {
+        match self.propose_until(command, until).await {
             // "Exists": another proxy was faster, and its change is on its way to our view.
             Ok(_) | Err(MetadataError::Refused(MetadataRefusal::TopicExists(_) | MetadataRefusal::GroupExists(_))) => {}
             // Without the controller, topics and groups that exist go on, and new ones cannot be created.
@@ -137,7 +149,7 @@ impl Directory {
                 self.view.reached(MetadataVersion(seen.0 + 1)).await;
             }
         };
-        tokio::time::timeout(METADATA_PATIENCE, visible)
+        tokio::time::timeout_at(until.instant(), visible)
             .await
             .map_err(|_| Refusal::new(Code::ProxyTimeout, "created, but not visible here yet; try again"))
     }

@@ -11,6 +11,7 @@
 //! | topics and consumer groups by name, created on first use | `directory` |
 //! | which store group is asked, and what to do when it does not answer | `stores` |
 //! | clients that are alive, renewing their leases, handing back what did not reach them | `session`, `renewal`, `handback` |
+//! | telling consumers that their group was altered | `altered_groups` |
 //! | operators | `admin` |
 //! | telling the controller that this proxy is alive | `membership` |
 //!
@@ -18,6 +19,7 @@
 //! and answers a client's mistakes with a status inside the answer, never with a gRPC error.
 
 mod admin;
+mod altered_groups;
 mod config;
 mod connection;
 mod directory;
@@ -177,6 +179,10 @@ impl Proxy {
         background.spawn({
             let (messaging, stop) = (messaging.clone(), stop_background.clone());
             async move { renewal::run(&messaging, stop).await }
+        });
+        background.spawn({
+            let (messaging, stop) = (messaging.clone(), stop_background.clone());
+            async move { altered_groups::run(&messaging, stop).await }
         });
         background.spawn({
             let (messaging, stop) = (messaging.clone(), stop_background.clone());

@@ -17,7 +17,7 @@ mod unimplemented;
 
 pub(crate) use call::{Answer, Caller, RequestContext, SERVICE_PATH, method};
 pub(crate) use send_message::BytesInflight;
-pub(crate) use telemetry::push_group_settings;
+pub(crate) use telemetry::settings_command;
 
 use crate::config::ProxyConfig;
 use crate::directory::Directory;

@@ -198,17 +198,6 @@ impl Metrics {
         self.deliveries.write().retain(|(topic, group), _| exists(*topic) && view.group_by_id(*group).is_some());
     }
 
-    /// A client asked for the dead-letter queue.
-    pub(crate) fn forwarded_to_dead_letter(&self, topic: &str, group: &str) {
-        metrics::counter!(
-            "rocketmq_send_to_dlq_messages_total",
-            "consumer_group" => self.groups.bounded(group),
-            "topic" => self.topics.bounded(topic),
-            "is_system" => "false",
-        )
-        .increment(1);
-    }
-
     /// Producers of one kind, connected now.
     pub(crate) fn producer_connections(&self, language: &'static str, version: &str) -> Gauge {
         metrics::gauge!(
@@ -282,10 +271,6 @@ fn describe() {
     metrics::describe_histogram!("rocketmq_rpc_latency", Unit::Milliseconds, "From a call's arrival to its answer");
     metrics::describe_gauge!("rocketmq_producer_connections", "Producers with a session");
     metrics::describe_gauge!("rocketmq_consumer_connections", "Consumers with a session");
-    metrics::describe_counter!(
-        "rocketmq_send_to_dlq_messages_total",
-        "Messages that clients moved to a dead-letter topic"
-    );
     metrics::describe_gauge!("rocketmq_proxy_up", "1 while the proxy serves");
     metrics::describe_gauge!("gantry_proxy_connections", "Client connections");
     metrics::describe_counter!("gantry_proxy_connections_refused_total", "Connections over the limit, closed at once");

@@ -2,12 +2,12 @@
 //!
 //! A session outlives its telemetry stream: several clients never open a second stream, and one whose stream broke may
 //! open the next at another proxy. It ends when the client says goodbye, or sends nothing for a while. Nothing here is
-//! durable: a client that connects to another proxy sends its settings again.
+//! durable: a client that goes to another proxy says there who it is, with its settings or with its first heartbeat.
 
 use crate::messaging::RequestContext;
 use crate::metrics::Metrics;
 use crate::translate::{ClientKind, long_polling_wish};
-use gantry_proto::model::{ClientHash, GroupName};
+use gantry_proto::model::{ClientHash, ConsumerGroup, GroupName};
 use gantry_proto::wire::v2::{Settings, TelemetryCommand};
 use metrics::Gauge;
 use parking_lot::{Mutex, RwLock};
@@ -39,14 +39,17 @@ struct State {
     last_seen: Instant,
     registration: Option<Registration>,
     commands: Option<mpsc::Sender<Box<TelemetryCommand>>>,
+    /// A consumer's group as it was told to it last. `None`: the defaults were.
+    told: Option<Arc<ConsumerGroup>>,
     /// The gauge that counts this client.
     counted: Option<Gauge>,
 }
 
-/// What a client said in its settings.
+/// What a client said of itself.
 struct Registration {
     kind: ClientKind,
-    settings: Arc<Settings>,
+    /// `None`: it sent none here. Several clients send them once, and then go to another proxy.
+    settings: Option<Arc<Settings>>,
 }
 
 impl Sessions {
@@ -63,35 +66,22 @@ impl Sessions {
         commands: mpsc::Sender<Box<TelemetryCommand>>,
         metrics: &Metrics,
     ) -> Arc<Session> {
-        let gauge = match &kind {
-            ClientKind::Producer => metrics.producer_connections(context.language(), context.version()),
-            ClientKind::Consumer { group, mode } => {
-                metrics.consumer_connections(group.as_str(), mode.as_str(), context.language(), context.version())
-            }
-        };
-        gauge.increment(1.0);
         let session = self.get_or_insert(context.client_id);
-        // It may hold leases from another proxy: they are renewed even before it receives anything here.
-        if kind.holds_renewed_leases() {
-            session.auto_renew.store(true, Ordering::Relaxed);
-        }
         let mut state = session.state.lock();
-        state.registration = Some(Registration { kind, settings });
+        session.note(&mut state, Registration { kind, settings: Some(settings) }, context, metrics);
         state.commands = Some(commands);
-        if let Some(before) = state.counted.replace(gauge) {
-            before.decrement(1.0);
-        }
         drop(state);
         session
     }
 
-    /// Notes that a client is alive. `None`: it never sent settings here.
-    pub(crate) fn heartbeat(&self, client_id: &str) -> Option<ClientKind> {
-        let session = self.by_id.read().get(client_id).cloned()?;
+    /// Notes that a client is alive. One that sent no settings here has a session from now on, as what the heartbeat says
+    /// it is: it may hold leases from another proxy.
+    pub(crate) fn heartbeat(&self, context: &RequestContext<'_>, kind: ClientKind, metrics: &Metrics) {
+        let session = self.get_or_insert(context.client_id);
         let mut state = session.state.lock();
-        let kind = state.registration.as_ref()?.kind.clone();
-        state.last_seen = Instant::now();
-        Some(kind)
+        if state.registration.is_none() {
+            session.note(&mut state, Registration { kind, settings: None }, context, metrics);
+        }
     }
 
     /// Notes that a client is alive and receives with automatic renewal. It need not have sent settings.
@@ -108,12 +98,9 @@ impl Sessions {
         Some(session)
     }
 
-    /// Ends a session that has settings.
+    /// Ends a session, if there is one.
     pub(crate) fn terminate(&self, client_id: &str) -> Option<Arc<Session>> {
-        let mut all = self.by_id.write();
-        all.get(client_id).filter(|session| session.state.lock().registration.is_some())?;
-        let session = all.remove(client_id)?;
-        drop(all);
+        let session = self.by_id.write().remove(client_id)?;
         session.end();
         Some(session)
     }
@@ -146,13 +133,24 @@ impl Sessions {
         self.by_id.read().len()
     }
 
-    /// The consumers of a consumer group, in order.
-    pub(crate) fn members(&self, group: &GroupName) -> Vec<Arc<Session>> {
+    /// The consumers whose group is not as they were told, each with its group as it is now, in order. Without those that
+    /// cannot be told anything.
+    pub(crate) fn with_altered_group(
+        &self,
+        current: impl Fn(&str) -> Option<Arc<ConsumerGroup>>,
+    ) -> Vec<(Arc<Session>, Arc<ConsumerGroup>)> {
         let sessions = self.by_id.read();
-        let mut members: Vec<Arc<Session>> =
-            sessions.values().filter(|session| session.group().as_ref() == Some(group)).cloned().collect();
-        members.sort_by(|a, b| a.client_id.cmp(&b.client_id));
-        members
+        let altered = |session: &Arc<Session>| {
+            let state = session.state.lock();
+            state.commands.as_ref()?;
+            let ClientKind::Consumer { group, .. } = &state.registration.as_ref()?.kind else { return None };
+            let now = current(group.as_str())?;
+            let as_told = state.told.as_deref().is_some_and(|told| alike(told, &now));
+            (!as_told).then(|| (session.clone(), now))
+        };
+        let mut altered: Vec<_> = sessions.values().filter_map(altered).collect();
+        altered.sort_by(|(a, _), (b, _)| a.client_id.cmp(&b.client_id));
+        altered
     }
 
     fn get_or_insert(&self, client_id: &str) -> Arc<Session> {
@@ -170,6 +168,7 @@ impl Sessions {
                     last_seen: Instant::now(),
                     registration: None,
                     commands: None,
+                    told: None,
                     counted: None,
                 }),
             })
@@ -190,7 +189,7 @@ impl Session {
 
     /// The settings that the client sent last.
     pub(crate) fn settings(&self) -> Option<Arc<Settings>> {
-        self.state.lock().registration.as_ref().map(|registration| registration.settings.clone())
+        self.state.lock().registration.as_ref()?.settings.clone()
     }
 
     /// A consumer's group.
@@ -203,7 +202,12 @@ impl Session {
 
     /// How long a receive shall wait according to the client's settings.
     pub(crate) fn long_polling_wish(&self) -> Option<prost_types::Duration> {
-        long_polling_wish(&self.state.lock().registration.as_ref()?.settings).copied()
+        long_polling_wish(self.state.lock().registration.as_ref()?.settings.as_deref()?).copied()
+    }
+
+    /// Notes how its group was told to a consumer.
+    pub(crate) fn told(&self, group: Option<Arc<ConsumerGroup>>) {
+        self.state.lock().told = group;
     }
 
     /// Sends a command on the client's telemetry stream. False: it has none now, or does not read it.
@@ -216,10 +220,33 @@ impl Session {
         self.state.lock().commands.take_if(|current| current.same_channel(commands));
     }
 
+    fn note(&self, state: &mut State, registration: Registration, context: &RequestContext<'_>, metrics: &Metrics) {
+        let gauge = match &registration.kind {
+            ClientKind::Producer => metrics.producer_connections(context.language(), context.version()),
+            ClientKind::Consumer { group, mode } => {
+                metrics.consumer_connections(group.as_str(), mode.as_str(), context.language(), context.version())
+            }
+        };
+        gauge.increment(1.0);
+        if let Some(before) = state.counted.replace(gauge) {
+            before.decrement(1.0);
+        }
+        // It may hold leases from another proxy: they are renewed even before it receives anything here.
+        if registration.kind.holds_renewed_leases() {
+            self.auto_renew.store(true, Ordering::Relaxed);
+        }
+        state.registration = Some(registration);
+    }
+
     fn end(&self) {
         self.ended.cancel();
         if let Some(gauge) = self.state.lock().counted.take() {
             gauge.decrement(1.0);
         }
     }
+}
+
+/// Whether consumers of both groups are told the same settings.
+fn alike(told: &ConsumerGroup, now: &ConsumerGroup) -> bool {
+    (told.fifo, told.max_attempts, &told.backoff) == (now.fifo, now.max_attempts, &now.backoff)
 }

@@ -200,7 +200,11 @@ impl Server {
 
     fn launch_proxy(&mut self) {
         let address = self.address();
-        let proxy = self.launch("proxy", self.entrances.len() + 1, &["--listen", &address]);
+        let proxy = {
+            let creates = ["--topics-auto-create", "true", "--groups-auto-create", "true"];
+            let own = [&["--listen", &address][..], &creates].concat();
+            self.launch("proxy", self.entrances.len() + 1, &own)
+        };
         self.entrances.push(proxy);
     }
 

@@ -58,7 +58,13 @@ impl Layout {
         }
         for n in 0..args.proxies {
             let listen = at(2 * n);
-            processes.push(plan.process("proxy", n + 1, listen, &[("--listen", listen.to_string())]));
+            let own = [
+                ("--listen", listen.to_string()),
+                // For trying it out.
+                ("--topics-auto-create", "true".to_owned()),
+                ("--groups-auto-create", "true".to_owned()),
+            ];
+            processes.push(plan.process("proxy", n + 1, listen, &own));
         }
         Ok(Layout { root: args.data.clone(), processes })
     }

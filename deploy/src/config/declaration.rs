@@ -118,16 +118,20 @@ options! {
 
     /// Topics.
     topics: Topics {
-        /// Create a topic when a client asks for it for the first time. It then takes messages of every type.
-        auto_create: bool = "true";
+        /// Create a topic when a client asks for it for the first time. It takes messages of every type. A misspelt name makes
+        /// a topic, too: its producer hears of no error, and nobody consumes from it.
+        /// Not set: standalone does, a proxy of a cluster does not.
+        auto_create: Option<bool> = "" { example: "true" };
         /// Queues of a topic that is created without saying how many.
         auto_create_queues: u32 = "8" { range: Some(("1", "4096")) };
     }
 
     /// Consumer groups.
     groups: Groups {
-        /// Create a group when it consumes for the first time.
-        auto_create: bool = "true";
+        /// Create a group when it consumes for the first time. A misspelt name makes a group, too, which gets every message
+        /// once more.
+        /// Not set: standalone does, a proxy of a cluster does not.
+        auto_create: Option<bool> = "" { example: "true" };
         /// Deliveries of a message, the first included, before it goes to the group's dead-letter topic.
         /// For groups that are created without saying how many.
         max_attempts: u32 = "17" { range: Some(("1", "10000")) };

@@ -42,7 +42,9 @@ impl Role for ProxyRole {
         let view = view::watch(controller.clone(), &mut process.tasks).await?;
         let stores = Arc::new(LinkedStores::new(&env, &local, view.clone()));
         let backends = ProxyBackends { metadata: controller.clone(), membership: controller, view, stores };
-        Ok(ProxyRole { part: ProxyPart::start(config, &tls_dir, backends, process).await? })
+        Ok(ProxyRole {
+            part: ProxyPart::start(config, Creation::of_cluster(config), &tls_dir, backends, process).await?,
+        })
     }
 
     fn address(&self) -> SocketAddr {
@@ -62,6 +64,47 @@ pub(super) struct ProxyBackends {
     pub(super) stores: Arc<dyn Stores>,
 }
 
+/// What is created when a client first names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Creation {
+    topics: bool,
+    groups: bool,
+}
+
+impl Creation {
+    /// To try things out, names need not be made beforehand.
+    pub(super) fn of_standalone(config: &Config) -> Creation {
+        Creation::or(config, true)
+    }
+
+    /// Where many programs share a cluster a misspelt name is to be an error.
+    fn of_cluster(config: &Config) -> Creation {
+        Creation::or(config, false)
+    }
+
+    fn or(config: &Config, default: bool) -> Creation {
+        let (topics, groups) = (config.topics.auto_create, config.groups.auto_create);
+        Creation { topics: topics.unwrap_or(default), groups: groups.unwrap_or(default) }
+    }
+
+    /// Operators are told what becomes of a misspelt name.
+    fn say(self) {
+        let Creation { topics, groups } = self;
+        match topics || groups {
+            true => tracing::info!(
+                topics,
+                groups,
+                "what clients name for the first time is created, also if the name is misspelt; topics.auto_create and \
+                 groups.auto_create change that"
+            ),
+            false => tracing::info!(
+                "clients can use only topics and consumer groups that were created; topics.auto_create and \
+                 groups.auto_create change that"
+            ),
+        }
+    }
+}
+
 /// A proxy at work.
 pub(super) struct ProxyPart {
     pub(super) address: SocketAddr,
@@ -72,6 +115,7 @@ impl ProxyPart {
     /// Serves clients from now on. `tls_dir`: where the proxy keeps a certificate of its own making.
     pub(super) async fn start(
         config: &Config,
+        creation: Creation,
         tls_dir: &Path,
         backends: ProxyBackends,
         process: &mut Process,
@@ -79,8 +123,9 @@ impl ProxyPart {
         let tls = Some(tls_config(&config.listen, tls_dir)?);
         let ProxyBackends { metadata, membership, view, stores } = backends;
         let deps = ProxyDeps { env: process.env.clone(), metadata, membership, view, stores, tls };
-        let proxy = Proxy::build(proxy_config(config)?, deps).await.map_err(explain_build)?;
+        let proxy = Proxy::build(proxy_config(config, creation)?, deps).await.map_err(explain_build)?;
         let address = proxy.local_addr();
+        creation.say();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         process.tasks.spawn(TASK, async move { Ok(proxy.serve(stopped.cancelled_owned()).await?) });
@@ -94,7 +139,7 @@ impl ProxyPart {
     }
 }
 
-fn proxy_config(config: &Config) -> anyhow::Result<ProxyConfig> {
+fn proxy_config(config: &Config, creation: Creation) -> anyhow::Result<ProxyConfig> {
     let listen = &config.listen;
     let advertised = listen.advertised.as_ref().map(|address| AdvertisedEndpoints::parse(&address.to_string()));
     Ok(ProxyConfig {
@@ -102,9 +147,9 @@ fn proxy_config(config: &Config) -> anyhow::Result<ProxyConfig> {
         advertised_endpoints: advertised.transpose().context("listen.advertised")?,
         connections_max: listen.connections_max as usize,
         drain_timeout: listen.drain_timeout,
-        auto_create_topics: config.topics.auto_create,
+        auto_create_topics: creation.topics,
         queue_count_default: config.topics.auto_create_queues,
-        auto_create_groups: config.groups.auto_create,
+        auto_create_groups: creation.groups,
         max_attempts_default: config.groups.max_attempts,
         send_bytes_inflight_max: usize::try_from(config.limits.inflight_bytes_max.0).unwrap_or(usize::MAX),
         invisible_duration_min: config.limits.invisible_duration_min,

@@ -1,7 +1,7 @@
 //! All tiers in one process: a controller with one voter, a store, a proxy.
 
 use super::controller::ControllerPart;
-use super::proxy::{ProxyBackends, ProxyPart};
+use super::proxy::{Creation, ProxyBackends, ProxyPart};
 use super::store::StorePart;
 use super::view;
 use crate::config::Config;
@@ -39,7 +39,7 @@ impl Role for Standalone {
         let store = StorePart::start(config, store_dir, address, membership.clone(), view.clone(), process).await?;
         let store = Arc::new(store);
         let backends = ProxyBackends { metadata: membership.clone(), membership, view, stores: store.clone() };
-        let proxy = ProxyPart::start(config, &tls_dir, backends, process).await?;
+        let proxy = ProxyPart::start(config, Creation::of_standalone(config), &tls_dir, backends, process).await?;
         Ok(Standalone { controller, store, proxy })
     }
 

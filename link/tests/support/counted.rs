@@ -27,6 +27,8 @@ impl Network for Counted {
 
 struct CountedStream(Box<dyn Connection>, Arc<AtomicU64>);
 
+impl Connection for CountedStream {}
+
 impl AsyncRead for CountedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let CountedStream(stream, read) = self.get_mut();

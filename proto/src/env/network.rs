@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::net::TcpStream;
 
 /// Byte streams between machines.
 #[async_trait::async_trait]
@@ -25,6 +26,18 @@ pub trait Listener: Send + Sync + 'static {
 }
 
 /// A byte stream in both directions.
-pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Our end: the address that the peer reached, where its listener may have stood for all addresses of the machine.
+    /// `None`: it is not known.
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection for T {}
+impl Connection for TcpStream {
+    fn local_addr(&self) -> Option<SocketAddr> {
+        TcpStream::local_addr(self).ok()
+    }
+}
+
+impl Connection for DuplexStream {}

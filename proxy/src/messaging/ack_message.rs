@@ -63,7 +63,8 @@ pub(super) fn place_is_gone() -> Refusal {
     Refusal::new(Code::InvalidReceiptHandle, "the topic or the consumer group of this delivery does not exist")
 }
 
-/// One result per entry, in order. The status at the top is the one that all entries share.
+/// One result per entry, in order. The status at the top is the one that all entries share; if they were refused, with the
+/// code's name as its text, as the reference server says it. Why they were is in the entries.
 fn reply(entries: Vec<AckMessageEntry>, statuses: Vec<Status>) -> AckMessageResponse {
     let results: Vec<AckMessageResultEntry> = (entries.into_iter().zip(statuses))
         .map(|(entry, status)| AckMessageResultEntry {
@@ -75,7 +76,10 @@ fn reply(entries: Vec<AckMessageEntry>, statuses: Vec<Status>) -> AckMessageResp
     let first = results.first().and_then(|result| result.status.clone()).unwrap_or_else(translate::ok);
     let all_alike = results.iter().all(|result| result.status.as_ref().is_some_and(|status| status.code == first.code));
     let top = if all_alike {
-        first
+        match first.code() {
+            Code::Ok => first,
+            refused => translate::status(refused, refused.as_str_name()),
+        }
     } else {
         translate::status(Code::MultipleResults, "some entries differ: see the status of each")
     };
@@ -96,7 +100,11 @@ mod tests {
             (vec![translate::ok(), gone()], Code::MultipleResults),
         ] {
             let reply = reply(vec![entry("a"), entry("b")], statuses.clone());
-            assert_eq!(reply.status.unwrap().code(), top);
+            let told = reply.status.unwrap();
+            assert_eq!(told.code(), top);
+            if top == Code::InvalidReceiptHandle {
+                assert_eq!(told.message, "INVALID_RECEIPT_HANDLE");
+            }
             let ids: Vec<_> = reply.entries.iter().map(|entry| entry.message_id.as_str()).collect();
             assert_eq!(ids, ["a", "b"]);
             let told: Vec<_> = reply.entries.into_iter().filter_map(|entry| entry.status).collect();

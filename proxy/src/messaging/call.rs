@@ -15,7 +15,7 @@ use super::{
 use crate::connection::ConnectionInfo;
 use crate::metrics::Rpc;
 use crate::stores::Deadline;
-use crate::translate::Refusal;
+use crate::translate::{self, Refusal};
 use futures_util::future::BoxFuture;
 use gantry_proto::model::limits::GRPC_MESSAGE_BYTES_MAX;
 use gantry_proto::wire::v2::Code;
@@ -97,11 +97,14 @@ pub(crate) struct RequestContext<'a> {
 /// Decodes the request, answers it, encodes the reply.
 fn unary<R: UnaryRpc>(caller: Arc<Caller>, request: http::Request<Incoming>) -> BoxFuture<'static, Answer> {
     Box::pin(async move {
+        // Before the request's body is read: the client waits since then, at least.
+        let started = Instant::now();
         let service = tower::service_fn(async |request: tonic::Request<R::Request>| {
-            let started = Instant::now();
             let (metadata, _, request) = request.into_parts();
             let answer = match RequestContext::new(&metadata, &caller.connection, started) {
-                Ok(context) => R::answer(&caller.messaging, &context, request).await,
+                Ok(context) => R::answer(&caller.messaging, &context, request)
+                    .await
+                    .map_err(|refusal| context.as_client_knows_it(refusal)),
                 Err(refusal) => Err(refusal),
             };
             let reply = answer.unwrap_or_else(|refusal| {
@@ -144,6 +147,16 @@ impl<'a> RequestContext<'a> {
     pub(crate) fn version(&self) -> &'a str {
         let version = text(self.metadata, "x-mq-client-version");
         version.get(..version.len().min(32)).unwrap_or_default()
+    }
+
+    /// The refusal with a code that the client's version can read.
+    pub(crate) fn as_client_knows_it(&self, refusal: Refusal) -> Refusal {
+        Refusal { code: translate::code_for(self.language(), self.version(), refusal.code), ..refusal }
+    }
+
+    /// When the call came in.
+    pub(crate) fn arrived(&self) -> Instant {
+        self.arrived
     }
 
     /// How long the client wants to wait for the answer, counted from the arrival of the call. `None`: for ever.

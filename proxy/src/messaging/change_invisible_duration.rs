@@ -4,11 +4,13 @@
 use super::Messaging;
 use super::ack_message::{DeliveryPlace, delivery_place, place_is_gone};
 use super::call::{RequestContext, UnaryRpc};
+use super::receive_message::{invisible_too_large, invisible_too_small};
 use crate::metrics::Rpc;
 use crate::stores::Deadline;
 use crate::translate::{self, Refusal};
 use gantry_proto::model::{ReceiptHandle, limits};
-use gantry_proto::wire::v2::{ChangeInvisibleDurationRequest, ChangeInvisibleDurationResponse, Code};
+use gantry_proto::wire::v2::{ChangeInvisibleDurationRequest, ChangeInvisibleDurationResponse};
+use std::time::Duration;
 
 pub(super) struct ChangeInvisibleDuration;
 
@@ -41,11 +43,10 @@ async fn change(
 ) -> Result<ReceiptHandle, Refusal> {
     let place = delivery_place(messaging, request.topic.as_ref(), request.group.as_ref())?;
     let invisible = translate::duration(&request.invisible_duration.unwrap_or_default())
-        .filter(|invisible| *invisible <= limits::INVISIBLE_DURATION_MAX)
-        .ok_or_else(|| {
-            let max = limits::INVISIBLE_DURATION_MAX.as_secs();
-            Refusal::new(Code::IllegalInvisibleTime, format!("the invisible duration must be 0 to {max} s"))
-        })?;
+        .ok_or_else(|| invisible_too_small(Duration::ZERO))?;
+    if invisible > limits::INVISIBLE_DURATION_MAX {
+        return Err(invisible_too_large());
+    }
     let DeliveryPlace { topic, group } = place.ok_or_else(place_is_gone)?;
     let suspend = request.suspend.unwrap_or(false);
     let stores = &messaging.stores;

@@ -1,10 +1,14 @@
 //! ForwardMessageToDeadLetterQueue: a consumer gives a message up.
+//!
+//! If its delivery is over there is nothing left to give up: the server delivers the message again or has buried it, or it
+//! was acknowledged. That is success: Java and Python repeat the call until they hear it.
 
 use super::Messaging;
 use super::ack_message::{DeliveryPlace, delivery_place, place_is_gone};
 use super::call::{RequestContext, UnaryRpc};
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal};
+use gantry_proto::contract::HandleError;
 use gantry_proto::model::ReceiptHandle;
 use gantry_proto::wire::v2::{ForwardMessageToDeadLetterQueueRequest, ForwardMessageToDeadLetterQueueResponse};
 
@@ -23,8 +27,10 @@ impl UnaryRpc for ForwardMessageToDeadLetterQueue {
         let DeliveryPlace { topic, group } =
             delivery_place(messaging, request.topic.as_ref(), request.group.as_ref())?.ok_or_else(place_is_gone)?;
         let handle = ReceiptHandle(request.receipt_handle);
-        messaging.stores.forward_to_dead_letter(group.id, topic.id, &handle, context.deadline()).await?;
-        messaging.metrics.forwarded_to_dead_letter(topic.name.as_str(), group.name.as_str());
+        match messaging.stores.forward_to_dead_letter(group.id, topic.id, &handle, context.deadline()).await {
+            Ok(()) | Err(HandleError::Expired) => {}
+            Err(error) => return Err(error.into()),
+        }
         Ok(ForwardMessageToDeadLetterQueueResponse { status: Some(translate::ok()) })
     }
 }

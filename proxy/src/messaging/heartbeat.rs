@@ -1,10 +1,11 @@
-//! Heartbeat: a client is alive. If this proxy does not know the client, the reply makes it send its settings again.
+//! Heartbeat: a client is alive. It need not have sent its settings here: several clients send them once, and then go to
+//! another proxy, where their leases are to be renewed all the same.
 
 use super::Messaging;
 use super::call::{RequestContext, UnaryRpc};
 use crate::metrics::Rpc;
-use crate::translate::{self, ClientKind, Refusal};
-use gantry_proto::wire::v2::{Code, HeartbeatRequest, HeartbeatResponse};
+use crate::translate::{self, Refusal};
+use gantry_proto::wire::v2::{HeartbeatRequest, HeartbeatResponse};
 
 pub(super) struct Heartbeat;
 
@@ -18,15 +19,8 @@ impl UnaryRpc for Heartbeat {
         context: &RequestContext<'_>,
         request: HeartbeatRequest,
     ) -> Result<HeartbeatResponse, Refusal> {
-        match messaging.sessions.heartbeat(context.client_id) {
-            None => return Err(unknown_client()),
-            Some(ClientKind::Producer) => {}
-            Some(ClientKind::Consumer { .. }) => drop(translate::optional_group(request.group.as_ref())?),
-        }
+        let kind = translate::kind_by_heartbeat(&request)?;
+        messaging.sessions.heartbeat(context, kind, &messaging.metrics);
         Ok(HeartbeatResponse { status: Some(translate::ok()) })
     }
-}
-
-pub(super) fn unknown_client() -> Refusal {
-    Refusal::new(Code::UnrecognizedClientType, "this server has no settings of the client; send them again")
 }

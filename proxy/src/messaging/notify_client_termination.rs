@@ -2,9 +2,9 @@
 
 use super::Messaging;
 use super::call::{RequestContext, UnaryRpc};
-use super::heartbeat::unknown_client;
 use crate::metrics::Rpc;
-use crate::translate::{self, ClientKind, Refusal};
+use crate::translate::{self, Refusal};
+use gantry_proto::model::ClientHash;
 use gantry_proto::wire::v2::{NotifyClientTerminationRequest, NotifyClientTerminationResponse};
 
 pub(super) struct NotifyClientTermination;
@@ -20,13 +20,12 @@ impl UnaryRpc for NotifyClientTermination {
         request: NotifyClientTerminationRequest,
     ) -> Result<NotifyClientTerminationResponse, Refusal> {
         // The group is checked before anything changes. Producers send none, or an empty one.
-        if let Some(ClientKind::Consumer { .. }) = messaging.sessions.heartbeat(context.client_id) {
-            translate::optional_group(request.group.as_ref())?;
-        }
-        let session = messaging.sessions.terminate(context.client_id).ok_or_else(unknown_client)?;
-        if session.renews() {
+        let group = translate::optional_group(request.group.as_ref())?;
+        let session = messaging.sessions.terminate(context.client_id);
+        // One that is not known here received through another proxy.
+        if session.map_or(group.is_some(), |session| session.renews()) {
             // By another task: the client may close its connection at once, which cancels this call.
-            messaging.handback.release(session.owner);
+            messaging.handback.release(ClientHash::of(context.client_id));
         }
         Ok(NotifyClientTerminationResponse { status: Some(translate::ok()) })
     }

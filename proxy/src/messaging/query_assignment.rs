@@ -2,7 +2,7 @@
 
 use super::Messaging;
 use super::call::{RequestContext, UnaryRpc};
-use super::query_route::{queues_of, told_endpoints};
+use super::query_route::{queue_count, told_endpoints};
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal};
 use gantry_proto::wire::v2::{QueryAssignmentRequest, QueryAssignmentResponse};
@@ -21,12 +21,12 @@ impl UnaryRpc for QueryAssignment {
     ) -> Result<QueryAssignmentResponse, Refusal> {
         let name = translate::topic_name(request.topic.as_ref())?;
         let group = translate::group_name(request.group.as_ref())?;
-        let topic = messaging.directory.topic_or_create(&name).await?;
+        let topic = messaging.directory.topic_or_create(&name, context.deadline()).await?;
         // If the group cannot be created, the consumer is told when it receives.
-        let fifo = messaging.directory.group_or_create(&group).await.is_ok_and(|group| group.fifo);
+        let fifo = messaging.directory.group_or_create(&group, context.deadline()).await.is_ok_and(|group| group.fifo);
         let endpoints = told_endpoints(messaging, context, request.endpoints)?;
-        let queues = queues_of(messaging, &topic)?;
-        let assignments = translate::assignments(&queues, fifo, &request.topic.unwrap_or_default(), &endpoints);
+        let count = queue_count(messaging, &topic)?;
+        let assignments = translate::assignments(count, fifo, &request.topic.unwrap_or_default(), &endpoints);
         Ok(QueryAssignmentResponse { status: Some(translate::ok()), assignments })
     }
 }

@@ -4,7 +4,7 @@ use super::Messaging;
 use super::call::{RequestContext, UnaryRpc};
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal};
-use gantry_proto::model::{QueueId, Topic};
+use gantry_proto::model::Topic;
 use gantry_proto::wire::v2::{AddressScheme, Code, Endpoints, QueryRouteRequest, QueryRouteResponse};
 use std::sync::Arc;
 
@@ -21,26 +21,24 @@ impl UnaryRpc for QueryRoute {
         request: QueryRouteRequest,
     ) -> Result<QueryRouteResponse, Refusal> {
         let name = translate::topic_name(request.topic.as_ref())?;
-        let topic = messaging.directory.topic_or_create(&name).await?;
+        let topic = messaging.directory.topic_or_create(&name, context.deadline()).await?;
         let endpoints = told_endpoints(messaging, context, request.endpoints)?;
-        let queues = queues_of(messaging, &topic)?;
-        let message_queues = translate::message_queues(&topic, &queues, &request.topic.unwrap_or_default(), &endpoints);
+        let count = queue_count(messaging, &topic)?;
+        let message_queues = translate::message_queues(&topic, count, &request.topic.unwrap_or_default(), &endpoints);
         Ok(QueryRouteResponse { status: Some(translate::ok()), message_queues })
     }
 }
 
-/// A topic's queues, and for each whether it takes messages.
-pub(super) fn queues_of(messaging: &Messaging, topic: &Arc<Topic>) -> Result<Vec<(QueueId, bool)>, Refusal> {
-    let queues = messaging.stores.queues_of(topic);
-    if queues.is_empty() {
+/// How many queues a topic has.
+pub(super) fn queue_count(messaging: &Messaging, topic: &Arc<Topic>) -> Result<u32, Refusal> {
+    messaging.stores.queue_count(topic).ok_or_else(|| {
         let nowhere = format!("topic {} has no queue: there is no store group that could have one", topic.name);
-        return Err(Refusal::new(Code::TopicNotFound, nowhere));
-    }
-    Ok(queues.into_iter().map(|routed| (routed.queue, routed.writable)).collect())
+        Refusal::new(Code::TopicNotFound, nowhere)
+    })
 }
 
 /// Where the client shall connect to: the advertised address if one is configured, else the address that the client says it
-/// used, else the one we listen on.
+/// used, else the one that its socket reached.
 pub(super) fn told_endpoints(
     messaging: &Messaging,
     context: &RequestContext<'_>,

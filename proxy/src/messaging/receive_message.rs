@@ -29,15 +29,16 @@ const CLIENT_MARGIN: Duration = Duration::from_secs(3);
 
 /// Decodes the request, receives, and streams the reply.
 pub(super) async fn call(caller: Arc<Caller>, request: http::Request<Incoming>) -> Answer {
+    // Before the request's body is read: the client waits since then, at least.
+    let started = Instant::now();
     let service = tower::service_fn(async |request: tonic::Request<ReceiveMessageRequest>| {
-        let started = Instant::now();
         let (metadata, _, request) = request.into_parts();
         let messaging = &caller.messaging;
         let reply = match RequestContext::new(&metadata, &caller.connection, started) {
             Err(refusal) => ReceiveReply::refused(refusal, None),
-            Ok(context) => receive(messaging, &context, request)
-                .await
-                .unwrap_or_else(|refusal| ReceiveReply::refused(refusal, Some(messaging.clock.now()))),
+            Ok(context) => receive(messaging, &context, request).await.unwrap_or_else(|refusal| {
+                ReceiveReply::refused(context.as_client_knows_it(refusal), Some(messaging.clock.now()))
+            }),
         };
         messaging.metrics.answered(Rpc::ReceiveMessage, reply.code(), started.elapsed());
         Ok::<_, tonic::Status>(tonic::Response::new(reply))
@@ -56,7 +57,8 @@ async fn receive(
     } else {
         messaging.sessions.touch(context.client_id)
     };
-    let wait = waiting_time(&request, session.as_deref(), context.timeout(), messaging.config.long_polling_max);
+    let until = context.arrived()
+        + waiting_time(&request, session.as_deref(), context.timeout(), messaging.config.long_polling_max);
     let named = request.message_queue.and_then(|queue| queue.topic).unwrap_or_default();
     let topic = messaging.directory.topic(&named.name).map_err(|error| Refusal::illegal_topic(&error))?;
     let group_name = translate::group_name(request.group.as_ref())?;
@@ -67,7 +69,7 @@ async fn receive(
     };
     let filter = filter(request.filter_expression.as_ref())?;
     let topic = topic.ok_or_else(|| Refusal::topic_not_found(&named.name))?;
-    let group = messaging.directory.group_or_create(&group_name).await?;
+    let group = messaging.directory.group_or_create(&group_name, context.deadline()).await?;
 
     let attempt = PopAttempt {
         group: group.id,
@@ -76,7 +78,7 @@ async fn receive(
         batch_max: u32::try_from(request.batch_size).unwrap_or(1).clamp(1, RECEIVE_BATCH_MAX),
         invisible,
         owner: request.auto_renew.then(|| ClientHash::of(context.client_id)),
-        wait,
+        until,
     };
     let popped = pop_unless_interrupted(messaging, session.as_deref(), attempt).await?;
     let deliveries = Deliveries::new(messaging.clone(), &topic, &group, &named, context.connection, popped);
@@ -126,13 +128,25 @@ fn waiting_time(
 }
 
 fn invisible_duration(asked: Option<&prost_types::Duration>, min: Duration) -> Result<Duration, Refusal> {
-    let max = limits::INVISIBLE_DURATION_MAX;
-    asked.and_then(translate::duration).filter(|asked| (min..=max).contains(asked)).ok_or_else(|| {
-        Refusal::new(
-            Code::IllegalInvisibleTime,
-            format!("the invisible duration must be {} to {} s", min.as_secs_f32(), max.as_secs()),
-        )
-    })
+    // None, or one that is not a time from now on.
+    let asked = asked.and_then(translate::duration).filter(|asked| *asked >= min);
+    let asked = asked.ok_or_else(|| invisible_too_small(min))?;
+    if asked > limits::INVISIBLE_DURATION_MAX {
+        return Err(invisible_too_large());
+    }
+    Ok(asked)
+}
+
+/// In the words of the reference server, which its own tests look for.
+pub(super) fn invisible_too_small(min: Duration) -> Refusal {
+    let min = min.as_secs_f32();
+    Refusal::new(Code::IllegalInvisibleTime, format!("the invisibleTime is too small: it must be at least {min} s"))
+}
+
+/// Likewise.
+pub(super) fn invisible_too_large() -> Refusal {
+    let max = limits::INVISIBLE_DURATION_MAX.as_secs();
+    Refusal::new(Code::IllegalInvisibleTime, format!("the invisibleTime is too large: it must be at most {max} s"))
 }
 
 fn filter(expression: Option<&v2::FilterExpression>) -> Result<FilterExpression, Refusal> {
@@ -189,9 +203,12 @@ mod tests {
         let min = Duration::from_secs(10);
         assert_eq!(invisible_duration(Some(&wire(10)), min).unwrap(), min);
         assert!(invisible_duration(Some(&wire(12 * 3600)), min).is_ok());
-        for asked in [None, Some(wire(9)), Some(wire(-1)), Some(wire(12 * 3600 + 1))] {
-            let refusal = invisible_duration(asked.as_ref(), min).unwrap_err();
+        let (small, large) = ("the invisibleTime is too small", "the invisibleTime is too large");
+        let cases = [(None, small), (Some(9), small), (Some(-1), small), (Some(12 * 3600 + 1), large)];
+        for (asked, words) in cases {
+            let refusal = invisible_duration(asked.map(wire).as_ref(), min).unwrap_err();
             assert_eq!(refusal.code, Code::IllegalInvisibleTime);
+            assert!(refusal.message.starts_with(words), "{asked:?}: {}", refusal.message);
         }
     }
 

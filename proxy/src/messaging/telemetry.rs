@@ -4,13 +4,12 @@
 //! answered at once, the stream stays open, and it ends only with gRPC's OK. If the client made a mistake, the last command
 //! says which.
 
-use super::Messaging;
 use super::call::{Answer, Caller, ProtobufCodec, RequestContext};
 use crate::metrics::Rpc;
 use crate::session::Session;
+use crate::stores::Deadline;
 use crate::translate::{self, ClientKind, Refusal};
 use futures_util::stream::{self, Stream};
-use gantry_proto::model::ConsumerGroup;
 use gantry_proto::wire::v2::telemetry_command::Command;
 use gantry_proto::wire::v2::{Settings, TelemetryCommand};
 use hyper::body::Incoming;
@@ -30,17 +29,6 @@ pub(super) async fn call(caller: Arc<Caller>, request: http::Request<Incoming>) 
         Ok::<_, tonic::Status>(tonic::Response::new(commands(TelemetryStream::new(caller.clone(), metadata, inbound))))
     });
     Ok(Grpc::new(ProtobufCodec::<TelemetryCommand, TelemetryCommand>::new()).streaming(service, request).await)
-}
-
-/// Sends a consumer group's changed settings to its consumers.
-pub(crate) fn push_group_settings(messaging: &Messaging, group: &ConsumerGroup) {
-    for session in messaging.sessions.members(&group.name) {
-        let Some(settings) = session.settings() else { continue };
-        let reply = translate::settings_reply(&settings, Some(group), messaging.config.long_polling_max);
-        if !session.send(settings_command(reply)) {
-            tracing::debug!(client_id = session.client_id(), group = %group.name, "settings could not be pushed");
-        }
-    }
 }
 
 struct TelemetryStream {
@@ -139,24 +127,30 @@ impl TelemetryStream {
 
     async fn settings(&mut self, settings: Settings) -> TelemetryCommand {
         let started = Instant::now();
-        let answer = self.register(settings).await.map_or_else(|refusal| self.finish(refusal), settings_command);
+        let answer =
+            self.register(settings, started).await.map_or_else(|refusal| self.finish(refusal), settings_command);
         let code = answer.status.as_ref().map(|status| status.code).unwrap_or_default();
         self.caller.messaging.metrics.answered(Rpc::Telemetry, code, started.elapsed());
         answer
     }
 
-    async fn register(&mut self, settings: Settings) -> Result<Settings, Refusal> {
+    async fn register(&mut self, settings: Settings, arrived: Instant) -> Result<Settings, Refusal> {
         let messaging = &self.caller.messaging;
-        let context = RequestContext::new(&self.metadata, &self.caller.connection, Instant::now())?;
-        let kind = translate::client_kind(&settings)?;
-        let group = match &kind {
+        let context = RequestContext::new(&self.metadata, &self.caller.connection, arrived)?;
+        let kind = translate::client_kind(&settings).map_err(|refusal| context.as_client_knows_it(refusal))?;
+        // The stream has the deadline of a life. Its client waits for settings as for any answer.
+        let deadline = Deadline::of_call(arrived, None);
+        if let ClientKind::Consumer { group, .. } = &kind {
             // A consumer whose group cannot be created starts nevertheless, with the defaults.
-            ClientKind::Consumer { group, .. } => messaging.directory.group_or_create(group).await.ok(),
-            ClientKind::Producer => None,
-        };
-        let reply = translate::settings_reply(&settings, group.as_deref(), messaging.config.long_polling_max);
+            let _ = messaging.directory.group_or_create(group, deadline).await;
+        }
         let settings = Arc::new(settings);
-        let session = messaging.sessions.register(&context, kind, settings, self.commands.clone(), &messaging.metrics);
+        let commands = self.commands.clone();
+        let session = messaging.sessions.register(&context, kind, settings.clone(), commands, &messaging.metrics);
+        // Looked up once the session is there: whoever alters the group from now on finds it.
+        let group = session.group().and_then(|group| messaging.directory.view().group(group.as_str()));
+        let reply = translate::settings_reply(&settings, group.as_deref(), messaging.config.long_polling_max);
+        session.told(group);
         self.session = Some(session);
         if let Resend::NotDue = self.resend {
             self.resend = Resend::At(Instant::now() + messaging.config.settings_resend_after);
@@ -190,6 +184,7 @@ impl Drop for TelemetryStream {
     }
 }
 
-fn settings_command(settings: Settings) -> TelemetryCommand {
+/// A client's settings, as a command to it.
+pub(crate) fn settings_command(settings: Settings) -> TelemetryCommand {
     TelemetryCommand { status: Some(translate::ok()), command: Some(Command::Settings(settings)) }
 }

@@ -32,6 +32,11 @@ impl Deadline {
         Deadline(Instant::now() + patience)
     }
 
+    /// This one, or in `patience` if that is earlier.
+    pub(crate) fn within(self, patience: Duration) -> Deadline {
+        Deadline(self.0.min(Instant::now() + patience))
+    }
+
     pub(crate) fn instant(self) -> Instant {
         self.0
     }

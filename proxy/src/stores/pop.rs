@@ -3,6 +3,9 @@
 //! No message is lost on the way: a pop whose future is dropped gives its messages back, and when two store groups answer
 //! at once, the messages of the second are handed back. A store group that is down is left out and asked again while the
 //! others are waited for; only when all are down is the answer an error.
+//!
+//! A consumer group that holds as many messages as it may gets none from that store group until it acknowledges some: it waits
+//! for room as it would wait for messages, and is told at the end of the wait.
 
 use super::rotation::Rotation;
 use super::route::Route;
@@ -41,8 +44,8 @@ pub(crate) struct PopAttempt {
     pub(crate) invisible: Duration,
     /// The client whose life extends the leases.
     pub(crate) owner: Option<ClientHash>,
-    /// How long to wait when there is nothing.
-    pub(crate) wait: Duration,
+    /// Until when to wait when there is nothing.
+    pub(crate) until: Instant,
 }
 
 impl PopAttempt {
@@ -66,17 +69,15 @@ impl StoreGroups {
     /// Messages for a consumer. Empty: the wait ended without any. Cancel-safe: no message is lost.
     pub(crate) async fn pop(&self, attempt: &PopAttempt, handback: &Handback) -> Result<Vec<PoppedMessage>, Refusal> {
         let mut route = self.route(&attempt.topic);
-        let mut now = Instant::now();
-        let until = now + attempt.wait;
+        let until = attempt.until;
         loop {
             let grown = tokio::select! {
                 biased;
-                popped = self.pop_along(&route, attempt, now, until, handback) => return Ok(popped?),
+                popped = self.pop_along(&route, attempt, Instant::now(), until, handback) => return Ok(popped?),
                 grown = self.growth(attempt, &route) => grown,
             };
             let topic = grown.ok_or_else(|| Refusal::topic_not_found(attempt.topic.name.as_str()))?;
             route = self.route(&topic);
-            now = Instant::now();
         }
     }
 
@@ -227,28 +228,39 @@ impl PopOutcome {
             Ok(messages) if !messages.is_empty() => return Some(messages),
             Ok(_) => self.nothing = true,
             // An error that the consumer can do something about is told rather than one that may pass.
-            Err(error) if self.error.as_ref().is_none_or(is_worth_another_try) => self.error = Some(error),
+            Err(error) if self.error.as_ref().is_none_or(|before| weight(before) < weight(&error)) => {
+                self.error = Some(error);
+            }
             Err(_) => {}
         }
         None
     }
 
-    /// No messages, if at least one store group is up; else why none could be asked.
+    /// No messages, if at least one store group is up; else why none could be asked. But that the group is full is always
+    /// told.
     fn into_answer(self) -> Popped {
         match self.error {
-            Some(error) if !self.nothing => Err(error),
+            Some(error) if !self.nothing || matches!(error, PopError::InflightFull { .. }) => Err(error),
             _ => Ok(Vec::new()),
         }
     }
 }
 
 /// Whether the same store group may well have an answer in a moment. A store that does not know the topic or the consumer
-/// group yet has older metadata than this proxy.
+/// group yet has older metadata than this proxy; a group that is full has room once it acknowledges something.
 fn is_worth_another_try(error: &PopError) -> bool {
     match error {
-        PopError::UnknownTopic(_) | PopError::UnknownGroup(_) => true,
-        PopError::InflightFull { .. } | PopError::PollingFull { .. } => false,
+        PopError::UnknownTopic(_) | PopError::UnknownGroup(_) | PopError::InflightFull { .. } => true,
+        PopError::PollingFull { .. } => false,
         PopError::Store(error) => is_transient(error),
+    }
+}
+
+/// Of two errors, the one with more of it is told.
+fn weight(error: &PopError) -> u8 {
+    match error {
+        PopError::InflightFull { .. } => 2,
+        error => u8::from(!is_worth_another_try(error)),
     }
 }
 

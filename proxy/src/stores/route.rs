@@ -47,6 +47,17 @@ impl StoreGroups {
             None => Route::new(topic, &self.view).queues,
         }
     }
+
+    /// How many queues a topic has, also those whose store groups are gone: the number never shrinks. `None`: none of its
+    /// store groups exists. Whoever asks only for it does not put the topic in use.
+    pub(crate) fn queue_count(&self, topic: &Arc<Topic>) -> Option<u32> {
+        let here = self.view.queues_of(topic).len() as u32;
+        let count = match &topic.placement {
+            Placement::Spread { store_groups, .. } => store_groups.len() as u32,
+            Placement::EveryGroup => here,
+        };
+        (here > 0).then_some(count)
+    }
 }
 
 impl Route {

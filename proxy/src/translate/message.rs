@@ -199,8 +199,16 @@ pub(crate) fn check_type(topic: &Topic, message: &Message) -> Result<(), Refusal
         ));
     }
     match known {
-        Some(model::MessageType::Normal) => Ok(()),
+        Some(known) if is_served(known) => Ok(()),
         _ => Err(Refusal::not_implemented(&format!("{} messages", message_type.as_str_name()))),
+    }
+}
+
+/// Whether this release gives the guarantees of a message type.
+pub(super) fn is_served(message_type: model::MessageType) -> bool {
+    match message_type {
+        model::MessageType::Normal => true,
+        model::MessageType::Fifo | model::MessageType::Delay | model::MessageType::Transaction => false,
     }
 }
 

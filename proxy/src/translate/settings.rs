@@ -4,7 +4,7 @@
 use super::{Refusal, backoff_to_wire, duration_to_wire, group_name, is_blank, topic_name};
 use gantry_proto::model::{BackoffPolicy, ConsumerGroup, FilterExpression, GroupName, limits};
 use gantry_proto::wire::v2::settings::PubSub;
-use gantry_proto::wire::v2::{self, ClientType, Code, FilterType, Metric, Settings};
+use gantry_proto::wire::v2::{self, ClientType, Code, FilterType, HeartbeatRequest, Metric, Settings};
 use std::time::Duration;
 
 /// What a client is, by its settings.
@@ -75,6 +75,18 @@ pub(crate) fn client_kind(settings: &Settings) -> Result<ClientKind, Refusal> {
     }
 }
 
+/// What a client is, by its heartbeat. One that does not say it is taken for whatever its group allows: renewing leases that it
+/// does not hold costs nothing.
+pub(crate) fn kind_by_heartbeat(heartbeat: &HeartbeatRequest) -> Result<ClientKind, Refusal> {
+    let mode = match heartbeat.client_type() {
+        ClientType::Producer => return Ok(ClientKind::Producer),
+        ClientType::SimpleConsumer | ClientType::PullConsumer | ClientType::LiteSimpleConsumer => ConsumeMode::Simple,
+        ClientType::PushConsumer | ClientType::LitePushConsumer | ClientType::Unspecified => ConsumeMode::Push,
+    };
+    let group = optional_group(heartbeat.group.as_ref())?;
+    Ok(group.map_or(ClientKind::Producer, |group| ClientKind::Consumer { group, mode }))
+}
+
 /// The client's settings with the server's values in place. `group` is the consumer's, if it exists.
 pub(crate) fn settings_reply(
     settings: &Settings,
@@ -112,13 +124,14 @@ pub(crate) fn settings_reply(
     reply
 }
 
-/// An SQL expression that is not empty is accepted here and refused when it is used.
+/// What a receive would be refused for is refused here: the client fails to start and says why, instead of starting and
+/// receiving nothing.
 fn check_filter(expression: &v2::FilterExpression) -> Result<(), Refusal> {
     match expression.r#type() {
         FilterType::Sql if expression.expression.trim().is_empty() => {
             Err(Refusal::new(Code::IllegalFilterExpression, "the SQL expression is empty"))
         }
-        FilterType::Sql => Ok(()),
+        FilterType::Sql => Err(Refusal::not_implemented("SQL filters")),
         FilterType::Tag | FilterType::Unspecified => {
             FilterExpression::parse_tag(&expression.expression).map(|_| ()).map_err(Refusal::from)
         }
@@ -206,6 +219,7 @@ mod tests {
             (consumer(ClientType::PushConsumer, "", tag("*")), Code::IllegalConsumerGroup),
             (consumer(ClientType::PushConsumer, "g", tag("||")), Code::IllegalFilterExpression),
             (consumer(ClientType::SimpleConsumer, "g", sql(" ")), Code::IllegalFilterExpression),
+            (consumer(ClientType::PushConsumer, "g", sql("a > 1")), Code::NotImplemented),
             (consumer(ClientType::PullConsumer, "g", tag("*")), Code::NotImplemented),
             (consumer(ClientType::LitePushConsumer, "g", tag("*")), Code::NotImplemented),
             (consumer(ClientType::Unspecified, "g", tag("*")), Code::BadRequest),
@@ -214,8 +228,28 @@ mod tests {
             assert_eq!(client_kind(&settings).map_err(|refusal| refusal.code), Err(code), "{settings:?}");
         }
         assert_eq!(client_kind(&producer(&[])).unwrap(), ClientKind::Producer);
-        let push = client_kind(&consumer(ClientType::PushConsumer, "g", sql("a > 1"))).unwrap();
+        let push = client_kind(&consumer(ClientType::PushConsumer, "g", tag("a || b"))).unwrap();
         assert_eq!(push, ClientKind::Consumer { group: GroupName::parse("g").unwrap(), mode: ConsumeMode::Push });
+    }
+
+    #[test]
+    fn a_heartbeat_tells_what_a_client_is() {
+        let told = |client_type: ClientType, group: Option<&str>| {
+            let heartbeat = HeartbeatRequest { client_type: client_type as i32, group: group.map(resource) };
+            kind_by_heartbeat(&heartbeat).map_err(|refusal| refusal.code)
+        };
+        let consumer = |mode| ClientKind::Consumer { group: GroupName::parse("g").unwrap(), mode };
+        for (client_type, group, expected) in [
+            (ClientType::PushConsumer, Some("g"), Ok(consumer(ConsumeMode::Push))),
+            (ClientType::SimpleConsumer, Some("g"), Ok(consumer(ConsumeMode::Simple))),
+            (ClientType::Unspecified, Some("g"), Ok(consumer(ConsumeMode::Push))),
+            (ClientType::Unspecified, None, Ok(ClientKind::Producer)),
+            (ClientType::Producer, Some(""), Ok(ClientKind::Producer)),
+            (ClientType::PushConsumer, Some(""), Ok(ClientKind::Producer)),
+            (ClientType::PushConsumer, Some("a b"), Err(Code::IllegalConsumerGroup)),
+        ] {
+            assert_eq!(told(client_type, group), expected, "{client_type:?} {group:?}");
+        }
     }
 
     #[test]

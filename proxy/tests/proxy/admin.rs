@@ -103,6 +103,28 @@ async fn groups_are_made_shown_altered_and_their_consumers_learn_of_it() {
 }
 
 #[tokio::test]
+async fn a_group_that_is_altered_through_one_proxy_is_told_to_the_consumers_of_another() {
+    let server = Server::start().await;
+    let sibling = server.sibling(|_, _| {}).await;
+    let mut client = sibling.client().await;
+    let mut push = connect(&mut client, "push", consumer_settings(ClientType::PushConsumer, "group")).await;
+    let mut other = connect(&mut client, "other", consumer_settings(ClientType::PushConsumer, "other")).await;
+    // The second sending to each comes a second after the first.
+    push.settings().await;
+    other.settings().await;
+    let alter =
+        v1::AlterGroupRequest { name: "group".to_owned(), max_attempts: Some(5), ..v1::AlterGroupRequest::default() };
+    server.admin().await.alter_group(alter).await.unwrap();
+    assert_eq!(push.settings().await.backoff_policy.unwrap().max_attempts, 5);
+    // Nothing else that changes is told, nor to anybody else.
+    server.metadata.add_topic("another", gantry_proto::model::TopicType::Mixed, 1);
+    for telemetry in [&mut push, &mut other] {
+        let more = tokio::time::timeout(std::time::Duration::from_millis(400), telemetry.inbound.message()).await;
+        assert!(more.is_err(), "{more:?}");
+    }
+}
+
+#[tokio::test]
 async fn impossible_policies_and_absent_services_have_their_statuses() {
     let server = Server::start().await;
     let mut admin = server.admin().await;

@@ -1,12 +1,17 @@
 //! QueryRoute and QueryAssignment.
 
-use crate::support::{Server, code, endpoints, from_client, query_route, resource};
+use crate::support::{
+    Server, code, endpoints, from_client, message, query_route, receive, receive_request, resource, send,
+};
 use gantry_proto::model::TopicType;
 use gantry_proto::wire::v2::{
     AddressScheme, Code, Endpoints, MessageType, Permission, QueryAssignmentRequest, QueryRouteRequest, Resource,
 };
 use gantry_proxy::AdvertisedEndpoints;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn a_route_is_complete_stable_and_made_on_first_use() {
@@ -23,11 +28,30 @@ async fn a_route_is_complete_stable_and_made_on_first_use() {
         assert_eq!((broker.name.as_str(), broker.id), ("gantry-0", 0));
         assert_eq!(broker.endpoints, Some(endpoints("mq", 80)), "the client's own words");
         let accepted: Vec<MessageType> = queue.accept_message_types().collect();
-        use MessageType::{Delay, Fifo, Normal, Transaction};
-        assert_eq!(accepted, [Normal, Fifo, Delay, Transaction]);
+        assert_eq!(accepted, [MessageType::Normal], "sends of the other types are refused");
     }
     assert_eq!(query_route(&mut client, "orders").await, first);
     assert_eq!(server.metadata.proposals.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn creation_on_first_use_ends_before_the_callers_deadline_whoever_else_creates() {
+    let server = Server::start().await;
+    server.metadata.silent.store(true, Ordering::Relaxed);
+    let client = server.client().await;
+    let started = Instant::now();
+    let asking = (0..5).map(|n| {
+        let mut client = client.clone();
+        let topic = Some(resource(&format!("topic-{n}")));
+        let mut request = from_client("c", QueryRouteRequest { topic, endpoints: Some(endpoints("mq", 80)) });
+        request.set_timeout(Duration::from_secs(1));
+        tokio::spawn(async move { client.query_route(request).await })
+    });
+    for answer in futures_util::future::join_all(asking).await {
+        let answer = answer.unwrap().expect("an answer, and not the end of the client's patience").into_inner();
+        assert_eq!(code(answer.status.as_ref()), Code::ProxyTimeout);
+    }
+    assert!(started.elapsed() >= Duration::from_millis(700), "they waited");
 }
 
 #[tokio::test]
@@ -100,6 +124,22 @@ async fn endpoints_are_the_advertised_or_the_asked_or_those_of_the_connection() 
         assert_eq!(told.addresses[0].host, "127.0.0.1");
         assert_eq!(told.addresses[0].port, i32::from(server.address.port()));
     }
+}
+
+#[tokio::test]
+async fn a_proxy_that_listens_on_all_addresses_names_the_one_that_the_client_reached() {
+    let server = Server::start_with(|config, _| config.listen = SocketAddr::from(([0, 0, 0, 0], 0))).await;
+    assert!(server.address.ip().is_unspecified());
+    let mut client = server.client().await;
+    let request = QueryRouteRequest { topic: Some(resource("orders")), endpoints: None };
+    let answer = client.query_route(from_client("c", request)).await.unwrap().into_inner();
+    assert_eq!(code(answer.status.as_ref()), Code::Ok);
+    let told = answer.message_queues[0].broker.clone().unwrap().endpoints.unwrap();
+    assert_eq!(told.addresses[0].host, "127.0.0.1");
+    send(&mut client, vec![message("orders", "id")]).await;
+    let received = receive(&mut client, from_client("c", receive_request("orders", "group"))).await;
+    let store_host = &received.messages[0].system_properties.as_ref().unwrap().store_host;
+    assert_eq!(*store_host, format!("127.0.0.1:{}", server.address.port()));
 }
 
 #[tokio::test]

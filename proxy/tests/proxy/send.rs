@@ -102,6 +102,26 @@ async fn refusals_have_their_codes_and_nothing_is_stored() {
 }
 
 #[tokio::test]
+async fn an_empty_body_has_a_code_that_the_rust_client_of_the_registry_can_read() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    query_route(&mut client, "orders").await;
+    for (language, version, expected) in [
+        ("RUST", "5.0.0", Code::MessageCorrupted),
+        ("RUST", "5.1.0", Code::MessageBodyEmpty),
+        ("JAVA", "5.0.0", Code::MessageBodyEmpty),
+    ] {
+        let mut empty = message("orders", "id");
+        empty.body.clear();
+        let mut request = from_client("producer", v2::SendMessageRequest { messages: vec![empty] });
+        request.metadata_mut().insert("x-mq-language", language.parse().unwrap());
+        request.metadata_mut().insert("x-mq-client-version", version.parse().unwrap());
+        let reply = client.send_message(request).await.unwrap().into_inner();
+        assert_eq!(code(reply.status.as_ref()), expected, "{language} {version}");
+    }
+}
+
+#[tokio::test]
 async fn store_errors_travel_as_codes() {
     let server = Server::start().await;
     let mut client = server.client().await;

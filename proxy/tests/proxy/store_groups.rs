@@ -225,15 +225,15 @@ async fn when_all_groups_are_down_the_answer_says_so_and_when_one_comes_back_in_
 }
 
 #[tokio::test]
-async fn a_queue_of_a_draining_group_is_only_read_unless_there_is_no_other() {
+async fn a_draining_group_gets_no_messages_unless_there_is_no_other_and_routes_do_not_change() {
     let (server, second, mut client, topic) = two_groups().await;
     server.metadata.set_store_group(SECOND, StoreGroupState::Draining);
     let permissions = |route: v2::QueryRouteResponse| -> Vec<(i32, Permission)> {
         route.message_queues.iter().map(|queue| (queue.id, queue.permission())).collect()
     };
-    use Permission::{Read, ReadWrite};
-    let route = query_route(&mut client, "orders").await;
-    assert_eq!(permissions(route), [(0, ReadWrite), (1, Read), (2, ReadWrite), (3, Read)]);
+    // Node uses queue 0 alone: whatever becomes of its store group, it is there.
+    let all = [0, 1, 2, 3].map(|id| (id, Permission::ReadWrite));
+    assert_eq!(permissions(query_route(&mut client, "orders").await), all);
     for n in 0..4 {
         assert_eq!(sent(&mut client, &n.to_string()).await.0, Code::Ok);
     }
@@ -241,10 +241,42 @@ async fn a_queue_of_a_draining_group_is_only_read_unless_there_is_no_other() {
 
     let change = |placement| MetadataChange::TopicUpsert(Arc::new(Topic { placement, ..Topic::clone(&topic) }));
     server.metadata.apply(change(Placement::spread(2, &[SECOND], 0)));
-    let route = query_route(&mut client, "orders").await;
-    assert_eq!(permissions(route), [(0, ReadWrite), (1, ReadWrite)]);
+    assert_eq!(permissions(query_route(&mut client, "orders").await), all[..2]);
     assert_eq!(sent(&mut client, "no other").await.0, Code::Ok);
     assert_eq!(count(&second, topic.id), 1);
+}
+
+#[tokio::test]
+async fn a_removed_group_takes_no_queue_from_the_route() {
+    let (server, second, mut client, topic) = two_groups().await;
+    let before = query_route(&mut client, "orders").await;
+    server.metadata.apply(MetadataChange::StoreGroupRemoved(FIRST));
+    assert_eq!(query_route(&mut client, "orders").await, before, "queue 0 was there");
+    assert_eq!(sent(&mut client, "id").await.0, Code::Ok);
+    assert_eq!((count(&server.store, topic.id), count(&second, topic.id)), (0, 1));
+}
+
+#[tokio::test]
+async fn a_full_group_waits_for_room_and_is_told_at_the_end() {
+    let (server, second, mut client, topic) = two_groups().await;
+    for store in [&server.store, &second] {
+        store.set_full(true);
+    }
+    let started = Instant::now();
+    let full = receive_some(&mut client, 1, SECOND_LONG).await;
+    assert_eq!(full.code(), Code::TooManyRequests);
+    assert!(full.status.unwrap().message.contains("in flight"));
+    assert!(started.elapsed() >= SECOND_LONG && started.elapsed() < SECOND_LONG * 2, "{:?}", started.elapsed());
+    assert!(server.store.seen().pops.len() < 10, "{}", server.store.seen().pops.len());
+
+    // The other group has none: that the first one is full is told all the same.
+    server.store.set_full(false);
+    assert_eq!(receive_some(&mut client, 1, SECOND_LONG).await.code(), Code::TooManyRequests);
+    second.put(topic.id, 1, stored("id").await);
+    let receive = parked(&client, LONG);
+    eventually("it waits", || server.store.seen().parked == 1).await;
+    second.set_full(false);
+    assert_eq!(receive.await.unwrap().shape, "smt", "there is room");
 }
 
 #[tokio::test]

@@ -132,6 +132,8 @@ struct Wire {
     dialed: bool,
 }
 
+impl Connection for Wire {}
+
 impl Wire {
     /// Whether the line works; notes who is waiting for it to change.
     fn state(&self, cx: &mut Context<'_>) -> State {

@@ -15,6 +15,8 @@ pub(crate) struct FakeMetadata {
     next_id: AtomicU32,
     /// Nobody answers.
     pub(crate) unavailable: AtomicBool,
+    /// Nobody answers, and nobody says so.
+    pub(crate) silent: AtomicBool,
     /// Commands that came in.
     pub(crate) proposals: AtomicUsize,
     /// Whether stores confirm that they are closed.
@@ -28,6 +30,7 @@ impl FakeMetadata {
             view,
             next_id: AtomicU32::new(1),
             unavailable: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
             proposals: AtomicUsize::new(0),
             closes: AtomicBool::new(true),
         };
@@ -109,6 +112,9 @@ impl FakeMetadata {
 impl MetadataService for FakeMetadata {
     async fn propose(&self, command: MetadataCommand) -> Result<(MetadataVersion, MetadataOutcome), MetadataError> {
         self.proposals.fetch_add(1, Ordering::Relaxed);
+        if self.silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         if self.unavailable.load(Ordering::Relaxed) {
             return Err(MetadataError::Unavailable("no controller".to_owned()));
         }

@@ -37,6 +37,7 @@ struct State {
     seen: Seen,
     failure: Option<StoreError>,
     draining: bool,
+    full: bool,
 }
 
 #[derive(Default)]
@@ -82,6 +83,11 @@ impl FakeStore {
     /// Appends are refused: another queue takes them.
     pub(crate) fn drain(&self) {
         self.state.lock().unwrap().draining = true;
+    }
+
+    /// Whether groups hold as many messages as they may.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.state.lock().unwrap().full = full;
     }
 
     pub(crate) fn set_remains(&self, remains: Remains) {
@@ -220,7 +226,6 @@ impl StoreService for FakeStore {
         {
             let mut state = self.state.lock().unwrap();
             state.check()?;
-            state.seen.parked += 1;
             state.seen.pops.push(SeenPop {
                 filter: request.filter.clone(),
                 batch_max: request.batch_max,
@@ -228,6 +233,10 @@ impl StoreService for FakeStore {
                 owner: request.owner,
                 wait: request.wait,
             });
+            if state.full {
+                return Err(PopError::InflightFull { inflight: 1 });
+            }
+            state.seen.parked += 1;
         }
         let _parked = Parked(self);
         loop {

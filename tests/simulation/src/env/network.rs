@@ -72,6 +72,8 @@ struct SimConnection {
     machine: Arc<Machine>,
 }
 
+impl Connection for SimConnection {}
+
 impl AsyncRead for SimConnection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.machine.is_off() {
