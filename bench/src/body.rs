@@ -5,7 +5,7 @@
 //! The filler is pseudo-random and different in every message, so no layer gains by compressing it.
 
 use super::clock::Moment;
-use bytes::Bytes;
+use bytes::{Buf as _, BufMut as _, Bytes};
 use std::fmt;
 
 /// The smallest body.
@@ -46,12 +46,12 @@ pub(crate) enum BodyError {
 pub(crate) fn encode(header: BodyHeader, size: usize) -> Bytes {
     assert!(size >= BODY_BYTES_MIN, "flags are checked before");
     let mut body = Vec::with_capacity(size);
-    body.extend_from_slice(&MAGIC);
-    body.extend_from_slice(&[0; 4]);
-    body.extend_from_slice(&header.run.0.to_le_bytes());
-    body.extend_from_slice(&header.sequence.to_le_bytes());
-    body.extend_from_slice(&header.intended.as_unix_nanos().to_le_bytes());
-    body.extend_from_slice(&header.producer.to_le_bytes());
+    body.put_slice(&MAGIC);
+    body.put_u32_le(0);
+    body.put_u64_le(header.run.0);
+    body.put_u64_le(header.sequence);
+    body.put_u64_le(header.intended.as_unix_nanos());
+    body.put_u32_le(header.producer);
     fill(&mut body, size, header.run.0 ^ (u64::from(header.producer) << 40) ^ header.sequence);
     let checksum = crc32c::crc32c(&body[CHECKED_FROM..]);
     body[MAGIC.len()..CHECKED_FROM].copy_from_slice(&checksum.to_le_bytes());
@@ -60,21 +60,13 @@ pub(crate) fn encode(header: BodyHeader, size: usize) -> Bytes {
 
 /// Reads a body back. A message that was cut, extended or changed anywhere is [`BodyError::Corrupt`].
 pub(crate) fn decode(body: &[u8]) -> Result<BodyHeader, BodyError> {
-    let rest = body.strip_prefix(&MAGIC).ok_or(BodyError::Foreign)?;
-    let (checksum, checked) = rest.split_first_chunk::<4>().ok_or(BodyError::Corrupt)?;
-    if crc32c::crc32c(checked) != u32::from_le_bytes(*checksum) {
+    let mut rest = body.strip_prefix(&MAGIC).ok_or(BodyError::Foreign)?;
+    if body.len() < BODY_BYTES_MIN || rest.get_u32_le() != crc32c::crc32c(&body[CHECKED_FROM..]) {
         return Err(BodyError::Corrupt);
     }
-    let (run, rest) = checked.split_first_chunk::<8>().ok_or(BodyError::Corrupt)?;
-    let (sequence, rest) = rest.split_first_chunk::<8>().ok_or(BodyError::Corrupt)?;
-    let (intended, rest) = rest.split_first_chunk::<8>().ok_or(BodyError::Corrupt)?;
-    let (producer, _filler) = rest.split_first_chunk::<4>().ok_or(BodyError::Corrupt)?;
-    Ok(BodyHeader {
-        run: RunId(u64::from_le_bytes(*run)),
-        producer: u32::from_le_bytes(*producer),
-        sequence: u64::from_le_bytes(*sequence),
-        intended: Moment::from_unix_nanos(u64::from_le_bytes(*intended)),
-    })
+    let (run, sequence) = (RunId(rest.get_u64_le()), rest.get_u64_le());
+    let intended = Moment::from_unix_nanos(rest.get_u64_le());
+    Ok(BodyHeader { run, producer: rest.get_u32_le(), sequence, intended })
 }
 
 /// Extends `body` to `size` bytes with the SplitMix64 sequence (Steele, Lea, Flood 2014) of `seed`.

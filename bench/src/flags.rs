@@ -98,11 +98,7 @@ pub(crate) enum OutputFormat {
     Json,
 }
 
-const THREADS_MAX: u32 = 256;
 const CONNECTIONS_MAX: u32 = 1024;
-const INFLIGHT_MAX: u32 = 1 << 16;
-const SEND_BATCH_MAX: u32 = 1024;
-const POLLERS_MAX: u32 = 64;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SPAN_MAX: Duration = Duration::from_secs(30 * 86_400);
 const TIMEOUT_MAX: Duration = Duration::from_secs(300);
@@ -110,11 +106,6 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 const BYTES_IN_FLIGHT_MAX: u64 = 2 << 30;
 /// What a message takes on the wire beside its body, at most.
 const MESSAGE_OVERHEAD_BYTES: usize = 512;
-
-/// The topic when none is named. It is created when it does not exist.
-const DEFAULT_TOPIC: &str = "gantry-bench";
-/// The same for `end-to-end`: what `produce` leaves behind would be in the way.
-const DEFAULT_END_TO_END_TOPIC: &str = "gantry-bench-end-to-end";
 
 #[derive(Clone, Debug, Args, Serialize)]
 pub(crate) struct TargetArgs {
@@ -148,7 +139,7 @@ pub(crate) struct TargetArgs {
     #[serde(rename = "timeout_ms", serialize_with = "as_millis")]
     pub(crate) timeout: Duration,
     /// Threads of the load generator. Without this, one per CPU.
-    #[arg(long, value_name = "N", value_parser = at_most(THREADS_MAX))]
+    #[arg(long, value_name = "N", value_parser = at_most(256))]
     #[serde(skip)]
     pub(crate) threads: Option<u32>,
     /// How the result is written.
@@ -172,7 +163,7 @@ pub(crate) struct SpanArgs {
         value_parser = span(MILLISECOND, SPAN_MAX),
         conflicts_with = "count"
     )]
-    #[serde(rename = "duration_ms", serialize_with = "as_optional_millis")]
+    #[serde(rename = "duration_ms", serialize_with = "as_millis")]
     pub(crate) duration: Option<Duration>,
     /// Messages to send, instead of a time.
     #[arg(long, value_name = "N", value_parser = count)]
@@ -194,13 +185,13 @@ pub(crate) struct LoadArgs {
     #[serde(rename = "size_bytes")]
     pub(crate) size: usize,
     /// Calls in flight, over all connections: the load of a closed loop, the limit of an open one.
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_most(INFLIGHT_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_most(1 << 16))]
     pub(crate) inflight: u32,
     /// Producers, each with a connection of its own.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_most(CONNECTIONS_MAX))]
     pub(crate) connections: u32,
     /// Messages per call.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_most(SEND_BATCH_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_most(1024))]
     pub(crate) batch: u32,
     /// Open loop: messages per second, at times fixed beforehand. Latency counts from the intended time.
     #[arg(long, value_name = "N/s", value_parser = rate)]
@@ -219,7 +210,7 @@ pub(crate) struct GroupArgs {
     #[serde(rename = "client", serialize_with = "as_client")]
     pub(crate) push: bool,
     /// Receive calls in flight per connection and assigned queue.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_most(POLLERS_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_most(64))]
     pub(crate) pollers: u32,
     /// Messages per acknowledging call. The official clients acknowledge one by one.
     // Once planned, `None` when nothing is acknowledged.
@@ -237,7 +228,7 @@ pub(crate) struct GroupArgs {
         default_value = "30s",
         value_parser = span(INVISIBLE_DURATION_MIN, INVISIBLE_DURATION_MAX)
     )]
-    #[serde(rename = "invisible_ms", serialize_with = "as_optional_millis")]
+    #[serde(rename = "invisible_ms", serialize_with = "as_millis")]
     pub(crate) invisible: Option<Duration>,
     /// Consumers, each with a connection of its own.
     #[arg(long, value_name = "N", default_value = "2", value_parser = at_most(CONNECTIONS_MAX))]
@@ -272,63 +263,44 @@ pub(crate) struct Plan {
 impl BenchArgs {
     /// Decides what was left open, and finds contradictions among flags that are right one by one.
     pub(crate) fn plan(self) -> Result<Plan, WrongFlags> {
-        let (topic, mut plan) = match self.command {
+        let none = Duration::ZERO;
+        let (benchmark, mut target, mut span, warmup, produce, mut consume, patience) = match self.command {
             Command::Produce { target, load, span, warmup } => {
-                (DEFAULT_TOPIC, Plan::new("produce", target, span, warmup.warmup, Some(load), None, Duration::ZERO))
+                ("produce", target, span, warmup.warmup, Some(load), None, none)
             }
             Command::Consume { target, mut group, no_ack, span, idle_timeout } => {
                 group.ack_batch = group.ack_batch.filter(|_| !no_ack);
-                (
-                    DEFAULT_TOPIC,
-                    Plan::new("consume", target, span, Some(Duration::ZERO), None, Some(group), idle_timeout),
-                )
+                ("consume", target, span, Some(none), None, Some(group), idle_timeout)
             }
             Command::EndToEnd { target, load, group, span, warmup, settle } => {
-                let plan = Plan::new("end-to-end", target, span, warmup.warmup, Some(load), Some(group), settle);
-                (DEFAULT_END_TO_END_TOPIC, plan)
+                ("end-to-end", target, span, warmup.warmup, Some(load), Some(group), settle)
             }
         };
-        plan.target.create_topic |= plan.target.topic.is_none();
-        plan.target.topic.get_or_insert_with(|| topic.to_owned());
+        // What `produce` leaves behind would be in the way of a run that receives its own messages only.
+        let default_topic = if benchmark == "end-to-end" { "gantry-bench-end-to-end" } else { "gantry-bench" };
+        target.create_topic |= target.topic.is_none();
+        target.topic.get_or_insert_with(|| default_topic.to_owned());
+        span.duration = span.duration.filter(|_| span.count.is_none());
+        if let Some(group) = &mut consume {
+            group.invisible = group.invisible.filter(|_| !group.push);
+        }
+        let warmup = warmup.unwrap_or(if span.count.is_some() { none } else { Duration::from_secs(2) });
+        let plan = Plan { benchmark, target, span, warmup, patience, produce, consume };
         let mistakes = plan.mistakes();
         if mistakes.is_empty() { Ok(plan) } else { Err(WrongFlags(mistakes)) }
     }
 }
 
 impl Plan {
-    fn new(
-        benchmark: &'static str,
-        target: TargetArgs,
-        mut span: SpanArgs,
-        warmup: Option<Duration>,
-        produce: Option<LoadArgs>,
-        mut consume: Option<GroupArgs>,
-        patience: Duration,
-    ) -> Plan {
-        span.duration = span.duration.filter(|_| span.count.is_none());
-        if let Some(group) = &mut consume {
-            group.invisible = group.invisible.filter(|_| !group.push);
-        }
-        let default_warmup = if span.count.is_some() { Duration::ZERO } else { Duration::from_secs(2) };
-        let warmup = warmup.unwrap_or(default_warmup);
-        Plan { benchmark, target, span, warmup, patience, produce, consume }
-    }
-
     fn mistakes(&self) -> Vec<String> {
-        let mut mistakes = Vec::new();
-        if let Err(mistake) = TopicName::parse(self.target.topic()) {
-            mistakes.push(format!("--topic: {mistake}"));
-        }
-        if !self.target.namespace.bytes().all(|byte| byte.is_ascii_graphic()) {
-            mistakes.push("--namespace: only printable ASCII characters without spaces are possible".to_owned());
-        }
-        if let Some(load) = &self.produce {
-            load.check(&mut mistakes);
-        }
-        if let Some(Err(mistake)) = self.consume.as_ref().map(|group| GroupName::parse(&group.group)) {
-            mistakes.push(format!("--group: {mistake}"));
-        }
-        mistakes
+        let topic = TopicName::parse(self.target.topic()).err().map(|mistake| format!("--topic: {mistake}"));
+        let namespace = !self.target.namespace.bytes().all(|byte| byte.is_ascii_graphic());
+        let namespace =
+            namespace.then(|| "--namespace: only printable ASCII characters without spaces are possible".to_owned());
+        let load = self.produce.iter().flat_map(LoadArgs::mistakes);
+        let group = self.consume.as_ref().and_then(|group| GroupName::parse(&group.group).err());
+        let group = group.map(|mistake| format!("--group: {mistake}"));
+        topic.into_iter().chain(namespace).chain(load).chain(group).collect()
     }
 }
 
@@ -344,38 +316,37 @@ impl LoadArgs {
         self.inflight / self.connections + u32::from(index < self.inflight % self.connections)
     }
 
-    fn check(&self, mistakes: &mut Vec<String>) {
+    fn mistakes(&self) -> Vec<String> {
         let LoadArgs { size, inflight, connections, batch, .. } = *self;
-        if inflight < connections {
-            mistakes.push(format!(
-                "--inflight {inflight} is less than --connections {connections}: some connections would be idle"
-            ));
-        }
-        if batch as usize * (size + MESSAGE_OVERHEAD_BYTES) > GRPC_MESSAGE_BYTES_MAX {
-            mistakes.push(format!(
-                "--batch {batch} messages of --size {size} bytes do not fit into one call of {GRPC_MESSAGE_BYTES_MAX} bytes"
-            ));
-        }
         let at_once = u64::from(inflight) * u64::from(batch) * size as u64;
-        if at_once > BYTES_IN_FLIGHT_MAX {
-            mistakes.push(format!(
-                "--inflight {inflight} calls of --batch {batch} messages of --size {size} bytes are {} MiB at once, at \
-                 most {} are possible",
-                at_once >> 20,
-                BYTES_IN_FLIGHT_MAX >> 20
-            ));
-        }
+        let mistakes = [
+            (
+                inflight < connections,
+                format!(
+                    "--inflight {inflight} is less than --connections {connections}: some connections would be idle"
+                ),
+            ),
+            (
+                batch as usize * (size + MESSAGE_OVERHEAD_BYTES) > GRPC_MESSAGE_BYTES_MAX,
+                format!(
+                    "--batch {batch} messages of --size {size} bytes do not fit into one call of {GRPC_MESSAGE_BYTES_MAX} bytes"
+                ),
+            ),
+            (
+                at_once > BYTES_IN_FLIGHT_MAX,
+                format!(
+                    "--inflight {inflight} calls of --batch {batch} messages of --size {size} bytes are {} MiB at once, at \
+                     most {} are possible",
+                    at_once >> 20,
+                    BYTES_IN_FLIGHT_MAX >> 20
+                ),
+            ),
+        ];
+        mistakes.into_iter().filter(|(made, _)| *made).map(|(_, mistake)| mistake).collect()
     }
 }
 
-impl GroupArgs {
-    /// `simple` or `push`.
-    pub(crate) fn client(&self) -> &'static str {
-        client(self.push)
-    }
-}
-
-fn client(push: bool) -> &'static str {
+pub(crate) fn client(push: bool) -> &'static str {
     if push { "push" } else { "simple" }
 }
 
@@ -387,12 +358,8 @@ fn as_texts<S: Serializer>(endpoints: &[HostPort], serializer: S) -> Result<S::O
     serializer.collect_seq(endpoints.iter().map(ToString::to_string))
 }
 
-fn as_millis<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    as_optional_millis(&Some(*span), serializer)
-}
-
-fn as_optional_millis<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    span.map(|span| span.as_millis() as u64).serialize(serializer)
+fn as_millis<S: Serializer>(span: &(impl Into<Option<Duration>> + Copy), serializer: S) -> Result<S::Ok, S::Error> {
+    (*span).into().map(|span| span.as_millis() as u64).serialize(serializer)
 }
 
 #[cfg(test)]

@@ -114,7 +114,9 @@ pub(crate) struct ConsumeResult {
 /// What became of the messages.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Integrity {
-    #[serde(flatten, serialize_with = "with_sum")]
+    /// What the counts add up to.
+    pub(crate) received: u64,
+    #[serde(flatten)]
     pub(crate) counts: Counts,
     pub(crate) gaps: Option<u64>,
     pub(crate) lost: Option<u64>,
@@ -174,17 +176,6 @@ impl Report {
 
 fn as_seconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(units::rounded(span.as_secs_f64(), 3))
-}
-
-/// The counts, and what they add up to.
-fn with_sum<S: Serializer>(counts: &Counts, serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct Sum {
-        received: u64,
-        #[serde(flatten)]
-        counts: Counts,
-    }
-    Sum { received: counts.received(), counts: *counts }.serialize(serializer)
 }
 
 #[cfg(test)]

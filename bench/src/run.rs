@@ -170,7 +170,7 @@ impl Run {
         let mut report = Report::new(plan.clone(), self.id, self.started, ended_by, seconds);
         let complete = if sent.is_some() { lost == Some(0) } else { ended_by != EndedBy::Idle };
         report.consume = consumers.map(|_| {
-            let arrivals = stats.arrivals.measured();
+            let (arrivals, counts) = (stats.arrivals.measured(), tracker.counts());
             ConsumeResult {
                 amount: Amount::new(&arrivals, seconds.measured),
                 acknowledged: stats.acknowledged.load(Relaxed),
@@ -178,7 +178,7 @@ impl Run {
                 end_to_end_us: arrivals.quantiles(),
                 receive_latency_us: stats.receives.measured().quantiles(),
                 ack_latency_us: stats.acks.measured().quantiles(),
-                integrity: Integrity { counts: tracker.counts(), gaps, lost, complete },
+                integrity: Integrity { received: counts.received(), counts, gaps, lost, complete },
             }
         });
         report.produce = sent.map(|sent| {

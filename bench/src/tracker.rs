@@ -58,8 +58,8 @@ pub(crate) struct Tracker {
     only: Option<RunId>,
     seen: BTreeMap<(RunId, u32), SequenceSet>,
     counts: Counts,
-    first_at: Option<Moment>,
-    last_at: Option<Moment>,
+    /// When the first and the latest message came.
+    span: Option<(Moment, Moment)>,
 }
 
 /// Producers that are told apart.
@@ -76,8 +76,8 @@ impl Tracker {
 
     /// Enters a message that was received at `now`.
     pub(crate) fn observe(&mut self, body: &[u8], now: Moment) -> Sighting {
-        self.first_at.get_or_insert(now);
-        self.last_at = self.last_at.max(Some(now));
+        let (first, latest) = self.span.unwrap_or((now, now));
+        self.span = Some((first, latest.max(now)));
         let sighting = self.classify(body);
         *match sighting {
             Sighting::First(_) => &mut self.counts.unique,
@@ -95,7 +95,7 @@ impl Tracker {
 
     /// When the first and the latest message came.
     pub(crate) fn span(&self) -> Option<(Moment, Moment)> {
-        self.first_at.zip(self.last_at)
+        self.span
     }
 
     /// Messages that a producer sent between others that came, and that did not come.
@@ -106,10 +106,8 @@ impl Tracker {
     /// How many of the acknowledged messages of a run's producers did not arrive.
     pub(crate) fn lost(&self, run: RunId, acknowledged: &[SequenceSet]) -> u64 {
         let nothing = SequenceSet::default();
-        let by_producer = (0u32..).zip(acknowledged);
-        by_producer
-            .map(|(producer, sent)| sent.difference_len(self.seen.get(&(run, producer)).unwrap_or(&nothing)))
-            .sum()
+        let arrived = |producer| self.seen.get(&(run, producer)).unwrap_or(&nothing);
+        (0..).zip(acknowledged).map(|(producer, sent)| sent.difference_len(arrived(producer))).sum()
     }
 
     fn classify(&mut self, body: &[u8]) -> Sighting {

@@ -15,20 +15,9 @@ pub(super) fn at_most(max: u32) -> RangedU64ValueParser<u32> {
 
 /// A number of bytes: `1024`, `1KiB`, `4MB`.
 pub(super) fn body_size(text: &str) -> Result<usize, String> {
-    let bytes = number::<u64>(
-        text,
-        &[
-            ("b", 1),
-            ("k", 1 << 10),
-            ("kib", 1 << 10),
-            ("m", 1 << 20),
-            ("mib", 1 << 20),
-            ("kb", 1000),
-            ("mb", 1_000_000),
-        ],
-        u64::saturating_mul,
-    );
-    let bytes = bytes.ok_or("expected a size such as 256, 1KiB or 4MiB")?;
+    let [k, m] = [1 << 10, 1 << 20];
+    let units = [("b", 1), ("k", k), ("kib", k), ("m", m), ("mib", m), ("kb", 1000), ("mb", 1_000_000)];
+    let bytes = number(text, &units, u64::saturating_mul).ok_or("expected a size such as 256, 1KiB or 4MiB")?;
     match usize::try_from(bytes).unwrap_or(usize::MAX) {
         ..BODY_BYTES_MIN => {
             Err(format!("at least {BODY_BYTES_MIN} bytes are needed, for the sequence number and the checksum"))
@@ -78,7 +67,6 @@ pub(super) fn span(min: Duration, max: Duration) -> impl Fn(&str) -> Result<Dura
 /// A number, perhaps with a unit, whatever its case.
 fn number<T: std::str::FromStr>(text: &str, units: &[(&str, u64)], times: fn(T, u64) -> T) -> Option<T> {
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
-    let named = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|(_, factor)| *factor);
-    let factor = named.or(unit.is_empty().then_some(1))?;
-    Some(times(number.parse().ok()?, factor))
+    let mut named = units.iter().chain(&[("", 1)]).filter(|(name, _)| name.eq_ignore_ascii_case(unit));
+    Some(times(number.parse().ok()?, named.next()?.1))
 }

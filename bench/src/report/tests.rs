@@ -41,7 +41,7 @@ fn end_to_end(counts: Counts, lost: Option<u64>) -> Report {
         end_to_end_us: arrivals.quantiles(),
         receive_latency_us: arrivals.quantiles(),
         ack_latency_us: sample(0, 500).quantiles(),
-        integrity: Integrity { counts, gaps: None, lost, complete: lost == Some(0) },
+        integrity: Integrity { received: counts.received(), counts, gaps: None, lost, complete: lost == Some(0) },
     };
     let line = "end-to-end --topic bench --rate 1000 --batch 16 --group readers --consumers 1";
     let mut report = with_sends(report(line, EndedBy::Duration));
@@ -121,7 +121,7 @@ fn table_of_a_consume_that_got_nothing() {
         end_to_end_us: None,
         receive_latency_us: None,
         ack_latency_us: None,
-        integrity: Integrity { counts: Counts::default(), gaps: Some(0), lost: Some(0), complete: false },
+        integrity: Integrity { received: 0, counts: Counts::default(), gaps: Some(0), lost: Some(0), complete: false },
     };
     let line = "consume --topic bench --group readers --connections 1 --no-ack --count 1000";
     let mut report = report(line, EndedBy::Idle);
