@@ -71,18 +71,36 @@ pub(crate) enum DataFolderError {
 /// Another folder helps only where this one is at fault.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
-            ". Choose a folder that can be written"
+        io::ErrorKind::NotADirectory => ". Choose another data folder",
+        io::ErrorKind::PermissionDenied => {
+            ". The file and the folder must be writable for this user: look at them with ls -ld and lsattr"
         }
+        io::ErrorKind::ReadOnlyFilesystem => ". See why the file system is read-only (dmesg, mount)",
+        io::ErrorKind::IsADirectory => ". A folder is in the place of the file, or of its .tmp: move it away",
         io::ErrorKind::StorageFull => ". Make room on the disk",
         _ => "",
     }
 }
 
+/// What stays as it is until somebody does something.
+fn is_for_operators(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+    )
+}
+
 impl DataFolderError {
     /// False: it cannot help to try again.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(self, DataFolderError::Io { .. } | DataFolderError::Locked(_) | DataFolderError::OldEpoch { .. })
+        match self {
+            DataFolderError::Io { source, .. } => !is_for_operators(source),
+            DataFolderError::Locked(_) | DataFolderError::OldEpoch { .. } => true,
+            _ => false,
+        }
     }
 }
 
@@ -247,7 +265,7 @@ fn holds_messages(env: &Env, dir: &Path) -> Result<bool, DataFolderError> {
 mod tests {
     use super::*;
     use gantry_proto::contract::StoreLease;
-    use gantry_proto::env::fake;
+    use gantry_proto::env::fake::{self, FakeOp};
     use gantry_proto::model::GroupSecret;
 
     const DIR: &str = "/store";
@@ -304,6 +322,24 @@ mod tests {
         assert!(error.contains("was led from the data folder 0808"), "{error}");
         // A leadership that was granted and never heard of is no matter.
         folder.begin(&led_by(id, 4), &name("a"), Epoch(3)).unwrap();
+    }
+
+    #[test]
+    fn an_identity_that_cannot_be_written_is_named_and_only_a_disk_is_waited_for() {
+        for (kind, may_pass) in [
+            (io::ErrorKind::PermissionDenied, false),
+            (io::ErrorKind::ReadOnlyFilesystem, false),
+            (io::ErrorKind::IsADirectory, false),
+            (io::ErrorKind::StorageFull, true),
+            (io::ErrorKind::Other, true),
+        ] {
+            let (env, files, _) = fake::env(1);
+            let mut folder = open(&env).unwrap();
+            files.fail_next(FakeOp::Rename, 0, kind);
+            let error = folder.begin(&grant(1, 7, 3), &name("a"), Epoch(0)).unwrap_err();
+            assert!(error.to_string().contains("/store/identity"), "{error}");
+            assert_eq!(error.may_pass(), may_pass, "{error}");
+        }
     }
 
     #[test]
