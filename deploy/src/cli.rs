@@ -11,7 +11,7 @@ use crate::inspect::{self, InspectArgs};
 use crate::process;
 use crate::repair::{self, RepairArgs};
 use crate::roles::{ControllerRole, ProxyRole, Standalone, StoreRole};
-use crate::{admin, env, output, runtime};
+use crate::{admin, env, output, panics, runtime};
 use clap::{Args, Parser, Subcommand};
 use gantry_bench::BenchArgs;
 use std::ffi::OsString;
@@ -96,8 +96,14 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
             print(&config::print_effective(&args.load(Role::Standalone)?.effective))
         }
         Some(Command::Admin(args)) => Ok(admin::run(args)?),
-        Some(Command::Inspect(args)) => inspect::run(args),
-        Some(Command::Repair(args)) => repair::run(args),
+        Some(Command::Inspect(args)) => {
+            panics::hide_of_database();
+            inspect::run(args)
+        }
+        Some(Command::Repair(args)) => {
+            panics::hide_of_database();
+            repair::run(args)
+        }
         Some(Command::Bench(args)) => bench(args),
     }
 }

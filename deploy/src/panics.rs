@@ -7,6 +7,7 @@
 use crate::{runtime, signals};
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::PanicHookInfo;
+use std::path::Path;
 use std::thread;
 
 /// From now on panics are logged as errors and counted, and end the process where nobody else would notice.
@@ -22,6 +23,24 @@ pub fn report() {
             signals::exit_at_once();
         }
     }));
+}
+
+/// For commands that look at damaged files: the database's library panics over some of them, which is caught there and told
+/// as damage. Nobody needs its words beside that.
+pub fn hide_of_database() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.location().is_some_and(|place| is_of_database(place.file())) {
+            usual(panic);
+        }
+    }));
+}
+
+fn is_of_database(file: &str) -> bool {
+    Path::new(file).components().any(|part| {
+        let part = part.as_os_str().to_string_lossy();
+        part == "redb" || part.starts_with("redb-")
+    })
 }
 
 fn log(panic: &PanicHookInfo<'_>) {
@@ -41,6 +60,13 @@ fn is_noticed(thread: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_database_is_hidden() {
+        assert!(is_of_database("/registry/src/index-1/redb-4.0.0/src/tree_store/btree.rs"));
+        assert!(is_of_database("vendor/redb/src/db.rs"));
+        assert!(!is_of_database("controller/src/raft/disk.rs"));
+    }
 
     #[test]
     fn only_the_runtimes_threads_may_lose_a_task() {
