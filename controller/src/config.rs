@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The address of an only member: nobody connects to it.
+pub const STANDALONE: &str = "standalone";
+
 /// What a controller must be told.
 #[derive(Clone, Debug)]
 pub struct ControllerConfig {
     /// Its data folder. Made when missing. It belongs to this member for ever.
     pub dir: PathBuf,
+    /// It was there: if it is not any more, that is an error, and nothing is made in its place.
+    pub must_exist: bool,
     /// Its number. Never used again for another folder: a member that lost its folder is removed, and joins again with a
     /// new number.
     pub id: u64,
@@ -41,6 +46,7 @@ impl ControllerConfig {
     pub fn member(dir: impl Into<PathBuf>, id: u64, members: BTreeMap<u64, String>) -> ControllerConfig {
         ControllerConfig {
             dir: dir.into(),
+            must_exist: false,
             id,
             members,
             heartbeat_interval: Duration::from_millis(100),
@@ -60,7 +66,7 @@ impl ControllerConfig {
             // Nobody listens: the consensus only has to be woken now and then. Its one election is begun by hand.
             heartbeat_interval: Duration::from_secs(2),
             election_timeout: Duration::from_secs(6),
-            ..ControllerConfig::member(dir, 1, BTreeMap::from([(1, "standalone".to_owned())]))
+            ..ControllerConfig::member(dir, 1, BTreeMap::from([(1, STANDALONE.to_owned())]))
         }
     }
 }

@@ -85,6 +85,8 @@ impl Controller {
         let mut tasks = JoinSet::new();
         let node = core.node.clone();
         tasks.spawn(async move { node.snapshot_when_due().await });
+        let node = core.node.clone();
+        tasks.spawn(async move { node.watch_files().await });
         tasks.spawn(duties::run(core.clone()));
         tasks.spawn(comparing::run(core.clone()));
         let controller = Controller {

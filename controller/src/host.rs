@@ -9,7 +9,7 @@
 //! believed (see `make_durable`), and leases are not remembered by who begins to lead.
 //!
 //! Where opening again cannot help (what it reads is damaged, or older than what it acknowledged, or was written by a newer
-//! version; or its metadata differ from the others') the host ends with the reason and what to do.
+//! version; a file of it was removed, moved or replaced; or its metadata differ from the others') the host ends with the reason and what to do.
 //!
 //! What must always hold: the one that failed writes no more when the next one is opened, and nobody is told of success in
 //! between.
@@ -131,7 +131,8 @@ impl ControllerHost {
                 () = self.stopped() => return Ok(false),
                 () = sleep(*wait) => *wait = (*wait * 2).min(BACKOFF_MAX),
             }
-            match Controller::open(self.config.clone(), self.env.clone(), self.network.clone()).await {
+            let config = ControllerConfig { must_exist: true, ..self.config.clone() };
+            match Controller::open(config, self.env.clone(), self.network.clone()).await {
                 Ok(controller) => {
                     tracing::info!(
                         member = self.config.id,

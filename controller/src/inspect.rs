@@ -5,13 +5,14 @@
 
 use crate::codec::{CodecError, unseal};
 use crate::open_error::OpenError;
+pub use crate::raft::FolderMetadata;
 pub use crate::raft::Slots as Acknowledged;
 use crate::raft::{FILE, read_acknowledged, read_values};
 use gantry_proto::env::{Files, OpenMode};
 use gantry_proto::wire::controller::v1 as wire;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One value of the folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,15 +71,28 @@ impl From<CodecError> for Unreadable {
 
 /// Reads all values of a member's folder, or of its file, by name; entries of the log last, by index.
 pub fn inspect(files: &dyn Files, path: &Path) -> Result<Vec<StoredValue>, OpenError> {
-    let path = if path.extension().is_some() { path.to_owned() } else { path.join(FILE) };
-    let file = files.open(&path, OpenMode::Read).map_err(OpenError::io(&path, "open it"))?;
-    let len = file.len().map_err(OpenError::io(&path, "read it"))?;
-    let len = usize::try_from(len).map_err(|_| OpenError::damaged(&path, "it is too large to be read"))?;
-    let bytes = file.read_at(0, len).map_err(OpenError::io(&path, "read it"))?.to_vec();
-    let read = catch_unwind(AssertUnwindSafe(|| read_values(bytes)));
-    let values = read.map_err(|_| OpenError::damaged(&path, "the database cannot be read without a panic"))?;
-    let values = values.map_err(|error| OpenError::damaged(&path, error))?;
+    let values = stored(files, &file(path))?;
     Ok(values.into_iter().map(|(name, bytes)| StoredValue { content: content(&name, &bytes), name, bytes }).collect())
+}
+
+/// The metadata that a member's folder holds, with all that its log says.
+pub fn metadata_in(files: &dyn Files, dir: &Path) -> Result<FolderMetadata, OpenError> {
+    let path = file(dir);
+    FolderMetadata::of(&stored(files, &path)?).map_err(|error| OpenError::undecodable(&path, error))
+}
+
+fn file(path: &Path) -> PathBuf {
+    if path.extension().is_some() { path.to_owned() } else { path.join(FILE) }
+}
+
+fn stored(files: &dyn Files, path: &Path) -> Result<Vec<(String, Vec<u8>)>, OpenError> {
+    let file = files.open(path, OpenMode::Read).map_err(OpenError::io(path, "open it"))?;
+    let len = file.len().map_err(OpenError::io(path, "read it"))?;
+    let len = usize::try_from(len).map_err(|_| OpenError::damaged(path, "it is too large to be read"))?;
+    let bytes = file.read_at(0, len).map_err(OpenError::io(path, "read it"))?.to_vec();
+    let read = catch_unwind(AssertUnwindSafe(|| read_values(bytes)));
+    let values = read.map_err(|_| OpenError::damaged(path, "the database cannot be read"))?;
+    values.map_err(|error| OpenError::damaged(path, error))
 }
 
 /// What the file `acknowledged` in a member's folder says: which commit of the database was the last that was acknowledged.

@@ -48,12 +48,14 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use config::ControllerConfig;
+pub use config::{ControllerConfig, STANDALONE};
 pub use controller::{Controller, Failed};
 pub use host::ControllerHost;
-pub use inspect::{Acknowledged, StoredContent, StoredValue, Unreadable, inspect, inspect_acknowledged};
+pub use inspect::{
+    Acknowledged, FolderMetadata, StoredContent, StoredValue, Unreadable, inspect, inspect_acknowledged, metadata_in,
+};
 pub use liveness::LeaseSettings;
 pub use no_peers::NoPeers;
-pub use open_error::OpenError;
+pub use open_error::{OpenError, way_out};
 pub use rebuild::{Rebuild, RebuildError, RebuiltGroup, RebuiltMetadata, RebuiltTopic, is_lost};
 pub use state::MetadataState;

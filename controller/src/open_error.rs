@@ -1,4 +1,5 @@
 use crate::codec::CodecError;
+use crate::raft::{ACKNOWLEDGED, FILE};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -31,10 +32,8 @@ pub enum OpenError {
     PreRelease { path: PathBuf },
     /// Bytes that were durable once are not what was written.
     #[error(
-        "{}: damaged: {what}; if other members are well, remove this one from the cluster and add it again with an empty \
-         folder and a new number (gantry admin cluster remove-controller, then add-controller); else restore the folder \
-         from a copy. A standalone server without one: gantry repair controller makes it again from what the store knows",
-        .path.display()
+        "{}: damaged: {what}; {}",
+        .path.display(), way_out(.path)
     )]
     Damaged {
         path: PathBuf,
@@ -44,11 +43,9 @@ pub enum OpenError {
     /// What was acknowledged is not there any more.
     #[error(
         "{}: the controller's store is older than what it acknowledged: it is at commit {found}, and commit {acknowledged} was \
-         acknowledged. Its last pages are damaged, or consensus.redb was put back alone. If most other members are well, remove \
-         this one from the cluster (gantry admin cluster remove-controller) and add it again with an empty folder and a new \
-         number (gantry admin cluster add-controller); else restore the whole folder from a copy, or, if there is none, go on without what is missing: move the file \
-         acknowledged away and start it again",
-        .path.display()
+         acknowledged. Its last pages are damaged, or consensus.redb was put back alone. What to do: {}. A server with one \
+         controller can also go on without what is missing: move {} away and start it again",
+        .path.display(), way_out(.path), .path.join(ACKNOWLEDGED).display()
     )]
     RolledBack {
         path: PathBuf,
@@ -56,6 +53,18 @@ pub enum OpenError {
         found: u64,
         /// The number of the last one that was acknowledged.
         acknowledged: u64,
+    },
+    /// The database is not there, and was.
+    #[error(
+        "{}: {FILE} is gone, and {why}. What this member promised was in it, so none is made in its place. Put it back; if it \
+         is lost: {}. Nothing was made or changed",
+        .path.display(), way_out(.path)
+    )]
+    Lost {
+        /// The folder.
+        path: PathBuf,
+        /// How that is known.
+        why: &'static str,
     },
     /// A folder belongs to one member for ever: it holds what that member promised to the others.
     #[error("{}: the folder of member {found}; it cannot be used for member {expected}", .path.display())]
@@ -92,6 +101,7 @@ impl OpenError {
             | OpenError::PreRelease { .. }
             | OpenError::Damaged { .. }
             | OpenError::RolledBack { .. }
+            | OpenError::Lost { .. }
             | OpenError::OtherMember { .. } => false,
         }
     }
@@ -111,6 +121,39 @@ impl OpenError {
         match error {
             CodecError::Newer(what) => OpenError::Newer { path: path.to_owned(), what },
             CodecError::Damaged(what) => OpenError::damaged(path, what),
+        }
+    }
+}
+
+/// What an operator does about a member's folder whose database cannot be used any more, or about that file. Goes into a
+/// sentence.
+pub fn way_out(path: &Path) -> String {
+    let is_file = path.file_name().is_some_and(|name| name == FILE || name == ACKNOWLEDGED);
+    let folder = if is_file { path.parent() } else { Some(path) };
+    let data = folder.and_then(Path::parent).filter(|data| !data.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    format!(
+        "if most other members are well, remove this one from the cluster and add it again with an empty folder and a new number \
+         (gantry admin cluster remove-controller NUMBER, then add-controller); else restore the folder from a copy. A standalone \
+         server without one: `gantry repair controller {}` makes it again from what the store knows",
+        data.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_out_names_the_data_folder_whatever_is_wrong() {
+        for path in ["/data/controller", "/data/controller/consensus.redb", "/data/controller/acknowledged"] {
+            assert!(way_out(Path::new(path)).contains("`gantry repair controller /data`"), "{path}");
+        }
+        assert!(way_out(Path::new("controller")).contains("`gantry repair controller .`"));
+        let lost = OpenError::Lost { path: "/data/controller".into(), why: "it was" };
+        let rolled_back = OpenError::RolledBack { path: "/data/controller".into(), found: 1, acknowledged: 2 };
+        for error in [lost, rolled_back, OpenError::damaged(Path::new("/data/controller/consensus.redb"), "a bit")] {
+            assert!(error.to_string().contains("`gantry repair controller /data`"), "{error}");
+            assert!(!error.may_pass());
         }
     }
 }

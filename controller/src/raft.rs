@@ -13,6 +13,7 @@ mod log_store;
 mod messages;
 mod network;
 mod node;
+mod offline;
 mod state_machine;
 #[cfg(test)]
 mod tests;
@@ -23,4 +24,5 @@ pub(crate) use acknowledged::{NAME as ACKNOWLEDGED, read as read_acknowledged};
 pub(crate) use disk::{FILE, LOCK, TEMPORARY, is_there, make_with_snapshot, read_values};
 pub(crate) use messages::Kind;
 pub(crate) use node::{Leader, Leadership, Node, NodeError, Peer};
+pub use offline::FolderMetadata;
 pub(crate) use type_config::Batch;

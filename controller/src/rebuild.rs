@@ -9,9 +9,10 @@
 //!   [`LostIds`](gantry_proto::model::LostIds)).
 //! - The file gets its name last: until then the folder is as lost as before, and the repair can be made again.
 
-use crate::inspect::{Unreadable, inspect};
+use crate::config::STANDALONE;
+use crate::inspect::{Acknowledged, StoredContent, Unreadable, inspect};
 use crate::open_error::OpenError;
-use crate::raft::{ACKNOWLEDGED, FILE, LOCK, TEMPORARY, is_there, make_with_snapshot};
+use crate::raft::{ACKNOWLEDGED, FILE, LOCK, TEMPORARY, is_there, make_with_snapshot, read_acknowledged};
 use crate::state::{Counters, Keeping, KeptGroup, MetadataState, NamedLeader, Rules, StateParts};
 use gantry_proto::env::{DirectoryLock, Env, Files};
 use gantry_proto::model::limits::MAX_ATTEMPTS_DEFAULT;
@@ -137,7 +138,7 @@ impl Rebuild {
         {
             files.remove(&dir.join(TEMPORARY)).map_err(OpenError::io(dir, "remove what a crash left"))?;
         }
-        let member = (1, "standalone");
+        let member = (1, STANDALONE);
         make_with_snapshot(files, dir, member, self.cluster, self.state.sealed())?;
         Ok(moved)
     }
@@ -168,7 +169,7 @@ fn lock(files: &dyn Files, dir: &Path) -> Result<DirectoryLock, OpenError> {
     })
 }
 
-/// A file that is there may be given up only if a checksum says that it is damaged.
+/// A file that is there may be given up only if a checksum says that it is damaged, or if it is behind what it acknowledged.
 fn check_damaged(files: &dyn Files, dir: &Path) -> Result<(), RebuildError> {
     let values = match inspect(files, dir) {
         Ok(values) => values,
@@ -180,7 +181,13 @@ fn check_damaged(files: &dyn Files, dir: &Path) -> Result<(), RebuildError> {
     if let Some(Unreadable::Newer(what)) = unreadable.find(|why| matches!(why, Unreadable::Newer(_))) {
         return Err(OpenError::Newer { path: dir.join(FILE), what: what.clone() }.into());
     }
-    if damaged {
+    let commit = values.iter().find_map(|value| match &value.content {
+        Ok(StoredContent::Commit(commit)) => Some(commit.number),
+        _ => None,
+    });
+    let is_behind =
+        matches!(read_acknowledged(files, dir)?, Some(Acknowledged::Newest(last)) if last > commit.unwrap_or(0));
+    if damaged || is_behind {
         return Ok(());
     }
     Err(RebuildError::Refused(format!(

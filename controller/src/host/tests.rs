@@ -159,3 +159,77 @@ async fn it_can_be_stopped_while_it_is_being_opened_again() {
     assert!(kept.host.serves().is_err());
     kept.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_removed_moved_or_replaced_under_it_ends_it_and_nothing_is_answered_or_made() {
+    for name in ["consensus.redb", "acknowledged"] {
+        for (how, says) in [("removed", "was removed"), ("moved", "was moved away"), ("replaced", "was replaced")] {
+            for asked in [false, true] {
+                let kept = host().await;
+                kept.create("a").await.unwrap();
+                let (path, aside) = (Path::new(DIR).join(name), Path::new(DIR).join("aside"));
+                match how {
+                    "removed" => kept.files.remove(&path).unwrap(),
+                    "moved" => kept.files.rename(&path, &aside).unwrap(),
+                    _ => {
+                        let copy = kept.files.open(&aside, OpenMode::CreateNew).unwrap();
+                        let held = kept.files.open(&path, OpenMode::Read).unwrap();
+                        copy.write_all_at(&held.read_at(0, held.len().unwrap() as usize).unwrap(), 0).unwrap();
+                        kept.files.rename(&aside, &path).unwrap();
+                    }
+                }
+                // Whether somebody asks or nobody does, and before anybody is told of success.
+                if asked {
+                    kept.create("b").await.unwrap_err();
+                }
+                let why = kept.keeping.await.unwrap().unwrap_err().to_string();
+                assert!(why.contains(&format!("{name} {says}")) && why.contains("put back"), "{name} {how}: {why}");
+                assert!(kept.host.serves().is_err());
+                assert_eq!(kept.files.identity_at(&path).unwrap().is_some(), how == "replaced", "{name} {how}");
+                if how == "moved" {
+                    kept.files.rename(&aside, &path).unwrap();
+                    kept.host.shutdown().await;
+                    let again = kept_when_free(kept.env, kept.files).await;
+                    assert!(again.groups().contains(&"a".to_owned()));
+                    again.end().await;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_while_it_is_opened_again_is_not_made_anew() {
+    let kept = host().await;
+    kept.create("a").await.unwrap();
+    kept.files.fail_next(FakeOp::Sync, 0, io::ErrorKind::Other);
+    kept.create("b").await.unwrap_err();
+    for name in ["consensus.redb", "acknowledged"] {
+        kept.files.remove(&Path::new(DIR).join(name)).unwrap();
+    }
+    let why = kept.keeping.await.unwrap().unwrap_err().to_string();
+    assert!(why.contains("consensus.redb is gone") && why.contains("gantry repair controller"), "{why}");
+    assert_eq!(kept.files.identity_at(&file()).unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_database_beside_acknowledged_nothing_is_made_and_the_command_is_named() {
+    let kept = host().await;
+    kept.create("a").await.unwrap();
+    kept.host.shutdown().await;
+    kept.keeping.await.unwrap().unwrap();
+    kept.files.remove(&file()).unwrap();
+    let names = |files: &FakeFiles| {
+        let mut names: Vec<String> = files.list(Path::new(DIR)).unwrap().into_iter().map(|entry| entry.name).collect();
+        names.sort();
+        names
+    };
+    let before = names(&kept.files);
+    for _ in 0..2 {
+        let opened = ControllerHost::open(ControllerConfig::standalone(DIR), kept.env.clone(), Arc::new(NoPeers)).await;
+        let error = opened.map(|_| ()).unwrap_err();
+        assert!(matches!(error, OpenError::Lost { .. }), "{error}");
+        assert!(error.to_string().contains("`gantry repair controller"), "{error}");
+        assert_eq!(names(&kept.files), before);
+    }
+}

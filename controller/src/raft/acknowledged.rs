@@ -25,7 +25,7 @@
 use crate::open_error::OpenError;
 use gantry_proto::env::{File, Files, OpenMode};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(crate) const NAME: &str = "acknowledged";
@@ -37,6 +37,7 @@ const SLOT_LEN: u64 = 4096;
 
 /// The open file.
 pub(super) struct Acknowledged {
+    path: PathBuf,
     file: Arc<dyn File>,
     number: u64,
 }
@@ -75,13 +76,18 @@ impl Acknowledged {
             }
             Err(error) => return Err(failed("open it")(error)),
         };
-        let mut acknowledged = Acknowledged { file, number: found };
+        let mut acknowledged = Acknowledged { path: path.clone(), file, number: found };
         // Both slots are there from now on, so a number never needs room on the disk.
         let written = (acknowledged.put(found.saturating_sub(1)))
             .and_then(|()| acknowledged.note(found))
             .and_then(|()| files.sync_dir(dir));
         written.map_err(failed("write it"))?;
         Ok(acknowledged)
+    }
+
+    /// What became of the name of the open file, if it is not this file's any more.
+    pub(super) fn moved(&self, files: &dyn Files) -> io::Result<Option<String>> {
+        moved(files, &self.path, &*self.file)
     }
 
     /// The number of the last commit.
@@ -100,6 +106,18 @@ impl Acknowledged {
     fn put(&self, number: u64) -> io::Result<()> {
         self.file.write_all_at(&slot(number), number % 2 * SLOT_LEN)
     }
+}
+
+/// What became of `path` under an open file that had that name. `None`: it still has.
+pub(super) fn moved(files: &dyn Files, path: &Path, file: &dyn File) -> io::Result<Option<String>> {
+    let status = file.status()?;
+    let what = match files.identity_at(path)? {
+        Some(found) if found == status.identity && !status.removed => return Ok(None),
+        Some(_) => "was replaced by another file",
+        None if status.removed => "was removed",
+        None => "was moved away",
+    };
+    Ok(Some(format!("{} {what} while the controller used it", path.display())))
 }
 
 fn slot(number: u64) -> [u8; LEN] {

@@ -23,20 +23,21 @@
 //!   written with the next change: it is only a hint, for a start that does not wait for others.
 //! - After a write or sync that failed nothing is written any more: what the disk holds is unknown until the folder is
 //!   opened again. What is found then is made durable before anything is read from it.
-//! - A database that is behind what it acknowledged is refused.
+//! - A database that is behind what it acknowledged is refused, and none is made where one was.
+//! - A change is answered only while both files have their names: else the next start would not find it.
 //! - All calls block, so they run on workers; one at a time changes.
 
-use super::acknowledged::Acknowledged;
+use super::acknowledged::{self, Acknowledged};
 use super::backend::{CopyBackend, FileBackend};
 use super::codec::{
     need, put_entry, put_log_id, put_snapshot_meta, put_vote, read_entry, read_log_id, read_snapshot_meta, read_vote,
 };
 use super::type_config::{Entry, LogId, SnapshotMeta, Vote};
 use crate::codec::{CodecError, seal, unseal};
-use crate::open_error::OpenError;
+use crate::open_error::{OpenError, way_out};
 use bytes::Bytes;
 use gantry_proto::convert::Wire as _;
-use gantry_proto::env::{DirectoryLock, Env, Files, OpenMode, make_durable};
+use gantry_proto::env::{DirectoryLock, Env, File, Files, OpenMode, make_durable};
 use gantry_proto::model::ClusterId;
 use gantry_proto::wire::controller::v1 as wire;
 use openraft::EntryPayload;
@@ -58,7 +59,7 @@ const FOLDER: &str = "folder";
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
-const SNAPSHOT: &str = "snapshot";
+pub(super) const SNAPSHOT: &str = "snapshot";
 const COMMIT: &str = "commit";
 /// What pre-releases had instead of [`FOLDER`].
 const PRE_RELEASE: &str = "format";
@@ -76,6 +77,7 @@ pub(crate) struct Disk {
 }
 
 struct Inner {
+    files: Arc<dyn Files>,
     /// None once it is closed.
     open: RwLock<Option<Open>>,
     member: u64,
@@ -92,6 +94,7 @@ struct Inner {
 struct Open {
     /// Dropped first: when the lock is free, nothing is written any more.
     database: Database,
+    file: Arc<dyn File>,
     _lock: DirectoryLock,
 }
 
@@ -125,21 +128,23 @@ pub(crate) struct Recovered {
 }
 
 impl Disk {
-    /// Opens or makes the folder of a member that knows rules up to `rules_max`.
+    /// Opens or makes the folder of a member that knows rules up to `rules_max`. `must_exist`: it was there, so none is made.
     pub(crate) async fn open(
         env: &Env,
         dir: &Path,
         member: u64,
         rules_max: u32,
+        must_exist: bool,
     ) -> Result<(Disk, Recovered), OpenError> {
         let (dir, files) = (dir.to_owned(), env.files.clone());
         let path = dir.join(FILE);
-        let opened = env.run_blocking(move || open(&*files, &dir, member, rules_max)).await;
+        let opened = env.run_blocking(move || open(&*files, &dir, member, rules_max, must_exist)).await;
         let damaged = |_| OpenError::damaged(&path, "the database cannot be read without a panic");
         let (open, Facts { vote, ends, cluster, snapshot, .. }, acknowledged) = opened.map_err(damaged)??;
         let empty = vote.is_none() && ends.last.is_none() && snapshot.is_none();
         let recovered = Recovered { snapshot, empty };
         let inner = Inner {
+            files: env.files.clone(),
             open: RwLock::new(Some(open)),
             member,
             path,
@@ -159,14 +164,14 @@ impl Disk {
             let Some(open) = inner.open.write().take() else { return Ok(()) };
             match &*inner.broken.lock() {
                 Some(Broken { panicked: true, .. }) => {
-                    let Open { database, _lock } = open;
+                    let Open { database, .. } = open;
                     std::mem::forget(database);
                     return Ok(());
                 }
                 Some(_) => return Ok(()),
                 None => {}
             }
-            change(&open.database, &inner, |_| Ok(())).map_err(Failure::into_io)
+            change(&open, &inner, |_| Ok(())).map_err(Failure::into_io)
         });
         match closed.await {
             Ok(Ok(())) => {}
@@ -294,6 +299,12 @@ impl Disk {
         .await
     }
 
+    /// Looks whether both files still have their names. If not, nothing is read or written any more, for the reason that
+    /// [`Disk::broken`] gives then.
+    pub(super) async fn check_files(&self) -> io::Result<()> {
+        self.run(|open, inner| check_files(open, inner, &inner.acknowledged.lock())).await
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Database) -> Result<T, Failure> + Send + 'static,
@@ -305,7 +316,7 @@ impl Disk {
         &self,
         make: impl FnOnce(&WriteTransaction) -> Result<(), Failure> + Send + 'static,
     ) -> io::Result<()> {
-        self.run(move |open, inner| change(&open.database, inner, make)).await
+        self.run(move |open, inner| change(open, inner, make)).await
     }
 
     async fn run<T: Send + 'static>(
@@ -337,13 +348,13 @@ impl Disk {
 
 /// Makes a change durable, with what was only noted, and notes that it is.
 fn change(
-    database: &Database,
+    open: &Open,
     inner: &Inner,
     make: impl FnOnce(&WriteTransaction) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut acknowledged = inner.acknowledged.lock();
     let number = acknowledged.number() + 1;
-    let transaction = database.begin_write()?;
+    let transaction = open.database.begin_write()?;
     make(&transaction)?;
     put(&mut transaction.open_table(FACTS)?, COMMIT, &wire::CommitNumber { number })?;
     let committed = inner.ends.lock().committed;
@@ -351,7 +362,25 @@ fn change(
         put(&mut transaction.open_table(FACTS)?, COMMITTED, &put_log_id(&committed))?;
     }
     transaction.commit()?;
-    Ok(acknowledged.note(number).map_err(redb::Error::Io)?)
+    acknowledged.note(number).map_err(redb::Error::Io)?;
+    check_files(open, inner, &acknowledged)
+}
+
+fn check_files(open: &Open, inner: &Inner, acknowledged: &Acknowledged) -> Result<(), Failure> {
+    let files = &*inner.files;
+    if let Some(what) = acknowledged::moved(files, &inner.path, &*open.file).map_err(redb::Error::Io)? {
+        return Err(Failure::Moved(format!(
+            "{what}: put back the one that was there, and start it again; if it is lost: {}",
+            way_out(&inner.path)
+        )));
+    }
+    if let Some(what) = acknowledged.moved(files).map_err(redb::Error::Io)? {
+        return Err(Failure::Moved(format!(
+            "{what}: put back the one that was there, and start it again. If it is lost, the next start makes it again, and \
+             cannot tell whether {FILE} is all there"
+        )));
+    }
+    Ok(())
 }
 
 /// What the file held.
@@ -364,7 +393,14 @@ struct Facts {
     commit: u64,
 }
 
-fn open(files: &dyn Files, dir: &Path, member: u64, rules_max: u32) -> Result<(Open, Facts, Acknowledged), OpenError> {
+fn open(
+    files: &dyn Files,
+    dir: &Path,
+    member: u64,
+    rules_max: u32,
+    must_exist: bool,
+) -> Result<(Open, Facts, Acknowledged), OpenError> {
+    check_not_lost(files, dir, must_exist)?;
     files.create_dir_all(dir).map_err(OpenError::io(dir, "make the data folder"))?;
     let lock_path = dir.join(LOCK);
     let lock = files.try_lock(&lock_path).map_err(|error| match error.kind() {
@@ -378,7 +414,7 @@ fn open(files: &dyn Files, dir: &Path, member: u64, rules_max: u32) -> Result<(O
     if names.iter().any(|name| name == TEMPORARY) {
         files.remove(&dir.join(TEMPORARY)).map_err(OpenError::io(dir, "remove what a crash left"))?;
     }
-    let database = if names.iter().any(|name| name == FILE) {
+    let (database, file) = if names.iter().any(|name| name == FILE) {
         let file = files.open(&path, OpenMode::ReadWrite).map_err(OpenError::io(&path, "open it"))?;
         let len = file.len().map_err(OpenError::io(&path, "open it"))?;
         if len == 0 {
@@ -387,17 +423,37 @@ fn open(files: &dyn Files, dir: &Path, member: u64, rules_max: u32) -> Result<(O
         // What is read is going to be promised to the other members: it must be on disk, name and bytes.
         let durable = make_durable(&*file, 0..len).and_then(|()| files.sync_dir(dir));
         durable.map_err(OpenError::io(&path, "make durable what it holds"))?;
-        database(FileBackend::new(file)).map_err(|error| error.opening(&path))?
+        (database(FileBackend::new(file.clone())).map_err(|error| error.opening(&path))?, file)
     } else {
         make(files, dir, member)?
     };
     let facts = recover(&database, &path, member, rules_max)?;
     let acknowledged = Acknowledged::open(files, dir, facts.commit)?;
-    Ok((Open { database, _lock: lock }, facts, acknowledged))
+    Ok((Open { database, file, _lock: lock }, facts, acknowledged))
+}
+
+/// Before anything is made: a member whose database is gone must not begin anew. `acknowledged` is made after the database,
+/// and a repair moves it away first, so no crash leaves it alone.
+fn check_not_lost(files: &dyn Files, dir: &Path, must_exist: bool) -> Result<(), OpenError> {
+    let holds = |name: &str| match files.identity_at(&dir.join(name)) {
+        // Whoever makes the folder says what is wrong with its place.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        found => found.map(|found| found.is_some()).map_err(OpenError::io(dir, "look for the log in the data folder")),
+    };
+    let lost = |why| Err(OpenError::Lost { path: dir.to_owned(), why });
+    if holds(FILE)? {
+        Ok(())
+    } else if must_exist {
+        lost("this process had it open a moment ago")
+    } else if holds(acknowledged::NAME)? {
+        lost("the file acknowledged beside it says that it was there")
+    } else {
+        Ok(())
+    }
 }
 
 /// Makes the file aside and then gives it its name: it is there whole or not at all.
-fn make(files: &dyn Files, dir: &Path, member: u64) -> Result<Database, OpenError> {
+fn make(files: &dyn Files, dir: &Path, member: u64) -> Result<(Database, Arc<dyn File>), OpenError> {
     make_with(files, dir, |facts| put(facts, FOLDER, &wire::ControllerFolder { member, cluster: None }))
 }
 
@@ -405,10 +461,10 @@ fn make_with(
     files: &dyn Files,
     dir: &Path,
     fill: impl FnOnce(&mut Table<'_, &'static str, &'static [u8]>) -> Result<(), Failure>,
-) -> Result<Database, OpenError> {
+) -> Result<(Database, Arc<dyn File>), OpenError> {
     let aside = dir.join(TEMPORARY);
     let file = files.open(&aside, OpenMode::CreateNew).map_err(OpenError::io(&aside, "make it"))?;
-    let made = database(FileBackend::new(file)).and_then(|database| {
+    let made = database(FileBackend::new(file.clone())).and_then(|database| {
         let transaction = database.begin_write()?;
         transaction.open_table(LOG)?;
         let mut facts = transaction.open_table(FACTS)?;
@@ -420,7 +476,7 @@ fn make_with(
     let database = made.map_err(|error| error.opening(&aside))?;
     let named = files.rename(&aside, &dir.join(FILE)).and_then(|()| files.sync_dir(dir));
     named.map_err(OpenError::io(dir, "give the new log its name"))?;
-    Ok(database)
+    Ok((database, file))
 }
 
 /// Makes the file of an only member whose log was purged up to a snapshot of that state. There must be none.
@@ -548,6 +604,8 @@ enum Failure {
     Codec(CodecError),
     /// Written before the first release.
     PreRelease,
+    /// A file has lost its name. What that means is in the text.
+    Moved(String),
 }
 
 impl<E: Into<redb::Error>> From<E> for Failure {
@@ -569,6 +627,7 @@ impl Failure {
             Failure::Database(error) => io::Error::other(error),
             Failure::Codec(error) => io::Error::new(io::ErrorKind::InvalidData, error),
             Failure::PreRelease => io::Error::other("written by a pre-release"),
+            Failure::Moved(what) => io::Error::other(what),
         }
     }
 
@@ -587,6 +646,7 @@ impl Failure {
             Failure::Database(redb::Error::Io(error)) => {
                 format!("{shown}: cannot be read or written: {error}; see what the system says of the disk (dmesg)")
             }
+            Failure::Moved(what) => what,
             failure => failure.opening(path).to_string(),
         }
     }
@@ -595,6 +655,7 @@ impl Failure {
         let path: PathBuf = path.to_owned();
         match self {
             Failure::PreRelease => OpenError::PreRelease { path },
+            Failure::Moved(what) => OpenError::Start(what),
             Failure::Codec(error) => OpenError::undecodable(&path, error),
             Failure::Database(redb::Error::Io(error)) if error.kind() != io::ErrorKind::InvalidData => {
                 OpenError::io(&path, "read it")(error)

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Entries that a new member may be behind when it begins to vote.
 const CAUGHT_UP: u64 = 100;
@@ -40,6 +40,8 @@ const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A new member's way from nothing to voting.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Each change looks, too.
+const FILES_WATCHED_EVERY: Duration = Duration::from_secs(1);
 /// What waits for nobody.
 const COMPARE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A member that is asked about its state may be about to apply what the leader has.
@@ -109,7 +111,7 @@ impl Node {
         env: &Env,
         network: Arc<dyn ConsensusNetwork>,
     ) -> Result<(Node, Arc<Feed>), OpenError> {
-        let (disk, recovered) = Disk::open(env, &config.dir, config.id, config.rules_max).await?;
+        let (disk, recovered) = Disk::open(env, &config.dir, config.id, config.rules_max, config.must_exist).await?;
         match Node::start(config, env, network, disk.clone(), recovered).await {
             Ok(started) => Ok(started),
             Err(error) => {
@@ -228,6 +230,13 @@ impl Node {
             return Some(reason);
         }
         self.raft.metrics().borrow_watched().running_state.as_ref().err().map(ToString::to_string)
+    }
+
+    /// Looks now and then whether the files still have their names, until this member cannot go on.
+    pub(crate) async fn watch_files(&self) {
+        while self.disk.check_files().await.is_ok() {
+            sleep(FILES_WATCHED_EVERY).await;
+        }
     }
 
     /// Whether a write, a read or a sync failed, and nothing else is known to be wrong: the disk may be well again.

@@ -17,7 +17,7 @@ struct Builder;
 impl StoreBuilder<TypeConfig, LogStore, StateMachine> for Builder {
     async fn build(&self) -> Result<((), LogStore, StateMachine), StorageError<TypeConfig>> {
         let (env, ..) = fake::env(1);
-        let (disk, _) = Disk::open(&env, Path::new("/data"), 0, 1).await.unwrap();
+        let (disk, _) = Disk::open(&env, Path::new("/data"), 0, 1, false).await.unwrap();
         let feed = Arc::new(Feed::new(MetadataState::default()));
         let pace = SnapshotPace::new(usize::MAX, Arc::new(Notify::new()));
         let machine = StateMachine::new(env, disk.clone(), feed, None, pace, Arc::default(), 1);
@@ -42,7 +42,7 @@ async fn what_is_appended_survives_a_crash_at_any_step() {
     for seed in 0..8 {
         for step in 0.. {
             let (env, files, _) = fake::env(seed);
-            let (disk, _) = Disk::open(&env, Path::new("/data"), 0, 1).await.unwrap();
+            let (disk, _) = Disk::open(&env, Path::new("/data"), 0, 1, false).await.unwrap();
             let before = files.mutations();
             files.power_off_after(step);
             let mut written = 0;
@@ -56,7 +56,7 @@ async fn what_is_appended_survives_a_crash_at_any_step() {
             disk.close().await;
             drop(disk);
             files.crash(seed);
-            let (disk, _) = Disk::open(&env, Path::new("/data"), 0, 1).await.unwrap();
+            let (disk, _) = Disk::open(&env, Path::new("/data"), 0, 1, false).await.unwrap();
             let found = disk.entries(.., false).await.unwrap().len() as u64;
             assert!(found >= written, "seed {seed}, step {step}: {written} written, {found} found");
             if done {
@@ -73,7 +73,7 @@ async fn what_a_restarted_member_finds_survives_a_power_failure() {
     for seed in 0..4 {
         for step in 0..40 {
             let (env, files, _) = fake::env(seed);
-            let (disk, _) = Disk::open(&env, Path::new("/data"), 0, 1).await.unwrap();
+            let (disk, _) = Disk::open(&env, Path::new("/data"), 0, 1, false).await.unwrap();
             files.fail_next(FakeOp::Sync, step, io::ErrorKind::Other);
             let mut written = 0;
             for index in 0..12 {
@@ -84,12 +84,12 @@ async fn what_a_restarted_member_finds_survives_a_power_failure() {
             }
             drop(disk);
             files.kill();
-            let (disk, _) = Disk::open(&env, Path::new("/data"), 0, 1).await.unwrap();
+            let (disk, _) = Disk::open(&env, Path::new("/data"), 0, 1, false).await.unwrap();
             let shown = disk.entries(.., false).await.unwrap().len() as u64;
             assert!(shown >= written, "seed {seed}, step {step}: {written} written, {shown} found");
             found_more += u32::from(shown > written);
             files.crash(seed);
-            let (disk, _) = Disk::open(&env, Path::new("/data"), 0, 1).await.unwrap();
+            let (disk, _) = Disk::open(&env, Path::new("/data"), 0, 1, false).await.unwrap();
             let found = disk.entries(.., false).await.unwrap().len() as u64;
             assert!(found >= shown, "seed {seed}, step {step}: {shown} shown, {found} found");
         }
