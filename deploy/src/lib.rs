@@ -8,7 +8,7 @@
 //! - [`ops`]: health and metrics for operators.
 //! - [`admin`]: the operator's client. [`inspect`] and
 //!   [`repair`]: the files of a data folder, without a server.
-//! - [`data_dir`], [`lost_controller`], [`certificate`], [`port`]: what a tier needs of the machine before it starts.
+//! - [`data_dir`], [`lost_controller`], [`beside`], [`certificate`], [`port`]: what a tier needs of the machine before it starts.
 //! - [`env`]: the real clock, randomness, files, sockets and threads, passed to every tier.
 //! - [`runtime`], [`tasks`], [`signals`], [`panics`]: threads, who runs on them, and what ends them.
 //! - [`telemetry`]: logs and metrics.
@@ -16,6 +16,7 @@
 //! `gantry bench` is the crate `gantry-bench`.
 
 pub mod admin;
+pub mod beside;
 pub mod certificate;
 pub mod cli;
 pub mod cluster;

@@ -4,9 +4,9 @@
 //! cluster by a file beside the folder, `DATA/controller-member`, with its number. Who loses that, too, is told by nothing
 //! on this machine.
 
+use crate::beside::{holds_segments, identity_in};
 use gantry_controller::is_lost;
 use gantry_proto::env::Files;
-use gantry_store::inspect::read_identity;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -61,13 +61,12 @@ pub fn check_standalone(files: &dyn Files, root: &Path) -> Result<(), LostContro
         return Ok(());
     }
     let store = root.join("store");
-    let copies = read_identity(files, &store);
     let refused = |first: &str| Err(LostController::Standalone { root: root.to_owned(), first: first.to_owned() });
-    match copies.iter().find_map(|copy| copy.facts.as_ref().ok().and_then(Option::as_ref)) {
+    match identity_in(files, &store) {
         Some(identity) if identity.home.is_some() => refused(""),
         Some(_) => Ok(()),
         None if holds_segments(files, &store) => {
-            refused(&format!("gantry repair identity {} --store-group NAME && ", root.display()))
+            refused(&format!("gantry repair identity {} --store-group NAME --unchecked-name --yes && ", root.display()))
         }
         None => Ok(()),
     }
@@ -99,11 +98,6 @@ pub fn note_member(root: &Path, id: u64) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&aside, &path)?;
     File::open(root)?.sync_all()
-}
-
-fn holds_segments(files: &dyn Files, store: &Path) -> bool {
-    let names = files.list(&store.join("commit-log")).unwrap_or_default();
-    names.iter().any(|entry| entry.name.ends_with(".log"))
 }
 
 fn is_lost_in(files: &dyn Files, root: &Path) -> Result<bool, LostController> {

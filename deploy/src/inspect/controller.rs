@@ -4,7 +4,7 @@ use super::print::{Printer, instant};
 use super::{WrongPath, note_in_use};
 use clap::Args;
 use gantry_controller::{
-    Acknowledged, OpenError, StoredContent, StoredValue, Unreadable, inspect, inspect_acknowledged,
+    Acknowledged, OpenError, StoredContent, StoredValue, Unreadable, inspect, inspect_acknowledged, way_out,
 };
 use gantry_proto::convert::Wire as _;
 use gantry_proto::env::Files;
@@ -186,6 +186,7 @@ pub(super) fn verify(
     mut tell: impl FnMut(&'static str, String, &str),
 ) -> Result<Seen, OpenError> {
     let mut seen = Seen::default();
+    let way_out = way_out(dir);
     // Before the database: a running member goes on meanwhile.
     let acknowledged = inspect_acknowledged(files, dir)?;
     let mut found = 0;
@@ -200,7 +201,7 @@ pub(super) fn verify(
             let which = value.index.map_or_else(String::new, |index| format!(" {index}"));
             let advice = match unread {
                 Unreadable::Newer(_) => "use the version of Gantry that wrote it, or a later one",
-                Unreadable::Damaged(_) => ADVICE,
+                Unreadable::Damaged(_) => &way_out,
             };
             tell(DATABASE, format!("{}{which}: {unread}", value.kind), advice);
         }
@@ -210,7 +211,7 @@ pub(super) fn verify(
             format!(
                 "the database is at commit {found}, and commit {number} was acknowledged: its end is damaged, or it is an older copy"
             ),
-            ADVICE,
+            way_out.as_str(),
         )),
         Some(Acknowledged::Newer(format)) => {
             let what = format!("written by a newer gantry: format {format}");
@@ -236,11 +237,6 @@ pub(super) fn verify(
 /// The files of a member's folder.
 pub(super) const DATABASE: &str = "consensus.redb";
 const ACKNOWLEDGED: &str = "acknowledged";
-
-/// What to do about a damaged folder.
-const ADVICE: &str = "if most other members are well, remove this one from the cluster and add it again with an empty folder \
-                      and a new number; else restore the folder from a copy. A standalone server without one: gantry repair \
-                      controller";
 
 fn show(value: &Shown, printer: &mut Printer) -> anyhow::Result<()> {
     let (state, says) = match &value.content {

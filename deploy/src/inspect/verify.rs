@@ -2,7 +2,9 @@
 
 use super::print::Printer;
 use super::{WrongPath, controller, note_in_use};
+use crate::beside;
 use clap::Args;
+use gantry_controller::metadata_in;
 use gantry_proto::env::Files;
 use gantry_store::inspect::{Finding, Severity, Verified, verify_store};
 use serde::Serialize;
@@ -67,6 +69,12 @@ pub(super) fn run(files: &dyn Files, args: &VerifyArgs, printer: &mut Printer) -
         entries = seen;
         sum.problems += problems;
     }
+    if let (Some(data), Some(controller)) = (data_of(&args.dir, store.as_deref(), controller.as_deref()), &controller)
+        && let Some(finding) = beside_each_other(files, &data, controller)
+    {
+        sum.problems += 1;
+        show(&finding, printer)?;
+    }
     printer.end()?;
     let Verified { segments, records, messages, bytes, problems, notes } = sum;
     let summary =
@@ -92,6 +100,24 @@ pub(super) fn run(files: &dyn Files, args: &VerifyArgs, printer: &mut Printer) -
         text
     })?;
     Ok(problems == 0)
+}
+
+/// The data folder, if the whole of it is looked at.
+fn data_of(path: &Path, store: Option<&Path>, controller: Option<&Path>) -> Option<PathBuf> {
+    let holds = |part: &str, found: Option<&Path>| found.is_none_or(|found| found == path.join(part));
+    (controller.is_some() && holds("store", store) && holds("controller", controller)).then(|| path.to_owned())
+}
+
+/// What is wrong between the store's folder and the controller's. What one of them is by itself was said before.
+fn beside_each_other(files: &dyn Files, data: &Path, controller: &Path) -> Option<Finding> {
+    let store = data.join("store");
+    let identity = beside::identity_in(files, &store);
+    if identity.is_none() && beside::holds_segments(files, &store) {
+        return None;
+    }
+    let misfit = beside::misfit(identity.as_ref(), &metadata_in(files, controller).ok()?)?;
+    let (what, advice) = (misfit.to_string(), Some(misfit.advice(data)));
+    Some(Finding { severity: Severity::Problem, path: store, at: None, what, advice })
 }
 
 /// Entries and problems.

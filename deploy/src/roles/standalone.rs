@@ -4,6 +4,7 @@ use super::controller::ControllerPart;
 use super::proxy::{Creation, ProxyBackends, ProxyPart};
 use super::store::StorePart;
 use super::view;
+use crate::beside;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::lost_controller;
@@ -27,6 +28,7 @@ impl Role for Standalone {
         // A taken port is found now, not after a long recovery.
         port::probe(config.listen.address, "--listen")?;
         lost_controller::check_standalone(&*process.env.files, &config.data.dir)?;
+        beside::check_standalone(&*process.env.files, &config.data.dir, &config.store.group)?;
         let dir = DataDir::new(&config.data.dir);
         let (controller_dir, store_dir, tls_dir) =
             (dir.prepare_controller()?, dir.prepare_store()?, dir.prepare_tls()?);

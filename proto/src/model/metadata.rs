@@ -204,8 +204,9 @@ pub enum MetadataRefusal {
     },
     /// The group's data are in another folder.
     #[error(
-        "store group {store_group} has its data in the folder {expected}, not in {found}; start it with that folder, or choose \
-         another group"
+        "store group {store_group} has its data in the folder {expected}, not in {found}; start it with that folder. If that is \
+         lost, so are its messages: start the new one with another --group, then give up the lost one with `gantry admin \
+         cluster drain {store_group}` and `gantry admin cluster remove {store_group} --force`"
     )]
     OtherFolder {
         store_group: StoreGroupName,
@@ -216,8 +217,9 @@ pub enum MetadataRefusal {
     /// The folder was put back to an older state.
     #[error(
         "the data folder {folder} is an older copy: store group {store_group} was led from it in epoch {led}, and this one knows \
-         of epoch {found} only. What was stored since then is not in it; start the store with the folder as it was last \
-         used"
+         of epoch {found} only. What was stored since then is not in it; start the store with the folder as it was last used. If \
+         this is the right one after all, and a copy of it led meanwhile, `gantry repair put-back` with --led {led} lets it be \
+         used again, without what the copy stored"
     )]
     OlderFolder {
         store_group: StoreGroupName,

@@ -246,7 +246,7 @@ impl Verifier<'_> {
             };
             self.say(severity, self.dir.join(POSITIONS_NAME), None, what + torn, None);
         } else {
-            self.problem(POSITIONS_NAME, None, "both copies in it are damaged".into(), RESTORE);
+            self.problem(POSITIONS_NAME, None, "both copies in it are damaged".into(), GO_ON_WITHOUT);
         }
         Ok(newest)
     }
@@ -277,8 +277,9 @@ impl Verifier<'_> {
                     self.say(Severity::Note, self.dir.join(name), None, what, None);
                 }
                 (None, false) => {
-                    let advice = "restore it from a backup, or make it again: gantry repair identity";
-                    self.problem(name, None, cause, advice);
+                    let dir = self.dir.display();
+                    let advice = format!("restore it from a backup, or make it again: `gantry repair identity {dir}`");
+                    self.problem(name, None, cause, &advice);
                 }
             }
         }
@@ -395,8 +396,9 @@ impl Verifier<'_> {
                         self.say(Severity::Note, path.clone(), Some(at), what, None);
                     } else {
                         let advice = format!(
-                            "restore the file from a backup; or see what lay there, and give it up: gantry repair record \
-                             --offset {at}"
+                            "restore the file from a backup; or see what lay there, and give it up: `gantry repair record {} \
+                             --offset {at}`",
+                            self.dir.display()
                         );
                         self.say(Severity::Problem, path.clone(), Some(at), what + known, Some(&advice));
                     }
