@@ -3,15 +3,16 @@
 
 mod controller;
 
+use crate::beside;
 use crate::env;
 use crate::exit::Failure;
 use crate::inspect::{Format, store_dir};
 use crate::output;
 use clap::{Args, Subcommand};
 use gantry_proto::env::Env;
-use gantry_proto::model::{LogOffset, StoreGroupName};
+use gantry_proto::model::{Epoch, LogOffset, StoreGroupName};
 use gantry_store::DamagedRange;
-use gantry_store::repair::{Concerned, Repair, ToldBy};
+use gantry_store::repair::{Concerned, NamedGroup, Repair, ToldBy};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -35,9 +36,20 @@ enum What {
     Identity {
         /// The data folder (what --data names), or the store's folder in it.
         dir: PathBuf,
-        /// Name of the store group that it belongs to.
+        /// Name of the store group that it belongs to. Not needed where the controller's folder beside it knows it.
         #[arg(long, value_name = "NAME", value_parser = parse_group)]
         store_group: Option<StoreGroupName>,
+        /// The name is right, although nothing here can tell.
+        #[arg(long, requires = "store_group")]
+        unchecked_name: bool,
+    },
+    /// Use a folder again after a copy of it has led: what the copy stored is not in it. The server's refusal names the epoch.
+    PutBack {
+        /// The data folder (what --data names), or the store's folder in it.
+        dir: PathBuf,
+        /// The last epoch in which the copy led.
+        #[arg(long, value_name = "EPOCH")]
+        led: u32,
     },
     /// Give up a damaged part of the log: groups pass the messages that lay there, and the report says which they were.
     Record {
@@ -142,7 +154,10 @@ fn parse_group(name: &str) -> Result<StoreGroupName, String> {
 pub fn run(args: RepairArgs) -> Result<(), Failure> {
     let env = env::system();
     let dir = match &args.what {
-        What::Identity { dir, .. } | What::Checkpoint { dir, .. } | What::Record { dir, .. } => dir,
+        What::Identity { dir, .. }
+        | What::Checkpoint { dir, .. }
+        | What::Record { dir, .. }
+        | What::PutBack { dir, .. } => dir,
         What::Controller(what) => &what.dir,
     };
     let dir = store_dir(&*env.files, dir)?;
@@ -158,8 +173,12 @@ fn repair(args: RepairArgs, env: &Env, dir: &Path) -> anyhow::Result<()> {
             let (made, copies) = plan.finish(args.yes)?;
             return asked.report(&steps, &lost, copies, None, Some(made));
         }
-        What::Identity { store_group, .. } => Repair::identity(env, dir, store_group),
+        What::Identity { store_group, unchecked_name, .. } => {
+            let known = |cluster, group| beside::name_of(&*env.files, dir, cluster, group);
+            Repair::identity(env, dir, &NamedGroup { said: store_group, unchecked: unchecked_name, known: &known })
+        }
         What::Checkpoint { accept_lost_progress, .. } => Repair::checkpoint(env, dir, accept_lost_progress),
+        What::PutBack { led, .. } => Repair::put_back(env, dir, Epoch(led)),
         What::Record { offset, .. } => Repair::record(env, dir, LogOffset(offset)),
     }?;
     let (steps, lost) = (repair.steps.clone(), repair.lost.clone());

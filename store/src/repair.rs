@@ -2,8 +2,8 @@
 //! has it, and never without a copy of what is changed.
 //!
 //! A [`Repair`] is thought through first and says what it would do and what would be lost; [`Repair::carry_out`] does it.
-//! Three things need a decision: an identity that is lost, a checkpoint that is, and a damaged part of the log
-//! ([`record`]). What is derived (sealed indexes) the server makes again by itself. No byte of the log is ever changed here.
+//! Four things need a decision: an identity that is lost, a checkpoint that is, a damaged part of the log ([`record`]), and
+//! which of two folders goes on after a copy of one has led ([`Repair::put_back`]). What is derived (sealed indexes) the server makes again by itself. No byte of the log is ever changed here.
 
 mod checkpoint_lost;
 mod concerned;
@@ -48,6 +48,36 @@ enum Change {
     RemoveTouched,
 }
 
+/// Who says how a store group is called.
+pub struct NamedGroup<'a> {
+    /// What an operator says.
+    pub said: Option<StoreGroupName>,
+    /// An operator is sure of it.
+    pub unchecked: bool,
+    /// What the metadata say that are at hand.
+    pub known: &'a dyn Fn(ClusterId, StoreGroupId) -> Option<StoreGroupName>,
+}
+
+impl NamedGroup<'_> {
+    /// The name, and whether somebody else than the operator knows it.
+    fn of(&self, dir: &Path, cluster: ClusterId, group: StoreGroupId) -> Result<(StoreGroupName, bool), RepairError> {
+        let log =
+            format!("the log in {} was written for store group number {group} of cluster {cluster}", dir.display());
+        match ((self.known)(cluster, group), &self.said) {
+            (Some(known), Some(said)) if known != *said => {
+                refused(format!("{log}, which the controller's folder beside it calls {known}, not {said}"))
+            }
+            (Some(known), _) => Ok((known, true)),
+            (None, Some(said)) if self.unchecked => Ok((said.clone(), false)),
+            (None, Some(said)) => refused(format!(
+                "{log}. No controller's folder beside it tells whether that is {said}: compare with `gantry admin cluster \
+                 status`, or with the configuration of this store, and say with --unchecked-name that it is right"
+            )),
+            (None, None) => refused(format!("{log}: name the group with --store-group")),
+        }
+    }
+}
+
 /// Why there is nothing to repair, or no way to.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
@@ -84,9 +114,9 @@ fn io_error(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::E
 }
 
 impl Repair {
-    /// Gives a folder its identity back whose files are lost: from what the log and the positions say of it. `group`: the
-    /// name of its store group, which nothing else tells.
-    pub fn identity(env: &Env, dir: &Path, group: Option<StoreGroupName>) -> Result<Repair, RepairError> {
+    /// Gives a folder its identity back whose files are lost: from what the log and the positions say of it. The name of its
+    /// store group is not among that.
+    pub fn identity(env: &Env, dir: &Path, named: &NamedGroup<'_>) -> Result<Repair, RepairError> {
         let lock = lock(env, dir)?;
         let files = &*env.files;
         match Identity::load(files, dir) {
@@ -101,19 +131,20 @@ impl Repair {
         let mut identity = Identity::new(folder);
         identity.last_epoch = traces.epoch;
         let mut lost = Vec::new();
-        let belongs = match (home, group) {
-            (Some((cluster, group)), Some(name)) => {
+        let belongs = match home {
+            Some((cluster, group)) => {
+                let (name, checked) = named.of(dir, cluster, group)?;
+                if !checked {
+                    lost.push(format!(
+                        "Nothing here tells whether {name} is right. If it is not, the folder is refused from now on; then move \
+                         {NAME} and {COPY} away and repair again"
+                    ));
+                }
                 let belongs = format!("to store group {name} (number {group}) of cluster {cluster}");
                 identity.home = Some(Home { cluster, group, name });
                 belongs
             }
-            (Some((cluster, group)), None) => {
-                return refused(format!(
-                    "its log was written for store group number {group} of cluster {cluster}: name the group with \
-                     --store-group"
-                ));
-            }
-            (None, _) => {
+            None => {
                 lost.push(
                     "Which cluster and group it belonged to is not in its log: it will belong to those that it is started \
                      in next. Be sure that they are the right ones"
@@ -124,6 +155,46 @@ impl Repair {
         };
         let epoch = identity.last_epoch;
         let step = format!("Write {NAME} and {COPY}: folder {folder}, last epoch {epoch}, belonging {belongs}");
+        let touched = present(files, dir, |name| name == NAME || name == COPY)?;
+        let change = Change::Identity(identity);
+        let (env, dir) = (env.clone(), dir.to_owned());
+        Ok(Repair { _lock: lock, env, dir, steps: vec![step], lost, touched, change, concerned: None })
+    }
+
+    /// Lets a folder be used again after a copy of it has led up to the epoch `led`: it knows that epoch from now on. What the
+    /// copy stored is not in it.
+    pub fn put_back(env: &Env, dir: &Path, led: Epoch) -> Result<Repair, RepairError> {
+        let lock = lock(env, dir)?;
+        let files = &*env.files;
+        let mut identity = match Identity::load(files, dir) {
+            Ok(Some((identity, _))) => identity,
+            Ok(None) => {
+                return refused(format!("{0} has no identity: do `gantry repair identity {0}` first", dir.display()));
+            }
+            Err(error) => return refused(format!("{}: {error}", dir.display())),
+        };
+        let last = identity.last_epoch;
+        if led <= last {
+            return refused(format!("{} knows of epoch {last} already, so it is not refused for {led}", dir.display()));
+        }
+        if led == Epoch(u32::MAX) {
+            return refused("there is no epoch after that one");
+        }
+        identity.last_epoch = led;
+        let step = format!(
+            "Write {NAME} and {COPY}: folder {}, last epoch {led} instead of {last}. The controller then takes this folder again",
+            identity.folder
+        );
+        let lost = vec![
+            format!(
+                "What the copy stored in the epochs from {} to {led} is not in this folder: stop the copy and keep it, for its \
+                 messages are nowhere else (`gantry inspect segment` shows them)",
+                last.0 + 1
+            ),
+            "Queue offsets that the copy gave are given again, to other messages; and a message that it took is stored again when \
+             its producer repeats it"
+                .to_owned(),
+        ];
         let touched = present(files, dir, |name| name == NAME || name == COPY)?;
         let change = Change::Identity(identity);
         let (env, dir) = (env.clone(), dir.to_owned());

@@ -7,9 +7,9 @@ mod support;
 
 use gantry_proto::contract::{AckRequest, AppendRequest, PopRequest};
 use gantry_proto::env::OpenMode;
-use gantry_proto::model::{LogOffset, QueueId, StoreGroupName};
+use gantry_proto::model::{Epoch, LogOffset, QueueId, StoreGroupName};
 use gantry_store::inspect::{Seen, SegmentFile, Severity, read_checkpoints, verify_store};
-use gantry_store::repair::{Repair, RepairError};
+use gantry_store::repair::{NamedGroup, Repair, RepairError};
 use gantry_store::{Standing, Store, StoreFolder};
 use std::path::Path;
 use std::sync::Arc;
@@ -36,8 +36,13 @@ async fn written(seed: u64) -> Machine {
     machine
 }
 
-fn group() -> Option<StoreGroupName> {
-    Some(StoreGroupName::parse("store-2").unwrap())
+fn named(name: &str) -> StoreGroupName {
+    StoreGroupName::parse(name).unwrap()
+}
+
+/// What an operator says who is sure of it.
+fn group() -> NamedGroup<'static> {
+    NamedGroup { said: Some(named("store-2")), unchecked: true, known: &|_, _| None }
 }
 
 fn names(machine: &Machine, dir: &Path) -> Vec<String> {
@@ -74,14 +79,17 @@ async fn a_lost_identity_is_given_back_and_the_folder_goes_on_where_it_was() {
         let error = machine.open_folder().map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("gantry repair identity"), "the message names the command: {error}");
 
-        assert!(refusal(Repair::identity(&machine.env, &machine.dir, None)).contains("--store-group"));
+        assert!(
+            refusal(Repair::identity(&machine.env, &machine.dir, &NamedGroup { said: None, ..group() }))
+                .contains("--store-group")
+        );
         let before = names(&machine, &machine.dir);
-        let repair = Repair::identity(&machine.env, &machine.dir, group()).unwrap();
+        let repair = Repair::identity(&machine.env, &machine.dir, &group()).unwrap();
         assert!(repair.steps[0].contains(&id.to_string()), "{:?}", repair.steps);
         drop(repair);
         assert_eq!(names(&machine, &machine.dir), before, "a plan changes nothing");
 
-        let copies = Repair::identity(&machine.env, &machine.dir, group()).unwrap().carry_out().unwrap();
+        let copies = Repair::identity(&machine.env, &machine.dir, &group()).unwrap().carry_out().unwrap();
         assert_eq!(copies.is_some(), damaged);
         if let Some(copies) = copies {
             assert_eq!(names(&machine, &copies), ["identity", "identity.copy"]);
@@ -137,7 +145,7 @@ async fn what_the_disk_does_not_give_any_more_is_repaired_as_what_is_damaged() {
     }
     let error = machine.open_folder().map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("gantry repair identity"), "{error}");
-    let copies = Repair::identity(&machine.env, &machine.dir, group()).unwrap().carry_out().unwrap().unwrap();
+    let copies = Repair::identity(&machine.env, &machine.dir, &group()).unwrap().carry_out().unwrap().unwrap();
     assert_eq!(names(&machine, &copies), ["identity", "identity.copy"]);
     for name in names(&machine, &machine.dir).iter().filter(|name| name.starts_with("checkpoint-")) {
         machine.files.make_unreadable(&machine.dir.join(name), 512..1024).unwrap();
@@ -155,20 +163,73 @@ async fn what_the_disk_does_not_give_any_more_is_repaired_as_what_is_damaged() {
 async fn a_folder_that_is_well_in_use_or_no_store_s_is_left_alone() {
     let machine = written(2).await;
     let before = names(&machine, &machine.dir);
-    assert!(refusal(Repair::identity(&machine.env, &machine.dir, group())).contains("has its identity"));
+    assert!(refusal(Repair::identity(&machine.env, &machine.dir, &group())).contains("has its identity"));
     assert!(refusal(Repair::checkpoint(&machine.env, &machine.dir, false)).contains("is whole"));
     let elsewhere = Path::new("/data");
-    assert!(refusal(Repair::identity(&machine.env, elsewhere, group())).contains("not a store's folder"));
+    assert!(refusal(Repair::identity(&machine.env, elsewhere, &group())).contains("not a store's folder"));
     assert!(!names(&machine, elsewhere).contains(&"lock".to_owned()));
     assert_eq!(names(&machine, &machine.dir), before);
 
     let in_use = StoreFolder::open(&machine.env, &machine.dir).unwrap();
     machine.env.files.remove(&machine.dir.join("identity")).unwrap();
     machine.env.files.remove(&machine.dir.join("identity.copy")).unwrap();
-    let refused = Repair::identity(&machine.env, &machine.dir, group()).map(|_| ()).unwrap_err();
+    let refused = Repair::identity(&machine.env, &machine.dir, &group()).map(|_| ()).unwrap_err();
     assert!(matches!(refused, RepairError::InUse(_)), "{refused}");
     drop(in_use);
-    assert!(Repair::identity(&machine.env, &machine.dir, group()).is_ok());
+    assert!(Repair::identity(&machine.env, &machine.dir, &group()).is_ok());
+}
+
+#[tokio::test]
+async fn a_store_groups_name_is_believed_only_where_somebody_else_knows_it_or_the_operator_is_sure() {
+    let machine = written(6).await;
+    let folder = machine.open_folder().unwrap();
+    let (number, cluster) = (folder.store_group().unwrap().0, folder.cluster().unwrap());
+    drop(folder);
+    for name in ["identity", "identity.copy"] {
+        machine.env.files.remove(&machine.dir.join(name)).unwrap();
+    }
+    let asked = |named: &NamedGroup<'_>| Repair::identity(&machine.env, &machine.dir, named);
+    let why = refusal(asked(&NamedGroup { unchecked: false, ..group() }));
+    assert!(why.contains("--unchecked-name") && why.contains(&cluster.to_string()), "{why}");
+    let repair = asked(&group()).unwrap();
+    assert!(repair.lost.iter().any(|lost| lost.contains("Nothing here tells whether store-2 is right")));
+    drop(repair);
+
+    let known = |asked_cluster, asked_number| {
+        assert_eq!((asked_cluster, asked_number), (cluster, number));
+        Some(named("store-9"))
+    };
+    let why = refusal(asked(&NamedGroup { known: &known, ..group() }));
+    assert!(why.contains("calls store-9, not store-2"), "{why}");
+    for said in [None, Some(named("store-9"))] {
+        let repair = asked(&NamedGroup { said, unchecked: false, known: &known }).unwrap();
+        assert!(repair.steps[0].contains("store group store-9") && repair.lost.is_empty(), "{:?}", repair.steps);
+    }
+}
+
+#[tokio::test]
+async fn a_folder_is_put_back_after_its_copy_has_led_when_that_is_asked_for() {
+    let machine = written(7).await;
+    let folder = machine.open_folder().unwrap();
+    let (id, last) = (folder.id(), folder.last_epoch());
+    drop(folder);
+    let put_back = |led| Repair::put_back(&machine.env, &machine.dir, Epoch(led));
+    assert!(refusal(put_back(last.0)).contains("already"));
+    assert!(refusal(put_back(u32::MAX)).contains("no epoch after"));
+    let before = contents(&machine, &machine.dir.join("identity"));
+    let repair = put_back(last.0 + 5).unwrap();
+    assert!(repair.lost[0].contains(&format!("from {} to {}", last.0 + 1, last.0 + 5)), "{:?}", repair.lost);
+    drop(repair);
+    assert_eq!(contents(&machine, &machine.dir.join("identity")), before, "a plan changes nothing");
+    let copies = put_back(last.0 + 5).unwrap().carry_out().unwrap().unwrap();
+    assert_eq!(contents(&machine, &copies.join("identity")), before);
+    let folder = machine.open_folder().unwrap();
+    assert_eq!((folder.id(), folder.last_epoch()), (id, Epoch(last.0 + 5)));
+    drop(folder);
+    let store = machine.must_open();
+    assert!(store.epoch() > Epoch(last.0 + 5));
+    assert_eq!(pop_all(&store).await.len(), 52, "all that it held is there");
+    end(store).await;
 }
 
 #[tokio::test]
@@ -181,7 +242,7 @@ async fn files_of_several_folders_are_not_given_an_identity() {
     for name in ["identity", "identity.copy"] {
         machine.env.files.remove(&machine.dir.join(name)).unwrap();
     }
-    assert!(refusal(Repair::identity(&machine.env, &machine.dir, group())).contains("of several folders"));
+    assert!(refusal(Repair::identity(&machine.env, &machine.dir, &group())).contains("of several folders"));
 }
 
 /// Damages all of them. Returns the name of the last.

@@ -6,6 +6,7 @@
 mod gantry;
 mod hanging_call;
 mod lost_controller;
+mod lost_store;
 
 use gantry::{Gantry, run, run_with_files};
 use serde_json::json;

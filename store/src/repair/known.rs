@@ -207,8 +207,8 @@ impl Known {
             }
             let why = if damaged.is_empty() { "it is gone".to_owned() } else { damaged.join("; ") };
             return refused(format!(
-                "the checkpoint in {} cannot be read ({why}), and the log reaches back to {begins} only: numbers that were \
-                 given before that would be given again. Restore the checkpoint, or do gantry repair checkpoint first",
+                "the checkpoint in {0} cannot be read ({why}), and the log reaches back to {begins} only: numbers that were \
+                 given before that would be given again. Restore the checkpoint, or do `gantry repair checkpoint {0}` first",
                 dir.display()
             ));
         };
@@ -230,5 +230,6 @@ impl Known {
 }
 
 fn lost_identity(dir: &Path, why: &str) -> String {
-    format!("the store's folder {} has lost its identity ({why}): do gantry repair identity first", dir.display())
+    let dir = dir.display();
+    format!("the store's folder {dir} has lost its identity ({why}): do `gantry repair identity {dir}` first")
 }

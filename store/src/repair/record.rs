@@ -19,7 +19,9 @@ impl Repair {
         let files = &*env.files;
         match Identity::load(files, dir) {
             Ok(Some(_)) => {}
-            Ok(None) => return refused(format!("{} has no identity: gantry repair identity", dir.display())),
+            Ok(None) => {
+                return refused(format!("{0} has no identity: do `gantry repair identity {0}` first", dir.display()));
+            }
             Err(error) => return refused(format!("{}: {error}", dir.display())),
         }
         let known = match damage::read(files, dir) {
