@@ -67,7 +67,8 @@ pub enum OpenError {
         why: &'static str,
     },
     /// A folder belongs to one member for ever: it holds what that member promised to the others.
-    #[error("{}: the folder of member {found}; it cannot be used for member {expected}", .path.display())]
+    #[error("{}: the folder of member {found}; it cannot be used for member {expected}: start it with controller.id = {found}, or with \
+         another folder", .path.display())]
     OtherMember {
         /// The file that says so.
         path: PathBuf,

@@ -6,6 +6,7 @@ use gantry_controller::{FolderMetadata, metadata_in};
 use gantry_proto::env::Files;
 use gantry_proto::model::{ClusterId, FolderId, StoreGroupId, StoreGroupName};
 use gantry_store::inspect::{IdentityFacts, read_identity};
+use gantry_store::repair::KnownHome;
 use std::path::{Path, PathBuf};
 
 /// What does not fit.
@@ -117,10 +118,19 @@ pub fn check_standalone(files: &dyn Files, root: &Path, group: &StoreGroupName) 
     }
 }
 
-/// How the controller's folder beside a store's calls a store group of that cluster.
-pub fn name_of(files: &dyn Files, store: &Path, cluster: ClusterId, id: StoreGroupId) -> Option<StoreGroupName> {
+/// Where a store's folder belongs, as the controller's folder beside it says. `home`: what its log says.
+pub fn home_of(
+    files: &dyn Files,
+    store: &Path,
+    folder: FolderId,
+    home: Option<(ClusterId, StoreGroupId)>,
+) -> Option<KnownHome> {
     let metadata = metadata_in(files, &store.parent()?.join("controller")).ok()?;
-    let state = metadata.state;
-    (state.cluster() == Some(cluster))
-        .then(|| state.store_groups().find(|group| group.id == id).map(|it| it.name.clone()))?
+    let cluster = metadata.state.cluster()?;
+    let mut groups = metadata.state.store_groups();
+    let found = match home {
+        Some((known, id)) => groups.find(|group| known == cluster && group.id == id),
+        None => groups.find(|group| group.replicas.iter().any(|replica| replica.folder == folder)),
+    };
+    found.map(|group| (cluster, group.id, group.name.clone()))
 }

@@ -174,7 +174,7 @@ fn repair(args: RepairArgs, env: &Env, dir: &Path) -> anyhow::Result<()> {
             return asked.report(&steps, &lost, copies, None, Some(made));
         }
         What::Identity { store_group, unchecked_name, .. } => {
-            let known = |cluster, group| beside::name_of(&*env.files, dir, cluster, group);
+            let known = |folder, home| beside::home_of(&*env.files, dir, folder, home);
             Repair::identity(env, dir, &NamedGroup { said: store_group, unchecked: unchecked_name, known: &known })
         }
         What::Checkpoint { accept_lost_progress, .. } => Repair::checkpoint(env, dir, accept_lost_progress),

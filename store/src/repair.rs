@@ -54,26 +54,41 @@ pub struct NamedGroup<'a> {
     pub said: Option<StoreGroupName>,
     /// An operator is sure of it.
     pub unchecked: bool,
-    /// What the metadata say that are at hand.
-    pub known: &'a dyn Fn(ClusterId, StoreGroupId) -> Option<StoreGroupName>,
+    /// What the metadata say that are at hand, of a folder or of a store group.
+    pub known: &'a dyn Fn(FolderId, Option<(ClusterId, StoreGroupId)>) -> Option<KnownHome>,
 }
 
+/// Where a folder belongs, as somebody else knows it.
+pub type KnownHome = (ClusterId, StoreGroupId, StoreGroupName);
+
 impl NamedGroup<'_> {
-    /// The name, and whether somebody else than the operator knows it.
-    fn of(&self, dir: &Path, cluster: ClusterId, group: StoreGroupId) -> Result<(StoreGroupName, bool), RepairError> {
+    /// Where the folder belongs, and whether somebody else than the operator knows the name. `home`: what its log says.
+    fn home(
+        &self,
+        dir: &Path,
+        folder: FolderId,
+        home: Option<(ClusterId, StoreGroupId)>,
+    ) -> Result<Option<(Home, bool)>, RepairError> {
+        if let Some((cluster, group, name)) = (self.known)(folder, home) {
+            return match &self.said {
+                Some(said) if *said != name => refused(format!(
+                    "{} belongs to store group number {group} of cluster {cluster}, which the controller's folder beside it \
+                     calls {name}, not {said}",
+                    dir.display()
+                )),
+                _ => Ok(Some((Home { cluster, group, name }, true))),
+            };
+        }
+        let Some((cluster, group)) = home else { return Ok(None) };
         let log =
             format!("the log in {} was written for store group number {group} of cluster {cluster}", dir.display());
-        match ((self.known)(cluster, group), &self.said) {
-            (Some(known), Some(said)) if known != *said => {
-                refused(format!("{log}, which the controller's folder beside it calls {known}, not {said}"))
-            }
-            (Some(known), _) => Ok((known, true)),
-            (None, Some(said)) if self.unchecked => Ok((said.clone(), false)),
-            (None, Some(said)) => refused(format!(
+        match &self.said {
+            Some(name) if self.unchecked => Ok(Some((Home { cluster, group, name: name.clone() }, false))),
+            Some(said) => refused(format!(
                 "{log}. No controller's folder beside it tells whether that is {said}: compare with `gantry admin cluster \
                  status`, or with the configuration of this store, and say with --unchecked-name that it is right"
             )),
-            (None, None) => refused(format!("{log}: name the group with --store-group")),
+            None => refused(format!("{log}: name the group with --store-group")),
         }
     }
 }
@@ -127,13 +142,13 @@ impl Repair {
             Err(error) => return refused(format!("{}: {error}", dir.display())),
         }
         let traces = Traces::find(files, dir)?;
-        let (folder, home) = (traces.folder(dir)?, traces.home(dir)?);
+        let folder = traces.folder(dir)?;
         let mut identity = Identity::new(folder);
         identity.last_epoch = traces.epoch;
         let mut lost = Vec::new();
-        let belongs = match home {
-            Some((cluster, group)) => {
-                let (name, checked) = named.of(dir, cluster, group)?;
+        let belongs = match named.home(dir, folder, traces.home(dir)?)? {
+            Some((home, checked)) => {
+                let Home { cluster, group, name } = &home;
                 if !checked {
                     lost.push(format!(
                         "Nothing here tells whether {name} is right. If it is not, the folder is refused from now on; then move \
@@ -141,7 +156,7 @@ impl Repair {
                     ));
                 }
                 let belongs = format!("to store group {name} (number {group}) of cluster {cluster}");
-                identity.home = Some(Home { cluster, group, name });
+                identity.home = Some(home);
                 belongs
             }
             None => {
@@ -333,8 +348,14 @@ impl Traces {
         let folders: Vec<FolderId> = self.folders.iter().map(|id| FolderId(*id)).collect();
         match folders[..] {
             [folder] => Ok(folder),
-            [] => refused(format!("nothing in {} tells which folder it is", dir.display())),
-            _ => refused(format!("the files in {} are of several folders: {folders:?}", dir.display())),
+            [] => refused(format!(
+                "nothing in {} tells which folder it is: restore {NAME} or positions from a backup",
+                dir.display()
+            )),
+            _ => refused(format!(
+                "the files in {} are of several folders: {folders:?}. Put back those of one of them",
+                dir.display()
+            )),
         }
     }
 
@@ -344,7 +365,10 @@ impl Traces {
         match homes[..] {
             [] => Ok(None),
             [home] => Ok(Some(home)),
-            _ => refused(format!("the segments in {} are of several store groups: {homes:?}", dir.display())),
+            _ => refused(format!(
+                "the segments in {} are of several store groups: {homes:?}. Put back those of one of them",
+                dir.display()
+            )),
         }
     }
 }

@@ -97,7 +97,7 @@ async fn a_lost_identity_is_given_back_and_the_folder_goes_on_where_it_was() {
         }
         let folder = machine.open_folder().unwrap();
         assert_eq!((folder.id(), folder.last_epoch(), folder.cluster()), (id, epoch, cluster));
-        assert_eq!(folder.store_group(), Some((HERE, &group().unwrap())));
+        assert_eq!(folder.store_group(), Some((HERE, &group().said.unwrap())));
         drop(folder);
         let store = machine.must_open();
         assert_eq!(pop_all(&store).await.len(), 52);
@@ -183,7 +183,7 @@ async fn a_folder_that_is_well_in_use_or_no_store_s_is_left_alone() {
 async fn a_store_groups_name_is_believed_only_where_somebody_else_knows_it_or_the_operator_is_sure() {
     let machine = written(6).await;
     let folder = machine.open_folder().unwrap();
-    let (number, cluster) = (folder.store_group().unwrap().0, folder.cluster().unwrap());
+    let (id, number, cluster) = (folder.id(), folder.store_group().unwrap().0, folder.cluster().unwrap());
     drop(folder);
     for name in ["identity", "identity.copy"] {
         machine.env.files.remove(&machine.dir.join(name)).unwrap();
@@ -195,9 +195,9 @@ async fn a_store_groups_name_is_believed_only_where_somebody_else_knows_it_or_th
     assert!(repair.lost.iter().any(|lost| lost.contains("Nothing here tells whether store-2 is right")));
     drop(repair);
 
-    let known = |asked_cluster, asked_number| {
-        assert_eq!((asked_cluster, asked_number), (cluster, number));
-        Some(named("store-9"))
+    let known = |asked_folder, asked_home| {
+        assert_eq!((asked_folder, asked_home), (id, Some((cluster, number))));
+        Some((cluster, number, named("store-9")))
     };
     let why = refusal(asked(&NamedGroup { known: &known, ..group() }));
     assert!(why.contains("calls store-9, not store-2"), "{why}");

@@ -4,7 +4,7 @@ use super::print::Printer;
 use super::{WrongPath, controller, note_in_use};
 use crate::beside;
 use clap::Args;
-use gantry_controller::metadata_in;
+use gantry_controller::{OpenError, metadata_in, way_out};
 use gantry_proto::env::Files;
 use gantry_store::inspect::{Finding, Severity, Verified, verify_store};
 use serde::Serialize;
@@ -141,6 +141,11 @@ fn of_controller(files: &dyn Files, dir: &Path, quiet: bool, printer: &mut Print
                 found.push(finding(Severity::Whole, controller::DATABASE, what, None));
             }
             (seen.entries, seen.problems)
+        }
+        Err(OpenError::Damaged { what, .. }) => {
+            let what = format!("damaged: {what}");
+            found.push(finding(Severity::Problem, controller::DATABASE, what, Some(&way_out(dir))));
+            (0, 1)
         }
         Err(error) => {
             found.push(finding(Severity::Problem, controller::DATABASE, error.to_string(), None));
