@@ -51,10 +51,10 @@ async fn turn(core: &Core) -> Result<Option<Duration>, NodeError> {
             (ended, table.gone_proxies(proxies.into_iter(), now))
         })
     })?;
-    for (group, epoch) in ended {
-        tracing::info!(%group, %epoch, "a store's lease has ended");
+    for (store_group, epoch) in ended {
+        tracing::info!(group = %store_group, %epoch, "a store's lease has ended");
         // It is never refused: at worst it has ended already.
-        let _ = core.decide(MetadataCommand::EndStoreLease { store_group: group, epoch }, leading).await?;
+        let _ = core.decide(MetadataCommand::EndStoreLease { store_group, epoch }, leading).await?;
     }
     for id in gone {
         tracing::info!(%id, "a proxy is gone");

@@ -190,8 +190,8 @@ impl MembershipService for ControllerHost {
         self.current().map_err(MembershipError::Unavailable)?.renew_store_lease(request).await
     }
 
-    async fn give_up_store_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
-        self.current().map_err(MembershipError::Unavailable)?.give_up_store_lease(group, epoch).await
+    async fn give_up_store_lease(&self, store_group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
+        self.current().map_err(MembershipError::Unavailable)?.give_up_store_lease(store_group, epoch).await
     }
 
     async fn proxy_alive(&self, request: ProxyAliveRequest) -> Result<Duration, MembershipError> {

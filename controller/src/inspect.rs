@@ -30,15 +30,12 @@ pub struct StoredValue {
 pub enum StoredContent {
     /// Whose folder it is.
     Folder(wire::ControllerFolder),
-    /// The last vote.
     Vote(wire::Vote),
     /// How far the log is known to be committed, or was removed.
     LogId(wire::LogId),
-    /// The last snapshot.
     Snapshot {
         /// What it stands for, with the members at that time.
         meta: wire::SnapshotMeta,
-        /// The metadata.
         state: Box<Result<wire::MetadataState, Unreadable>>,
     },
     /// An entry of the log: commands, or a change of members.

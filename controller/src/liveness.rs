@@ -57,9 +57,9 @@ impl LeaseSettings {
     }
 
     /// What the leader of a store group gets.
-    fn term(&self, group: &StoreGroup) -> StoreLease {
+    fn term(&self, store_group: &StoreGroup) -> StoreLease {
         match self.sole_replica_lease {
-            _ if group.in_sync.len() > 1 => StoreLease::For(self.duration),
+            _ if store_group.in_sync.len() > 1 => StoreLease::For(self.duration),
             Some(duration) => StoreLease::For(duration),
             None => StoreLease::UntilSuperseded,
         }
@@ -121,12 +121,12 @@ impl LeaseTable {
     }
 
     /// Whether somebody new may lead the group; else how long to wait at most.
-    pub(crate) fn admit(&mut self, group: &StoreGroup, now: Instant) -> Result<(), Duration> {
-        if group.leader.is_none() {
+    pub(crate) fn admit(&mut self, store_group: &StoreGroup, now: Instant) -> Result<(), Duration> {
+        if store_group.leader.is_none() {
             return Ok(());
         }
         let silence_max = self.settings.heartbeat_timeout();
-        let lease = self.observed(group, now);
+        let lease = self.observed(store_group, now);
         match lease.end {
             End::Passed => Ok(()),
             End::At(end) if end <= now => {
@@ -142,8 +142,14 @@ impl LeaseTable {
     }
 
     /// Notes the leadership that the group now has, when its leader is about to be told.
-    pub(crate) fn grant(&mut self, group: &StoreGroup, version: Arc<str>, at: Timestamp, now: Instant) -> StoreLease {
-        let term = self.settings.term(group);
+    pub(crate) fn grant(
+        &mut self,
+        store_group: &StoreGroup,
+        version: Arc<str>,
+        at: Timestamp,
+        now: Instant,
+    ) -> StoreLease {
+        let term = self.settings.term(store_group);
         let heard = HeardStore {
             at: Some(now),
             leading_since: Some(at),
@@ -152,24 +158,24 @@ impl LeaseTable {
             durable_to: None,
         };
         let end = self.end(term, now);
-        self.leases.insert(group.id, Lease { epoch: group.epoch, end, heard, durable_noted: None });
+        self.leases.insert(store_group.id, Lease { epoch: store_group.epoch, end, heard, durable_noted: None });
         term
     }
 
     /// Extends a lease when its holder is about to be told. None: it is over.
     pub(crate) fn renew(
         &mut self,
-        group: &StoreGroup,
+        store_group: &StoreGroup,
         epoch: Epoch,
         (positions, durable_to): (StorePositions, Option<LogOffset>),
         now: Instant,
     ) -> Option<StoreLease> {
-        if group.epoch != epoch || group.leader.is_none() {
+        if store_group.epoch != epoch || store_group.leader.is_none() {
             return None;
         }
-        let term = self.settings.term(group);
+        let term = self.settings.term(store_group);
         let end = self.end(term, now);
-        let lease = self.observed(group, now);
+        let lease = self.observed(store_group, now);
         match lease.end {
             End::At(passed) if passed <= now => lease.end = End::Passed,
             _ => {}
@@ -185,13 +191,13 @@ impl LeaseTable {
     }
 
     /// Its holder writes no more.
-    pub(crate) fn give_up(&mut self, group: StoreGroupId, epoch: Epoch) {
-        match self.leases.get_mut(&group) {
+    pub(crate) fn give_up(&mut self, store_group: StoreGroupId, epoch: Epoch) {
+        match self.leases.get_mut(&store_group) {
             Some(lease) if lease.epoch > epoch => {}
             Some(lease) if lease.epoch == epoch => lease.end = End::Passed,
             _ => {
                 let (end, heard) = (End::Passed, HeardStore::default());
-                self.leases.insert(group, Lease { epoch, end, heard, durable_noted: None });
+                self.leases.insert(store_group, Lease { epoch, end, heard, durable_noted: None });
             }
         }
     }
@@ -203,14 +209,14 @@ impl LeaseTable {
         now: Instant,
     ) -> Vec<(StoreGroupId, Epoch)> {
         let mut ended = Vec::new();
-        for group in groups.filter(|group| group.leader.is_some()) {
-            let lease = self.observed(group, now);
+        for store_group in groups.filter(|store_group| store_group.leader.is_some()) {
+            let lease = self.observed(store_group, now);
             // From here on it is not extended, though the metadata still say that it holds.
             if matches!(lease.end, End::At(end) if end <= now) {
                 lease.end = End::Passed;
             }
             if lease.end == End::Passed {
-                ended.push((group.id, group.epoch));
+                ended.push((store_group.id, store_group.epoch));
             }
         }
         ended
@@ -226,14 +232,14 @@ impl LeaseTable {
     }
 
     /// Forgets store groups and proxies that are not part of the metadata any more.
-    pub(crate) fn retain(&mut self, group: impl Fn(StoreGroupId) -> bool, proxy: impl Fn(ProxyId) -> bool) {
-        self.leases.retain(|id, _| group(*id));
+    pub(crate) fn retain(&mut self, store_group: impl Fn(StoreGroupId) -> bool, proxy: impl Fn(ProxyId) -> bool) {
+        self.leases.retain(|id, _| store_group(*id));
         self.proxies.retain(|id, _| proxy(*id));
     }
 
     /// What the leader of a group said last.
-    pub(crate) fn heard_store(&self, group: &StoreGroup) -> HeardStore {
-        let lease = self.leases.get(&group.id).filter(|lease| lease.epoch == group.epoch);
+    pub(crate) fn heard_store(&self, store_group: &StoreGroup) -> HeardStore {
+        let lease = self.leases.get(&store_group.id).filter(|lease| lease.epoch == store_group.epoch);
         lease.map(|lease| lease.heard.clone()).unwrap_or_default()
     }
 
@@ -241,13 +247,13 @@ impl LeaseTable {
     /// The first of an epoch at once, `last` in any case, and else not often.
     pub(crate) fn durable_to_note(
         &mut self,
-        group: StoreGroupId,
+        store_group: StoreGroupId,
         epoch: Epoch,
         noted: Option<(Epoch, LogOffset)>,
         last: bool,
         now: Instant,
     ) -> Option<LogOffset> {
-        let lease = self.leases.get_mut(&group).filter(|lease| lease.epoch == epoch)?;
+        let lease = self.leases.get_mut(&store_group).filter(|lease| lease.epoch == epoch)?;
         let to = lease.heard.durable_to?;
         let due = match noted.filter(|noted| noted.0 == epoch) {
             None => true,
@@ -289,11 +295,11 @@ impl LeaseTable {
 
     /// The lease of the group's present leadership. One that was not granted here counts as granted now: another member may
     /// have done it, or this one, and the answer is still on its way.
-    fn observed(&mut self, group: &StoreGroup, now: Instant) -> &mut Lease {
-        let (end, heard) = (self.end(self.settings.term(group), now), HeardStore::default());
-        let granted = Lease { epoch: group.epoch, end, heard, durable_noted: None };
-        let lease = self.leases.entry(group.id).or_insert_with(|| granted.clone());
-        if lease.epoch < group.epoch {
+    fn observed(&mut self, store_group: &StoreGroup, now: Instant) -> &mut Lease {
+        let (end, heard) = (self.end(self.settings.term(store_group), now), HeardStore::default());
+        let granted = Lease { epoch: store_group.epoch, end, heard, durable_noted: None };
+        let lease = self.leases.entry(store_group.id).or_insert_with(|| granted.clone());
+        if lease.epoch < store_group.epoch {
             *lease = granted;
         }
         lease

@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 pub enum OpenError {
     /// Two processes must not write one log.
     #[error("{}: another process uses this data folder; stop it first, or choose another folder", .path.display())]
-    Locked {
-        /// The lock file.
-        path: PathBuf,
-    },
+    Locked { path: PathBuf },
     /// A downgrade. What is whole and not understood is never called damaged.
     #[error(
         "{}: written by a newer gantry: {what}; start the newer version again",
@@ -74,7 +71,6 @@ pub enum OpenError {
         path: PathBuf,
         /// Who was to be started.
         expected: u64,
-        /// Whose it is.
         found: u64,
     },
     /// The file system failed.
@@ -82,7 +78,6 @@ pub enum OpenError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was tried.
         doing: &'static str,
         /// What came of it.
         source: io::Error,

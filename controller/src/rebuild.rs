@@ -30,11 +30,8 @@ use std::sync::Arc;
 /// What is known of the metadata of a server with one store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RebuiltMetadata {
-    /// The cluster.
     pub cluster: ClusterId,
-    /// The store's group.
     pub store_group: (StoreGroupId, StoreGroupName),
-    /// The store's folder.
     pub folder: FolderId,
     /// The last epoch that may have begun.
     pub last_epoch: Epoch,
@@ -55,9 +52,7 @@ pub struct RebuiltMetadata {
 /// A topic. It takes every kind of message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RebuiltTopic {
-    /// Its number.
     pub id: TopicId,
-    /// Its name.
     pub name: TopicName,
     /// Its queues, at least 1.
     pub queues: u32,
@@ -66,9 +61,7 @@ pub struct RebuiltTopic {
 /// A consumer group, with the default retry policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RebuiltGroup {
-    /// Its number.
     pub id: GroupId,
-    /// Its name.
     pub name: GroupName,
     /// Whether it delivers in order.
     pub fifo: bool,

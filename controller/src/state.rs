@@ -5,7 +5,8 @@
 //! - a refused command changes nothing;
 //! - an identity is given once, and the counters outlive what they counted;
 //! - each group has exactly one dead-letter topic, of its derived name, and each dead-letter topic has its group;
-//! - a queue stays on its store group; the number of a topic's lanes never changes, and each is a queue that was made;
+//! - a queue stays on its store group; the number of queues that the message groups of a topic share never changes, and each
+//!   is a queue that was made;
 //! - a store group is removed only after the leader of its last epoch confirmed that it takes no messages and holds none,
 //!   unless by force;
 //! - the epoch of a store group grows with each of its leaderships, and a data folder belongs to one store group.
@@ -203,7 +204,7 @@ impl MetadataState {
             }
             MetadataCommand::DeleteGroup { name } => self.delete_group(name),
             MetadataCommand::InitCluster { cluster } => Ok(self.found(*cluster)),
-            MetadataCommand::JoinStore { store_group: group, folder, address, last_epoch, process, place, secret } => {
+            MetadataCommand::JoinStore { store_group, folder, address, last_epoch, process, place, secret } => {
                 let joining = stores::Joining {
                     folder: *folder,
                     address,
@@ -212,17 +213,17 @@ impl MetadataState {
                     place: *place,
                     secret,
                 };
-                self.join_store(group, &joining, at)
+                self.join_store(store_group, &joining, at)
             }
-            MetadataCommand::NoteLeading { store_group: group, epoch } => Ok(self.note_leading(*group, *epoch)),
-            MetadataCommand::NoteDurable { store_group: group, epoch, to } => self.note_durable(*group, *epoch, *to),
+            MetadataCommand::NoteLeading { store_group, epoch } => Ok(self.note_leading(*store_group, *epoch)),
+            MetadataCommand::NoteDurable { store_group, epoch, to } => self.note_durable(*store_group, *epoch, *to),
             MetadataCommand::RaiseIds(known) => self.raise_ids(*known),
-            MetadataCommand::EndStoreLease { store_group: group, epoch } => Ok(self.end_lease(*group, *epoch)),
+            MetadataCommand::EndStoreLease { store_group, epoch } => Ok(self.end_lease(*store_group, *epoch)),
             MetadataCommand::DrainStoreGroup { name } => self.drain_store_group(name),
             MetadataCommand::ActivateStoreGroup { name } => self.activate_store_group(name),
             MetadataCommand::CloseStoreGroup { name } => self.close_store_group(name),
-            MetadataCommand::NoteClosed { store_group: group, epoch, since } => {
-                Ok(self.note_closed(*group, *epoch, *since))
+            MetadataCommand::NoteClosed { store_group, epoch, since } => {
+                Ok(self.note_closed(*store_group, *epoch, *since))
             }
             MetadataCommand::RemoveStoreGroup { name, force } => self.remove_store_group(name, *force),
             MetadataCommand::SpreadTopics { after, limit } => self.spread_topics(after.as_ref(), *limit),

@@ -24,7 +24,6 @@ pub(crate) struct Sessions {
     by_id: RwLock<HashMap<Arc<str>, Arc<Session>>>,
 }
 
-/// One client.
 pub(crate) struct Session {
     client_id: Arc<str>,
     /// Owner of its automatically renewed leases.
@@ -192,7 +191,6 @@ impl Session {
         self.state.lock().registration.as_ref()?.settings.clone()
     }
 
-    /// A consumer's group.
     pub(crate) fn group(&self) -> Option<GroupName> {
         match &self.state.lock().registration.as_ref()?.kind {
             ClientKind::Consumer { group, .. } => Some(group.clone()),

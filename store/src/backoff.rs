@@ -32,7 +32,6 @@ impl Backoff {
         self.told.insert(cause.to_owned())
     }
 
-    /// An attempt worked.
     pub(crate) fn worked(&mut self) {
         *self = Backoff::default();
     }

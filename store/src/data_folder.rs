@@ -182,7 +182,6 @@ impl StoreFolder {
         (self.process, self.lock.as_ref().and_then(|lock| lock.place))
     }
 
-    /// Where it is.
     pub fn dir(&self) -> &Path {
         &self.dir
     }

@@ -54,4 +54,4 @@ pub(crate) use lease::NotHeld;
 pub(crate) use pop::PopParams;
 pub(crate) use reader::QueueReader;
 pub(crate) use record::DeliveryRecord;
-pub(crate) use state::{DeliveryState, Standing};
+pub(crate) use state::{DeliveryState, MessageStanding};

@@ -133,17 +133,14 @@ impl StoreHost {
         self.store_group
     }
 
-    /// Its data folder.
     pub fn folder(&self) -> FolderId {
         self.folder
     }
 
-    /// See [`Store::epoch`].
     pub fn epoch(&self) -> Epoch {
         self.store().epoch()
     }
 
-    /// See [`Store::newer_epoch`].
     pub fn newer_epoch(&self, epoch: Epoch) {
         self.store().newer_epoch(epoch);
     }

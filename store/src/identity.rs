@@ -89,34 +89,34 @@ impl Identity {
 
     /// What the folder `dir` says, and whether a file of it has to be written again. `None`: it has no identity.
     pub(crate) fn load(files: &dyn Files, dir: &Path) -> Result<Option<(Identity, bool)>, IdentityError> {
-        let (first, copy) = (Found::read(files, dir, NAME)?, Found::read(files, dir, COPY)?);
+        let (first, copy) = (IdentityFile::read(files, dir, NAME)?, IdentityFile::read(files, dir, COPY)?);
         match (first, copy) {
-            (Found::Whole(first), Found::Whole(copy)) if first.folder != copy.folder => {
+            (IdentityFile::Whole(first), IdentityFile::Whole(copy)) if first.folder != copy.folder => {
                 Err(IdentityError::Two(first.folder, copy.folder))
             }
-            (Found::Whole(first), Found::Whole(copy)) => {
+            (IdentityFile::Whole(first), IdentityFile::Whole(copy)) => {
                 let differ = first != copy;
                 Ok(Some((if copy.written > first.written { copy } else { first }, differ)))
             }
-            (Found::Whole(one), lost) | (lost, Found::Whole(one)) => {
+            (IdentityFile::Whole(one), lost) | (lost, IdentityFile::Whole(one)) => {
                 tracing::warn!(
                     dir = %dir.display(), lost = %lost,
                     "one of the two files with the identity of the data folder is lost; it is made again from the other"
                 );
                 Ok(Some((one, true)))
             }
-            (Found::Missing, Found::Missing) => Ok(None),
+            (IdentityFile::Missing, IdentityFile::Missing) => Ok(None),
             _ => Err(IdentityError::Damaged),
         }
     }
 
     /// What one of the two files says. `None`: it is missing.
     pub(crate) fn read_one(files: &dyn Files, dir: &Path, name: &str) -> Result<Option<Identity>, IdentityError> {
-        match Found::read(files, dir, name)? {
-            Found::Whole(identity) => Ok(Some(identity)),
-            Found::Missing => Ok(None),
-            Found::Damaged => Err(IdentityError::Damaged),
-            Found::Unreadable(error) => Err(error.into()),
+        match IdentityFile::read(files, dir, name)? {
+            IdentityFile::Whole(identity) => Ok(Some(identity)),
+            IdentityFile::Missing => Ok(None),
+            IdentityFile::Damaged => Err(IdentityError::Damaged),
+            IdentityFile::Unreadable(error) => Err(error.into()),
         }
     }
 
@@ -201,7 +201,7 @@ impl Identity {
 }
 
 /// One of the two files.
-enum Found {
+enum IdentityFile {
     Whole(Identity),
     Missing,
     Damaged,
@@ -209,30 +209,30 @@ enum Found {
     Unreadable(io::Error),
 }
 
-impl Found {
+impl IdentityFile {
     /// What a newer version wrote is an error, whatever the other file says.
-    fn read(files: &dyn Files, dir: &Path, name: &str) -> Result<Found, IdentityError> {
+    fn read(files: &dyn Files, dir: &Path, name: &str) -> Result<IdentityFile, IdentityError> {
         match durable_file::read(files, dir, name) {
-            Ok(None) => Ok(Found::Missing),
+            Ok(None) => Ok(IdentityFile::Missing),
             Ok(Some(bytes)) => match Identity::parse(&bytes) {
-                Ok(identity) => Ok(Found::Whole(identity)),
-                Err(IdentityError::Damaged) => Ok(Found::Damaged),
+                Ok(identity) => Ok(IdentityFile::Whole(identity)),
+                Err(IdentityError::Damaged) => Ok(IdentityFile::Damaged),
                 Err(newer) => Err(newer),
             },
-            Err(error) if is_unreadable(&error) => Ok(Found::Unreadable(error)),
+            Err(error) if is_unreadable(&error) => Ok(IdentityFile::Unreadable(error)),
             // It may be whole.
             Err(error) => Err(error.into()),
         }
     }
 }
 
-impl std::fmt::Display for Found {
+impl std::fmt::Display for IdentityFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Found::Whole(_) => f.write_str("whole"),
-            Found::Missing => f.write_str("missing"),
-            Found::Damaged => f.write_str("damaged"),
-            Found::Unreadable(error) => write!(f, "unreadable: {error}"),
+            IdentityFile::Whole(_) => f.write_str("whole"),
+            IdentityFile::Missing => f.write_str("missing"),
+            IdentityFile::Damaged => f.write_str("damaged"),
+            IdentityFile::Unreadable(error) => write!(f, "unreadable: {error}"),
         }
     }
 }

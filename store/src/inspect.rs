@@ -27,13 +27,7 @@ use std::path::PathBuf;
 pub enum InspectError {
     /// The system does not give it.
     #[error("{action} {path}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     /// It is something else.
     #[error("{path} is not {expected}: {cause}")]
     Other {

@@ -108,15 +108,8 @@ pub enum RepairError {
     /// It could not be looked at.
     #[error("{0}. Nothing was changed")]
     Inspect(#[from] InspectError),
-    /// The disk failed.
     #[error("{action} {path}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
 fn refused<T>(what: impl Into<String>) -> Result<T, RepairError> {

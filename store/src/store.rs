@@ -281,7 +281,6 @@ impl Store {
         Some(since)
     }
 
-    /// Its data folder.
     pub fn folder(&self) -> FolderId {
         self.folder.lock().id()
     }

@@ -1,7 +1,7 @@
 //! The right to lead: a lease from the controller, and the fence that closes when it ends.
 //!
 //! Owned by the store, asked by everything that puts a record into the log (under the tail's lock) and again before every
-//! answer of success. [`Term`] is the pure core and takes the time; [`Tenure`] shares it, so that asking costs one atomic
+//! answer of success. [`Leadership`] is the pure core and takes the time; [`Tenure`] shares it, so that asking costs one atomic
 //! load, and a look at the clock if the lease is timed.
 //!
 //! # What must always hold
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 /// One leadership: what was granted, and whether it is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Term {
+pub(crate) struct Leadership {
     epoch: Epoch,
     /// When the call was made that brought the lease in force.
     called_at: Instant,
@@ -63,17 +63,17 @@ fn end_of(lease: StoreLease, called_at: Instant, margin: Duration) -> Option<Ins
     }
 }
 
-impl Term {
+impl Leadership {
     /// Of a store that has not led yet: `epoch` is the last one of its folder.
-    pub(crate) fn none(epoch: Epoch, now: Instant) -> Term {
+    pub(crate) fn none(epoch: Epoch, now: Instant) -> Leadership {
         let over = Some(TenureEnd::Ended("it has not led its store group since it was opened".to_owned()));
-        Term { epoch, called_at: now, until: None, over, heard: epoch }
+        Leadership { epoch, called_at: now, until: None, over, heard: epoch }
     }
 
     /// The next leadership. It is over at once if a later one was heard of.
-    pub(crate) fn next(&self, epoch: Epoch, lease: StoreLease, called_at: Instant, margin: Duration) -> Term {
+    pub(crate) fn next(&self, epoch: Epoch, lease: StoreLease, called_at: Instant, margin: Duration) -> Leadership {
         let until = end_of(lease, called_at, margin);
-        let mut next = Term { epoch, called_at, until, over: None, heard: epoch };
+        let mut next = Leadership { epoch, called_at, until, over: None, heard: epoch };
         next.hear(self.heard);
         next
     }
@@ -125,9 +125,9 @@ impl Term {
 
 /// The store's tenure, shared by all its calls.
 pub(crate) struct Tenure {
-    term: Mutex<Term>,
-    /// Nanoseconds after `origin` until which the store leads: a copy of `term` that is read without a lock. [`FOREVER`]: not
-    /// bounded by time. 0: not at all.
+    leadership: Mutex<Leadership>,
+    /// Nanoseconds after `origin` until which the store leads: a copy of `leadership` that is read without a lock.
+    /// [`FOREVER`]: not bounded by time. 0: not at all.
     open_for: AtomicU64,
     origin: Instant,
     margin: Duration,
@@ -143,7 +143,7 @@ impl Tenure {
     pub(crate) fn new(last_epoch: Epoch, margin: Duration) -> Tenure {
         let origin = Instant::now();
         Tenure {
-            term: Mutex::new(Term::none(last_epoch, origin)),
+            leadership: Mutex::new(Leadership::none(last_epoch, origin)),
             open_for: AtomicU64::new(0),
             origin,
             margin,
@@ -158,51 +158,51 @@ impl Tenure {
 
     /// The latest epoch that began, be it over or not.
     pub(crate) fn epoch(&self) -> Epoch {
-        self.term.lock().epoch
+        self.leadership.lock().epoch
     }
 
-    /// Extends `epoch`, see [`Term::renew`].
+    /// Extends `epoch`, see [`Leadership::renew`].
     pub(crate) fn renew(&self, epoch: Epoch, lease: StoreLease, called_at: Instant) -> Result<(), StoreError> {
-        let mut term = self.term.lock();
-        if term.epoch != epoch {
+        let mut leadership = self.leadership.lock();
+        if leadership.epoch != epoch {
             return Err(StoreError::NotLeader(format!("epoch {epoch} is over")));
         }
-        let renewed = term.renew(lease, called_at, self.margin, Instant::now());
-        self.publish(&term);
-        drop(term);
+        let renewed = leadership.renew(lease, called_at, self.margin, Instant::now());
+        self.publish(&leadership);
+        drop(leadership);
         self.changed.notify_waiters();
         renewed.map_err(|_| self.refusal())
     }
 
     /// Ends `epoch` if it is the one that goes on. True: it did.
     pub(crate) fn end(&self, epoch: Epoch, reason: &str) -> bool {
-        let mut term = self.term.lock();
-        let goes_on = term.epoch == epoch && term.settle(Instant::now()).is_ok();
+        let mut leadership = self.leadership.lock();
+        let goes_on = leadership.epoch == epoch && leadership.settle(Instant::now()).is_ok();
         if goes_on {
-            term.end(TenureEnd::Ended(reason.to_owned()));
+            leadership.end(TenureEnd::Ended(reason.to_owned()));
         }
-        self.publish(&term);
-        drop(term);
+        self.publish(&leadership);
+        drop(leadership);
         self.changed.notify_waiters();
         goes_on
     }
 
-    /// Ends the tenure if `epoch` is later, see [`Term::hear`].
+    /// Ends the tenure if `epoch` is later, see [`Leadership::hear`].
     pub(crate) fn hear(&self, epoch: Epoch) {
-        let mut term = self.term.lock();
-        term.hear(epoch);
-        self.publish(&term);
-        drop(term);
+        let mut leadership = self.leadership.lock();
+        leadership.hear(epoch);
+        self.publish(&leadership);
+        drop(leadership);
         self.changed.notify_waiters();
     }
 
     /// Begins a new epoch, greater than the last one, which is over.
     pub(crate) fn begin(&self, epoch: Epoch, lease: StoreLease, called_at: Instant) {
-        let mut term = self.term.lock();
-        assert!(epoch > term.epoch, "epochs only grow");
-        *term = term.next(epoch, lease, called_at, self.margin);
-        self.publish(&term);
-        drop(term);
+        let mut leadership = self.leadership.lock();
+        assert!(epoch > leadership.epoch, "epochs only grow");
+        *leadership = leadership.next(epoch, lease, called_at, self.margin);
+        self.publish(&leadership);
+        drop(leadership);
         self.changed.notify_waiters();
     }
 
@@ -213,12 +213,12 @@ impl Tenure {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let until = {
-                let mut term = self.term.lock();
-                if let Err(over) = term.settle(Instant::now()) {
-                    self.publish(&term);
-                    return (term.epoch, over);
+                let mut leadership = self.leadership.lock();
+                if let Err(over) = leadership.settle(Instant::now()) {
+                    self.publish(&leadership);
+                    return (leadership.epoch, over);
                 }
-                term.until
+                leadership.until
             };
             match until {
                 None => changed.await,
@@ -254,8 +254,8 @@ impl Tenure {
         u64::try_from(nanos).unwrap_or(FOREVER).min(FOREVER - 1)
     }
 
-    fn publish(&self, term: &Term) {
-        let open_for = match (&term.over, term.until) {
+    fn publish(&self, leadership: &Leadership) {
+        let open_for = match (&leadership.over, leadership.until) {
             (Some(_), _) => 0,
             (None, None) => FOREVER,
             (None, Some(until)) => self.nanos(until),
@@ -264,9 +264,9 @@ impl Tenure {
     }
 
     fn refusal(&self) -> StoreError {
-        let term = self.term.lock();
-        let why = term.over.as_ref().unwrap_or(&TenureEnd::Expired);
-        StoreError::NotLeader(format!("epoch {}: {why}", term.epoch))
+        let leadership = self.leadership.lock();
+        let why = leadership.over.as_ref().unwrap_or(&TenureEnd::Expired);
+        StoreError::NotLeader(format!("epoch {}: {why}", leadership.epoch))
     }
 }
 
@@ -378,11 +378,11 @@ mod tests {
                         }
                         Event::Nothing => {}
                     }
-                    let term = tenure.term.lock().clone();
+                    let leadership = tenure.leadership.lock().clone();
                     for ahead in [0, 1, 99, 100, 101, 500, 899, 900, 901, 5000] {
                         let then = now + Duration::from_millis(ahead);
                         let leads = tenure.is_open(|| then);
-                        prop_assert_eq!(leads, term.check(then).is_ok(), "the copy differs from the core");
+                        prop_assert_eq!(leads, leadership.check(then).is_ok(), "the copy differs from the core");
                         // Some grant must cover every instant at which the store leads, a margin before its end.
                         let covers = |(called_at, lease): &(Instant, StoreLease)| match lease {
                             StoreLease::For(duration) => then + MARGIN < *called_at + *duration,

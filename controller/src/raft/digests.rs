@@ -36,7 +36,6 @@ impl Digests {
         Some(recent[place].1)
     }
 
-    /// The latest.
     pub(crate) fn last(&self) -> Option<(u64, u64)> {
         self.recent.lock().back().copied()
     }

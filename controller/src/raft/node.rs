@@ -76,9 +76,7 @@ pub(crate) struct Peer {
 /// Who leads, as this member knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Leader {
-    /// This member.
     Here,
-    /// Another one.
     Other {
         id: u64,
         /// Where it is reached.
@@ -453,7 +451,6 @@ impl Node {
         &self.digests
     }
 
-    /// The other members.
     pub(crate) fn peers(&self) -> Vec<Peer> {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();

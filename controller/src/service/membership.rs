@@ -32,10 +32,10 @@ impl MembershipService for Controller {
         }
     }
 
-    async fn give_up_store_lease(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
-        let request = wire::GiveUpLeaseRequest { group: group.0, epoch: epoch.0 };
+    async fn give_up_store_lease(&self, store_group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
+        let request = wire::GiveUpLeaseRequest { group: store_group.0, epoch: epoch.0 };
         match self.passed_on(Kind::GiveUpLease, &request).await? {
-            None => self.give_up_here(group, epoch).await,
+            None => self.give_up_here(store_group, epoch).await,
             Some(answer) => answer,
         }
     }
@@ -71,7 +71,7 @@ impl Controller {
         let core = &self.core;
         let _one = core.joining.lock().await;
         let leading = core.node.lead().await?;
-        let (cluster, group) =
+        let (cluster, store_group) =
             core.feed.read(|state| (state.cluster(), state.store_group_named(&request.store_group).cloned()));
         let cluster =
             cluster.ok_or_else(|| MembershipError::Unavailable("the cluster is not founded yet".to_owned()))?;
@@ -83,12 +83,13 @@ impl Controller {
             self.raise_ids(report.known, leading).await?;
         }
         // Only joins change it, and they come one at a time.
-        let last =
-            group.as_ref().and_then(|group| core.feed.read(|state| state.keeping(group.id).map(|kept| kept.last)));
-        match &group {
+        let last = store_group
+            .as_ref()
+            .and_then(|store_group| core.feed.read(|state| state.keeping(store_group.id).map(|kept| kept.last)));
+        match &store_group {
             // It has not to wait for itself.
             Some(_) if last.is_some_and(|last| last.is_asking(request)) => {}
-            Some(group) => self.admit(group, leading)?,
+            Some(store_group) => self.admit(store_group, leading)?,
             None if request.cluster.is_some() => {
                 let reason = format!(
                     "store group {} is not in the cluster: it was removed; or it was added after the state to which the \
@@ -100,8 +101,8 @@ impl Controller {
             }
             None => {}
         }
-        if let Some(group) = &group {
-            self.check_nothing_missing(group, request, leading)?;
+        if let Some(store_group) = &store_group {
+            self.check_nothing_missing(store_group, request, leading)?;
         }
         if request.last_epoch == Epoch(u32::MAX) {
             return Err(MembershipError::Refused("there is no epoch after the data folder's last one".to_owned()));
@@ -117,19 +118,20 @@ impl Controller {
             place: request.place,
             secret: GroupSecret(secret),
         };
-        let group = match core.decide(command, leading).await? {
-            Ok((_, MetadataOutcome::StoreGroup(group))) => group,
+        let store_group = match core.decide(command, leading).await? {
+            Ok((_, MetadataOutcome::StoreGroup(store_group))) => store_group,
             Ok(_) => return Err(MembershipError::Unavailable("the log gave another answer".to_owned())),
             Err(refusal) => return Err(MembershipError::Refused(refusal.to_string())),
         };
-        let kept = core.feed.read(|state| state.keeping(group.id).map(|kept| kept.secret.clone()));
+        let kept = core.feed.read(|state| state.keeping(store_group.id).map(|kept| kept.secret.clone()));
         let removed = || MembershipError::Unavailable("the store group was removed meanwhile".to_owned());
         let secret = kept.ok_or_else(removed)?;
         let at = core.env.clock.now();
-        let lease = core.with_table(leading, |table, now| table.grant(&group, request.version.clone(), at, now))?;
-        tracing::info!(group = %group.name, epoch = %group.epoch, address = &*request.address, "a store leads its group");
+        let lease =
+            core.with_table(leading, |table, now| table.grant(&store_group, request.version.clone(), at, now))?;
+        tracing::info!(group = %store_group.name, epoch = %store_group.epoch, address = &*request.address, "a store leads its group");
         let previous = last.map(|last| last.as_previous());
-        Ok(StoreGrant { cluster, store_group: group.id, epoch: group.epoch, lease, previous, secret })
+        Ok(StoreGrant { cluster, store_group: store_group.id, epoch: store_group.epoch, lease, previous, secret })
     }
 
     /// None of these identities is given again. A store must not be told that it leads before that is so: from then on its
@@ -166,19 +168,19 @@ impl Controller {
     /// Refuses a folder that holds less than its store said that it has: it is an older copy.
     fn check_nothing_missing(
         &self,
-        group: &StoreGroup,
+        store_group: &StoreGroup,
         request: &JoinStoreRequest,
         leading: Leadership,
     ) -> Result<(), MembershipError> {
         let Some(report) = request.report.filter(|report| !report.accept_missing) else { return Ok(()) };
-        let noted = self.core.feed.read(|state| state.keeping(group.id).and_then(|kept| kept.durable));
-        let heard = self.core.with_table(leading, |table, _| table.heard_store(group).durable_to)?;
+        let noted = self.core.feed.read(|state| state.keeping(store_group.id).and_then(|kept| kept.durable));
+        let heard = self.core.with_table(leading, |table, _| table.heard_store(store_group).durable_to)?;
         let known = heard.max(noted.map(|(_, to)| to)).unwrap_or_default();
         if report.durable_to >= known {
             return Ok(());
         }
         let JoinStoreRequest { folder, .. } = request;
-        if !group.replicas.is_empty() && group.replicas.iter().all(|replica| replica.folder != *folder) {
+        if !store_group.replicas.is_empty() && store_group.replicas.iter().all(|replica| replica.folder != *folder) {
             // Not a copy but another folder: it is refused as that, and to accept what is missing would not help it.
             return Ok(());
         }
@@ -186,7 +188,7 @@ impl Controller {
             "the data folder {folder} is an older copy, or lost its end: store group {} was known to have its log on disk up \
              to {known}, and this one ends at {}. What was stored since then is not in it. Start the store with the folder \
              as it was last used; or, if that is lost, once with store.accept_missing_log = true",
-            group.name, report.durable_to
+            store_group.name, report.durable_to
         )))
     }
 
@@ -210,11 +212,11 @@ impl Controller {
         Ok(())
     }
 
-    fn admit(&self, group: &Arc<StoreGroup>, leading: Leadership) -> Result<(), MembershipError> {
-        let admitted = self.core.with_table(leading, |table, now| table.admit(group, now))?;
+    fn admit(&self, store_group: &Arc<StoreGroup>, leading: Leadership) -> Result<(), MembershipError> {
+        let admitted = self.core.with_table(leading, |table, now| table.admit(store_group, now))?;
         admitted.map_err(|remaining| MembershipError::Held {
-            store_group: group.name.clone(),
-            epoch: group.epoch,
+            store_group: store_group.name.clone(),
+            epoch: store_group.epoch,
             remaining,
         })
     }
@@ -226,11 +228,11 @@ impl Controller {
             self.raise_ids(report.known, leading).await?;
         }
         let durable_to = report.map(|report| report.durable_to);
-        let group = self.core.feed.read(|state| state.store_group(id).cloned());
-        let renewed = match group {
-            Some(group) => {
-                self.core.with_table(leading, |table, now| table.renew(&group, epoch, (positions, durable_to), now))?
-            }
+        let store_group = self.core.feed.read(|state| state.store_group(id).cloned());
+        let renewed = match store_group {
+            Some(store_group) => self
+                .core
+                .with_table(leading, |table, now| table.renew(&store_group, epoch, (positions, durable_to), now))?,
             None => None,
         };
         let lease = renewed.ok_or(MembershipError::Superseded { store_group: id, epoch })?;
@@ -246,12 +248,12 @@ impl Controller {
         Ok(lease)
     }
 
-    pub(super) async fn give_up_here(&self, group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
+    pub(super) async fn give_up_here(&self, store_group: StoreGroupId, epoch: Epoch) -> Result<(), MembershipError> {
         let leading = self.core.node.lead().await?;
         // At once: whatever becomes of the command, its holder writes no more.
-        self.core.with_table(leading, |table, _| table.give_up(group, epoch))?;
-        self.note_durable(group, epoch, true, leading).await?;
-        let _ = self.core.decide(MetadataCommand::EndStoreLease { store_group: group, epoch }, leading).await?;
+        self.core.with_table(leading, |table, _| table.give_up(store_group, epoch))?;
+        self.note_durable(store_group, epoch, true, leading).await?;
+        let _ = self.core.decide(MetadataCommand::EndStoreLease { store_group, epoch }, leading).await?;
         Ok(())
     }
 
@@ -279,10 +281,10 @@ impl Controller {
                 controllers,
                 stores: state
                     .store_groups()
-                    .map(|group| {
-                        let heard = table.heard_store(group);
+                    .map(|store_group| {
+                        let heard = table.heard_store(store_group);
                         StoreStatus {
-                            store_group: group.clone(),
+                            store_group: store_group.clone(),
                             heard: heard.at.map(|at| now.saturating_duration_since(at)),
                             leading_since: heard.leading_since,
                             positions: heard.positions,

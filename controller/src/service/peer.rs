@@ -34,8 +34,8 @@ impl ConsensusPeer for Controller {
             Kind::JoinStore => answered(self.join_here(&asked::<JoinStoreRequest>(message)?).await),
             Kind::RenewLease => answered(self.renew_here(&asked::<RenewStoreLeaseRequest>(message)?).await),
             Kind::GiveUpLease => {
-                let wire::GiveUpLeaseRequest { group, epoch } = decode(message).map_err(newer)?;
-                answered(self.give_up_here(StoreGroupId(group), Epoch(epoch)).await)
+                let wire::GiveUpLeaseRequest { group: store_group, epoch } = decode(message).map_err(newer)?;
+                answered(self.give_up_here(StoreGroupId(store_group), Epoch(epoch)).await)
             }
             Kind::ProxyAlive => answered(self.proxy_alive_here(&asked::<ProxyAliveRequest>(message)?).await),
             Kind::ClusterStatus => answered(self.status_here().await),

@@ -49,9 +49,9 @@ impl Wire for KeptGroup {
     type Message = wire::KeptGroup;
 
     fn to_wire(&self) -> wire::KeptGroup {
-        let KeptGroup(group, Keeping { secret, last, led, durable }) = self;
+        let KeptGroup(store_group, Keeping { secret, last, led, durable }) = self;
         wire::KeptGroup {
-            group: group.0,
+            group: store_group.0,
             secret: secret.to_wire(),
             folder: last.folder.to_wire(),
             epoch: last.epoch.0,

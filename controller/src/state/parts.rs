@@ -67,10 +67,10 @@ impl MetadataState {
         if groups.iter().any(|group| group.id > counters.last_group) {
             return Err("a group's id was never given");
         }
-        if store_groups.iter().any(|group| group.id > counters.last_store_group) {
+        if store_groups.iter().any(|store_group| store_group.id > counters.last_store_group) {
             return Err("a store group's id was never given");
         }
-        let folders: usize = store_groups.iter().map(|group| group.replicas.len()).sum();
+        let folders: usize = store_groups.iter().map(|store_group| store_group.replicas.len()).sum();
         let expected =
             [topics.len(), topics.len(), groups.len(), groups.len(), store_groups.len(), store_groups.len(), folders];
         let proxy_count = proxies.len();
@@ -109,18 +109,20 @@ impl MetadataState {
             }
         }
         for topic in self.topics.values() {
-            if let Placement::Spread { store_groups: groups, message_group_queues: lanes } = &topic.placement {
-                if groups.iter().any(|group| *group > self.counters.last_store_group) {
+            if let Placement::Spread { store_groups, message_group_queues } = &topic.placement {
+                if store_groups.iter().any(|store_group| *store_group > self.counters.last_store_group) {
                     return Err("a queue is on a store group that never was");
                 }
-                if lanes.is_empty() || lanes.iter().any(|lane| lane.0 as usize >= groups.len()) {
-                    return Err("a topic's lanes are not its queues");
+                if message_group_queues.is_empty()
+                    || message_group_queues.iter().any(|queue| queue.0 as usize >= store_groups.len())
+                {
+                    return Err("a topic's message groups are on queues that it does not have");
                 }
             }
         }
-        for group in self.store_groups.values() {
-            let known = |folder| group.replicas.iter().any(|replica| replica.folder == folder);
-            if !group.leader.into_iter().chain(group.in_sync.iter().copied()).all(known) {
+        for store_group in self.store_groups.values() {
+            let known = |folder| store_group.replicas.iter().any(|replica| replica.folder == folder);
+            if !store_group.leader.into_iter().chain(store_group.in_sync.iter().copied()).all(known) {
                 return Err("a store group is led by a folder that it does not have");
             }
         }

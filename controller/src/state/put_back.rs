@@ -46,7 +46,7 @@ impl MetadataState {
         to: LogOffset,
     ) -> Result<Decision, MetadataRefusal> {
         self.check_rules(Rules::PutBack)?;
-        let Some((group, kept)) = self.store_groups.get(&id).zip(self.keeping(id)) else {
+        let Some((store_group, kept)) = self.store_groups.get(&id).zip(self.keeping(id)) else {
             return Ok(self.decided(MetadataOutcome::Deleted, Vec::new()));
         };
         let mut keeping = kept.clone();
@@ -54,7 +54,7 @@ impl MetadataState {
             let before = kept.durable.filter(|durable| durable.0 == epoch).map(|durable| durable.1);
             keeping.durable = Some((epoch, to.max(before.unwrap_or_default())));
         }
-        let outcome = MetadataOutcome::StoreGroup(group.clone());
+        let outcome = MetadataOutcome::StoreGroup(store_group.clone());
         Ok(Decision { keeping: Some((id, keeping)), ..self.decided(outcome, Vec::new()) })
     }
 

@@ -34,13 +34,13 @@ impl MetadataState {
             return Err(MetadataRefusal::FolderOfOtherGroup { folder, store_group: owner.name.clone() });
         }
         let now = self.store_group_named(name);
-        if let (Some(group), None) = (now, owner)
-            && let Some(replica) = group.replicas.first()
+        if let (Some(store_group), None) = (now, owner)
+            && let Some(replica) = store_group.replicas.first()
         {
             let expected = replica.folder;
             return Err(MetadataRefusal::OtherFolder { store_group: name.clone(), expected, found: folder });
         }
-        let kept = now.and_then(|group| self.keeping(group.id));
+        let kept = now.and_then(|store_group| self.keeping(store_group.id));
         if let Some(led) = kept.and_then(|kept| kept.led.get(&folder)).filter(|led| **led > last_epoch) {
             return Err(MetadataRefusal::OlderFolder {
                 store_group: name.clone(),
@@ -50,8 +50,8 @@ impl MetadataState {
             });
         }
         let mut counters = self.counters;
-        let mut group = match now {
-            Some(group) => StoreGroup::clone(group),
+        let mut store_group = match now {
+            Some(store_group) => StoreGroup::clone(store_group),
             None => StoreGroup {
                 id: counters.next_store_group(),
                 name: name.clone(),
@@ -63,38 +63,38 @@ impl MetadataState {
                 created_at: at,
             },
         };
-        match group.replicas.iter_mut().find(|replica| replica.folder == folder) {
+        match store_group.replicas.iter_mut().find(|replica| replica.folder == folder) {
             Some(replica) => replica.address = address.clone(),
-            None => group.replicas.push(Replica { folder, address: address.clone() }),
+            None => store_group.replicas.push(Replica { folder, address: address.clone() }),
         }
         // The service turns away folders that claim to have seen the last epoch there is.
-        group.epoch = Epoch(group.epoch.max(last_epoch).0.saturating_add(1));
-        group.leader = Some(folder);
+        store_group.epoch = Epoch(store_group.epoch.max(last_epoch).0.saturating_add(1));
+        store_group.leader = Some(folder);
         // The new leader may have older metadata than the one that confirmed.
-        if matches!(group.state, StoreGroupState::Closing(_) | StoreGroupState::Closed) {
-            group.state = self.closing();
+        if matches!(store_group.state, StoreGroupState::Closing(_) | StoreGroupState::Closed) {
+            store_group.state = self.closing();
         }
-        let last = NamedLeader { folder, epoch: group.epoch, process, place };
+        let last = NamedLeader { folder, epoch: store_group.epoch, process, place };
         let keeping = match kept {
             Some(kept) => Keeping { last, ..kept.clone() },
             None => Keeping { secret: secret.clone(), last, led: BTreeMap::new(), durable: None },
         };
-        let keeping = Some((group.id, keeping));
-        let group = Arc::new(group);
-        let changes = vec![MetadataChange::StoreGroupUpsert(group.clone())];
-        Ok(Decision { outcome: MetadataOutcome::StoreGroup(group), changes, counters, keeping })
+        let keeping = Some((store_group.id, keeping));
+        let store_group = Arc::new(store_group);
+        let changes = vec![MetadataChange::StoreGroupUpsert(store_group.clone())];
+        Ok(Decision { outcome: MetadataOutcome::StoreGroup(store_group), changes, counters, keeping })
     }
 
     /// The leader says that it leads in `epoch`: it is durable in its folder. Nothing if the epoch is over.
     pub(super) fn note_leading(&self, id: StoreGroupId, epoch: Epoch) -> Decision {
-        let Some((group, kept)) = self.store_groups.get(&id).zip(self.keeping(id)) else {
+        let Some((store_group, kept)) = self.store_groups.get(&id).zip(self.keeping(id)) else {
             return self.decided(MetadataOutcome::Deleted, Vec::new());
         };
         let mut keeping = kept.clone();
         if kept.last.epoch == epoch {
             keeping.led.insert(kept.last.folder, epoch);
         }
-        let outcome = MetadataOutcome::StoreGroup(group.clone());
+        let outcome = MetadataOutcome::StoreGroup(store_group.clone());
         Decision { keeping: Some((id, keeping)), ..self.decided(outcome, Vec::new()) }
     }
 
@@ -164,8 +164,8 @@ impl MetadataState {
 
     /// The store groups that take new queues, in order.
     pub(super) fn active_store_groups(&self) -> impl Iterator<Item = StoreGroupId> {
-        let active = |group: &&Arc<StoreGroup>| group.state == StoreGroupState::Active;
-        self.store_groups.values().filter(active).map(|group| group.id)
+        let active = |store_group: &&Arc<StoreGroup>| store_group.state == StoreGroupState::Active;
+        self.store_groups.values().filter(active).map(|store_group| store_group.id)
     }
 
     fn found_store_group(&self, name: &StoreGroupName) -> Result<&Arc<StoreGroup>, MetadataRefusal> {

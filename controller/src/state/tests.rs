@@ -30,11 +30,11 @@ fn state_of(commands: &[MetadataCommand]) -> MetadataState {
     state
 }
 
-/// The groups of a topic's queues and its lanes.
+/// The store groups of a topic's queues, and the queues of its message groups.
 fn placed(state: &MetadataState, topic: &str) -> (Vec<u32>, Vec<u32>) {
     match &state.topic(topic).unwrap().placement {
-        Placement::Spread { store_groups: groups, message_group_queues: lanes } => {
-            (groups.iter().map(|group| group.0).collect(), lanes.iter().map(|lane| lane.0).collect())
+        Placement::Spread { store_groups: groups, message_group_queues: group_queues } => {
+            (groups.iter().map(|group| group.0).collect(), group_queues.iter().map(|queue| queue.0).collect())
         }
         Placement::EveryGroup => panic!("{topic} is on every group"),
     }
@@ -340,9 +340,9 @@ fn a_topic_that_is_only_on_draining_groups_gets_as_many_queues_elsewhere() {
     let drain = MetadataCommand::DrainStoreGroup { name: store_group_name("s") };
     let mut state = state_of(&[create_topic("a", 4), join_store("t", 2), join_store("u", 3), drain]);
     spread_all(&mut state, 9);
-    let (groups, lanes) = placed(&state, "a");
+    let (groups, group_queues) = placed(&state, "a");
     assert_eq!(groups, [1, 1, 1, 1, 3, 2, 3, 2]);
-    assert_eq!(lanes, [4, 5, 6, 7]);
+    assert_eq!(group_queues, [4, 5, 6, 7]);
 }
 
 #[test]
@@ -350,9 +350,9 @@ fn a_topic_with_all_the_queues_there_may_be_still_leaves_a_draining_group() {
     let drain = MetadataCommand::DrainStoreGroup { name: store_group_name("s") };
     let mut state = state_of(&[create_topic("a", QUEUE_COUNT_MAX), join_store("t", 2), drain]);
     spread_all(&mut state, 9);
-    let (groups, lanes) = placed(&state, "a");
+    let (groups, group_queues) = placed(&state, "a");
     assert_eq!((groups.len(), groups.last()), (QUEUE_COUNT_MAX as usize + 1, Some(&2)));
-    assert!(lanes.iter().all(|lane| *lane == QUEUE_COUNT_MAX));
+    assert!(group_queues.iter().all(|queue| *queue == QUEUE_COUNT_MAX));
     assert_eq!(spread_all(&mut state, 9), 0);
 }
 
@@ -387,11 +387,11 @@ fn check_kept(before: &MetadataState, after: &MetadataState) -> Result<(), TestC
         prop_assert_eq!(&old.name, &new.name);
         match (&old.placement, &new.placement) {
             (
-                Placement::Spread { store_groups: groups, message_group_queues: lanes },
+                Placement::Spread { store_groups: groups, message_group_queues: group_queues },
                 Placement::Spread { store_groups: grown, message_group_queues: moved },
             ) => {
                 prop_assert_eq!(&groups[..], &grown[..groups.len()], "queues neither move nor vanish");
-                prop_assert_eq!(lanes.len(), moved.len());
+                prop_assert_eq!(group_queues.len(), moved.len());
             }
             (old, new) => prop_assert_eq!(old, new),
         }
@@ -457,8 +457,8 @@ proptest! {
             prop_assert_eq!(outcome, replayed.apply(command, AT));
             check_kept(&before, &state)?;
             for topic in state.topics() {
-                if let Placement::Spread { store_groups: groups, message_group_queues: lanes } = &topic.placement {
-                    prop_assert!(!lanes.is_empty() && lanes.iter().all(|lane| (lane.0 as usize) < groups.len()));
+                if let Placement::Spread { store_groups: groups, message_group_queues: group_queues } = &topic.placement {
+                    prop_assert!(!group_queues.is_empty() && group_queues.iter().all(|queue| (queue.0 as usize) < groups.len()));
                 }
             }
             // Everything that must hold between the parts of a state is checked there.
@@ -485,9 +485,9 @@ proptest! {
         };
         if state.active_store_groups().next().is_some() {
             for topic in state.topics() {
-                if let Placement::Spread { store_groups: groups, message_group_queues: lanes } = &topic.placement {
+                if let Placement::Spread { store_groups: groups, message_group_queues: group_queues } = &topic.placement {
                     prop_assert!((0..groups.len() as u32).any(|queue| active(QueueId(queue), topic)));
-                    prop_assert!(lanes.iter().all(|lane| active(*lane, topic)));
+                    prop_assert!(group_queues.iter().all(|queue| active(*queue, topic)));
                 }
             }
         }

@@ -72,7 +72,6 @@ pub struct StoreGrant {
     pub lease: StoreLease,
     /// The leadership before this one, whether it ever began or not. `None`: this is the first.
     pub previous: Option<PreviousLeader>,
-    /// The group's secret.
     pub secret: GroupSecret,
 }
 

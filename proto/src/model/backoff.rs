@@ -22,7 +22,6 @@ pub enum InvalidBackoff {
     /// No duration in the list.
     #[error("the list of backoff durations is empty")]
     Empty,
-    /// Too many durations.
     #[error("the list of backoff durations has {0} entries, at most {BACKOFF_LEVELS_MAX} are allowed")]
     TooMany(usize),
     /// Shrinking or not a number.

@@ -30,7 +30,6 @@ pub enum InvalidFilter {
 }
 
 impl FilterExpression {
-    /// Every message.
     pub const ALL: FilterExpression = FilterExpression::Tag(TagFilter::All);
 
     /// Parses a tag expression: empty or `*` takes everything, `a || b` takes both tags; empty parts are ignored.

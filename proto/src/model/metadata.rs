@@ -41,7 +41,6 @@ pub enum MetadataCommand {
         fifo: bool,
         /// At least 1.
         max_attempts: u32,
-        /// Retry policy.
         backoff: BackoffPolicy,
     },
     AlterGroup {

@@ -38,7 +38,6 @@ pub(crate) struct PopAttempt {
     pub(crate) topic: Arc<Topic>,
     /// Which of its messages.
     pub(crate) filter: FilterExpression,
-    /// Most messages.
     pub(crate) batch_max: u32,
     /// How long they stay invisible to other consumers.
     pub(crate) invisible: Duration,

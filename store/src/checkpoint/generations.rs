@@ -17,7 +17,6 @@ const SEGMENTS_MAX: u64 = 2;
 /// Disks give so much or nothing.
 const SECTOR: usize = 512;
 
-/// Writes checkpoints.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     dir: PathBuf,

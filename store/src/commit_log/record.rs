@@ -104,7 +104,6 @@ pub(crate) enum RecordError {
     /// The bytes end before the record does.
     #[error("the record is cut off")]
     CutOff,
-    /// The checksum differs.
     #[error("the checksum does not match")]
     Checksum,
     /// It is whole, but belongs elsewhere in the log, or to an epoch that was over: left over from before.
@@ -396,12 +395,10 @@ impl MessageSpan {
         Ok(MessageSpan { head_at, body_at })
     }
 
-    /// The head's bytes.
     pub(crate) fn head<'a>(&self, record: &'a [u8]) -> &'a [u8] {
         &record[self.head_at..self.body_at]
     }
 
-    /// The body's bytes.
     pub(crate) fn body<'a>(&self, record: &'a [u8]) -> &'a [u8] {
         &record[self.body_at..]
     }

@@ -101,12 +101,10 @@ pub(super) fn take_runs<T: Copy, E: From<Malformed>>(
     }
 }
 
-/// Reads an instant.
 pub(super) fn take_time(bytes: &mut &[u8]) -> Result<Timestamp, Malformed> {
     Ok(Timestamp::from_millis(bytes.try_get_u64_le()?))
 }
 
-/// Reads an owner.
 pub(super) fn take_owner(bytes: &mut &[u8]) -> Result<ClientHash, Malformed> {
     Ok(ClientHash(bytes.try_get_u64_le()?))
 }

@@ -50,7 +50,7 @@ pub(super) struct Outstanding {
 
 /// Where a group stands on one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum MessageStanding {
     /// It was not delivered yet.
     ToCome,
     /// It was delivered and is not finished.
@@ -164,15 +164,15 @@ impl DeliveryState {
     }
 
     /// Where the group stands on one message.
-    pub(crate) fn standing(&self, queue: QueueId, offset: QueueOffset) -> Standing {
+    pub(crate) fn standing(&self, queue: QueueId, offset: QueueOffset) -> MessageStanding {
         if self.outstanding(queue, offset).is_some() {
-            Standing::Outstanding
+            MessageStanding::Outstanding
         } else if self.is_damaged(queue, offset) {
-            Standing::SetAside
+            MessageStanding::SetAside
         } else if offset < self.next(queue) {
-            Standing::Finished
+            MessageStanding::Finished
         } else {
-            Standing::ToCome
+            MessageStanding::ToCome
         }
     }
 

@@ -7,10 +7,8 @@ use gantry_proto::env::Files;
 use gantry_proto::model::{GroupId, LogOffset, QueueId, QueueOffset, TopicId};
 use std::path::{Path, PathBuf};
 
-/// One generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GenerationFacts {
-    /// Its file.
     pub path: PathBuf,
     /// All that its saves come to, or why it cannot be read.
     pub read: Result<CheckpointFacts, String>,
@@ -37,11 +35,9 @@ pub struct CheckpointFacts {
     pub progress: Vec<ProgressFacts>,
 }
 
-/// A queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFacts {
     pub topic: TopicId,
-    /// Its number.
     pub queue: QueueId,
     /// First retained offset.
     pub min: QueueOffset,

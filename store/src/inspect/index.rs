@@ -32,7 +32,6 @@ pub struct IndexContents {
 /// A queue's messages in the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexRun {
-    /// The queue's topic.
     pub topic: TopicId,
     pub queue: QueueId,
     /// Offset of the first.

@@ -54,26 +54,21 @@ pub struct SegmentFacts {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly all that is seen are records, one at a time on the stack")]
 pub enum Seen<'a> {
-    /// A whole record.
     Record(RecordInfo<'a>),
     /// A whole record that this version does not understand.
     NotUnderstood {
-        /// Where it begins.
         at: LogOffset,
         /// Where the next one begins.
         to: LogOffset,
-        /// Why not.
         cause: String,
         /// A later version wrote it. Else it contradicts itself.
         newer: bool,
     },
     /// No record, though one was there.
     Damaged {
-        /// Where it begins.
         at: LogOffset,
         /// Where the next whole record begins, or the segment ends.
         to: LogOffset,
-        /// What is wrong.
         cause: String,
     },
 }
@@ -84,14 +79,10 @@ pub enum Ending {
     /// Every record up to the segment's end was seen.
     Complete { at: LogOffset },
     /// Nothing was written behind it: the log ends here.
-    LogEnds {
-        /// Where.
-        at: LogOffset,
-    },
+    LogEnds { at: LogOffset },
     /// A write was under way when the server went down, or is under way now. The next start cuts it off; nothing proves
     /// that any of it was ever on disk.
     Unfinished {
-        /// Where it begins.
         at: LogOffset,
         /// What is wrong with it.
         cause: String,
@@ -99,18 +90,11 @@ pub enum Ending {
         bytes: u64,
     },
     /// Records are missing up to there.
-    Missing {
-        /// From here on.
-        at: LogOffset,
-        /// To there.
-        to: LogOffset,
-        cause: String,
-    },
+    Missing { at: LogOffset, to: LogOffset, cause: String },
     /// The visitor had seen enough.
     Stopped,
 }
 
-/// A whole record.
 #[derive(Debug)]
 pub struct RecordInfo<'a> {
     /// Where it lies in the log.
@@ -129,7 +113,6 @@ pub struct RecordInfo<'a> {
     pub queue: QueueId,
     /// Its place in the queue, if it adds a message; else 0.
     pub queue_offset: QueueOffset,
-    /// What it says.
     pub content: RecordContent<'a>,
     /// What it says was deleted.
     pub(crate) removed: Option<Removed>,
@@ -159,7 +142,6 @@ pub enum RecordContent<'a> {
 /// The head of a message.
 #[derive(Debug)]
 pub struct MessageInfo<'a> {
-    /// The head.
     pub head: MessageHead<'a>,
     /// Bytes of the head.
     pub head_len: usize,

@@ -21,13 +21,11 @@ use std::path::{Path, PathBuf};
 /// One thing that a look at a folder showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What it means.
     pub severity: Severity,
     /// Which file or folder.
     pub path: PathBuf,
     /// Where in the log, if it is about a place there.
     pub at: Option<LogOffset>,
-    /// What was found.
     pub what: String,
     /// What to do about it.
     pub advice: Option<String>,
@@ -47,7 +45,6 @@ pub enum Severity {
 /// What was looked at, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// Segments.
     pub segments: u64,
     /// Whole records.
     pub records: u64,

@@ -119,7 +119,6 @@ impl BlockWriter {
         BlockWriter { file, base, blocks: 1, finished, unflushed: 0, current, open: None, sections }
     }
 
-    /// Begins a section.
     pub(super) fn begin(&mut self, kind: u16, row_len: usize) -> io::Result<()> {
         self.end_section()?;
         let row_len = row_len as u32;

@@ -31,7 +31,6 @@ pub(crate) struct SealedSet {
 /// A run and the index that it is in.
 type RunAt = (Arc<SealedIndex>, QueueRun);
 
-/// A sealed segment.
 #[derive(Clone)]
 pub(crate) struct IndexedSegment {
     pub base: LogOffset,
@@ -89,7 +88,6 @@ impl SealedSet {
         }
     }
 
-    /// Forgets the oldest.
     pub(crate) fn pop_front(&self) -> Option<IndexedSegment> {
         let gone = Arc::make_mut(&mut *self.segments.write()).pop_front()?;
         self.recently.lock().retain(|_, (index, _)| index.base > gone.base);

@@ -13,7 +13,6 @@ pub(crate) struct Unsealed {
     segments: Mutex<VecDeque<Arc<UnsealedSegment>>>,
 }
 
-/// One of them.
 pub(crate) struct UnsealedSegment {
     pub base: LogOffset,
     queues: Mutex<Vec<Arc<Queue>>>,

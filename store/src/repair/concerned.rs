@@ -7,7 +7,7 @@ use super::{RepairError, refused};
 use crate::checkpoint::{self, Snapshot};
 use crate::commit_log::damage::DamagedRange;
 use crate::commit_log::record::RecordHeader;
-use crate::delivery::{DeliveryRecord, DeliveryState, Standing as MessageStanding};
+use crate::delivery::{DeliveryRecord, DeliveryState, MessageStanding};
 use crate::inspect::{IndexFile, RecordContent, RecordInfo, Seen, SegmentFile, segment_paths};
 use gantry_proto::env::Files;
 use gantry_proto::model::{GroupId, LogOffset, QueueId, QueueOffset, TopicId};
@@ -31,7 +31,6 @@ pub struct Concerned {
 pub struct LostMessages {
     pub topic: TopicId,
     pub queue: QueueId,
-    /// First queue offset.
     pub first: QueueOffset,
     /// The offset behind the last.
     pub end: QueueOffset,
@@ -68,7 +67,7 @@ pub struct LostOf {
 }
 
 /// What the walk found.
-pub(super) struct Found {
+pub(super) struct LostParts {
     /// All that is not whole.
     pub damaged: Vec<(Range<LogOffset>, String)>,
     pub concerned: Concerned,
@@ -92,7 +91,7 @@ pub(super) fn find(
     dir: &Path,
     range: &Range<LogOffset>,
     known: Vec<DamagedRange>,
-) -> Result<Found, RepairError> {
+) -> Result<LostParts, RepairError> {
     let generations = match checkpoint::look(files, dir) {
         Ok(generations) => generations,
         Err(error) => return refused(error.to_string()),
@@ -134,7 +133,7 @@ pub(super) fn find(
     let groups = walk.groups();
     let Walk { damaged, mut messages, .. } = walk;
     messages.sort_by_key(|lost| (lost.topic, lost.queue, lost.first));
-    Ok(Found { damaged, concerned: Concerned { messages, groups, claims } })
+    Ok(LostParts { damaged, concerned: Concerned { messages, groups, claims } })
 }
 
 impl Walk<'_> {

@@ -24,7 +24,6 @@ const SAMPLES_MAX: usize = 5;
 /// What a folder knows. It stays locked until this is dropped.
 pub struct Known {
     _lock: DirectoryLock,
-    /// The folder.
     pub folder: FolderId,
     /// The last epoch that may have written to it.
     pub last_epoch: Epoch,

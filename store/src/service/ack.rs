@@ -10,7 +10,6 @@ use gantry_proto::contract::{AckRequest, HandleError, StoreError};
 use gantry_proto::model::LogOffset;
 
 impl Store {
-    /// See [`StoreService::ack`](gantry_proto::contract::StoreService::ack).
     pub async fn ack(&self, request: AckRequest) -> Result<Vec<Result<(), HandleError>>, StoreError> {
         let sealer = self.sealer()?;
         let names = (request.group, request.topic);

@@ -19,7 +19,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Store {
-    /// See [`StoreService::append`](gantry_proto::contract::StoreService::append).
     pub async fn append(&self, request: AppendRequest) -> Result<AppendReply, AppendError> {
         self.disk.admit()?;
         self.check_understood(Removed::Topic(request.topic))?;

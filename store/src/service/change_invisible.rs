@@ -8,7 +8,6 @@ use gantry_proto::contract::{ChangeInvisibleRequest, HandleError, StoreError};
 use gantry_proto::model::ReceiptHandle;
 
 impl Store {
-    /// See [`StoreService::change_invisible`](gantry_proto::contract::StoreService::change_invisible).
     pub async fn change_invisible(&self, request: ChangeInvisibleRequest) -> Result<ReceiptHandle, HandleError> {
         let (shard, receipt) = self.open_handle(request.group, request.topic, &request.handle)?;
         let (visible_at, end) = {

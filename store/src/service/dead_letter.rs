@@ -57,7 +57,6 @@ impl Prepared {
 }
 
 impl Store {
-    /// See [`StoreService::forward_to_dead_letter`](gantry_proto::contract::StoreService::forward_to_dead_letter).
     pub async fn forward_to_dead_letter(&self, request: DeadLetterRequest) -> Result<(), HandleError> {
         let (shard, receipt) = self.open_handle(request.group, request.topic, &request.handle)?;
         let names = self.names(&shard)?;

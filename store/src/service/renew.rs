@@ -9,13 +9,11 @@ use gantry_proto::model::{ClientHash, LogOffset};
 const SHARDS_IN_ONE_GO: usize = 64;
 
 impl Store {
-    /// See [`StoreService::renew`](gantry_proto::contract::StoreService::renew).
     pub async fn renew(&self, request: RenewRequest) -> Result<(), StoreError> {
         let until = self.log.now().after(request.invisible);
         self.record_held(&request.owners, |state, owners| state.plan_renewal(owners, until)).await
     }
 
-    /// See [`StoreService::release`](gantry_proto::contract::StoreService::release).
     pub async fn release(&self, request: ReleaseRequest) -> Result<(), StoreError> {
         let visible_at = self.log.now().after(request.invisible);
         let owner = request.owner;

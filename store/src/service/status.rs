@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Store {
-    /// See [`StoreService::queues`](gantry_proto::contract::StoreService::queues).
     pub async fn queues(&self, topic: TopicId) -> Result<Vec<QueueStatus>, StoreError> {
         let known = self.view.topic_by_id(topic);
         let held = self.queues.get(topic).filter(|held| known.is_some() || !held.is_removed());
@@ -49,7 +48,6 @@ impl Store {
         Ok(remains)
     }
 
-    /// See [`StoreService::progress`](gantry_proto::contract::StoreService::progress).
     pub async fn progress(&self, group: GroupId) -> Result<Vec<TopicProgress>, StoreError> {
         let mut progress = Vec::new();
         for shard in self.progress.of_group(group) {

@@ -847,7 +847,7 @@ fn what_was_set_aside_and_given_up_is_finished() {
     assert_eq!(group.state.set_aside_messages(Some(places[1]), 10), []);
     let standing =
         |group: &Group| (0..4).map(|offset| group.state.standing(places[0].0, QueueOffset(offset))).collect::<Vec<_>>();
-    use crate::delivery::Standing::*;
+    use crate::delivery::MessageStanding::*;
     assert_eq!(standing(&group), [SetAside, SetAside, Outstanding, ToCome]);
     group.log(&DeliveryRecord::Dropped { entries: places[..1].to_vec() });
     assert_eq!(group.state.damaged(), 1);
