@@ -253,7 +253,7 @@ impl CommitLog {
         held.confirmed_to = held.confirmed_to.max(self.confirmed.get().min(held.flushed_to));
         held.epoch = self.tail.lock().epoch;
         held.answered_unflushed = self.config.flush == Flush::Async;
-        held.time = self.believed_now();
+        held.time = Some(self.believed_now());
     }
 
     /// The log begins at `at` from now on: what lies before may be removed. Durable on return. Blocks.

@@ -32,11 +32,9 @@ use tokio::sync::Notify;
 /// A part of the log that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DamagedRange {
-    /// Where it begins.
     pub from: LogOffset,
     /// Where what follows can be read again.
     pub to: LogOffset,
-    /// What is wrong.
     pub cause: DamageCause,
     /// When that was found out.
     pub found_at: Timestamp,
@@ -417,11 +415,11 @@ fn encode(ranges: &[DamagedRange]) -> Vec<u8> {
         out.extend_from_slice(&[cause, 0, 0, 0]);
         if long {
             let (since, standing) = match range.standing {
-                Standing::Open => (Timestamp::ZERO, 0),
-                Standing::GivenUp(at) => (at, GIVEN_UP),
-                Standing::WholeAgain(at) | Standing::GivenBack(at) => (at, WHOLE_AGAIN),
+                Standing::Open => (0, 0),
+                Standing::GivenUp(at) => (at.as_millis(), GIVEN_UP),
+                Standing::WholeAgain(at) | Standing::GivenBack(at) => (at.as_millis(), WHOLE_AGAIN),
             };
-            out.extend_from_slice(&since.as_millis().to_le_bytes());
+            out.extend_from_slice(&u64::to_le_bytes(since));
             out.extend_from_slice(&[standing, 0, 0, 0, 0, 0, 0, 0]);
         }
         if longer {

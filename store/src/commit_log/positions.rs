@@ -22,7 +22,7 @@
 //! | 64 | 8 | `confirmed_to`: never beyond `flushed_to` |
 //! | 72 | 4 | epoch that the log goes on in |
 //! | 76 | 1 | flags: 1 = answers were given before the flush (`flush = async`) |
-//! | 80 | 8 | the log's time |
+//! | 80 | 8 | the time that retention believed last; 0: none yet |
 //! | | | zeros: room for what a later version of format 1 adds |
 
 use super::segment::check_name;
@@ -53,7 +53,8 @@ pub(crate) struct Positions {
     pub epoch: Epoch,
     /// Answers were given before the log was flushed: its end may lack what was answered.
     pub answered_unflushed: bool,
-    pub time: Timestamp,
+    /// What retention believed last, if it ever looked.
+    pub time: Option<Timestamp>,
 }
 
 /// Why the file cannot be read.
@@ -94,7 +95,7 @@ impl Positions {
             confirmed_to: begins,
             epoch: Epoch(0),
             answered_unflushed: false,
-            time: Timestamp::ZERO,
+            time: None,
         }
     }
 
@@ -115,7 +116,7 @@ impl Positions {
         }
         slot[72..76].copy_from_slice(&self.epoch.0.to_le_bytes());
         slot[76] = if self.answered_unflushed { FLAG_ASYNC } else { 0 };
-        slot[80..88].copy_from_slice(&self.time.as_millis().to_le_bytes());
+        slot[80..88].copy_from_slice(&self.time.map_or(0, Timestamp::as_millis).to_le_bytes());
         seal(&mut slot);
         slot
     }
@@ -157,7 +158,7 @@ fn parse_slot(slot: &[u8]) -> Slot {
     let (retained_from, sealed_to, flushed_to, confirmed_to) = (offset(), offset(), offset(), offset());
     let (epoch, flags) = (Epoch(fields.get_u32_le()), fields.get_u8());
     fields.advance(3);
-    let time = Timestamp::from_millis(fields.get_u64_le());
+    let time = Some(fields.get_u64_le()).filter(|millis| *millis > 0).map(Timestamp::from_millis);
     let positions = Positions {
         folder: FolderId(folder),
         retained_from,
@@ -290,7 +291,7 @@ mod tests {
             confirmed_to: LogOffset(number + 2),
             epoch: Epoch(5),
             answered_unflushed: number % 2 == 1,
-            time: Timestamp::from_millis(number + 4),
+            time: Some(Timestamp::from_millis(number + 4)),
             ..Positions::new(FolderId([9; 16]), LogOffset(0))
         }
     }

@@ -73,8 +73,8 @@ const WORTH_MENTIONING: Duration = Duration::from_secs(3600);
 
 impl BelievedTime {
     /// `last`: what was believed last, if anything ever was.
-    pub(crate) fn starting(last: Timestamp, wall: Timestamp, at: Instant) -> BelievedTime {
-        let time = if last == Timestamp::ZERO { wall } else { last.min(wall) };
+    pub(crate) fn starting(last: Option<Timestamp>, wall: Timestamp, at: Instant) -> BelievedTime {
+        let time = last.map_or(wall, |last| last.min(wall));
         BelievedTime { time, at, mentioned: false }
     }
 
@@ -113,7 +113,7 @@ mod tests {
     fn a_jump_of_the_clock_is_believed_at_twice_the_pace_and_steady_time_at_once() {
         let (begun, start) = (Instant::now(), Timestamp::from_millis(1 << 40));
         let seconds = Duration::from_secs;
-        let mut believed = BelievedTime::starting(Timestamp::ZERO, start, begun);
+        let mut believed = BelievedTime::starting(None, start, begun);
         for millis in 0..5_000 {
             let elapsed = Duration::from_millis(millis);
             assert_eq!(believed.follow(start.after(elapsed), begun + elapsed), start.after(elapsed));
@@ -129,9 +129,9 @@ mod tests {
         let later = 2 * jump;
         assert_eq!(believed.follow(start.after(later + jump / 2), begun + later), start.after(later + jump / 2));
         // Away, or set while the server was off: not believed at once either, nor a clock that is behind.
-        let mut believed = BelievedTime::starting(start, start.after(jump), begun);
+        let mut believed = BelievedTime::starting(Some(start), start.after(jump), begun);
         assert_eq!(believed.follow(start.after(jump), begun + seconds(1)), start.after(seconds(2)));
-        assert_eq!(BelievedTime::starting(start.after(jump), start, begun).follow(start, begun), start);
+        assert_eq!(BelievedTime::starting(Some(start.after(jump)), start, begun).follow(start, begun), start);
     }
 
     const GIB: u64 = 1 << 30;

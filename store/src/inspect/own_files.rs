@@ -10,11 +10,9 @@ use std::path::Path;
 /// One of the two places in the positions file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PositionsSlot {
-    /// Whole.
     Whole {
         /// The slot with the larger one counts.
         sequence: u64,
-        /// What it says.
         positions: PositionsFacts,
     },
     /// Of a later version, with that format.
@@ -40,14 +38,13 @@ pub struct PositionsFacts {
     pub epoch: Epoch,
     /// Answers were given before the log was flushed.
     pub answered_unflushed: bool,
-    /// The log's time.
+    /// The time that retention believed last. The file says 0 when it has not looked yet.
     pub time: Timestamp,
 }
 
 /// One of the two files with a folder's identity.
 #[derive(Debug)]
 pub struct IdentityCopy {
-    /// Its name.
     pub name: &'static str,
     /// What it says; `None`: it is missing. The text says what is wrong with it.
     pub facts: Result<Option<IdentityFacts>, String>,
@@ -58,7 +55,6 @@ pub struct IdentityCopy {
 /// Who a folder is. The key of its receipt handles is in the file, too, and never shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityFacts {
-    /// Its id.
     pub folder: FolderId,
     /// How often the file was written.
     pub written: u64,
@@ -98,6 +94,7 @@ impl From<Positions> for PositionsFacts {
     fn from(positions: Positions) -> PositionsFacts {
         let Positions { folder, retained_from, sealed_to, flushed_to, confirmed_to, epoch, answered_unflushed, time } =
             positions;
+        let time = time.unwrap_or(Timestamp::ZERO);
         PositionsFacts { folder, retained_from, sealed_to, flushed_to, confirmed_to, epoch, answered_unflushed, time }
     }
 }
