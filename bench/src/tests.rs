@@ -22,7 +22,8 @@ struct Cli {
 }
 
 fn plan(server: &FakeServer, line: &str) -> Plan {
-    let line = format!("bench {line} --endpoint {}", server.address());
+    // A busy machine may take long to answer, and that is no error here.
+    let line = format!("bench {line} --timeout 1m --endpoint {}", server.address());
     let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
     cli.bench.plan().unwrap()
 }
@@ -131,7 +132,8 @@ async fn an_open_loop_shows_a_stall_that_a_closed_loop_hides() {
     // The server pauses for a second. Four calls of four hundred wait, but two hundred were due.
     let [open, closed] = [open, closed].map(|json| json["produce"]["latency_us"]["p90"].as_u64().unwrap());
     assert!(open > 400_000, "open loop p90 {open} µs");
-    assert!(closed < 400_000, "closed loop p90 {closed} µs");
+    // On a busy machine each call is slow, and an open loop falls behind the more.
+    assert!(closed < open / 2, "closed loop p90 {closed} µs, open loop p90 {open} µs");
 }
 
 #[tokio::test]
