@@ -46,6 +46,15 @@ pub(crate) struct Run {
     pub(crate) tracker: Mutex<Tracker>,
 }
 
+/// How the measured run ended.
+struct Ended {
+    by: EndedBy,
+    at: Moment,
+    /// False: nobody waited for messages in flight, so it is not known which are lost.
+    settled: bool,
+    sent: Option<Sent>,
+}
+
 impl Run {
     /// A run that has not begun.
     pub(crate) fn new(plan: Plan, env: &Env, stop: Stop, progress: ProgressOutput) -> Arc<Run> {
@@ -142,34 +151,36 @@ impl Run {
                     (Some(sent), ended_by)
                 }
             };
-            // Somebody who does not wait for messages does not learn which are lost.
-            let (ended, settled) = (self.clock.now(), !self.stop.is_insisted());
+            let (at, settled) = (self.clock.now(), !self.stop.is_insisted());
             if let Some(receiving) = receiving {
                 receiving.finish().await;
             }
-            (sent, ended_by, ended, settled)
+            Ended { by: ended_by, at, settled, sent }
         };
         let (sent, received) = (producers.is_some(), consumers.is_some());
         let shown = Show { stats: &stats, sent, received, measured_from: interval.from };
-        let (sent, ended_by, ended, settled) = shown.during(self, working).await;
+        let ended = shown.during(self, working).await;
+        self.sum_up(&stats, &timing, started, ended)
+    }
 
+    fn sum_up(&self, stats: &Stats, timing: &Timing, started: Moment, ended: Ended) -> Report {
         let tracker = self.tracker.lock();
-        let gaps = sent.is_none().then(|| tracker.gaps());
-        let (seconds, lost) = match &sent {
+        let gaps = ended.sent.is_none().then(|| tracker.gaps());
+        let (seconds, lost) = match &ended.sent {
             Some(sent) => (
-                timing.seconds(sent.ended, ended_by == EndedBy::Interrupt),
-                settled.then(|| tracker.lost(self.id, &sent.acknowledged)),
+                timing.seconds(sent.ended, ended.by == EndedBy::Interrupt),
+                ended.settled.then(|| tracker.lost(self.id, &sent.acknowledged)),
             ),
             None => {
-                let measured = measured_span(&tracker, ended_by, started, ended);
+                let measured = measured_span(&tracker, ended.by, started, ended.at);
                 // The topic has run dry: what is missing does not come any more.
-                let lost = gaps.filter(|_| ended_by == EndedBy::Idle);
-                (Seconds { warmup: Duration::ZERO, measured, total: ended.since(started) }, lost)
+                let lost = gaps.filter(|_| ended.by == EndedBy::Idle);
+                (Seconds { warmup: Duration::ZERO, measured, total: ended.at.since(started) }, lost)
             }
         };
-        let mut report = Report::new(plan.clone(), self.id, self.started, ended_by, seconds);
-        let complete = if sent.is_some() { lost == Some(0) } else { ended_by != EndedBy::Idle };
-        report.consume = consumers.map(|_| {
+        let complete = if ended.sent.is_some() { lost == Some(0) } else { ended.by != EndedBy::Idle };
+        let mut report = Report::new(self.plan.clone(), self.id, self.started, ended.by, seconds);
+        report.consume = self.plan.consume.as_ref().map(|_| {
             let (arrivals, counts) = (stats.arrivals.measured(), tracker.counts());
             ConsumeResult {
                 amount: Amount::new(&arrivals, seconds.measured),
@@ -181,7 +192,7 @@ impl Run {
                 integrity: Integrity { received: counts.received(), counts, gaps, lost, complete },
             }
         });
-        report.produce = sent.map(|sent| {
+        report.produce = ended.sent.map(|sent| {
             let sends = stats.sends.measured();
             ProduceResult {
                 amount: Amount::new(&sends, seconds.measured),
