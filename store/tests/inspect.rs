@@ -335,6 +335,21 @@ async fn of_a_file_that_holds_nothing_it_is_said_what_gets_on() {
 }
 
 #[tokio::test]
+async fn files_that_a_start_set_aside_are_listed() {
+    let mut machine = written(5, "t").await;
+    let path = segments(&machine).remove(1);
+    write_at(&machine, &path, 0, &vec![9; 1 << 16]);
+    machine.config.accept_missing_log = true;
+    end(machine.must_open()).await;
+    machine.files.kill();
+    let (sum, findings) = verified(&machine);
+    let aside = format!("{}.set-aside-1", path.display());
+    let listed = findings.iter().find(|finding| finding.path == Path::new(&aside)).unwrap();
+    assert!(listed.severity == Severity::Note && listed.what.contains("nothing reads it"), "{listed:?}");
+    assert_eq!(sum.problems, 0, "{findings:#?}");
+}
+
+#[tokio::test]
 async fn an_index_is_held_against_its_segment() {
     let machine = written(6, "t").await;
     let index = segments(&machine)[1].with_extension("index");

@@ -9,9 +9,11 @@ use gantry_proto::env::OpenMode;
 use gantry_proto::env::fake::FakeOp;
 use gantry_proto::model::QueueId;
 use gantry_store::Store;
+use gantry_store::inspect::{Finding, Severity, verify_store};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use support::*;
 
@@ -354,6 +356,83 @@ async fn any_segment_that_is_gone_or_cut_after_a_crash_can_be_gone_without() {
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert!(store.health().is_ok(), "{case}: {:?}", store.health());
         end(store).await;
+    }
+}
+
+/// Counts lines of one text.
+struct Lines(&'static str, Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut |_: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            if format!("{value:?}").contains(self.0) {
+                self.1.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_that_was_accepted_is_said_once_and_is_no_problem_any_more() {
+    for (which, how) in (0..3).flat_map(|which| ["removed", "cut", "emptied", "zeros", "text"].map(|how| (which, how)))
+    {
+        let case = format!("segment {which}, {how}");
+        let mut machine = Machine::new(1);
+        let store = machine.must_open();
+        fill_segments(&store).await;
+        machine.all_indexed().await;
+        end(store).await;
+        machine.files.kill();
+        let names = machine.env.files.list(&machine.dir.join("commit-log")).unwrap();
+        let mut names: Vec<_> =
+            names.into_iter().map(|entry| entry.name).filter(|name| name.ends_with(".log")).collect();
+        names.sort();
+        let path = machine.dir.join("commit-log").join(&names[[0, 1, names.len() - 1][which]]);
+        let file = machine.env.files.open(&path, OpenMode::ReadWrite).unwrap();
+        let len = file.len().unwrap();
+        match how {
+            "removed" => machine.env.files.remove(&path),
+            "cut" => file.set_len(SEGMENT_HEADER_LEN + 5000),
+            "emptied" => file.set_len(0),
+            "text" => file.write_all_at(&vec![b'x'; len as usize], 0),
+            _ => file.write_all_at(&vec![0; len as usize], 0),
+        }
+        .unwrap();
+        drop(file);
+        let problems = || {
+            let mut problems = Vec::new();
+            verify_store(&*machine.env.files, &machine.dir, &mut |finding: Finding| {
+                if finding.severity == Severity::Problem {
+                    problems.push(format!("{finding:?}"));
+                }
+            })
+            .unwrap();
+            problems
+        };
+        let before = problems();
+        assert_eq!(before.len(), 1, "{case}: one loss is one problem: {before:#?}");
+        let file = names.iter().any(|name| before[0].contains(name.as_str())) || before[0].contains("commit-log\"");
+        assert!(file && before[0].contains("store.accept_missing_log = true"), "{case}: {before:?}");
+        machine.config.accept_missing_log = true;
+        let said = Arc::new(AtomicUsize::new(0));
+        let counting = tracing::subscriber::set_default(Lines("a part of the log is damaged", said.clone()));
+        let store = machine.must_open();
+        drop(counting);
+        assert_eq!((said.load(Ordering::Relaxed), store.damaged().len()), (1, 1), "{case}: {:?}", store.damaged());
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        end(store).await;
+        machine.files.kill();
+        assert_eq!(problems(), [] as [String; 0], "{case}: it was accepted");
     }
 }
 

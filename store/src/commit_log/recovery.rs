@@ -36,7 +36,8 @@ pub(crate) use error::LogOpenError;
 use gantry_proto::env::{Env, Files, make_durable};
 use gantry_proto::model::{LogOffset, Timestamp};
 use header::Headless;
-use missing::{Gap, gaps};
+pub(crate) use header::shows_itself;
+use missing::{Gap, gaps, whole_to};
 use open_file::{Opened, create_first, open_positions, open_segment};
 use parking_lot::Mutex;
 pub(crate) use scan::{Scanned, Visit};
@@ -48,6 +49,7 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use torn_tail::cut_tail;
+pub(crate) use useless::SET_ASIDE;
 
 /// The segments on disk, before anything was read from them.
 pub(crate) struct Segments {
@@ -117,10 +119,8 @@ impl Segments {
         // A process before this one may have named files and died, or failed, before that was durable.
         files.sync_dir(&config.dir).map_err(io("making durable the names in", &config.dir))?;
         let (mut list, headless) = header::complete(files, &config, opened)?;
-        for gap in gaps(&list, positions.current())? {
-            if !damage.covers(gap.from, gap.to) {
-                gap.accept(&config, &damage, found_at)?;
-            }
+        for gap in gaps(&list, positions.current(), &damage)? {
+            gap.accept(&config, &damage, found_at)?;
         }
         let last = &list[list.len() - 1];
         if last.base.plus(last.capacity) < flushed_to {
@@ -170,6 +170,12 @@ impl Segments {
         Ok(true)
     }
 
+    /// Whether there may be no checkpoint although the log does not begin at its first record: an operator chooses to go on
+    /// without its beginning, which no checkpoint knows of either. From then on there is one.
+    pub(crate) fn may_lack_checkpoint(&self) -> bool {
+        self.config.accept_missing && self.damage.covers(LogOffset(0), self.begins())
+    }
+
     /// Whether the log may begin where it does although the checkpoint needs it from `needed` on: an operator chose so, now or
     /// before.
     pub(crate) fn may_lack_from(&self, needed: LogOffset) -> bool {
@@ -191,7 +197,7 @@ impl Segments {
         let last = self.active().clone();
         if last.base.plus(last.capacity) < log_to {
             let what = format!("the checkpoint needs it, and {} is the last segment", last.path.display());
-            let from = last.held_to().map_err(io("measuring", &last.path))?;
+            let from = whole_to(&last).map_err(io("reading", &last.path))?;
             Gap { what, from, to: log_to }.accept(&self.config, &self.damage, found_at)?;
             self.list.push(create_first(&*self.env.files, &self.config, log_to)?);
         }

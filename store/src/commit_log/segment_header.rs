@@ -92,6 +92,17 @@ impl SegmentHeader {
         Some(FolderId(*page[32..].first_chunk()?))
     }
 
+    /// In how many bits a page differs from this header in what every header of this segment says: what it is, and of which
+    /// place. `None`: it is cut off.
+    pub(crate) fn bits_changed(&self, page: &[u8]) -> Option<u32> {
+        let own = self.encode();
+        let differ = |one: &[u8], other: &[u8]| -> u32 {
+            one.iter().zip(other).map(|(one, other)| (one ^ other).count_ones()).sum()
+        };
+        let parts = [0..12, 16..32].map(|part| Some(differ(own.get(part.clone())?, page.get(part)?)));
+        parts.into_iter().sum()
+    }
+
     /// Reads the front of a segment file.
     pub(crate) fn parse(page: &[u8]) -> Result<SegmentHeader, SegmentHeaderError> {
         let page = page.get(..SEGMENT_HEADER_LEN as usize).ok_or(SegmentHeaderError::CutOff)?;

@@ -5,6 +5,7 @@ use crate::commit_log::positions::Positions;
 use crate::commit_log::record::{
     BatchFrame, Origin, RecordError, RecordHeader, RecordKind, claimed_len, parse_removed,
 };
+use crate::commit_log::recovery::shows_itself;
 use crate::commit_log::segment::{ScannedRecord, Segment, parse_name};
 use crate::commit_log::segment_header::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderError};
 use crate::commit_log::segment_reader::SegmentReader;
@@ -283,21 +284,10 @@ impl SegmentFile {
         &self.facts
     }
 
-    /// Whether a start would take the file for no part of the log, if its first page is damaged: it has none, or the log is
-    /// known up to `needed_to` and no whole record is in the file.
+    /// Whether a start would take the file for no part of the log, of which `needed_to` was on this disk, if its first page is
+    /// damaged.
     pub(super) fn shows_nothing(&self, needed_to: LogOffset) -> bool {
-        if self.facts.file_len < SEGMENT_HEADER_LEN {
-            return true;
-        }
-        let mut shows = needed_to <= self.segment.base;
-        let walked = self.walk(|seen| match seen {
-            Seen::Damaged { .. } => ControlFlow::Continue(()),
-            Seen::Record(_) | Seen::NotUnderstood { .. } => {
-                shows = true;
-                ControlFlow::Break(())
-            }
-        });
-        walked.is_ok() && !shows
+        self.facts.file_len < SEGMENT_HEADER_LEN || shows_itself(&self.segment, needed_to).is_ok_and(|shows| !shows)
     }
 
     /// Where in the file what lies at `at` in the log is.
@@ -369,6 +359,11 @@ impl SegmentFile {
                     }
                     Some(proven) => proven,
                 };
+                let wanted = self.facts.next.or(self.flushed_to).unwrap_or(limit);
+                if to == limit && limit < wanted {
+                    // What is left of its last record is of no use.
+                    return Ok(Ending::Missing { at, to: wanted, cause: "the file ends here".into() });
+                }
                 Seen::Damaged { at, to, cause: cause.to_string() }
             };
             at = seen.end();

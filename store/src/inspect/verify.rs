@@ -4,9 +4,10 @@ use super::own_files::{IdentityFacts, PositionsFacts, PositionsSlot, read_identi
 use super::segment::{Ending, RecordContent, Seen, SegmentFile, bases_in};
 use super::{IndexFile, InspectError, io_error};
 use crate::checkpoint::{self, Position};
-use crate::commit_log::damage::{self, DamagedRange, Standing};
+use crate::commit_log::damage::{self, DamageCause, DamagedRange, Standing};
 use crate::commit_log::positions::POSITIONS_NAME;
 use crate::commit_log::prepared::PREPARED_NAME;
+use crate::commit_log::recovery::SET_ASIDE;
 use crate::commit_log::segment::{index_name, parse_name, segment_name};
 use crate::queue_index::Indexed;
 use crate::rebuild::LOG_DIR;
@@ -61,8 +62,16 @@ pub struct Verified {
 /// Reads all of a store's folder and tells what it finds, file by file.
 pub fn verify_store(files: &dyn Files, dir: &Path, tell: &mut dyn FnMut(Finding)) -> Result<Verified, InspectError> {
     let log = dir.join(LOG_DIR);
-    let mut verifier =
-        Verifier { files, dir, log, tell, sum: Verified::default(), queues: HashMap::new(), known: Vec::new() };
+    let mut verifier = Verifier {
+        files,
+        dir,
+        log,
+        tell,
+        sum: Verified::default(),
+        queues: HashMap::new(),
+        known: Vec::new(),
+        gaps: Vec::new(),
+    };
     verifier.run()?;
     Ok(verifier.sum)
 }
@@ -73,10 +82,13 @@ struct Verifier<'a> {
     log: PathBuf,
     tell: &'a mut dyn FnMut(Finding),
     sum: Verified,
-    /// Where each queue goes on.
-    queues: HashMap<(TopicId, QueueId), QueueOffset>,
+    /// Where each queue goes on, and where its last message lies.
+    queues: HashMap<(TopicId, QueueId), (QueueOffset, LogOffset)>,
     /// Damage that the server knows of.
     known: Vec<DamagedRange>,
+    /// Where parts of the log end that are damaged or missing, or were: messages in front of them may not be followed by the
+    /// next of their queue.
+    gaps: Vec<LogOffset>,
 }
 
 /// What a segment's walk found out.
@@ -85,7 +97,8 @@ struct Walked {
     end: LogOffset,
     epoch: Epoch,
     entries: Fingerprint,
-    damaged: bool,
+    /// Where the first part begins that is damaged or missing.
+    lost_from: Option<LogOffset>,
 }
 
 /// Messages as a set: equal for a segment and its index, in whatever order they are read.
@@ -142,7 +155,9 @@ impl Verifier<'_> {
             }
         }
         match (kept.first(), positions) {
-            (Some(first), Some(positions)) if *first > positions.retained_from => {
+            (Some(first), Some(positions))
+                if *first > positions.retained_from && !self.is_accepted(positions.retained_from) =>
+            {
                 let what =
                     format!("the log should begin at {}: what lies before {first} is missing", positions.retained_from);
                 self.problem(LOG_DIR, Some(positions.retained_from), what, "put the missing segments back, or start once with store.accept_missing_log = true to go on without");
@@ -186,12 +201,16 @@ impl Verifier<'_> {
     fn register(&mut self) {
         match damage::read(self.files, self.dir) {
             Ok(known) => {
+                self.gaps.extend(known.iter().map(|range| range.to));
                 self.known = known.into_iter().filter(|range| !range.is_whole_again()).collect();
             }
             Err(error) => self.problem(damage::NAME, None, error.to_string(), USE_NEWER),
         }
         for DamagedRange { from, to, cause, standing, .. } in self.known.clone() {
             let what = match standing {
+                _ if cause == DamageCause::Missing => {
+                    format!("an operator goes on without the log up to {to}: {cause}")
+                }
                 Standing::GivenUp(at) => format!("given up by an operator at {at}, up to {to}: {cause}"),
                 _ => format!("set aside up to {to}: {cause}"),
             };
@@ -199,9 +218,10 @@ impl Verifier<'_> {
         }
     }
 
-    /// An operator gave up what is damaged at `at`.
-    fn is_given_up(&self, at: LogOffset) -> bool {
-        self.known.iter().any(|range| range.is_given_up() && range.from <= at && at < range.to)
+    /// An operator said that the log goes on without what lay at `at`: gave it up, or let the server start without it.
+    fn is_accepted(&self, at: LogOffset) -> bool {
+        let accepted = |range: &DamagedRange| range.is_given_up() || range.cause == DamageCause::Missing;
+        self.known.iter().any(|range| accepted(range) && range.from <= at && at < range.to)
     }
 
     /// Says so, if the server knows of damage at `at`.
@@ -319,12 +339,22 @@ impl Verifier<'_> {
         let facts = file.facts().clone();
         let problems = self.sum.problems;
         if let Some(cause) = &facts.header_damage {
-            let needed_to = next.or(flushed_to).unwrap_or(base);
-            let advice = if file.shows_nothing(needed_to) {
-                GO_ON_WITHOUT
-            } else {
-                "no message is in it: the next start writes it anew, if the rest shows that it is this log's"
-            };
+            let needed_to = next.or(flushed_to).unwrap_or(base).max(base);
+            if file.shows_nothing(needed_to) {
+                let lost = match needed_to > base {
+                    true => format!("the log is missing from here to {needed_to}"),
+                    false => "nothing proves that messages were in it".to_owned(),
+                };
+                self.gaps.push(needed_to);
+                self.say(Severity::Problem, path, Some(base), format!("{cause}: {lost}"), Some(GO_ON_WITHOUT));
+                return Ok(Some(Walked {
+                    end: needed_to,
+                    epoch,
+                    entries: Fingerprint::default(),
+                    lost_from: Some(base),
+                }));
+            }
+            let advice = "no message is in it: the next start writes it anew, if the rest shows that it is this log's";
             self.say(Severity::Problem, path.clone(), Some(base), cause.clone(), Some(advice));
         } else if let Some(identity) = identity {
             let home = identity.home.as_ref();
@@ -341,7 +371,7 @@ impl Verifier<'_> {
                 );
             }
         }
-        let mut walked = Walked { end: base, epoch, entries: Fingerprint::default(), damaged: false };
+        let mut walked = Walked { end: base, epoch, entries: Fingerprint::default(), lost_from: None };
         let (mut records, mut messages, mut begun) = (0, 0, false);
         let ending = file.walk(|seen| {
             walked.end = seen.end();
@@ -367,8 +397,7 @@ impl Verifier<'_> {
                             u64::from(hashes.message_group_hash),
                             record.store_time.as_millis(),
                         ]);
-                        if let Some(what) = self.follow(record.topic, record.queue, record.queue_offset, walked.damaged)
-                        {
+                        if let Some(what) = self.follow(record.topic, record.queue, record.queue_offset, record.at) {
                             self.say(Severity::Problem, path.clone(), Some(record.at), what, Some(RESTORE));
                         }
                     }
@@ -380,16 +409,18 @@ impl Verifier<'_> {
                     }
                 }
                 Seen::NotUnderstood { at, cause, newer, .. } => {
-                    walked.damaged = true;
+                    walked.lost_from.get_or_insert(at);
+                    self.gaps.push(walked.end);
                     let advice = if newer { USE_NEWER } else { "please report it: this should not be possible" };
                     self.say(Severity::Problem, path.clone(), Some(at), cause, Some(advice));
                 }
                 Seen::Damaged { at, to, cause } => {
-                    walked.damaged = true;
+                    walked.lost_from.get_or_insert(at);
+                    self.gaps.push(to);
                     let (bytes, known) = (to.0 - at.0, self.if_known(at));
                     let what = format!("{bytes} bytes are damaged ({cause}); whole again from {to} on");
-                    if self.is_given_up(at) {
-                        let what = what + ". An operator gave them up";
+                    if self.is_accepted(at) {
+                        let what = what + ". An operator chose to go on without them";
                         self.say(Severity::Note, path.clone(), Some(at), what, None);
                     } else {
                         let advice = format!(
@@ -416,19 +447,22 @@ impl Verifier<'_> {
             }
             Ok(Ending::Missing { at, to, cause }) => {
                 let what = format!("the log is missing from here to {to}: {cause}{}", self.if_known(at));
-                if self.is_given_up(at) {
+                if self.is_accepted(at) {
                     self.say(Severity::Note, path.clone(), Some(at), what, None);
                 } else {
                     self.say(Severity::Problem, path.clone(), Some(at), what, Some(GO_ON_WITHOUT));
                 }
-                walked.damaged = true;
-                at
+                walked.lost_from.get_or_insert(at);
+                self.gaps.push(to);
+                // What else needs it, or follows, says nothing new.
+                to
             }
             Ok(Ending::Stopped) => walked.end,
             Err(error) => {
                 let advice = "copy the folder to a disk that can be read, and restore this file from a backup";
                 self.say(Severity::Problem, path.clone(), Some(walked.end), error.to_string(), Some(advice));
-                walked.damaged = true;
+                walked.lost_from.get_or_insert(walked.end);
+                self.gaps.push(next.unwrap_or(walked.end));
                 walked.end
             }
         };
@@ -440,16 +474,17 @@ impl Verifier<'_> {
         Ok(Some(walked))
     }
 
-    /// Whether a message takes the place in its queue that it must have. Behind damage some may be missing.
-    fn follow(&mut self, topic: TopicId, queue: QueueId, offset: QueueOffset, damaged: bool) -> Option<String> {
+    /// Whether a message at `at` takes the place in its queue that it must have. Behind damage some may be missing.
+    fn follow(&mut self, topic: TopicId, queue: QueueId, offset: QueueOffset, at: LogOffset) -> Option<String> {
         match self.queues.entry((topic, queue)) {
             Entry::Vacant(entry) => {
-                entry.insert(offset.next());
+                entry.insert((offset.next(), at));
                 None
             }
             Entry::Occupied(mut entry) => {
-                let expected = entry.insert(offset.next());
-                let follows = offset == expected || damaged && offset > expected;
+                let (expected, last) = entry.insert((offset.next(), at));
+                let between = |gap: &LogOffset| last < *gap && *gap <= at;
+                let follows = offset == expected || offset > expected && self.gaps.iter().any(between);
                 (!follows).then(|| {
                     format!("topic {topic}, queue {queue}: it has queue offset {offset}, and {expected} comes next")
                 })
@@ -497,10 +532,13 @@ impl Verifier<'_> {
             Ok((Ok(contents), _)) if !contents.damaged_blocks.is_empty() => {
                 problem(self, format!("damaged in blocks {:?}", contents.damaged_blocks));
             }
-            Ok((Ok(contents), _)) if (contents.base, contents.end) != (base, end) => {
+            // What is missing behind its segment is another matter.
+            Ok((Ok(contents), _))
+                if contents.base != base || contents.end != end && walked.lost_from != Some(contents.end) =>
+            {
                 problem(self, format!("it is of the segment from {} to {}", contents.base, contents.end));
             }
-            Ok((Ok(_), entries)) if entries != walked.entries && !walked.damaged => {
+            Ok((Ok(_), entries)) if entries != walked.entries && walked.lost_from.is_none() => {
                 let (held, found) = (entries.count, walked.entries.count);
                 problem(
                     self,
@@ -509,7 +547,7 @@ impl Verifier<'_> {
             }
             Ok((Ok(_), entries)) => {
                 let what = format!("{} messages, as in its segment", entries.count);
-                let what = if walked.damaged { format!("{} messages", entries.count) } else { what };
+                let what = if walked.lost_from.is_some() { format!("{} messages", entries.count) } else { what };
                 self.say(Severity::Whole, path, None, what, None);
             }
         }
@@ -573,6 +611,12 @@ impl Verifier<'_> {
             names.sort_by(|a, b| a.name.cmp(&b.name));
             for entry in names {
                 let index = parse_name(&entry.name, "index");
+                if entry.name.contains(SET_ASIDE) {
+                    let what = "a start set it aside, because it is not a segment of this log: nothing reads it".into();
+                    let advice = "look whether something in it is still needed; then remove it";
+                    self.say(Severity::Note, dir.join(&entry.name), None, what, Some(advice));
+                    continue;
+                }
                 let what = if entry.name.ends_with(".tmp") {
                     "it was being written when the server went down; the next start removes it"
                 } else if entry.name == PREPARED_NAME {

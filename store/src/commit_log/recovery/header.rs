@@ -1,17 +1,19 @@
 //! The first page of a segment, made anew when it is damaged: all that it says is known from the file's name and length, its
 //! neighbours and the folder's identity.
 //!
-//! Only for a file that shows that it is a part of this log: records lie in it where its name says, or nothing that was
-//! flushed lies there at all ([`super::useless`] deals with the others). It is written when the log has opened, not before.
+//! Only for a file that shows that it is a part of this log ([`shows_itself`]; [`super::useless`] deals with the others). It
+//! is written when the log has opened, not before.
 
 use super::error::LogOpenError;
 use super::io;
 use super::open_file::Opened;
+use super::torn_tail::is_blank;
 use crate::commit_log::LogConfig;
-use crate::commit_log::segment::{Segment, segment_name};
+use crate::commit_log::record::RecordError;
+use crate::commit_log::segment::{ScannedRecord, Segment, segment_name};
 use crate::commit_log::segment_header::{EpochStart, SEGMENT_HEADER_LEN, SegmentHeader, SegmentHeaderError};
 use crate::commit_log::segment_reader::SegmentReader;
-use gantry_proto::env::{Files, OpenMode};
+use gantry_proto::env::{Files, OpenMode, is_unreadable};
 use gantry_proto::model::{Epoch, LogOffset};
 use metrics::counter;
 use std::sync::Arc;
@@ -100,18 +102,35 @@ fn differing_bits(one: &[u8; 16], other: &[u8; 16]) -> u32 {
     (u128::from_le_bytes(*one) ^ u128::from_le_bytes(*other)).count_ones()
 }
 
-/// Whether what lies in the file up to `end` is this log's: a record says where it lies. True if nothing has to.
-pub(super) fn holds_records(segment: &Segment, end: LogOffset) -> io::Result<bool> {
-    let end = end.min(segment.base.plus(segment.capacity));
-    if end <= segment.base {
+/// Whether a file whose first page is damaged is a part of this log, of which `needed_to` was on this disk: a record says
+/// where it lies. If nothing of it has to be in the file: the first record does, or there is nothing to be lost, because all
+/// that is wrong are some bits of the page.
+pub(crate) fn shows_itself(segment: &Segment, needed_to: LogOffset) -> io::Result<bool> {
+    let mut reader = SegmentReader::new(segment);
+    let is_whole = |read: Result<ScannedRecord<'_>, RecordError>| read.map_or_else(|cause| cause.is_whole(), |_| true);
+    if needed_to > segment.base {
+        let end = needed_to.min(segment.base.plus(segment.capacity));
+        let first = end <= segment.base || is_whole(reader.read(segment.base, end.0 - segment.base.0)?);
+        return Ok(first || reader.next_whole(segment.base, None, end)? < end);
+    }
+    let held = segment.held_to()?.0 - segment.base.0;
+    if held > 0 && is_whole(reader.read(segment.base, held)?) {
         return Ok(true);
     }
-    let mut reader = SegmentReader::new(segment);
-    let whole = match reader.read(segment.base, end.0 - segment.base.0)? {
-        Ok(_) => true,
-        Err(cause) => cause.is_whole(),
+    Ok(is_blank(&*segment.file, SEGMENT_HEADER_LEN, segment.file.len()?)? && is_own_page(segment)?)
+}
+
+/// Whether the first page may have been what it should be, but for some bits; or nothing is there, or the disk does not give
+/// it.
+fn is_own_page(segment: &Segment) -> io::Result<bool> {
+    let page = match segment.file.read_at(0, SEGMENT_HEADER_LEN as usize) {
+        Err(error) if is_unreadable(&error) => return Ok(true),
+        page => page?,
     };
-    Ok(whole || reader.next_whole(segment.base, None, end)? < end)
+    let Segment { base, capacity, home, .. } = segment;
+    let own = SegmentHeader { base: *base, capacity: *capacity, home: *home, epochs: Vec::new() };
+    let is_blank = page.iter().all(|byte| *byte == 0);
+    Ok(is_blank || own.bits_changed(&page).is_some_and(|changed| changed <= BITS_CHANGED_MAX))
 }
 
 /// Where the epochs began whose records lie before `end`, which is the end of `segment`.

@@ -626,3 +626,55 @@ fn an_emptied_file_in_which_nothing_was_proven_is_asked_about_and_leaves_no_dama
     file(&env).write_all_at(&[0; SEGMENT_HEADER_LEN as usize], 0).unwrap();
     assert_eq!(scan(&env).unwrap(), (places[1], 1));
 }
+
+/// A log of which nothing is proven, whose only file begins with this page, and these bytes behind it.
+fn unproven(page: impl FnOnce(&mut [u8]), behind: &[u8]) -> (Env, FakeFiles, PathBuf, Vec<u8>) {
+    let (env, files) = disk_with(behind, LogOffset(0));
+    let file = file(&env);
+    let mut first = file.read_at(0, SEGMENT_HEADER_LEN as usize).unwrap().to_vec();
+    page(&mut first);
+    file.write_all_at(&first, 0).and_then(|()| file.sync_data()).unwrap();
+    let path = config().dir.join(segment_name(LogOffset(0)));
+    let bytes = contents(&env, &path);
+    (env, files, path, bytes)
+}
+
+const FOREIGN: fn(&mut [u8]) = |page| page.fill(9);
+const A_BIT: fn(&mut [u8]) = |page| page[0] ^= 1;
+const BLANK: fn(&mut [u8]) = |page| page.fill(0);
+
+#[test]
+fn bytes_of_which_nothing_is_known_are_asked_about_and_kept() {
+    let (whole, places) = records(&[(RECORD, 1, &BODY), (RECORD, 1, &BODY)]);
+    let mut torn = whole.clone();
+    torn[50] ^= 1;
+    for (page, behind) in [(FOREIGN, &[][..]), (A_BIT, &[9; 300]), (BLANK, &[9; 300]), (FOREIGN, &torn), (A_BIT, &torn)]
+    {
+        let (env, _, path, bytes) = unproven(page, behind);
+        let error = open_all(&env).unwrap_err().to_string();
+        assert!(error.contains("store.accept_missing_log = true") && error.contains("nothing proves"), "{error}");
+        assert_eq!(contents(&env, &path), bytes, "it was changed");
+        assert_eq!(open_with(accepting(), &env).unwrap(), 0);
+        assert_eq!(contents(&env, &set_aside(&path, 1)), bytes);
+        assert_eq!((damage(&env), open_all(&env).unwrap()), (Vec::new(), 0));
+    }
+    for (page, behind, held) in [(FOREIGN, &whole, 2), (A_BIT, &Vec::new(), 0), (BLANK, &Vec::new(), 0)] {
+        let (env, _, _, _) = unproven(page, behind);
+        assert_eq!(scan(&env).unwrap(), (places[held], held), "only its first page is damaged");
+        assert_eq!(open_all(&env).unwrap(), held);
+    }
+}
+
+#[test]
+fn a_power_failure_while_unproven_bytes_are_set_aside_loses_none() {
+    for step in 0..30 {
+        let (env, files, path, bytes) = unproven(A_BIT, &[9; 300]);
+        files.power_off_after(step);
+        let opened = open_with(accepting(), &env);
+        files.crash(step + 1);
+        let case = format!("step {step}, {:?}", opened.err());
+        assert_eq!(open_with(accepting(), &env).unwrap(), 0, "{case}");
+        assert_eq!(contents(&env, &set_aside(&path, 1)), bytes, "{case}");
+        assert_eq!(open_all(&env).unwrap(), 0, "{case}");
+    }
+}

@@ -1,11 +1,13 @@
 //! Files with a segment's name that hold nothing of this log: emptied, cut within their first page, all zeros, or overwritten.
+//! Also where nothing proves that anything of it was in them: of what has not been understood no byte is erased
+//! (`bytes_of_which_nothing_is_known_are_asked_about_and_kept`).
 //!
 //! What was in them is missing, as if they had been removed: opening fails and says what is, unless an operator chose to go on
 //! without it. Then they go out of the way: what holds nothing but zeros is removed, everything else keeps its bytes under
 //! another name. All of them are judged before the first is touched.
 
 use super::error::LogOpenError;
-use super::header::{describe, holds_records};
+use super::header::{describe, shows_itself};
 use super::io;
 use super::missing::Gap;
 use super::open_file::Opened;
@@ -17,6 +19,9 @@ use crate::commit_log::segment_header::SegmentHeaderError;
 use gantry_proto::env::{Files, OpenMode};
 use gantry_proto::model::{LogOffset, Timestamp};
 use std::path::Path;
+
+/// In the name that such a file gets, in front of a number.
+pub(crate) const SET_ASIDE: &str = ".set-aside-";
 
 /// Takes them out of `opened`, and durably out of the folder's names. `flushed_to`: the log was on this disk as far as this.
 pub(super) fn set_aside(
@@ -35,10 +40,11 @@ pub(super) fn set_aside(
             SegmentHeaderError::CutOff => cause.to_string(),
             _ => {
                 let segment = describe(files, config, base, cause, Vec::new())?;
-                if holds_records(&segment, to).map_err(io("reading", &segment.path))? {
+                if shows_itself(&segment, to).map_err(io("reading", &segment.path))? {
                     continue;
                 }
-                format!("{cause}, and no record in it shows that it is")
+                let unproven = if to > base { "" } else { "; nothing proves that messages were in it" };
+                format!("{cause}, and no record in it shows that it is{unproven}")
             }
         };
         let path = config.dir.join(segment_name(base));
@@ -66,7 +72,7 @@ fn take_away(files: &dyn Files, path: &Path) -> Result<(), LogOpenError> {
     let mut number = 1;
     let aside = loop {
         let mut name = path.to_owned().into_os_string();
-        name.push(format!(".set-aside-{number}"));
+        name.push(format!("{SET_ASIDE}{number}"));
         if files.identity_at(Path::new(&name)).map_err(io("looking for", &name))?.is_none() {
             break name;
         }
