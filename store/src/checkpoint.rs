@@ -82,12 +82,14 @@ pub(crate) enum CheckpointError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error(
         "every checkpoint in {dir} is damaged ({why}), and the log begins at {begins}: what the consumers had done before \
-         that is not known. Restore a checkpoint from a backup; nothing was changed"
+         that is not known. Restore a checkpoint from a backup, or go on with what the log says: gantry repair checkpoint \
+         --accept-lost-progress; nothing was changed"
     )]
     Damaged { dir: PathBuf, why: String, begins: LogOffset },
     #[error(
         "no checkpoint is in {dir}, and the log begins at {begins}: what the consumers had done before that is not known. \
-         Restore the checkpoint from a backup; nothing was changed"
+         Restore the checkpoint from a backup, or go on with what the log says: gantry repair checkpoint \
+         --accept-lost-progress; nothing was changed"
     )]
     Missing { dir: PathBuf, begins: LogOffset },
     #[error("{path} was written by a newer gantry ({what}). Start that version or a later one; nothing was changed")]

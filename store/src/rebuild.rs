@@ -31,6 +31,8 @@ pub(crate) struct Rebuilt {
     pub dedup: DedupWindow,
     pub given_up: GivenUp,
     pub checkpoints: Checkpoints,
+    /// The log does not begin at its first record, and no checkpoint says what came before.
+    pub lacks_checkpoint: bool,
 }
 
 /// Name of the log's folder in the store's.
@@ -63,7 +65,7 @@ pub(crate) fn rebuild(
     let mut segments = Segments::find(log_config.clone(), env.clone())?;
     let begins = segments.begins();
     // Without a checkpoint the log is needed from its beginning on.
-    let may_lack = segments.may_lack_from(LogOffset(0));
+    let may_lack = segments.may_lack_checkpoint();
     let Loaded { snapshot, checkpoints } = Checkpoints::load(&*env.files, dir, config.segment_bytes, begins, may_lack)?;
     let position = snapshot.position;
     let lacking = segments.must_hold(position.at, position.log_to)?;
@@ -100,7 +102,8 @@ pub(crate) fn rebuild(
     for shard in progress.list() {
         queues.open(shard.topic, []).attach(shard);
     }
-    Ok(Rebuilt { log, writer, queues, progress, dedup, given_up, checkpoints })
+    let lacks_checkpoint = begins > LogOffset(0) && !checkpoints.are_there();
+    Ok(Rebuilt { log, writer, queues, progress, dedup, given_up, checkpoints, lacks_checkpoint })
 }
 
 /// The state as the checkpoint says that it was. Records change it from there on.

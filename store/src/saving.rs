@@ -79,6 +79,13 @@ pub(crate) async fn checkpoint(store: &Arc<Store>) -> Result<(), StoreError> {
     store.env.run_blocking(save).await.map_err(stopped)?
 }
 
+/// Saves where everything is, before anything is written to the log. Blocks.
+pub(crate) fn save_first(store: &Store) -> Result<(), StoreError> {
+    let mut checkpoints = store.checkpoints.try_lock().expect("nobody saves before the store's tasks run");
+    let captured = capture(store, checkpoints.begin_save());
+    write(store, &mut checkpoints, &captured)
+}
+
 fn capture(store: &Store, everything: bool) -> Captured {
     let retained_from = store.log.segments.retained_from();
     // First: see above.

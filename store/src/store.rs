@@ -114,7 +114,7 @@ impl Store {
         config.check()?;
         let last_epoch = folder.last_epoch();
         let tenure = Arc::new(Tenure::new(last_epoch, config.lease_margin));
-        let Rebuilt { log, writer, queues, progress, dedup, given_up, checkpoints } =
+        let Rebuilt { log, writer, queues, progress, dedup, given_up, checkpoints, lacks_checkpoint } =
             rebuild::rebuild(&config, &env, &folder, tenure)?;
         let home = OnceLock::new();
         if let Some((group, _)) = folder.store_group() {
@@ -148,6 +148,10 @@ impl Store {
             tasks: TaskTracker::new(),
             folder: Mutex::new(folder),
         });
+        if lacks_checkpoint {
+            // An operator accepted that. Should there be none at the next start, it was lost.
+            saving::save_first(&store).map_err(OpenErrorKind::Rebuild)?;
+        }
         maintenance::start(&store, writer, last_epoch);
         Ok(store)
     }

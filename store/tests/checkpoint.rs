@@ -215,3 +215,65 @@ async fn a_log_that_is_shorter_than_its_checkpoint_is_named() {
     let error = other.open().map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("checkpoint") && error.contains("missing"), "{error}");
 }
+
+/// A machine without any checkpoint whose log lost its first segment, which was needed.
+async fn without_a_beginning(seed: u64) -> Machine {
+    let mut machine = Machine::new(seed);
+    machine.config.checkpoint_interval = Duration::from_secs(3600);
+    let store = machine.must_open();
+    for number in 0..60 {
+        send(&store, 0, &format!("m{number}-{}", "x".repeat(3000))).await.unwrap();
+    }
+    machine.files.kill();
+    drop(store);
+    machine.env.files.remove(&machine.dir.join("commit-log/00000000000000000000.log")).unwrap();
+    machine
+}
+
+#[tokio::test(start_paused = true)]
+async fn checkpoints_that_are_lost_behind_an_accepted_gap_are_asked_about_by_name() {
+    let mut machine = without_a_beginning(1).await;
+    assert!(machine.open().map(|_| ()).unwrap_err().to_string().contains("accept_missing_log"));
+    machine.config.accept_missing_log = true;
+    let store = machine.must_open();
+    // Without a moment for a save of its own.
+    machine.files.kill();
+    drop(store);
+    machine.config.accept_missing_log = false;
+    let store = machine.must_open();
+    assert_eq!(send(&store, 0, "next").await.unwrap().queue_offset.0, 60);
+    machine.files.kill();
+    drop(store);
+    for (path, _) in checkpoints(&machine) {
+        machine.env.files.remove(&path).unwrap();
+    }
+    for _ in 0..2 {
+        let error = machine.open().map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("gantry repair checkpoint --accept-lost-progress"), "{error}");
+        assert!(checkpoints(&machine).is_empty());
+    }
+    let repair = gantry_store::repair::Repair::checkpoint(&machine.env, &machine.dir, true).unwrap();
+    repair.carry_out().unwrap();
+    let store = machine.must_open();
+    assert_eq!(send(&store, 0, "after").await.unwrap().queue_offset.0, 61);
+    end(store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_power_failure_while_a_gap_is_accepted_asks_for_no_more_than_the_same_again() {
+    for step in 0..30u64 {
+        let mut machine = without_a_beginning(step).await;
+        machine.config.accept_missing_log = true;
+        machine.files.power_off_after(step);
+        let opened = machine.open();
+        machine.files.crash(step + 1);
+        drop(opened);
+        let store = machine.open().unwrap_or_else(|error| panic!("step {step}: {error}"));
+        machine.files.crash(step + 2);
+        drop(store);
+        machine.config.accept_missing_log = false;
+        let store = machine.open().unwrap_or_else(|error| panic!("step {step}, at last: {error}"));
+        assert_eq!(send(&store, 0, "next").await.unwrap().queue_offset.0, 60, "step {step}");
+        end(store).await;
+    }
+}

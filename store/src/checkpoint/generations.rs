@@ -142,6 +142,11 @@ impl Checkpoints {
         Ok(loaded)
     }
 
+    /// Whether a whole one was read or written.
+    pub(crate) fn are_there(&self) -> bool {
+        self.whole.is_some()
+    }
+
     /// True: the next save must say everything, because it begins a generation.
     pub(crate) fn begins_generation(&self) -> bool {
         self.unwritten
