@@ -1,5 +1,6 @@
 //! Whether the disk has room for new messages. Progress (acknowledgements, leases) is recorded as long as the current
-//! segment lasts, so that consumers can work off what fills the disk.
+//! segment lasts, so that consumers can work off what fills the disk: messages leave its end to them when there is no room
+//! for another (see [`Purpose`](crate::commit_log::tail::Purpose)).
 
 use crate::commit_log::retention::used_percent;
 use gantry_proto::contract::StoreError;

@@ -13,7 +13,7 @@
 
 use crate::apply;
 use crate::commit_log::record::{record_len, removed_body};
-use crate::commit_log::tail::NoRoom;
+use crate::commit_log::tail::{NoRoom, Purpose};
 use crate::progress::Shard;
 use crate::queue_index::Queue;
 use crate::store::Store;
@@ -133,7 +133,7 @@ impl Store {
         if !closed.iter().all(|shard| shard.is_closed()) {
             return None;
         }
-        if let Err(why) = appender.reserve(record_len(&body)) {
+        if let Err(why) = appender.reserve(Purpose::Progress, record_len(&body)) {
             return Some(Err(NotPushed { closed, why }));
         }
         appender.push(kind, Default::default(), |out| out.extend_from_slice(&body));
@@ -197,7 +197,7 @@ async fn remove_all(store: &Store, removed: Vec<Removed>) -> Vec<Removed> {
         let mut done = store.remove(gone).await;
         if matches!(done, Err(NotRemoved::SegmentNotReady)) {
             // Whatever it is that is in the way, the next try finds out.
-            let _ = store.log.room_for(REMOVAL_BYTES).await;
+            let _ = store.log.room_for(Purpose::Progress, REMOVAL_BYTES).await;
             done = store.remove(gone).await;
         }
         if done.is_err() {

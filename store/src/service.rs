@@ -15,7 +15,7 @@ mod status;
 
 use crate::apply;
 use crate::commit_log::record::{Origin, RecordKind, record_len};
-use crate::commit_log::tail::NoRoom;
+use crate::commit_log::tail::{NoRoom, Purpose};
 use crate::delivery::{DeliveryRecord, DeliveryState, NotHeld, QueueReader};
 use crate::given_up::Known;
 use crate::host::StoreHost;
@@ -116,7 +116,7 @@ impl Store {
         change.encode(shard.group, shard.topic, &mut body);
         let _fail_on_panic = self.log.fail_on_panic();
         let mut appender = self.log.begin();
-        appender.reserve(record_len(&body))?;
+        appender.reserve(Purpose::Progress, record_len(&body))?;
         shard.will_change();
         let (at, _) = appender.push(RecordKind::Delivery, Default::default(), |out| out.extend_from_slice(&body));
         let end = appender.end();

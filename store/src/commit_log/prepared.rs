@@ -46,7 +46,8 @@ impl CommitLog {
         let (missing, starved) = {
             let tail = self.tail.lock();
             let left = tail.segment_end.0.saturating_sub(tail.appended_to.0);
-            (tail.next_segment != NextSegment::Prepared, left < self.config.segment_bytes / 2)
+            let starved = tail.is_wanted || left < self.config.segment_bytes / 2;
+            (tail.next_segment != NextSegment::Prepared, starved)
         };
         if !missing || !starved {
             return;
@@ -56,7 +57,7 @@ impl CommitLog {
         tail.next_segment = match prepared {
             Ok(file) => {
                 *self.prepared.lock() = Some(file);
-                tail.refused_for_room = false;
+                (tail.refused_for_room, tail.is_wanted) = (false, false);
                 NextSegment::Prepared
             }
             Err(error) => {

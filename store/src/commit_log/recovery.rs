@@ -288,6 +288,7 @@ impl Segments {
             pending_bytes: 0,
             next_segment: NextSegment::Missing,
             refused_for_room: false,
+            is_wanted: false,
             refused: None,
             last_store_time: scanned.last_store_time,
             epochs: scanned.epochs,

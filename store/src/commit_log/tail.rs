@@ -63,6 +63,8 @@ pub(crate) struct Tail {
     pub next_segment: NextSegment,
     /// A record was refused because it could not be prepared, and it still is not.
     pub refused_for_room: bool,
+    /// Somebody waits for it.
+    pub is_wanted: bool,
     /// Why nothing is taken any more.
     pub refused: Option<StoreError>,
     /// Store times never go back: two callers may have looked at the clock in another order than they came here.
@@ -120,6 +122,15 @@ impl From<NoRoom> for StoreError {
     }
 }
 
+/// What room is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// What fills the disk: messages, dead letters among them.
+    Messages,
+    /// What consumers do, and what was deleted. It may use the end of a segment that has none behind it.
+    Progress,
+}
+
 /// Adds records while the tail is locked.
 pub(crate) struct Appender<'a> {
     pub(super) tail: MutexGuard<'a, Tail>,
@@ -138,6 +149,12 @@ pub(crate) struct TailLimits {
 
 /// Larger write buffers are given back to the allocator.
 const SPARE_BYTES_MAX: usize = 4 << 20;
+
+/// The end of a segment that no message gets while there is none behind it: consumers go on working off what fills the disk
+/// (`consumers_go_on_when_there_is_no_room_for_messages`). A delivery and its acknowledgement take some 150 bytes, if each is
+/// a message of its own.
+const PROGRESS_BYTES_MAX: u64 = 64 << 20;
+const PROGRESS_PART: u64 = 16;
 
 /// How long a caller waits for the next segment before it is told that the store is busy.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -166,13 +183,13 @@ impl CommitLog {
     }
 
     /// Waits until `bytes` of records would fit. They may not fit any more a moment later.
-    pub(crate) async fn room_for(&self, bytes: usize) -> Result<(), NoRoom> {
+    pub(crate) async fn room_for(&self, purpose: Purpose, bytes: usize) -> Result<(), NoRoom> {
         let deadline = Instant::now() + ROOM_WAIT_MAX;
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            match self.begin().reserve(bytes) {
+            match self.begin().reserve(purpose, bytes) {
                 Err(NoRoom::SegmentNotReady) => {}
                 other => return other,
             }
@@ -183,11 +200,11 @@ impl CommitLog {
         }
     }
 
-    /// Whether the log takes records of any kind now; else why not. The next segment may be impossible to prepare: then
-    /// acknowledgements are refused, too, as soon as the current one is full.
+    /// Whether the log takes messages now; else why not. The next segment may be impossible to prepare: then
+    /// acknowledgements are refused, too, as soon as the current one is full to the end.
     pub(crate) fn has_room(&self) -> Result<(), StoreError> {
         let record_len_max = ((BODY_BYTES_MAX + HEAD_BYTES_MAX) as u64).min(self.config.segment_bytes / 16);
-        self.tail.lock().has_room(record_len_max)
+        self.tail.lock().has_room(record_len_max + self.limits().progress_bytes())
     }
 
     fn limits(&self) -> TailLimits {
@@ -195,12 +212,18 @@ impl CommitLog {
     }
 }
 
+impl TailLimits {
+    fn progress_bytes(&self) -> u64 {
+        PROGRESS_BYTES_MAX.min(self.segment_bytes / PROGRESS_PART)
+    }
+}
+
 impl Tail {
-    /// Whether there is room for any one record of that length, and none was refused for want of it; else why not.
-    pub(crate) fn has_room(&self, record_len_max: u64) -> Result<(), StoreError> {
+    /// Whether there is so much room, and no record was refused for want of it; else why not.
+    pub(crate) fn has_room(&self, bytes: u64) -> Result<(), StoreError> {
         let left = self.segment_end.0.saturating_sub(self.appended_to.0);
         match self.next_segment.refusal() {
-            Some(refusal) if self.refused_for_room || left < record_len_max => Err(refusal),
+            Some(refusal) if self.refused_for_room || left < bytes => Err(refusal),
             _ => Ok(()),
         }
     }
@@ -238,7 +261,7 @@ impl Tail {
 
 impl Appender<'_> {
     /// Makes sure that `bytes` of records can follow without a break. Nothing has changed when it fails.
-    pub(crate) fn reserve(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    pub(crate) fn reserve(&mut self, purpose: Purpose, bytes: usize) -> Result<(), NoRoom> {
         if let Some(refused) = &self.tail.refused {
             return Err(NoRoom::Refused(refused.clone()));
         }
@@ -252,10 +275,17 @@ impl Appender<'_> {
             let pending = self.tail.pending_bytes;
             return Err(NoRoom::Refused(StoreError::Busy(format!("{pending} bytes wait to be written"))));
         }
-        if self.tail.appended_to.0 + need > self.tail.segment_end.0 {
+        let kept = match (purpose, &self.tail.next_segment) {
+            (Purpose::Progress, _) | (_, NextSegment::Prepared) => 0,
+            (Purpose::Messages, _) => self.limits.progress_bytes(),
+        };
+        if self.tail.appended_to.0 + need + kept > self.tail.segment_end.0 {
             match &self.tail.next_segment {
                 NextSegment::Prepared => self.roll(),
-                NextSegment::Missing => return Err(NoRoom::SegmentNotReady),
+                NextSegment::Missing => {
+                    self.tail.is_wanted = true;
+                    return Err(NoRoom::SegmentNotReady);
+                }
                 failed => {
                     let refused = failed.refusal().unwrap_or_else(|| StoreError::Busy("no next segment".into()));
                     self.tail.refused_for_room = true;

@@ -1,7 +1,7 @@
 //! Ack: finishes deliveries, all of one call with one record.
 
 use super::{FinishedSomehow, HandleState};
-use crate::commit_log::tail::NoRoom;
+use crate::commit_log::tail::{NoRoom, Purpose};
 use crate::delivery::DeliveryRecord;
 use crate::progress::Shard;
 use crate::receipt::Receipt;
@@ -28,9 +28,11 @@ impl Store {
         let after = loop {
             unsure.clear();
             match self.try_ack(&shard, &receipts, &mut results, &mut unsure) {
-                Err(NoRoom::SegmentNotReady) => {
-                    self.log.room_for(record_bytes(receipts.len())).await.map_err(StoreError::from)?
-                }
+                Err(NoRoom::SegmentNotReady) => self
+                    .log
+                    .room_for(Purpose::Progress, record_bytes(receipts.len()))
+                    .await
+                    .map_err(StoreError::from)?,
                 tried => break tried.map_err(StoreError::from)?,
             }
         };

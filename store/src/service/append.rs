@@ -7,7 +7,7 @@
 use crate::apply::{self, Arrival};
 use crate::commit_log::record::{BatchFrame, RecordHeader, RecordKind, message_record_len, write_message};
 use crate::commit_log::segment::{ReadError, Record};
-use crate::commit_log::tail::NoRoom;
+use crate::commit_log::tail::{NoRoom, Purpose};
 use crate::dedup::DedupWindow;
 use crate::draining::Takes;
 use crate::queue_index::{IndexEntry, Indexed, Queue};
@@ -42,7 +42,7 @@ impl Store {
         let (appended, end) = loop {
             match self.push_messages(&queue, &drafts, bytes) {
                 Err(PushError::NoRoom(NoRoom::SegmentNotReady)) => {
-                    self.log.room_for(bytes).await.map_err(append_error)?;
+                    self.log.room_for(Purpose::Messages, bytes).await.map_err(append_error)?;
                 }
                 Err(PushError::Seen) => self.recognize_seen(queue.topic, &mut drafts).await?,
                 Err(PushError::Closed) => return Err(AppendError::Draining),
@@ -87,7 +87,7 @@ impl Store {
         if self.draining.is_closed() {
             return Err(PushError::Closed);
         }
-        appender.reserve(bytes).map_err(PushError::NoRoom)?;
+        appender.reserve(Purpose::Messages, bytes).map_err(PushError::NoRoom)?;
         let fresh: SmallVec<[&Draft<'_>; 1]> = drafts.iter().filter(|draft| draft.is_fresh()).collect();
         if fresh.len() > 1 {
             appender.push_batch_frame(fresh.len(), fresh.iter().map(|draft| message_record_len(draft.message)).sum());

@@ -7,7 +7,7 @@ use super::read::ReadMessage;
 use super::{FinishedSomehow, HandleState, check_open};
 use crate::apply::{self, Arrival};
 use crate::commit_log::record::{Origin, RecordKind, dead_letter_record_len, write_message};
-use crate::commit_log::tail::NoRoom;
+use crate::commit_log::tail::{NoRoom, Purpose};
 use crate::delivery::{DeliveryRecord, DeliveryState};
 use crate::progress::Shard;
 use crate::queue_index::{IndexEntry, Indexed, Queue};
@@ -123,7 +123,9 @@ impl Store {
             let largest = prepared.iter().map(Prepared::record_len).max().unwrap_or_default();
             let count = exhausted.len();
             match self.record_letters(shard, &names, exhausted, prepared) {
-                Err(NoRoom::SegmentNotReady) => self.log.room_for(largest).await.map_err(StoreError::from)?,
+                Err(NoRoom::SegmentNotReady) => {
+                    self.log.room_for(Purpose::Messages, largest).await.map_err(StoreError::from)?
+                }
                 Err(refused) => return Err(StoreError::from(refused)),
                 Ok(()) if count < BATCH_MAX => return Ok(()),
                 Ok(()) => {}
@@ -261,7 +263,7 @@ impl Store {
         let origin = Origin { group: shard.group, topic: shard.topic, queue: *queue, queue_offset: *queue_offset };
         let _fail_on_panic = self.log.fail_on_panic();
         let mut appender = self.log.begin();
-        appender.reserve(dead_letter_record_len(message))?;
+        appender.reserve(Purpose::Messages, dead_letter_record_len(message))?;
         shard.will_change();
         let store_time = appender.store_time();
         let place = (target.topic, target.id, target.next());

@@ -13,7 +13,7 @@ use super::TopicReader;
 use super::read::ReadMessage;
 use crate::commit_log::record::MessageSpan;
 use crate::commit_log::segment::Record;
-use crate::commit_log::tail::NoRoom;
+use crate::commit_log::tail::{NoRoom, Purpose};
 use crate::delivery::{DeliveryRecord, DeliveryState, PopParams};
 use crate::progress::Shard;
 use crate::queue_index::IndexEntry;
@@ -64,7 +64,7 @@ impl Store {
                     }
                     // None of them could be delivered; others may.
                 }
-                Tried::NoRoom => self.log.room_for(RECORD_BYTES).await.map_err(StoreError::from)?,
+                Tried::NoRoom => self.log.room_for(Purpose::Progress, RECORD_BYTES).await.map_err(StoreError::from)?,
                 Tried::Again => {}
                 Tried::Full { inflight } => return Err(PopError::InflightFull { inflight }),
                 // Whoever puts a message there wakes it, and so does the end of a delivery, and room for more of them.
@@ -230,7 +230,7 @@ impl Leased<'_> {
         loop {
             match self.try_settle(&damaged, &dropped, &failed) {
                 Err(NoRoom::SegmentNotReady) => {
-                    self.store.log.room_for(3 * RECORD_BYTES).await.map_err(StoreError::from)?
+                    self.store.log.room_for(Purpose::Progress, 3 * RECORD_BYTES).await.map_err(StoreError::from)?
                 }
                 settled => return Ok(settled.map_err(StoreError::from)?),
             }
