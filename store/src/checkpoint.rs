@@ -19,6 +19,17 @@
 //!   (`a_damaged_checkpoint_costs_time_and_no_progress`).
 //! - What is whole and not understood is newer: it is refused, never passed over or replaced
 //!   (`what_is_whole_and_not_understood_is_newer_unless_it_may_be_passed_over`).
+//!
+//! # What stays of deleted topics
+//! A row of 24 bytes for each of their queues, in each base, for ever. A controller that was put back to an earlier state has
+//! the topic again, and its records may lie in retained segments: its offsets must go on exactly where they were.
+//! One floor for all ids up to the highest that was deleted would be smaller, and is not sound. Topics with smaller ids live on,
+//! and of a queue that nothing was ever written to no row says so. Where it begins would depend on which of the two generations
+//! is read, or on whether it is all read back from the log; and a queue that begins elsewhere than when its first record was
+//! written hides that record, or the log does not open
+//! (`a_queue_must_begin_where_it_did_when_its_records_were_written`). Less per topic than the rows (an id and the largest end
+//! of its queues) needs the same jump of offsets, to be accepted at recovery for topics that are known to be deleted,
+//! whatever is read: not built.
 
 mod generations;
 mod parts;

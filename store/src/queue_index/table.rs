@@ -228,6 +228,7 @@ impl QueueTable {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 mod tests {
     use super::*;
 
@@ -243,5 +244,22 @@ mod tests {
         assert!(recovers(1, None) && recovers(1, Some(50)) && recovers(2, Some(200)));
         assert!(!recovers(2, None) && !recovers(2, Some(100)), "the damage lies in front of both");
         assert!(!recovers(0, Some(200)), "nor does an offset come twice");
+    }
+
+    #[test]
+    fn a_queue_must_begin_where_it_did_when_its_records_were_written() {
+        let recovers = |begin: u64, offset: u64| {
+            let table = QueueTable::beginning_at(QueueOffset(begin));
+            let queue = table.open_queue(TopicId(1), QueueId(0));
+            let entry = IndexEntry { len: 50, ..IndexEntry::damaged(QueueOffset(offset), LogOffset(100)) };
+            let follows = table.recover(&queue, LogOffset(0), entry, &[], None);
+            queue.confirm_all();
+            let mut found = Vec::new();
+            queue.scan(QueueOffset(offset), 1, &mut found).unwrap();
+            (follows, found.len())
+        };
+        assert_eq!((recovers(0, 0), recovers(10, 10)), ((true, 1), (true, 1)));
+        assert_eq!(recovers(0, 10), (false, 0), "the log does not open");
+        assert_eq!(recovers(10, 0), (true, 0), "the record is hidden");
     }
 }
