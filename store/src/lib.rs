@@ -63,7 +63,6 @@ pub mod inspect;
 mod lookup;
 mod maintenance;
 mod membership;
-mod names;
 mod observe;
 mod open_error;
 mod passed_damage;

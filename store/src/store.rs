@@ -87,7 +87,7 @@ pub struct Store {
     /// Cancelled when nothing will be written any more.
     stopped: CancellationToken,
     tasks: TaskTracker,
-    pub(crate) folder: Mutex<StoreFolder>,
+    folder: Mutex<StoreFolder>,
 }
 
 impl Store {

@@ -26,8 +26,12 @@ use turmoil::Sim;
 pub enum Fault {
     /// A process dies; its machine goes on.
     Kill,
+    /// A proxy does.
+    KillProxy,
     /// A process is asked to end, and does so in its own time.
     Terminate,
+    /// A machine gets the next version of what runs on it, if it has an older one.
+    Upgrade,
     /// A process does nothing for a while, then goes on as if no time had passed, except on its clocks.
     Pause,
     /// A machine loses power between two steps.
@@ -40,6 +44,11 @@ pub enum Fault {
     LosePowerEverywhere,
     /// The leading controller and a store die at the same time.
     KillLeaders,
+    /// The leading controller is cut off from the other members until they have elected another one; then those die, and it
+    /// reaches them when they start again.
+    OldLeader,
+    /// The leading controller is cut off from the other members; its own clock runs slow meanwhile, and theirs fast.
+    SlowLeader,
     /// The machines fall into two parts that do not hear each other.
     Partition,
     /// One machine hears nobody and nobody hears it.
@@ -68,6 +77,8 @@ pub enum Fault {
     FailRead,
     /// A disk is slow for a while.
     SlowDisk,
+    /// The disk of a store is.
+    SlowStore,
     /// A disk is full for a while.
     FullDisk,
     /// A byte changes on a store's disk, within a message that was acknowledged.
@@ -86,15 +97,19 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    const ALL: [Fault; 29] = [
+    const ALL: [Fault; 34] = [
         Fault::Kill,
+        Fault::KillProxy,
         Fault::Terminate,
+        Fault::Upgrade,
         Fault::Pause,
         Fault::LosePower,
         Fault::CutPower,
         Fault::LosePowerTogether,
         Fault::LosePowerEverywhere,
         Fault::KillLeaders,
+        Fault::OldLeader,
+        Fault::SlowLeader,
         Fault::Partition,
         Fault::Isolate,
         Fault::IsolateStore,
@@ -109,6 +124,7 @@ impl Fault {
         Fault::FailWrite,
         Fault::FailRead,
         Fault::SlowDisk,
+        Fault::SlowStore,
         Fault::FullDisk,
         Fault::FlipMessage,
         Fault::FlipIndex,
@@ -132,6 +148,10 @@ enum Repair {
     Links(network::Broken),
     FastDisk(String),
     RoomyDisk(String),
+    /// These die, and start at once.
+    Restart(Vec<String>),
+    /// Rates of processes' own clocks.
+    Rates(Vec<(String, i64)>),
 }
 
 /// Injects faults.
@@ -177,7 +197,10 @@ impl Nemesis {
         let (due, later): (Vec<_>, Vec<_>) = self.repairs.drain(..).partition(|(at, _)| *at <= now);
         self.repairs = later;
         for (_, repair) in due {
-            self.repair(sim, repair);
+            match repair {
+                Repair::Restart(hosts) => self.restart(sim, now, &hosts),
+                repair => self.repair(sim, repair),
+            }
         }
         if self.site.stage() != Stage::Run || self.scenario.faults.is_empty() || now < self.next {
             return;
@@ -237,6 +260,11 @@ impl Nemesis {
         self.scenario.faults[0].0
     }
 
+    /// Whether a leading member of the controller is cut off and the others are still to be dealt with.
+    fn leader_is_cut_off(&self) -> bool {
+        self.repairs.iter().any(|(_, repair)| matches!(repair, Repair::Restart(_) | Repair::Rates(_)))
+    }
+
     fn later(&mut self, at: Duration, repair: Repair) {
         self.repairs.push((at, repair));
     }
@@ -257,6 +285,13 @@ impl Nemesis {
                 note!(self.site.recorder.trace, &host, "repaired the disk has room again");
                 self.hosts[&host].machine.disk.set_capacity(None);
             }
+            Repair::Rates(rates) => {
+                for (name, ppm) in rates {
+                    self.set_rate(&name, ppm);
+                }
+            }
+            // All faults are over.
+            Repair::Restart(_) => {}
         }
     }
 
@@ -265,13 +300,16 @@ impl Nemesis {
         match fault {
             Fault::Pause => self.pause(sim, now),
             Fault::Terminate => self.terminate(),
+            Fault::Upgrade => self.upgrade(),
             Fault::Kill
+            | Fault::KillProxy
             | Fault::LosePower
             | Fault::CutPower
             | Fault::LosePowerTogether
             | Fault::LosePowerEverywhere
             | Fault::KillLeaders
             | Fault::Vanish => self.stop_machines(sim, now, fault),
+            Fault::OldLeader | Fault::SlowLeader => self.cut_off_the_leader(sim, now, fault),
             Fault::Partition
             | Fault::Isolate
             | Fault::IsolateStore
@@ -281,9 +319,12 @@ impl Nemesis {
             | Fault::Hold
             | Fault::Delay
             | Fault::Lose => self.break_links(sim, now, fault),
-            Fault::FailSync | Fault::FailWrite | Fault::FailRead | Fault::SlowDisk | Fault::FullDisk => {
-                self.spoil_disk(now, fault)
-            }
+            Fault::FailSync
+            | Fault::FailWrite
+            | Fault::FailRead
+            | Fault::SlowDisk
+            | Fault::SlowStore
+            | Fault::FullDisk => self.spoil_disk(now, fault),
             Fault::FlipMessage | Fault::FlipIndex | Fault::FlipCheckpoint => self.flip_a_byte(fault),
             Fault::LoseDisk => self.lose_a_disk(sim, now),
             Fault::JumpClock | Fault::SkewClock => self.move_clock(fault),

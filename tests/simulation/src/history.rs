@@ -216,6 +216,10 @@ pub struct Append {
     pub offset: u64,
     /// Where in the store group's log. (A message that was appended before may be in another queue than was asked for.)
     pub place: LogOffset,
+    /// Where its record ends there. `None`: it was there before this call.
+    pub end: Option<LogOffset>,
+    /// Where the log began when the store had decided where the message is.
+    pub retained_from: LogOffset,
     pub id: Arc<str>,
     /// Whether the store knew, when it was asked, that its store group is being drained and that others take the messages.
     pub while_drained: bool,
@@ -242,6 +246,8 @@ pub struct Pop {
     pub invisible: Duration,
     /// The client with whose life that is extended.
     pub owner: Option<ClientHash>,
+    /// First offset of each queue of the topic then, where something was removed.
+    pub minima: BTreeMap<u32, u64>,
     /// When it was asked for.
     pub began: Moment,
     /// When it was handed out.
@@ -392,6 +398,8 @@ pub struct Flip {
     pub store_group: StoreGroupId,
     /// Where the message is in the log.
     pub place: LogOffset,
+    /// Where its record ends.
+    pub end: LogOffset,
     pub at: Moment,
 }
 
@@ -531,6 +539,8 @@ pub struct History {
     pub drift_ppm: BTreeMap<Arc<str>, i64>,
     /// Processes that stood still, in order.
     pub stalls: Vec<Stall>,
+    /// Machines with a slow disk, from when on, and until when all that it was asked for meanwhile is done.
+    pub slow_disks: Vec<(Arc<str>, Duration, Duration)>,
     /// Machines whose power failed, in order.
     pub power_failures: Vec<(Arc<str>, Moment)>,
     /// When faults concerned the controller's members: another one may have led after it.
@@ -551,7 +561,7 @@ pub struct History {
     pub members: BTreeMap<Arc<str>, MemberSeen>,
     /// How often a member served again without a new process.
     pub members_reopened: u64,
-    /// Faults of disks, by machine, in order.
+    /// Faults of disks that can refuse a write, by machine, in order.
     pub spoiled: Vec<(Arc<str>, Moment)>,
     /// Machines of store groups.
     pub machines: BTreeMap<StoreGroupId, Arc<str>>,
@@ -608,7 +618,10 @@ impl History {
     pub fn delivery_lost(&self, machine: Option<&Arc<str>>, began: Duration, known: Duration, to: Duration) -> bool {
         let of_it = |failed: &Arc<str>| machine.is_none_or(|machine| machine == failed);
         self.power_failures.iter().filter(|(failed, at)| of_it(failed) && at.at <= to).any(|(failed, at)| {
-            at.at >= began && (at.at <= known + FLUSHED_AFTER || self.stalled(failed, began, known + FLUSHED_AFTER))
+            let (soon, late) = (known + FLUSHED_AFTER, self.stalled(failed, began, known + FLUSHED_AFTER));
+            let mut slow =
+                self.slow_disks.iter().filter(|(slow, from, to)| slow == failed && *from <= soon && *to >= began);
+            at.at >= began && (at.at <= soon || late || slow.any(|(_, _, to)| at.at <= *to + FLUSHED_AFTER))
         })
     }
 
@@ -658,6 +671,17 @@ impl History {
     pub fn minimum(&self, store_group: StoreGroupId, topic: u32, queue: u32) -> u64 {
         let of_it = self.logs.iter().filter(|seen| seen.store_group == store_group);
         of_it.filter_map(|seen| seen.state.minima.get(&(topic, queue)).copied()).max().unwrap_or(0)
+    }
+
+    /// Whether a byte of the record at a place of a log was changed before `by`.
+    pub fn was_flipped(&self, store_group: StoreGroupId, place: LogOffset, by: Moment) -> bool {
+        let mut of_it = self.flips.iter().filter(|flip| (flip.store_group, flip.place) == (store_group, place));
+        of_it.any(|flip| flip.at < by)
+    }
+
+    /// Whether a store's disk was lost before `by`.
+    pub fn was_lost(&self, store_group: StoreGroupId, by: Moment) -> bool {
+        self.lost_disks.iter().any(|lost| lost.store_group == store_group && lost.at < by)
     }
 
     /// Whether what a store had handed out is gone: see [`History::is_gone`].

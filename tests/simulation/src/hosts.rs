@@ -45,6 +45,11 @@ pub(crate) struct Process {
     pub(crate) name: Arc<str>,
     pub(crate) env: Env,
     pub(crate) local: LocalPeer,
+    /// Whether it is of the version before: a member of the controller follows the first rules of the metadata only, and a
+    /// store does not report what a controller that was put back has to know.
+    pub(crate) older: bool,
+    /// Which start this is on its machine.
+    pub(crate) start: u64,
     /// Set when it dies.
     pub(crate) dead: Arc<AtomicBool>,
     /// Cancelled when it is asked to end.
@@ -82,26 +87,35 @@ fn data() -> &'static Path {
     Path::new("/data")
 }
 
-/// Runs a process until it ends by itself. `start` counts the starts on this machine; `group` is what a store serves.
-pub async fn run(
-    site: Arc<Site>,
-    machine: Arc<Machine>,
-    tier: Tier,
-    start: u64,
-    group: Arc<str>,
-    Signals { dead, stop }: Signals,
-) {
+/// What is started.
+pub struct Start {
+    /// Where.
+    pub machine: Arc<Machine>,
+    pub tier: Tier,
+    /// Counts the starts on this machine.
+    pub number: u64,
+    /// What a store serves.
+    pub group: Arc<str>,
+    /// Whether it is of the version before.
+    pub older: bool,
+    /// How it is spoken to.
+    pub signals: Signals,
+}
+
+/// Runs a process until it ends by itself.
+pub async fn run(site: Arc<Site>, start: Start) {
+    let Start { machine, tier, number: start, group, older, signals: Signals { dead, stop } } = start;
     let name: Arc<str> = format!("{}#{start}", machine.name).into();
     let recorder = site.recorder.clone();
     let trace = recorder.trace.clone();
-    note!(trace, &name, "starts");
+    note!(trace, &name, "starts{}", if older { ", of the version before" } else { "" });
     let credentials = match SharedToken::new(b"a token for simulations") {
         Ok(token) => PeerCredentials::Token(token),
         Err(_) => PeerCredentials::None,
     };
     let env = machine.env();
     let local = LocalPeer::new(credentials);
-    let process = Process { site, machine, name: name.clone(), env, local, dead, stop };
+    let process = Process { site, machine, name: name.clone(), env, local, older, start, dead, stop };
     let ended = match tier {
         Tier::Controller(number) => controller::run(process, number).await,
         Tier::Store => store::run(process, &group).await,
@@ -119,8 +133,12 @@ pub async fn run(
 }
 
 impl Process {
+    /// Each process was told the members in another order: it uses one until that fails.
     fn controller(&self) -> Arc<ControllerLink> {
-        Arc::new(ControllerLink::new(&self.env, &self.local, &self.site.controller_addresses()))
+        let mut addresses = self.site.controller_addresses();
+        let first = (digest(self.machine.name.as_bytes()) + self.start) % addresses.len() as u64;
+        addresses.rotate_left(first as usize);
+        Arc::new(ControllerLink::new(&self.env, &self.local, &addresses))
     }
 
     /// Waits for all metadata once. The stream brings what changes.

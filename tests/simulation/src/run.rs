@@ -1,5 +1,6 @@
 //! One run: a cluster comes up, is worked with while faults happen, settles, is drained, and its history is judged.
 
+use crate::draw::Draw;
 use crate::env::{DiskLies, Machine};
 use crate::faults::{Host, Nemesis, copy_disk};
 use crate::history::{History, Outcome};
@@ -13,6 +14,7 @@ use crate::site::{CAREFUL, CHOOSY, GRAVES, PATIENT, PUSHED, Shape, Site, Stage};
 use crate::trace::Trace;
 use crate::workload;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -32,8 +34,8 @@ const TICK: Duration = Duration::from_millis(1);
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// The machine with a copy of the first store's disk.
 const TWIN: &str = "store-twin";
-/// When the disk is copied, counted from when work begins.
-const TWIN_AFTER: Duration = Duration::from_secs(3);
+/// When the disk is copied, counted from when work begins: before or after the first faults.
+const TWIN_AFTER: Range<Duration> = Duration::from_millis(300)..Duration::from_millis(3000);
 
 /// What a run needs to know.
 #[derive(Clone, Debug)]
@@ -62,7 +64,7 @@ pub struct Verdict {
 /// Runs one simulation in this process.
 pub fn run(plan: &Plan, trace: Trace) -> Verdict {
     let recorder = Recorder::new(trace.clone());
-    let site = Site::new(plan.seed, plan.scenario.shape, plan.scenario.retention(plan.seed), recorder.clone());
+    let site = Site::new(plan.seed, &plan.scenario, recorder.clone());
     report_panics(&recorder);
     let mut sim = turmoil::Builder::new()
         .rng_seed(plan.seed)
@@ -95,6 +97,7 @@ pub fn run(plan: &Plan, trace: Trace) -> Verdict {
         looked: Duration::ZERO,
         quiet: QUIET,
         twin_is_due: plan.scenario.twin,
+        twin_after: Draw::new(plan.seed, "twin").span(TWIN_AFTER),
         violations: Vec::new(),
     };
     driver.nemesis.prepare(&sim);
@@ -129,7 +132,7 @@ fn machines(plan: &Plan, site: &Arc<Site>, trace: &Trace) -> BTreeMap<String, Ho
     (controllers.chain(stores).chain(proxies).chain(twin))
         .map(|(name, tier)| {
             let group = if name == TWIN { first.clone() } else { name.as_str().into() };
-            (name.clone(), Host::new(machine(&name), tier, group))
+            (name.clone(), Host::new(machine(&name), tier, group, plan.scenario.older))
         })
         .collect()
 }
@@ -166,6 +169,14 @@ fn add_clients(sim: &mut Sim<'_>, plan: &Plan, site: &Arc<Site>, trace: &Trace) 
             });
         }
     }
+    for number in 1..=site.hurried {
+        let name = format!("hurried-{number}");
+        let work = workload::hurry(site.clone(), machine(&name));
+        sim.client(name.as_str(), async move {
+            work.await;
+            Ok(())
+        });
+    }
     let work = workload::operate(site.clone(), machine("operator"), plan.scenario.reshape);
     sim.client("operator", async move {
         work.await;
@@ -184,6 +195,8 @@ struct Driver {
     quiet: Duration,
     /// Whether there is to be a twin and is none yet.
     twin_is_due: bool,
+    /// When there is to be one.
+    twin_after: Duration,
     violations: Vec<Violation>,
 }
 
@@ -224,7 +237,7 @@ impl Driver {
                 recorder.history(|history| history.healed = Some(healed));
                 self.site.enter(Stage::Settle);
             }
-            Stage::Run if here > TWIN_AFTER && self.twin_is_due => self.copy_a_disk(sim),
+            Stage::Run if here > self.twin_after && self.twin_is_due => self.copy_a_disk(sim),
             Stage::Settle => match self.unserved() {
                 None => self.site.enter(Stage::Drain),
                 Some(missing) if here > SETTLE_MAX => {

@@ -2,8 +2,20 @@
 
 use crate::draw::Draw;
 use crate::faults::Fault;
-use crate::site::{Retention, Shape};
+use crate::site::{Habits, LEASE, Retention, Shape};
+use gantry_proto::contract::StoreLease;
 use std::time::Duration;
+
+/// What leases the only replica of a store group gets in the runs of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leases {
+    /// Of either kind, as the seed says.
+    Either,
+    /// Timed ones.
+    Timed,
+    /// Until superseded.
+    Endless,
+}
 
 /// A kind of run.
 #[derive(Clone, Debug)]
@@ -16,8 +28,18 @@ pub struct Scenario {
     pub shape: Shape,
     /// Faults with their weights.
     pub faults: Vec<(Fault, u64)>,
+    /// Whether all of them happen in each run, as often as that says.
+    pub every_kind: bool,
     /// How much time there is between two faults, on average.
     pub pause: Duration,
+    /// What leases stores get.
+    pub leases: Leases,
+    /// What clients do differently from what is drawn for the seed.
+    pub habits: fn(&mut Habits),
+    /// Whether everything is of the version before when the run begins.
+    pub older: bool,
+    /// Operators in a hurry: they change the metadata and look at the cluster all the time.
+    pub hurried: usize,
     /// Whether the operator drains store groups and puts them into use again.
     pub reshape: bool,
     /// Whether there is a copy of the first store's disk on another machine, and a store on it.
@@ -34,7 +56,7 @@ impl Scenario {
     /// seen, too.
     pub fn drawn(&self, seed: u64) -> Scenario {
         let mut drawn = self.clone();
-        if self.faults.len() < KINDS_MIN {
+        if self.every_kind || self.faults.is_empty() {
             return drawn;
         }
         let draw = Draw::new(seed, "swarm");
@@ -48,6 +70,23 @@ impl Scenario {
         drawn.pause = self.pause * (50 + draw.below(100) as u32) / 100;
         drawn.drift_ppm = *draw.pick(&[0, self.drift_ppm / 50, self.drift_ppm]);
         drawn
+    }
+
+    /// What clients do in the run of a seed.
+    pub fn habits(&self, seed: u64) -> Habits {
+        let mut habits = Habits::drawn(seed);
+        (self.habits)(&mut habits);
+        habits
+    }
+
+    /// The kind of lease that a store gets in the run of a seed.
+    pub fn lease(&self, seed: u64) -> StoreLease {
+        let timed = match self.leases {
+            Leases::Either => Draw::new(seed, "lease").chance(50),
+            Leases::Timed => true,
+            Leases::Endless => false,
+        };
+        if timed { StoreLease::For(LEASE) } else { StoreLease::UntilSuperseded }
     }
 
     /// What stores may remove in the run of a seed.
@@ -69,12 +108,11 @@ impl Scenario {
     }
 }
 
-/// With fewer kinds of faults all of them happen, as often as the scenario says.
-const KINDS_MIN: usize = 4;
-
 /// Two clocks run apart by at most a tenth: less than the margins of the leases allow for (a sixth of a lease on either
 /// side), and so much that leases without margins overlap.
 const DRIFT_PPM: u64 = 50_000;
+/// As much as the margins are for, nearly.
+const DRIFT_PPM_MAX: u64 = 100_000;
 
 /// A small cluster, so that much happens in little time.
 const SMALL: Shape = Shape { controllers: 3, spares: 0, stores: 2, proxies: 2, producers: 3, consumers: 2 };
@@ -116,7 +154,12 @@ pub fn all() -> Vec<Scenario> {
         about: "",
         shape: SMALL,
         faults: vec![],
+        every_kind: false,
         pause,
+        leases: Leases::Either,
+        habits: |_| {},
+        older: false,
+        hurried: 0,
         reshape: false,
         twin: false,
         retention: 0,
@@ -127,6 +170,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             name: "reshape",
             about: "store groups are drained and used again, and proxies hear of it late",
+            every_kind: true,
             faults: vec![(Fault::IsolateProxy, 1)],
             reshape: true,
             ..base.clone()
@@ -140,6 +184,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             name: "pauses",
             about: "processes and machines stall and go on",
+            every_kind: true,
             faults: pauses.clone(),
             ..base.clone()
         },
@@ -155,6 +200,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             name: "clocks",
             about: "wall clocks are wrong and jump, and processes' own clocks run at rates of their own",
+            every_kind: true,
             faults: clocks,
             drift_ppm: DRIFT_PPM,
             ..base.clone()
@@ -190,12 +236,14 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             name: "lost-disk",
             about: "a store's folder is lost: its group is removed, and it begins anew with an empty one",
+            every_kind: true,
             faults: vec![(Fault::LoseDisk, 2), (Fault::Kill, 3), (Fault::Partition, 1)],
             ..base.clone()
         },
         Scenario {
             name: "upgrade",
             about: "processes are asked to end, one after the other, and start again",
+            every_kind: true,
             faults: vec![(Fault::Terminate, 1)],
             drift_ppm: DRIFT_PPM,
             ..base.clone()
@@ -212,6 +260,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             name: "leaders-die",
             about: "regression: the leading controller and a store die together, and clients write at once",
+            every_kind: true,
             faults: vec![(Fault::KillLeaders, 1)],
             pause: Duration::from_secs(4),
             ..base.clone()
@@ -219,6 +268,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             name: "failed-sync",
             about: "regression: a sync fails, the process starts again on what it reads back, and then the power fails",
+            every_kind: true,
             faults: vec![(Fault::FailSync, 4), (Fault::LosePower, 2), (Fault::CutPower, 2)],
             pause: Duration::from_millis(1000),
             ..base.clone()
@@ -226,17 +276,99 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             name: "stale-answers",
             about: "regression: a store's lease ends and it leads again while it still writes what it took before",
-            faults: vec![(Fault::SlowDisk, 2), (Fault::IsolateStore, 2), (Fault::StallCutOff, 4)],
-            pause: Duration::from_millis(1200),
+            every_kind: true,
+            faults: vec![(Fault::SlowDisk, 1), (Fault::IsolateStore, 1), (Fault::StallCutOff, 6)],
+            pause: Duration::from_millis(2000),
+            leases: Leases::Timed,
+            habits: |habits| {
+                habits.pause = Duration::from_millis(80);
+                habits.patience = Duration::from_secs(10);
+            },
             ..base.clone()
         },
         Scenario {
             name: "twin",
-            about: "regression: a copy of a store's disk serves on another machine",
+            about: "regression: a copy of a store's disk serves on another machine, with leases that last until superseded",
+            every_kind: true,
             faults: vec![(Fault::IsolateStore, 3), (Fault::Pause, 2), (Fault::Kill, 1)],
             pause: Duration::from_secs(3),
+            leases: Leases::Endless,
             twin: true,
             drift_ppm: DRIFT_PPM,
+            ..base.clone()
+        },
+        Scenario {
+            name: "timed-leases",
+            about: "the same with leases that end, and clocks that run as unequally as their margins allow for",
+            every_kind: true,
+            faults: vec![(Fault::IsolateStore, 4), (Fault::Pause, 1), (Fault::Kill, 1)],
+            pause: Duration::from_secs(3),
+            leases: Leases::Timed,
+            habits: |habits| habits.pause = Duration::from_millis(200),
+            twin: true,
+            drift_ppm: DRIFT_PPM_MAX,
+            ..base.clone()
+        },
+        Scenario {
+            name: "power",
+            about: "machines lose power and processes die while disks are slow and checkpoints are frequent",
+            faults: vec![
+                (Fault::SlowDisk, 6),
+                (Fault::Kill, 3),
+                (Fault::LosePower, 4),
+                (Fault::CutPower, 4),
+                (Fault::LosePowerTogether, 2),
+                (Fault::LosePowerEverywhere, 2),
+            ],
+            every_kind: true,
+            pause: Duration::from_millis(800),
+            habits: |habits| {
+                habits.pause = Duration::from_millis(120);
+                habits.checkpoints = Duration::from_millis(300);
+            },
+            hurried: 1,
+            ..base.clone()
+        },
+        Scenario {
+            name: "attempts",
+            about: "messages are delivered again and again until they are dead letters, and receives are lost on slow disks",
+            every_kind: true,
+            faults: vec![(Fault::SlowStore, 6), (Fault::KillProxy, 4)],
+            pause: Duration::from_millis(700),
+            habits: |habits| {
+                (habits.prompt, habits.suspensions) = (50, 50);
+                habits.poison = 4;
+                habits.cache = 4;
+            },
+            ..base.clone()
+        },
+        Scenario {
+            name: "slow-leader",
+            about: "the leading controller is cut off and its own clock runs slow, and everybody asks how the cluster is",
+            every_kind: true,
+            faults: vec![(Fault::SlowLeader, 1)],
+            pause: Duration::from_secs(4),
+            // The margins of timed leases are for clocks that run less unequally.
+            leases: Leases::Endless,
+            hurried: 6,
+            ..base.clone()
+        },
+        Scenario {
+            name: "old-leader",
+            about: "the leading controller comes back to members that have elected another one and have just started again",
+            every_kind: true,
+            faults: vec![(Fault::OldLeader, 1)],
+            pause: Duration::from_secs(4),
+            hurried: 3,
+            ..base.clone()
+        },
+        Scenario {
+            name: "mixed-versions",
+            about: "one machine after the other gets the next version, while processes die and links break",
+            every_kind: true,
+            faults: vec![(Fault::Upgrade, 6), (Fault::Kill, 2), (Fault::IsolateStore, 1), (Fault::Partition, 1)],
+            older: true,
+            hurried: 1,
             ..base
         },
     ]

@@ -3,6 +3,7 @@
 use crate::draw::Draw;
 use crate::history::StoreState;
 use crate::recorder::Recorder;
+use crate::scenario::Scenario;
 use gantry_proto::contract::StoreLease;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ pub const PROXY_PORT: u16 = 8081;
 pub const PEER_PORT: u16 = 9090;
 /// How long a timed lease lasts. Short, so that leases end while faults last.
 pub const LEASE: Duration = Duration::from_secs(3);
+/// How long a client waits for an answer, beyond what it asked the server to wait.
+pub const PATIENCE: Duration = Duration::from_secs(4);
 /// The group whose consumers refuse some messages until they are dead letters.
 pub const CAREFUL: &str = "careful";
 /// A group that gets everything done sooner or later.
@@ -86,19 +89,27 @@ pub struct Habits {
     pub suspensions: u64,
     /// How many of a hundred looks of the operator change a topic: more queues, or a topic for a short while.
     pub alterations: u64,
+    /// One in this many messages is never acknowledged by the careful group.
+    pub poison: u64,
+    /// Messages that a push client holds before it asks for no more.
+    pub cache: usize,
+    /// How long a producer waits for an answer.
+    pub patience: Duration,
     /// How long a producer waits between two requests, at most.
     pub pause: Duration,
     /// How many of a hundred messages are large.
     pub large: u64,
     /// How many of a hundred deliveries are acknowledged at once; of the others some late, some never, some come again.
     pub prompt: u64,
+    /// How often a store writes a checkpoint.
+    pub checkpoints: Duration,
     /// Commands after which a member of the controller makes a snapshot, and entries that it keeps behind it: few, so that
     /// logs are purged, and who was away gets a snapshot.
     pub snapshots: (usize, u64),
 }
 
 impl Habits {
-    fn drawn(seed: u64) -> Habits {
+    pub(crate) fn drawn(seed: u64) -> Habits {
         let draw = Draw::new(seed, "habits");
         let some = |most: &[u64]| *draw.pick(most);
         Habits {
@@ -106,9 +117,13 @@ impl Habits {
             tags: some(&[30, 80]),
             suspensions: some(&[0, 30, 80]),
             alterations: some(&[0, 0, 15, 40]),
+            poison: some(&[6, 12, 12, 24]),
+            cache: some(&[4, 16, 1000]) as usize,
+            patience: PATIENCE,
             pause: Duration::from_millis(some(&[80, 250, 250, 700])),
             large: some(&[0, 3, 3, 12]),
             prompt: some(&[30, 66, 66, 90]),
+            checkpoints: Duration::from_millis(some(&[300, 2000, 2000])),
             snapshots: *draw.pick(&[(20, 10), (20, 10), (3, 1), (200, 500)]),
         }
     }
@@ -129,6 +144,8 @@ pub struct Site {
     pub seed: u64,
     /// Who there is.
     pub shape: Shape,
+    /// Operators in a hurry.
+    pub hurried: usize,
     /// What is done.
     pub habits: Habits,
     /// The kind of lease that the only replica of a store group is granted (`controller.lease_only_replica`). What each
@@ -148,17 +165,16 @@ pub struct Site {
 
 impl Site {
     /// A site at its first stage.
-    pub fn new(seed: u64, shape: Shape, retention: Option<Retention>, recorder: Recorder) -> Arc<Site> {
+    pub fn new(seed: u64, scenario: &Scenario, recorder: Recorder) -> Arc<Site> {
+        let retention = scenario.retention(seed);
         recorder.history(|history| history.retention = retention);
         let (stage, topics) = (AtomicU8::new(Stage::Prepare as u8), Mutex::default());
-        let timed = Draw::new(seed, "lease").chance(50);
-        let lease = if timed { StoreLease::For(LEASE) } else { StoreLease::UntilSuperseded };
-        let habits = Habits::drawn(seed);
         Arc::new(Site {
             seed,
-            shape,
-            habits,
-            lease,
+            shape: scenario.shape,
+            hurried: scenario.hurried,
+            habits: scenario.habits(seed),
+            lease: scenario.lease(seed),
             retention,
             recorder,
             stage,
@@ -251,6 +267,7 @@ impl Site {
         .chain(of(CHOOSY, 1))
         .chain(of(GRAVES, 1))
         .chain(std::iter::once("operator".to_owned()))
+        .chain(of("hurried", self.hurried))
         .collect()
     }
 

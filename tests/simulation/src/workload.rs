@@ -2,6 +2,7 @@
 //! what they were told.
 
 mod consumer;
+mod hurry;
 mod members;
 mod operator;
 mod producer;
@@ -9,6 +10,7 @@ mod push;
 mod session;
 
 pub use consumer::consume;
+pub use hurry::hurry;
 pub use operator::operate;
 pub use producer::produce;
 pub use push::push;

@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode, Output};
 /// Seeds that are tried with each.
 const SEEDS_MAX: u64 = 20;
 /// Simulated seconds with faults in each run.
-const TIME: &str = "20";
+const TIME: &str = "12";
 
 fn main() -> anyhow::Result<ExitCode> {
     let names: Vec<String> = std::env::args().skip(1).collect();

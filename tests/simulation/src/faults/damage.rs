@@ -6,7 +6,7 @@ use crate::history::{Append, Flip, LostDisk};
 use crate::hosts::{Tier, store_data};
 use crate::note;
 use gantry_proto::env::Files;
-use gantry_proto::model::StoreGroupId;
+use gantry_proto::model::{LogOffset, StoreGroupId};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use turmoil::Sim;
 const SETTLED: Duration = Duration::from_secs(2);
 /// Bytes of a segment before its first record.
 const SEGMENT_HEADER: u64 = 4096;
-/// Bytes from a message's place on that are changed: its header, its head and some of its body.
+/// Bytes from a message's place on that are changed, as far as its record reaches: its header, its head, some of its body.
 const RECORD_BYTES: u64 = 160;
 /// Checkpoints changed in a run at most: there are two generations, and either is enough.
 const CHECKPOINTS_MAX: u64 = 1;
@@ -48,17 +48,18 @@ impl Nemesis {
     fn some_message(&mut self) -> Option<(String, PathBuf, u64)> {
         let now = self.site.recorder.trace.now();
         let old = |append: &&Append| append.answered.at + SETTLED < now;
-        let old: Vec<Append> =
-            self.site.recorder.history(|history| history.appends.iter().filter(old).cloned().collect());
-        let Append { store_group, place, .. } = old.get(self.draw.below(old.len() as u64) as usize)?.clone();
+        let records = |append: &Append| Some((append.store_group, append.place, append.end?));
+        let old: Vec<(StoreGroupId, LogOffset, LogOffset)> =
+            self.site.recorder.history(|history| history.appends.iter().filter(old).filter_map(records).collect());
+        let (store_group, place, end) = *old.get(self.draw.below(old.len() as u64) as usize)?;
         let name = self.site.recorder.history(|history| history.machines.get(&store_group).cloned())?.to_string();
         let dir = store_data().join("commit-log");
         let segments = self.hosts[&name].machine.disk.list(&dir).ok()?;
         let bases = segments.iter().filter_map(|entry| entry.name.strip_suffix(".log")?.parse::<u64>().ok());
         let base = bases.filter(|base| *base <= place.0).max()?;
-        let at = SEGMENT_HEADER + place.0 - base + self.draw.below(RECORD_BYTES);
+        let at = SEGMENT_HEADER + place.0 - base + self.draw.below(RECORD_BYTES.min(end.0 - place.0));
         let moment = self.site.recorder.moment();
-        self.site.recorder.history(|history| history.flips.push(Flip { store_group, place, at: moment }));
+        self.site.recorder.history(|history| history.flips.push(Flip { store_group, place, end, at: moment }));
         Some((name, dir.join(format!("{base:020}.log")), at))
     }
 

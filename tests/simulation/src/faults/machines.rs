@@ -3,7 +3,7 @@
 use super::{Fault, Nemesis, Repair, ms};
 use crate::env::Machine;
 use crate::history::{ClockMove, Stall};
-use crate::hosts::{self, Running, Signals, Tier};
+use crate::hosts::{self, Running, Signals, Start, Tier};
 use crate::note;
 use crate::site::{Order, Site};
 use gantry_proto::env::fake::FakeOp;
@@ -21,6 +21,8 @@ pub struct Host {
     pub tier: Tier,
     /// What a store serves.
     group: Arc<str>,
+    /// Whether what runs on it is of the version before.
+    older: bool,
     /// Whether its process stays stopped until the operator has it started.
     retired: bool,
     /// How often its process was started.
@@ -39,10 +41,20 @@ pub struct Host {
 
 impl Host {
     /// A machine on which nothing runs yet.
-    pub fn new(machine: Arc<Machine>, tier: Tier, group: Arc<str>) -> Host {
-        let signals = Signals::default();
-        let (running, owed) = (None, Duration::ZERO);
-        Host { machine, tier, group, retired: false, starts: 0, running, signals, paused: false, drift_ppm: 0, owed }
+    pub fn new(machine: Arc<Machine>, tier: Tier, group: Arc<str>, older: bool) -> Host {
+        Host {
+            machine,
+            tier,
+            group,
+            older,
+            retired: false,
+            starts: 0,
+            running: None,
+            signals: Signals::default(),
+            paused: false,
+            drift_ppm: 0,
+            owed: Duration::ZERO,
+        }
     }
 
     /// How far its process's clock goes within `span`. In whole milliseconds, as timers have them; the rest comes later.
@@ -56,9 +68,16 @@ impl Host {
 
     fn start(&mut self, site: &Arc<Site>) {
         self.starts += 1;
-        let (machine, group) = (self.machine.clone(), self.group.clone());
         self.signals = Signals::default();
-        let main = hosts::run(site.clone(), machine, self.tier, self.starts, group, self.signals.clone());
+        let start = Start {
+            machine: self.machine.clone(),
+            tier: self.tier,
+            number: self.starts,
+            group: self.group.clone(),
+            older: self.older,
+            signals: self.signals.clone(),
+        };
+        let main = hosts::run(site.clone(), start);
         self.running = Some(Running::start(main));
     }
 }
@@ -136,6 +155,20 @@ impl Nemesis {
 
     pub(super) fn stop(&mut self, sim: &mut Sim<'_>, now: Duration, name: &str, stop: Stop) {
         let restart = now + self.draw.span(ms(20)..ms(6000));
+        self.stop_until(sim, restart, name, stop);
+    }
+
+    /// All of them die, and start again at once.
+    pub(super) fn restart(&mut self, sim: &mut Sim<'_>, now: Duration, names: &[String]) {
+        for name in names {
+            if self.hosts.get(name).is_some_and(|host| host.running.is_some()) {
+                note!(self.site.recorder.trace, name, "FAULT Kill, to start again at once");
+                self.stop_until(sim, now + ms(20), name, Stop::Kill);
+            }
+        }
+    }
+
+    fn stop_until(&mut self, sim: &mut Sim<'_>, restart: Duration, name: &str, stop: Stop) {
         let seed = 1 + self.draw.bits() % u64::MAX;
         sim.crash(name);
         self.concerns(name);
@@ -221,14 +254,59 @@ impl Nemesis {
         true
     }
 
+    /// A machine gets the next version of what runs on it: its process is asked to end, and the next one is of that.
+    pub(super) fn upgrade(&mut self) -> bool {
+        let older = self.hosts.iter().filter(|(_, host)| host.older && !host.paused);
+        let older: Vec<String> = older.map(|(name, _)| name.clone()).collect();
+        if older.is_empty() {
+            return false;
+        }
+        let name = self.draw.pick(&older).clone();
+        self.concerns(&name);
+        note!(self.site.recorder.trace, &name, "FAULT Upgrade");
+        if let Some(host) = self.hosts.get_mut(&name) {
+            host.older = false;
+            host.signals.terminate();
+        }
+        true
+    }
+
     /// Lets the clocks of processes run at rates of their own from the beginning: no two quartzes are equal.
     pub fn let_clocks_drift(&mut self, most_ppm: u64) {
-        for (name, host) in &mut self.hosts {
-            host.drift_ppm = self.draw.below(2 * most_ppm + 1) as i64 - most_ppm as i64;
-            note!(self.site.recorder.trace, name, "its own clock runs {} ppm fast", host.drift_ppm);
-            let (machine, ppm) = (name.as_str().into(), host.drift_ppm);
-            self.site.recorder.history(|history| history.drift_ppm.insert(machine, ppm));
+        let names: Vec<String> = self.hosts.keys().cloned().collect();
+        for name in names {
+            let ppm = self.draw.below(2 * most_ppm + 1) as i64 - most_ppm as i64;
+            self.set_rate(&name, ppm);
+            self.site.recorder.history(|history| history.drift_ppm.insert(name.as_str().into(), ppm));
         }
+    }
+
+    /// Lets the clock of a process run at another rate from now on. What it runs fast for a while only is no part of the
+    /// history: of a store that would matter.
+    pub(super) fn set_rate(&mut self, name: &str, ppm: i64) {
+        if let Some(host) = self.hosts.get_mut(name) {
+            host.drift_ppm = ppm;
+            note!(self.site.recorder.trace, name, "its own clock runs {ppm} ppm fast");
+        }
+    }
+
+    /// Stores: those of the group that two of them serve, if there is one.
+    pub(super) fn contenders(&self) -> Vec<String> {
+        let stores = self.hosts_of(|tier| tier == Tier::Store);
+        let group = |name: &String| self.hosts.get(name).map(|host| host.group.clone());
+        let twice = |name: &&String| stores.iter().filter(|other| group(other) == group(name)).count() > 1;
+        let contenders: Vec<String> = stores.iter().filter(twice).cloned().collect();
+        if contenders.is_empty() { stores } else { contenders }
+    }
+
+    pub(super) fn rate(&self, name: &str) -> i64 {
+        self.hosts.get(name).map_or(0, |host| host.drift_ppm)
+    }
+
+    /// The machine whose member of the controller led when the operator looked last.
+    pub(super) fn leader(&self) -> Option<String> {
+        let leader = self.site.recorder.history(|history| history.statuses.last().and_then(|seen| seen.leader))?;
+        self.hosts_of(|tier| matches!(tier, Tier::Controller(number) if number == leader)).pop()
     }
 
     pub(super) fn hosts_of(&self, kind: impl Fn(Tier) -> bool) -> Vec<String> {
@@ -252,16 +330,17 @@ impl Nemesis {
         }
         let one = self.draw.pick(&up).clone();
         let chosen = match fault {
+            Fault::KillProxy => {
+                let proxy = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Proxy)).clone();
+                if up.contains(&proxy) { vec![proxy] } else { vec![] }
+            }
             Fault::LosePowerTogether => {
                 let other = self.draw.pick(&up).clone();
                 if other == one { vec![one] } else { vec![one, other] }
             }
             Fault::LosePowerEverywhere => up,
             Fault::KillLeaders => {
-                let leader = self.site.recorder.history(|history| history.statuses.last().and_then(|seen| seen.leader));
-                let leads =
-                    |tier| matches!((tier, leader), (Tier::Controller(number), Some(leader)) if number == leader);
-                let leader = self.hosts_of(leads).pop().unwrap_or(one);
+                let leader = self.leader().unwrap_or(one);
                 let store = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Store)).clone();
                 [leader, store].into_iter().filter(|host| up.contains(host)).collect()
             }
@@ -274,7 +353,7 @@ impl Nemesis {
                     let changes = self.draw.below(40);
                     self.hosts[name].machine.cut_power_after(changes);
                 }
-                Fault::Kill => self.stop(sim, now, name, Stop::Kill),
+                Fault::Kill | Fault::KillProxy => self.stop(sim, now, name, Stop::Kill),
                 Fault::Vanish => self.mute(sim, name, |nemesis, sim| nemesis.stop(sim, now, name, Stop::LosePower)),
                 Fault::KillLeaders if self.draw.chance(50) => self.stop(sim, now, name, Stop::Kill),
                 _ => self.stop(sim, now, name, Stop::LosePower),
@@ -285,7 +364,8 @@ impl Nemesis {
 
     pub(super) fn spoil_disk(&mut self, now: Duration, fault: Fault) -> bool {
         // Proxies keep nothing.
-        let up: Vec<String> = self.up().into_iter().filter(|name| self.hosts[name].tier != Tier::Proxy).collect();
+        let has_it = |tier| if fault == Fault::SlowStore { tier == Tier::Store } else { tier != Tier::Proxy };
+        let up: Vec<String> = self.up().into_iter().filter(|name| has_it(self.hosts[name].tier)).collect();
         if up.is_empty() {
             return false;
         }
@@ -295,8 +375,10 @@ impl Nemesis {
         let until = now + self.draw.span(ms(300)..ms(5000));
         note!(self.site.recorder.trace, &name, "FAULT {fault:?}");
         self.concerns(&name);
-        let (spoiled, at) = (name.as_str().into(), self.site.recorder.moment());
-        self.site.recorder.history(|history| history.spoiled.push((spoiled, at)));
+        if !matches!(fault, Fault::SlowDisk | Fault::SlowStore) {
+            let (spoiled, at) = (name.as_str().into(), self.site.recorder.moment());
+            self.site.recorder.history(|history| history.spoiled.push((spoiled, at)));
+        }
         match fault {
             Fault::FailSync => {
                 let op = if self.draw.chance(80) { FakeOp::Sync } else { FakeOp::SyncDir };
@@ -310,9 +392,9 @@ impl Nemesis {
                 machine.disk.fail_next(op, after, kind);
             }
             Fault::FailRead => machine.disk.fail_next(FakeOp::Read, after, io::ErrorKind::Other),
-            Fault::SlowDisk => {
-                machine.slow_disk(self.draw.span(ms(20)..ms(2000)));
-                self.later(until, Repair::FastDisk(name));
+            Fault::SlowDisk | Fault::SlowStore => {
+                let slow = self.draw.span(ms(20)..ms(2000));
+                self.slow_down(now, until, &name, slow);
             }
             _ => {
                 let (all, free) = machine.disk.space(Path::new("/")).unwrap_or_default();
@@ -323,11 +405,18 @@ impl Nemesis {
         true
     }
 
-    /// A disk takes long for everything.
-    pub(super) fn stall_disk(&mut self, until: Duration, name: &str) {
-        self.hosts[name].machine.slow_disk(self.draw.span(ms(1500)..ms(5000)));
-        let (spoiled, at) = (name.into(), self.site.recorder.moment());
-        self.site.recorder.history(|history| history.spoiled.push((spoiled, at)));
+    /// A disk takes long for everything that it is asked for until then.
+    pub(super) fn stall_disk(&mut self, now: Duration, until: Duration, name: &str) {
+        let slow = self.draw.span(ms(3000)..ms(6000));
+        self.slow_down(now, until, name, slow);
+    }
+
+    /// Work of a disk that begins between those takes up to `slow`, and a quarter.
+    fn slow_down(&mut self, now: Duration, until: Duration, name: &str, slow: Duration) {
+        self.hosts[name].machine.slow_disk(slow);
+        // A write that was asked for in the end, and the flush behind it.
+        let done = until + 3 * slow;
+        self.site.recorder.history(|history| history.slow_disks.push((name.into(), now, done)));
         self.later(until, Repair::FastDisk(name.to_owned()));
     }
 

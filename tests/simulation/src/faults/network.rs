@@ -8,6 +8,10 @@ use std::fmt;
 use std::time::Duration;
 use turmoil::Sim;
 
+/// How much slower and faster than true time clocks run at most, in millionths: a virtual machine that gets too little time,
+/// and others that make up for it.
+const RATE_PPM: i64 = 400_000;
+
 /// Two hosts, in the order of their names.
 type Pair = (String, String);
 
@@ -119,7 +123,7 @@ impl Nemesis {
             Fault::IsolateStore => {
                 // Longer than a lease, and shorter.
                 until = now + self.draw.span(ms(1000)..ms(8000));
-                let store = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Store)).clone();
+                let store = self.draw.pick(&self.contenders()).clone();
                 let proxy = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Proxy)).clone();
                 let cut_off = if self.draw.chance(60) { vec![store, proxy] } else { vec![store] };
                 (How::Cut, cut_off.iter().flat_map(|host| self.links_to_controllers(host)).collect())
@@ -130,9 +134,11 @@ impl Nemesis {
                 (How::Cut, self.links_to_controllers(&proxy))
             }
             Fault::StallCutOff => {
-                until = now + self.draw.span(ms(2200)..ms(5000));
+                until = now + self.draw.span(ms(2200)..ms(3500));
                 let store = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Store)).clone();
-                self.stall_disk(until + ms(1500), &store);
+                // What it begins to write now takes until after that; what it begins later does not.
+                let fast = now + self.draw.span(ms(200)..ms(1000));
+                self.stall_disk(now, fast, &store);
                 (How::Cut, self.links_to_controllers(&store))
             }
             Fault::CutOneWay => (How::CutOneWay, vec![self.some_link(&servers)]),
@@ -159,6 +165,29 @@ impl Nemesis {
             self.concerns(from);
         }
         note!(self.site.recorder.trace, "-", "FAULT links {broken}, for {:?}", until - now);
+        self.later(until, Repair::Links(broken));
+        true
+    }
+
+    /// Cuts the leading member of the controller off from the others. Everybody else reaches all of them.
+    pub(super) fn cut_off_the_leader(&mut self, sim: &mut Sim<'_>, now: Duration, fault: Fault) -> bool {
+        let Some(leader) = self.leader().filter(|_| !self.leader_is_cut_off()) else { return false };
+        let mut others = self.controllers();
+        others.retain(|other| *other != leader);
+        let links = others.iter().map(|other| (leader.clone(), other.clone())).collect();
+        let Some(broken) = self.links.breaks(sim, How::Cut, links, Duration::ZERO) else { return false };
+        let until = now + self.draw.span(ms(2500)..ms(5000));
+        self.concerns(&leader);
+        note!(self.site.recorder.trace, &leader, "FAULT {fault:?}: links {broken}, for {:?}", until - now);
+        if fault == Fault::OldLeader {
+            self.later(until, Repair::Restart(others));
+        } else {
+            let mut rates = vec![(leader.clone(), self.rate(&leader))];
+            rates.extend(others.iter().map(|other| (other.clone(), self.rate(other))));
+            self.set_rate(&leader, -RATE_PPM);
+            others.iter().for_each(|other| self.set_rate(other, RATE_PPM));
+            self.later(until, Repair::Rates(rates));
+        }
         self.later(until, Repair::Links(broken));
         true
     }

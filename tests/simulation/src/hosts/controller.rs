@@ -17,6 +17,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// As in `gantry controller`: how long it may take to end, and its port to answer the last calls.
 const DEADLINE: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(1);
+/// What the version before this one follows.
+const RULES_BEFORE: u32 = 1;
 
 pub(super) async fn run(process: Process, number: u64) -> anyhow::Result<()> {
     let Process { site, env, local, .. } = &process;
@@ -30,12 +32,14 @@ pub(super) async fn run(process: Process, number: u64) -> anyhow::Result<()> {
         StoreLease::UntilSuperseded => None,
     };
     let (snapshot_commands, log_kept) = site.habits.snapshots;
+    let member = ControllerConfig::member(data().join(number.to_string()), number, members);
     let config = ControllerConfig {
+        rules_max: if process.older { RULES_BEFORE } else { member.rules_max },
         snapshot_commands,
         log_kept,
         leases: LeaseSettings { duration: LEASE, sole_replica_lease, ..LeaseSettings::default() },
         // A folder belongs to one number for ever.
-        ..ControllerConfig::member(data().join(number.to_string()), number, members)
+        ..member
     };
     let host = Arc::new(ControllerHost::open(config, env.clone(), network).await?);
     let services = PeerServices::default().controller(host.clone(), host.clone(), host.clone());

@@ -17,8 +17,8 @@ use gantry_proto::contract::{
     RenewStoreLeaseRequest, StoreError, StoreGrant, StoreLease, StoreService, TopicProgress,
 };
 use gantry_proto::model::{
-    ClientHash, Epoch, FilterExpression, FolderId, GroupId, MetadataView, ReceiptHandle, StoreGroupId, StoreGroupState,
-    TagFilter, TopicId,
+    ClientHash, Epoch, FilterExpression, FolderId, GroupId, LogOffset, MetadataView, ReceiptHandle, StoreGroupId,
+    StoreGroupState, TagFilter, TopicId,
 };
 use gantry_store::{Store, StoreHost};
 use std::collections::BTreeMap;
@@ -182,6 +182,19 @@ impl ObservedStore {
         self.store.store().positions().appended_to.0
     }
 
+    fn retained_from(&self) -> LogOffset {
+        self.store.store().positions().retained_from
+    }
+
+    /// First offset of each queue of a topic, where something was removed.
+    fn minima(&self, topic: TopicId) -> BTreeMap<u32, u64> {
+        if self.retained_from() == LogOffset(0) {
+            return BTreeMap::new();
+        }
+        let queues = self.store.queues(topic).now_or_never().and_then(Result::ok).unwrap_or_default();
+        queues.into_iter().map(|queue| (queue.queue.0, queue.min_offset.0)).collect()
+    }
+
     /// How many messages of a topic a consumer group holds.
     fn held(&self, group: GroupId, topic: TopicId) -> u64 {
         let progress = self.store.progress(group).now_or_never();
@@ -197,6 +210,7 @@ impl ObservedStore {
     ) {
         let group_name: Arc<str> = self.view.group_by_id(group).map_or("?".into(), |group| group.name.as_str().into());
         let topic_name: Arc<str> = self.view.topic_by_id(topic).map_or("?".into(), |topic| topic.name.as_str().into());
+        let minima = self.minima(topic);
         for message in &reply.messages {
             let (queue, offset, attempt) = (message.queue.0, message.queue_offset.0, message.attempt);
             let id = message.message.parse_head().map_or("?".into(), |head| Arc::from(head.message_id));
@@ -212,6 +226,7 @@ impl ObservedStore {
                 attempt,
                 invisible,
                 owner,
+                minima: minima.clone(),
                 began,
                 answered: self.recorder.moment(),
             };
@@ -259,18 +274,25 @@ impl StoreService for ObservedStore {
         let mut call = self.store.append(request);
         // What it put into the log, and in which epoch: nobody else runs within one of its steps.
         let mut written = Vec::new();
+        let mut retained_from = LogOffset(0);
         let reply = poll_fn(|cx| {
             let (from, epoch) = (self.log_end(), self.store.epoch());
             let polled = call.as_mut().poll(cx);
+            // Once it has decided it only waits, and what it recognized is decided in its last step.
             if self.log_end() > from {
+                retained_from = self.retained_from();
                 written.push((from..self.log_end(), epoch));
             }
             polled
         })
         .await;
+        if written.is_empty() {
+            retained_from = self.retained_from();
+        }
         drop(call);
         match &reply {
             Ok(reply) => {
+                let starts: Vec<u64> = reply.appended.iter().map(|appended| appended.log_offset.0).collect();
                 for (id, place) in ids.into_iter().zip(&reply.appended) {
                     let (process, answered) = (self.process.clone(), self.recorder.moment());
                     let epoch = self.store.epoch();
@@ -283,6 +305,11 @@ impl StoreService for ObservedStore {
                     let (topic, offset, place) = (topic.0, place.queue_offset.0, place.log_offset);
                     let of_it = written.iter().find(|(range, _)| range.contains(&place.0));
                     let written_in = of_it.map_or(epoch, |(_, epoch)| *epoch);
+                    // Up to the next message of the request, or all that is left of what it put there.
+                    let end = of_it.map(|(range, _)| {
+                        let next = starts.iter().filter(|start| **start > place.0 && range.contains(*start)).min();
+                        LogOffset(*next.unwrap_or(&range.end))
+                    });
                     let append = Append {
                         process,
                         store_group,
@@ -291,6 +318,8 @@ impl StoreService for ObservedStore {
                         topic,
                         offset,
                         place,
+                        end,
+                        retained_from,
                         id,
                         while_drained,
                         answered,
@@ -411,14 +440,16 @@ impl StoreIdentity for ObservedStore {
 /// The controller, as a store sees it.
 pub(super) struct ObservedMembership {
     service: Arc<dyn MembershipService>,
+    /// Whether the store is of the version before, which reports nothing.
+    older: bool,
     process: Arc<str>,
     recorder: Recorder,
 }
 
 impl ObservedMembership {
     pub(super) fn new(service: Arc<dyn MembershipService>, process: &Process) -> ObservedMembership {
-        let (process, recorder) = (process.name.clone(), process.site.recorder.clone());
-        ObservedMembership { service, process, recorder }
+        let (older, recorder, process) = (process.older, process.site.recorder.clone(), process.name.clone());
+        ObservedMembership { service, older, process, recorder }
     }
 
     fn leased(&self, store_group: StoreGroupId, epoch: Epoch, term: StoreLease, called: Moment, begins: bool) {
@@ -438,7 +469,8 @@ impl ObservedMembership {
 
 #[async_trait::async_trait]
 impl MembershipService for ObservedMembership {
-    async fn join_store(&self, request: JoinStoreRequest) -> Result<StoreGrant, MembershipError> {
+    async fn join_store(&self, mut request: JoinStoreRequest) -> Result<StoreGrant, MembershipError> {
+        request.report = request.report.filter(|_| !self.older);
         let called = self.recorder.moment();
         let granted = self.service.join_store(request).await;
         match &granted {
@@ -448,7 +480,8 @@ impl MembershipService for ObservedMembership {
         granted
     }
 
-    async fn renew_store_lease(&self, request: RenewStoreLeaseRequest) -> Result<StoreLease, MembershipError> {
+    async fn renew_store_lease(&self, mut request: RenewStoreLeaseRequest) -> Result<StoreLease, MembershipError> {
+        request.report = request.report.filter(|_| !self.older);
         let (store_group, epoch, to) = (request.store_group, request.epoch, request.positions.confirmed_to);
         let called = self.recorder.moment();
         self.recorder.history(|history| history.confirmed.push(Confirmed { store_group, to, at: called }));

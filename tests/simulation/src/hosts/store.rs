@@ -49,7 +49,7 @@ pub(super) async fn run(process: Process, group: &str) -> anyhow::Result<()> {
     }
     let config = StoreConfig {
         segment_bytes: if retention.is_some() { SEGMENT_BYTES_BOUNDED } else { SEGMENT_BYTES },
-        checkpoint_interval: Duration::from_secs(2),
+        checkpoint_interval: process.site.habits.checkpoints,
         retention: kept,
         ..defaults
     };

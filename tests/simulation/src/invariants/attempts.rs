@@ -10,8 +10,12 @@ use crate::history::{Ack, Delivery, History, LostReceive, Moment, Outcome, Place
 use gantry_proto::model::StoreGroupId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) const INVARIANT: Invariant = Invariant { name: "attempts are counted", check };
+
+/// A lease lasts as long at least, on any clock: no consumer asks for one that is shorter than 1.5 s.
+const LEASE_MIN: Duration = Duration::from_millis(1300);
 
 fn check(history: &History, report: &mut Report) {
     if history.disk_was_copied {
@@ -113,24 +117,44 @@ fn what_is_lost_is_given_back(history: &History, report: &mut Report) {
 
 /// A dead letter was delivered as often as its group wants.
 fn dead_letters_had_their_attempts(history: &History, report: &mut Report) {
-    let mut last: BTreeMap<(StoreGroupId, &str, &str), u32> = BTreeMap::new();
+    let mut last: BTreeMap<(StoreGroupId, &str, &str), &Pop> = BTreeMap::new();
+    let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
     for pop in &history.pops {
-        let used = last.entry((pop.store_group, &*pop.group, &*pop.id)).or_default();
-        *used = pop.attempt.max(*used);
+        numbers.insert(&pop.group, pop.position.0);
+        let used = last.entry((pop.store_group, &*pop.group, &*pop.id)).or_insert(pop);
+        if pop.attempt > used.attempt {
+            *used = pop;
+        }
     }
     for pop in history.pops.iter().filter(|pop| pop.attempt == 1) {
         let Some(group) = pop.topic.strip_prefix("%DLQ%") else { continue };
         let Some(max) = history.groups.get(group).map(|group| group.max_attempts) else { continue };
-        let used = last.get(&(pop.store_group, group, &*pop.id)).copied().unwrap_or(0);
-        let asked = history.touches.iter().any(|touch| touch.wish == Wish::Bury);
-        // A receive that was lost may have had the last one.
-        let lost =
-            history.lost_receives.iter().any(|lost| lost.store_group == pop.store_group && lost.at < pop.answered);
-        if used < max && !asked && !lost {
+        let last = last.get(&(pop.store_group, group, &*pop.id));
+        let used = last.map_or(0, |last| last.attempt);
+        let asked = last.is_some_and(|last| {
+            let buries = |touch: &&Touch| touch.wish == Wish::Bury && touch.position == last.position;
+            history.touches.iter().any(|touch| buries(&touch) && touch.store_group == pop.store_group)
+        });
+        // A receive that was lost may have had it, and each of them once.
+        let lost = history.lost_receives.iter().filter(|lost| {
+            lost.store_group == pop.store_group
+                && numbers.get(group).is_none_or(|number| *number == lost.group)
+                && last.is_none_or(|last| lost.topic == last.position.1 && lost.at > last.answered)
+                && lost.at < pop.answered
+                && was_an_attempt(history, lost)
+        });
+        if used.saturating_add(lost.count() as u32) < max && !asked {
             let (id, at) = (&pop.id, Some(pop.answered.at));
             report.add(at, format!("{id} is a dead letter of {group} after {used} deliveries, it wants {max}"));
         }
     }
+}
+
+/// Whether what a lost receive had taken may have been delivered to nobody and count all the same. What was given back does
+/// not: unless its lease had ended by then, or the store died before it had written that down.
+pub(super) fn was_an_attempt(history: &History, lost: &LostReceive) -> bool {
+    let died = || history.leases.iter().any(|lease| lease.begins && lease.heard > lost.at);
+    !lost.gave_back || lost.at.at > lost.began.at + LEASE_MIN || died()
 }
 
 fn dead_letters(history: &History, report: &mut Report) {
@@ -274,8 +298,18 @@ mod tests {
         history.popped("a", 0, 1, 9);
         (history.pops[3].topic, history.pops[3].position.1) = ("%DLQ%g".into(), 2);
         holds(&INVARIANT, &history);
-        history.pops.remove(2);
+        let third = history.pops.remove(2);
         is_broken(&INVARIANT, &history, "a is a dead letter of g after 2 deliveries, it wants 3");
+        // One that was lost had it, perhaps, if that was of the group and after the second one, and if it was not given back.
+        history.lost(third.began, 3);
+        (history.lost_receives[0].able, history.lost_receives[0].at) = (false, third.answered);
+        is_broken(&INVARIANT, &history, "after 2 deliveries");
+        history.lost_receives[0].gave_back = false;
+        holds(&INVARIANT, &history);
+        history.lost_receives[0].group = 2;
+        is_broken(&INVARIANT, &history, "after 2 deliveries");
+        (history.lost_receives[0].group, history.lost_receives[0].at) = (1, history.pops[0].answered);
+        is_broken(&INVARIANT, &history, "after 2 deliveries");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! What the other invariants leave out because it is gone is what is held here.
 
 use super::{Invariant, Report};
-use crate::history::{Append, History, LogSeen};
+use crate::history::{Append, Flip, History, LogSeen};
 use crate::hosts::SEGMENT_BYTES_BOUNDED;
 use crate::site::Retention;
 use gantry_proto::model::StoreGroupId;
@@ -14,8 +14,6 @@ use std::time::Duration;
 
 pub(super) const INVARIANT: Invariant = Invariant { name: "logs are kept", check };
 
-/// The largest record that a run writes: the longest batch of the largest messages. So far does damage reach at most.
-const RECORD_BYTES_MAX: u64 = 512 << 10;
 /// What of the log a look may have missed: it goes on between two looks.
 const SEGMENTS_SLACK: u64 = 3;
 
@@ -83,16 +81,23 @@ fn asked_before(history: &History, append: &Append, at: Duration) -> bool {
     history.sends.iter().any(|send| send.id == append.id && send.began.at < at)
 }
 
+/// All that is called damaged was: every byte of it lies in a record of which a byte was changed.
 fn damaged(history: &History, seen: &LogSeen, report: &mut Report) {
     for range in &seen.state.damaged {
-        let explains = |place: u64, when: Duration| {
-            when <= seen.at.at && place + RECORD_BYTES_MAX >= range.start.0 && place < range.end.0
-        };
-        let of_it = history.flips.iter().filter(|flip| flip.store_group == seen.store_group);
-        let flipped = of_it.filter(|flip| explains(flip.place.0, flip.at.at)).count();
-        if flipped == 0 {
-            let what = format!("store group {} calls {range:?} damaged, and nobody damaged it", seen.store_group);
-            report.add(Some(seen.at.at), what);
+        let mut whole_from = range.start;
+        while whole_from < range.end {
+            let holds = |flip: &&Flip| {
+                flip.store_group == seen.store_group
+                    && flip.at <= seen.at
+                    && (flip.place..flip.end).contains(&whole_from)
+            };
+            let Some(flip) = history.flips.iter().find(holds) else {
+                let (group, from) = (seen.store_group, whole_from);
+                let what = format!("store group {group} calls {range:?} damaged, and nobody damaged what is at {from}");
+                report.add(Some(seen.at.at), what);
+                break;
+            };
+            whole_from = flip.end;
         }
     }
 }
@@ -101,7 +106,7 @@ fn damaged(history: &History, seen: &LogSeen, report: &mut Report) {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::history::{Ended, Flip, LogState, LostDisk, Outcome};
+    use crate::history::{Ended, LogState, LostDisk, Outcome};
     use gantry_proto::model::LogOffset;
     use std::ops::Range;
 
@@ -148,12 +153,20 @@ mod tests {
     fn damage_that_nobody_did_is_reported() {
         let mut history = history();
         seen(&mut history, 0, 100, Some(10..20), 5);
-        is_broken(&INVARIANT, &history, "and nobody damaged it");
-        let at = history.second(4);
-        history.flips.push(Flip { store_group: StoreGroupId(1), place: LogOffset(10), at });
+        is_broken(&INVARIANT, &history, "and nobody damaged what is at 10");
+        let flip = |history: &mut History, place, end, at| {
+            let at = history.second(at);
+            history.flips.push(Flip { store_group: StoreGroupId(1), place: LogOffset(place), end: LogOffset(end), at });
+        };
+        flip(&mut history, 10, 15, 5);
+        is_broken(&INVARIANT, &history, "and nobody damaged what is at 10");
+        history.logs[0].at = history.second(6);
+        is_broken(&INVARIANT, &history, "and nobody damaged what is at 15");
+        flip(&mut history, 15, 25, 6);
+        history.logs[0].at = history.second(7);
         holds(&INVARIANT, &history);
-        history.flips[0].place = LogOffset(20);
-        is_broken(&INVARIANT, &history, "and nobody damaged it");
+        history.flips[0].place = LogOffset(11);
+        is_broken(&INVARIANT, &history, "and nobody damaged what is at 10");
     }
 
     #[test]

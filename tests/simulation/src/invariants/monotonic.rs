@@ -2,7 +2,7 @@
 //! through every restart, and the metadata's version never decreases, for those who ask and within each process.
 
 use super::{Invariant, Report};
-use crate::history::{History, Lease};
+use crate::history::{History, Lease, StatusSeen};
 use std::collections::BTreeMap;
 
 pub(super) const INVARIANT: Invariant = Invariant { name: "nothing goes back", check };
@@ -45,18 +45,30 @@ fn check(history: &History, report: &mut Report) {
     statuses(history, report);
 }
 
+/// What the controller tells is what it had told before that was asked, or later.
 fn statuses(history: &History, report: &mut Report) {
-    for (index, later) in history.statuses.iter().enumerate() {
-        for earlier in history.statuses[..index].iter().filter(|earlier| earlier.ended < later.began) {
-            if later.version < earlier.version {
-                let (now, before) = (later.version, earlier.version);
-                report.add(Some(later.ended.at), format!("the controller told version {now} after {before}"));
+    let mut asked: Vec<&StatusSeen> = history.statuses.iter().collect();
+    asked.sort_by_key(|seen| seen.began);
+    let mut answered = asked.clone();
+    answered.sort_by_key(|seen| seen.ended);
+    let (mut version, mut epochs) = (0, BTreeMap::new());
+    let mut answered = answered.into_iter().peekable();
+    for later in asked {
+        while let Some(earlier) = answered.next_if(|earlier| earlier.ended < later.began) {
+            version = version.max(earlier.version);
+            for (group, epoch) in &earlier.epochs {
+                let before = epochs.entry(*group).or_insert(*epoch);
+                *before = (*before).max(*epoch);
             }
-            for (group, epoch) in &later.epochs {
-                if let Some(before) = earlier.epochs.get(group).filter(|before| epoch < before) {
-                    let what = format!("the controller told epoch {epoch} of store group {group} after {before}");
-                    report.add(Some(later.ended.at), what);
-                }
+        }
+        if later.version < version {
+            let now = later.version;
+            report.add(Some(later.ended.at), format!("the controller told version {now} after {version}"));
+        }
+        for (group, epoch) in &later.epochs {
+            if let Some(before) = epochs.get(group).filter(|before| epoch < before) {
+                let what = format!("the controller told epoch {epoch} of store group {group} after {before}");
+                report.add(Some(later.ended.at), what);
             }
         }
     }
@@ -66,7 +78,7 @@ fn statuses(history: &History, report: &mut Report) {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::history::{Confirmed, StatusSeen, ViewSeen};
+    use crate::history::{Confirmed, ViewSeen};
     use gantry_proto::model::{Epoch, LogOffset, StoreGroupId};
 
     #[test]

@@ -9,6 +9,7 @@
 //! something else there. That is as it should be if it got the message and was not told that it has it no more; if not, that is
 //! a known failure.
 
+use super::attempts::was_an_attempt;
 use super::on_its_way;
 use super::{Invariant, Report};
 use crate::history::{EmptyReceive, History, Outcome, Place, Pop, Renewal, Touch, Wish};
@@ -64,7 +65,7 @@ fn check(history: &History, report: &mut Report) {
         for (id, (since, place)) in of_topic {
             let message = messages.get(&(*store_group, *group, *topic, id));
             let Some(since) = there_since(history, empty, message, *since) else { continue };
-            if since + LATE >= ended.at {
+            if since + LATE >= ended.at || may_be_spent(history, empty, message) {
                 continue;
             }
             let gone = history.gone_since(*store_group, *place).is_some_and(|gone| gone.at < ended.at + LATE);
@@ -116,6 +117,20 @@ fn there_since(
         }
     }
     Some(end)
+}
+
+/// Whether the message may have had all its attempts: those that are known, and those of receives that were lost.
+fn may_be_spent(history: &History, empty: &EmptyReceive, message: Option<&Message<'_>>) -> bool {
+    let group = history.pops.iter().find(|pop| pop.position.0 == empty.group).map(|pop| &pop.group);
+    let max = group.and_then(|group| history.groups.get(group)).map_or(u32::MAX, |group| group.max_attempts);
+    let last = message.and_then(|message| message.pops.iter().rfind(|pop| pop.answered < empty.ended));
+    let lost = history.lost_receives.iter().filter(|lost| {
+        (lost.store_group, lost.group, lost.topic) == (empty.store_group, empty.group, empty.topic)
+            && lost.began < empty.ended
+            && last.is_none_or(|last| lost.at > last.answered)
+            && was_an_attempt(history, lost)
+    });
+    last.map_or(0, |last| last.attempt).saturating_add(lost.count() as u32) >= max
 }
 
 /// How long a lease may last in true time at most.
@@ -194,6 +209,21 @@ mod tests {
         is_broken(&INVARIANT, &history, "since 16.250 s");
         history.touches[0].began = history.pops[0].answered;
         holds(&INVARIANT, &history);
+    }
+
+    #[test]
+    fn a_message_whose_last_attempt_a_lost_receive_may_have_had_is_not_missed() {
+        let mut history = history();
+        history.appended("a", 0, 5);
+        history.popped("a", 0, 2, 5);
+        let began = history.second(6);
+        history.lost(began, 7);
+        history.found_nothing(18, 30);
+        is_broken(&INVARIANT, &history, "since 16.250 s");
+        history.lost_receives[0].gave_back = false;
+        holds(&INVARIANT, &history);
+        history.pops[0].attempt = 1;
+        is_broken(&INVARIANT, &history, "and answered with nothing");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::time::Duration;
 pub(super) const INVARIANT: Invariant = Invariant { name: "one writer", check };
 
 /// The holder of a lease without an end is not replaced before it was silent for this long: three heartbeats, on the fastest
-/// clock that there is in any run.
+/// clock of a member of the controller that is not disturbed.
 const SILENCE_MIN: Duration = Duration::from_millis(2700);
 /// For how long a fault of the controller's members may make them elect another one.
 const DISTURBED: Duration = Duration::from_secs(15);

@@ -6,6 +6,7 @@ use crate::history::{
     Send, Touch, Wish,
 };
 use gantry_proto::model::{ClientHash, Epoch, LogOffset, StoreGroupId};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A history of a group `g` that consumes the topic `t`, with at most three attempts.
@@ -46,6 +47,8 @@ impl History {
             topic: 1,
             offset: place,
             place: LogOffset(place),
+            end: Some(LogOffset(place + 10)),
+            retained_from: LogOffset(0),
             id: id.into(),
             while_drained: false,
             answered,
@@ -79,6 +82,7 @@ impl History {
             attempt,
             invisible: seconds(10),
             owner: None,
+            minima: BTreeMap::new(),
             began,
             answered,
         });

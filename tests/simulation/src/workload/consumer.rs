@@ -13,8 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// One in this many messages is never acknowledged by the careful group.
-const POISONOUS: u64 = 12;
 /// How often an acknowledgement is tried.
 const ATTEMPTS_MAX: u32 = 4;
 /// Bounds of what consumers ask for.
@@ -159,7 +157,7 @@ fn record(
 }
 
 async fn handle(session: &mut Session, group: &Arc<str>, mut delivery: Held, held: &mut Vec<Held>) {
-    if **group == *CAREFUL && digest(delivery.id.as_bytes()).is_multiple_of(POISONOUS) {
+    if **group == *CAREFUL && digest(delivery.id.as_bytes()).is_multiple_of(session.site.habits.poison) {
         return;
     }
     if session.site.stage() != Stage::Run {

@@ -49,7 +49,7 @@ pub async fn operate(site: Arc<Site>, machine: Arc<Machine>, reshape: bool) {
     while site.stage() != Stage::Done {
         let pause = session.draw.span(Duration::from_millis(500)..Duration::from_millis(3000));
         tokio::time::sleep(pause).await;
-        look(&mut session).await;
+        look(&mut session, PATIENCE).await;
         // Whoever reads why the store ended knows that its disk is lost.
         let lost = site.recorder.history(|history| {
             let named = history.lost_disks.iter().filter(|lost| history.is_named(lost));
@@ -201,15 +201,15 @@ async fn create_topic(session: &mut Session, name: &str) {
 }
 
 /// Asks once how the cluster is.
-async fn look(session: &mut Session) {
-    let recorder = session.site.recorder.clone();
+pub(super) async fn look(session: &mut Session, patience: Duration) {
+    let (recorder, name) = (session.site.recorder.clone(), session.name());
     let Some(mut stub) = session.admin().await else { return };
     let began = recorder.moment();
-    match timeout(PATIENCE, stub.cluster.get_cluster_status(admin::GetClusterStatusRequest {})).await {
+    match timeout(patience, stub.cluster.get_cluster_status(admin::GetClusterStatusRequest {})).await {
         // What the proxy saw last holds the answer to nothing.
         Ok(Ok(answer)) if !answer.get_ref().controller_away.is_empty() => {
             let version = answer.get_ref().metadata_version;
-            note!(recorder.trace, "operator", "sees version {version}, the controller is away");
+            note!(recorder.trace, &name, "sees version {version}, the controller is away");
         }
         Ok(Ok(answer)) => {
             let (answer, ended) = (answer.into_inner(), recorder.moment());
@@ -218,17 +218,13 @@ async fn look(session: &mut Session) {
             let leader = answer.controllers.iter().find(|member| member.leader).map(|member| member.id);
             let members = answer.controllers.iter().map(|member| (member.id, member.voter)).collect();
             let version = answer.metadata_version;
-            note!(
-                recorder.trace,
-                "operator",
-                "sees version {version}, epochs {epochs:?}, leader {leader:?} of {members:?}"
-            );
+            note!(recorder.trace, &name, "sees version {version}, epochs {epochs:?}, leader {leader:?} of {members:?}");
             let seen = StatusSeen { began, ended, version, epochs, leader, members };
             recorder.history(|history| history.statuses.push(seen));
         }
-        Ok(Err(status)) => note!(recorder.trace, "operator", "sees nothing: {:?}", status.code()),
+        Ok(Err(status)) => note!(recorder.trace, &name, "sees nothing: {:?}", status.code()),
         Err(_) => {
-            note!(recorder.trace, "operator", "sees nothing: no answer");
+            note!(recorder.trace, &name, "sees nothing: no answer");
             session.leave();
         }
     }

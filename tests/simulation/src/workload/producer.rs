@@ -1,6 +1,6 @@
 //! Sends messages with unique ids. A send whose outcome is not known is repeated under the same id, through any proxy.
 
-use super::session::{PATIENCE, Reply, Role, Session, resource};
+use super::session::{Reply, Role, Session, resource};
 use crate::env::Machine;
 use crate::history::{Outcome, Send, digest};
 use crate::note;
@@ -122,7 +122,8 @@ async fn attempts(session: &mut Session, request: &Request) -> (Outcome, Vec<u64
     };
     for _ in 0..ATTEMPTS_MAX {
         let messages: Vec<v2::Message> = request.messages.iter().map(|message| wire(session, message)).collect();
-        let reply = session.call(PATIENCE, v2::SendMessageRequest { messages }, |mut stub, request| async move {
+        let patience = session.site.habits.patience;
+        let reply = session.call(patience, v2::SendMessageRequest { messages }, |mut stub, request| async move {
             stub.send_message(request).await
         });
         match reply.await {

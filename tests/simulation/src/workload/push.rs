@@ -1,5 +1,5 @@
 //! Push consumers: their leases are renewed for them while they live, whichever proxy they talk to. They work on some
-//! messages for much longer than a lease, move from one proxy to another, say goodbye, or die without a word. Then another
+//! messages for much longer than a lease and ask for no others meanwhile if they hold enough, move from one proxy to another, say goodbye, or die without a word. Then another
 //! one takes their place, under another id.
 
 use super::consumer::{Held, next_topic, receive, try_acknowledge};
@@ -17,6 +17,9 @@ use tokio::time::Instant;
 /// As official clients do, for as long as they live: whoever stopped asking would hold the message for ever.
 const ACKNOWLEDGED_AGAIN: Duration = Duration::from_secs(1);
 
+/// A client that holds as many messages as it may looks so soon whether it is done with one of them.
+const FULL: Duration = Duration::from_millis(100);
+
 /// One client after the other, until the run is done.
 pub async fn push(site: Arc<Site>, machine: Arc<Machine>) {
     let group: Arc<str> = PUSHED.into();
@@ -27,9 +30,13 @@ pub async fn push(site: Arc<Site>, machine: Arc<Machine>) {
     let mut turn = session.draw.below(16) as usize;
     while site.stage() != Stage::Done {
         let Some(topic) = next_topic(&mut session, &mut turn, Site::topics).await else { continue };
-        for mut delivery in receive(&mut session, &group, topic, true).await {
-            delivery.due = Instant::now() + work(&session);
-            held.push(delivery);
+        if held.len() < site.habits.cache {
+            for mut delivery in receive(&mut session, &group, topic, true).await {
+                delivery.due = Instant::now() + work(&session);
+                held.push(delivery);
+            }
+        } else {
+            tokio::time::sleep(FULL).await;
         }
         let (now, hurries) = (Instant::now(), site.stage() > Stage::Run);
         let (due, later): (Vec<Held>, Vec<Held>) = held.drain(..).partition(|held| hurries || held.due <= now);

@@ -16,10 +16,9 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Response, Status};
 
+pub(super) use crate::site::PATIENCE;
 pub(super) use gantry_client::Messaging;
 
-/// How long a client waits for an answer, beyond what it asked the server to wait.
-pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long a client waits for a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
