@@ -2,6 +2,7 @@ use crate::comparing;
 use crate::config::ControllerConfig;
 use crate::duties;
 use crate::feed::{Applied, Feed};
+use crate::heard_ids::{Giving, HeardIds};
 use crate::liveness::LeaseTable;
 use crate::open_error::OpenError;
 use crate::proposer::{self, Proposal, QUEUE_LEN};
@@ -11,9 +12,13 @@ use gantry_proto::env::Env;
 use gantry_proto::model::MetadataCommand;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// How soon after a store was heard that is noticed, at most.
+const HEARD_LOOK: Duration = Duration::from_millis(50);
 
 /// One member of the controller: all services, whether it leads or not.
 ///
@@ -57,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) feed: Arc<Feed>,
     /// What this member knows while it leads, and since which leadership.
     table: Mutex<Option<(Leadership, LeaseTable)>>,
+    /// Which stores have said what identities they know.
+    pub(crate) heard_ids: Mutex<HeardIds>,
     /// Held while a store joins: between the look at its lease and the new one nobody else may join.
     pub(crate) joining: tokio::sync::Mutex<()>,
 }
@@ -75,6 +82,7 @@ impl Controller {
             node: Arc::new(node),
             feed,
             table: Mutex::new(None),
+            heard_ids: Mutex::default(),
             joining: tokio::sync::Mutex::new(()),
             env,
             config,
@@ -143,6 +151,32 @@ impl Controller {
         drop(proposals);
         let unknown = |_| NodeError::Unknown("the controller stopped before it answered".to_owned());
         answered.await.map_err(unknown)?
+    }
+
+    /// Waits until an identity may be given: see [`crate::heard_ids`].
+    pub(crate) async fn may_give_ids(&self) -> Result<(), NodeError> {
+        let Core { config, feed, heard_ids, .. } = &*self.core;
+        let patience = (config.leases.heartbeat_timeout() * 2).min(config.request_timeout / 2);
+        loop {
+            let now = Instant::now();
+            match feed.read(|state| heard_ids.lock().look(state.store_groups(), patience, now)) {
+                Giving::NotYet(until) if self.core.seems_to_lead() && !self.is_stopping() => {
+                    sleep_until(until.min(now + HEARD_LOOK)).await;
+                }
+                // Whoever does not lead decides nothing.
+                Giving::Yes | Giving::NotYet(_) => return Ok(()),
+                Giving::Not(silent) => {
+                    let silent: Vec<String> = silent.iter().map(ToString::to_string).collect();
+                    let first = silent.first().cloned().unwrap_or_default();
+                    return Err(NodeError::Unavailable(format!(
+                        "nothing is created for now: the controller was put back to an earlier state, and the store groups {} \
+                         have not said yet which topics and groups they know. Start their stores; one that is lost is given up \
+                         with `gantry admin cluster drain {first}` and `gantry admin cluster remove {first} --force`",
+                        silent.join(", ")
+                    )));
+                }
+            }
+        }
     }
 
     /// Whether nothing is taken any more.

@@ -23,7 +23,8 @@
 //!   version counts carried-out commands, so it is the same on all members.
 //! - Members of different versions decide alike: by the rules that the state names (`state::rules`). One whose state differs
 //!   from the others' stops (`comparing`); so does one that does not know what was decided.
-//! - Identities, versions and epochs are never used twice, whatever is deleted.
+//! - Identities, versions and epochs are never used twice, whatever is deleted. A controller that was put back to an earlier
+//!   state is told by the stores which were given (`heard_ids`).
 //! - Two leases of one store group never overlap, whichever members granted them.
 //! - No threads, no time but tokio's, no randomness but the environment's: a seed determines everything.
 
@@ -33,6 +34,7 @@ mod config;
 mod controller;
 mod duties;
 mod feed;
+mod heard_ids;
 mod host;
 mod inspect;
 mod liveness;

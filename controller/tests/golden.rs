@@ -155,9 +155,9 @@ async fn values_of_version_1_say_what_they_said() {
     // A controller goes on from there.
     let config = ControllerConfig { rules_max: 1, ..ControllerConfig::standalone(DIR) };
     let controller = Controller::open(config, env, Arc::new(NoPeers)).await.unwrap();
-    let group = GroupName::parse("group-4").unwrap();
-    let (backoff, max_attempts) = (BackoffPolicy::default(), 1);
-    let command = MetadataCommand::CreateGroup { name: group, fifo: false, max_attempts, backoff };
+    // None that gives an identity: before that the stores would be waited for.
+    let group = GroupName::parse("group-1").unwrap();
+    let command = MetadataCommand::AlterGroup { name: group, fifo: None, max_attempts: Some(7), backoff: None };
     // Founding and each command are a version; so is this one.
     assert_eq!(controller.propose(command).await.unwrap().0.0, commands().len() as u64 + 2);
     controller.shutdown().await;

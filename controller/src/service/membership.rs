@@ -82,6 +82,9 @@ impl Controller {
         if let Some(report) = &request.report {
             self.raise_ids(report.known, leading).await?;
         }
+        if let Some(store_group) = &store_group {
+            core.heard_ids.lock().told(store_group.id);
+        }
         // Only joins change it, and they come one at a time.
         let last = store_group
             .as_ref()
@@ -126,6 +129,8 @@ impl Controller {
         let kept = core.feed.read(|state| state.keeping(store_group.id).map(|kept| kept.secret.clone()));
         let removed = || MembershipError::Unavailable("the store group was removed meanwhile".to_owned());
         let secret = kept.ok_or_else(removed)?;
+        // One that was made just now holds nothing that it did not say.
+        core.heard_ids.lock().told(store_group.id);
         let at = core.env.clock.now();
         let lease =
             core.with_table(leading, |table, now| table.grant(&store_group, request.version.clone(), at, now))?;
@@ -159,6 +164,7 @@ impl Controller {
             "a store knows of topics or groups that the controller does not: the controller was put back to an earlier \
              state. Their numbers are not given again, and nothing is removed because of it"
         );
+        self.core.heard_ids.lock().put_back();
         match self.core.decide(MetadataCommand::RaiseIds(known), leading).await? {
             Ok(_) => Ok(()),
             Err(refusal) => Err(MembershipError::Unavailable(refusal.to_string())),
@@ -227,6 +233,7 @@ impl Controller {
         if let Some(report) = report.filter(|_| self.core.feed.read(|state| state.rules() >= Rules::PutBack)) {
             self.raise_ids(report.known, leading).await?;
         }
+        self.core.heard_ids.lock().told(id);
         let durable_to = report.map(|report| report.durable_to);
         let store_group = self.core.feed.read(|state| state.store_group(id).cloned());
         let renewed = match store_group {

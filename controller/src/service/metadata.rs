@@ -46,7 +46,18 @@ impl Controller {
         if command.rules() > now || matches!(command, MetadataCommand::RaiseRules { .. }) {
             return Err(MetadataRefusal::Rules { now, asked: command.rules() }.into());
         }
-        Ok(self.propose_here(command).await??)
+        if matches!(command, MetadataCommand::CreateTopic { .. } | MetadataCommand::CreateGroup { .. }) {
+            self.may_give_ids().await?;
+        }
+        let joins = matches!(command, MetadataCommand::JoinStore { .. });
+        let carried_out = self.propose_here(command).await??;
+        if let MetadataOutcome::StoreGroup(group) = &carried_out.1
+            && joins
+        {
+            // Who joins here has said what there is to say.
+            self.core.heard_ids.lock().told(group.id);
+        }
+        Ok(carried_out)
     }
 }
 

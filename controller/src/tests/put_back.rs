@@ -255,3 +255,33 @@ async fn how_far_a_log_reaches_is_seldom_written_down() {
     }
     assert!(controller.core.feed.version().0 - first.0 <= written + 1, "an idle store costs nothing");
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_created_after_a_restore_before_the_store_has_said_what_it_knows() {
+    let (_cluster, controller, grant, view) = put_back().await;
+    let creating = tokio::spawn({
+        let controller = controller.clone();
+        async move { (created(&controller, "next").await, created(&controller, "more").await) }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!creating.is_finished(), "the store may know more");
+    let report = StoreReport { known: view.known_ids(), ..StoreReport::default() };
+    controller.renew_store_lease(renewing(&grant, report)).await.unwrap();
+    assert_eq!(creating.await.unwrap(), (TopicId(5), TopicId(6)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_stays_away_holds_nothing_up_unless_another_one_knows_of_a_lost_history() {
+    let (_cluster, controller, _, _) = put_back().await;
+    assert_eq!(created(&controller, "next").await, TopicId(2));
+
+    let (_cluster, controller, grant, _) = put_back().await;
+    let mut request = joining(Epoch(3), knowing(70, 8));
+    (request.store_group, request.folder, request.cluster) =
+        (store_group_name("forgotten"), FolderId([6; 16]), Some(grant.cluster));
+    controller.join_store(request).await.unwrap_err();
+    let why = controller.propose(create_topic("next", 1)).await.unwrap_err().to_string();
+    assert!(why.contains("store groups s have not said yet") && why.contains("remove s --force"), "{why}");
+    controller.renew_store_lease(renewing(&grant, knowing(90, 8))).await.unwrap();
+    assert_eq!(created(&controller, "next").await, TopicId(91));
+}
