@@ -22,12 +22,12 @@ use std::time::Duration;
 pub struct AdminArgs {
     #[command(subcommand)]
     resource: Resource,
-    /// Address of the server.
+    /// The server's address for operators (its admin.listen).
     #[arg(
         long,
         global = true,
         value_name = "HOST:PORT",
-        default_value = "127.0.0.1:8081",
+        default_value = "127.0.0.1:8085",
         env = "GANTRY_ENDPOINT",
         hide_env_values = true
     )]

@@ -26,6 +26,7 @@ pub mod env;
 pub mod exit;
 pub mod inspect;
 pub mod lost_controller;
+pub mod machine;
 pub mod ops;
 pub mod output;
 pub mod panics;

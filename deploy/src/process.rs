@@ -37,6 +37,11 @@ pub trait Role: Sized {
     /// Where it serves whom, for the log.
     fn address(&self) -> SocketAddr;
 
+    /// Where it takes operators' calls, if it does.
+    fn admin_address(&self) -> Option<SocketAddr> {
+        None
+    }
+
     /// Stops what it started, upper parts first. Every part is stopped, whatever became of those before it; the first failure
     /// is the result.
     fn stop(self, config: &Config, tasks: &mut Tasks) -> impl Future<Output = anyhow::Result<()>>;
@@ -66,7 +71,8 @@ pub async fn run<R: Role>(loaded: Loaded) -> anyhow::Result<()> {
     };
     process.health.enter(Phase::Ready);
     let (listen, start_ms) = (role.address(), start.elapsed().as_millis() as u64);
-    tracing::info!(role = R::NAME, %listen, %ops, %data_dir, flush = %config.store.flush, start_ms, "ready");
+    let admin = role.admin_address().map(tracing::field::display);
+    tracing::info!(role = R::NAME, %listen, admin, %ops, %data_dir, flush = %config.store.flush, start_ms, "ready");
 
     let reason = tokio::select! {
         signal = signals.next() => {

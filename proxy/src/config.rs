@@ -16,10 +16,26 @@ pub struct ProxyConfig {
     /// The address that routes tell clients to connect to. `None`: the one that the client itself used, which is right behind
     /// NAT, port mappings and Kubernetes services.
     pub advertised_endpoints: Option<AdvertisedEndpoints>,
+    /// Where to listen for operators. Whoever reaches it may do everything. `None`: nowhere.
+    pub admin_listen: Option<SocketAddr>,
     /// Connections at one time. One more is closed at once.
     pub connections_max: usize,
-    /// How long a new connection may take to send its first byte and to finish a TLS handshake, together.
+    /// Connections of one address at one time.
+    pub connections_per_peer_max: usize,
+    /// Calls that one connection may have open.
+    pub streams_max: u32,
+    /// How long a new connection may take until it speaks HTTP/2, a TLS handshake included.
     pub handshake_timeout: Duration,
+    /// A connection without an open call for this long is closed.
+    pub idle_timeout: Duration,
+    /// How long a request may take to arrive once its call is there.
+    pub request_timeout: Duration,
+    /// How long a client may take to read the next part of an answer.
+    pub read_timeout: Duration,
+    /// How long a telemetry stream may be without settings.
+    pub settings_timeout: Duration,
+    /// Telemetry streams at one time, over all clients.
+    pub telemetry_streams_max: usize,
     /// How long calls in flight may take to finish after the shutdown began.
     pub drain_timeout: Duration,
     /// Creates topics when a client asks for their route. Otherwise unknown topics are refused.
@@ -30,8 +46,10 @@ pub struct ProxyConfig {
     pub auto_create_groups: bool,
     /// Deliveries of a message, for groups that are created without saying how many.
     pub max_attempts_default: u32,
-    /// Bytes of messages being sent at one time, over all clients.
-    pub send_bytes_inflight_max: usize,
+    /// Bytes of memory that all clients together may make this process hold, as far as it counts them.
+    pub memory_max: usize,
+    /// The share of them that one address may have.
+    pub memory_per_peer_percent: u8,
     /// Shortest invisible duration that a receive without automatic renewal may ask for.
     pub invisible_duration_min: Duration,
     /// How far ahead a delivery time may be.
@@ -53,14 +71,23 @@ impl Default for ProxyConfig {
         ProxyConfig {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8081)),
             advertised_endpoints: None,
+            admin_listen: None,
             connections_max: 10_000,
+            connections_per_peer_max: 5_000,
+            streams_max: 2048,
             handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(120),
+            request_timeout: Duration::from_secs(30),
+            read_timeout: Duration::from_secs(60),
+            settings_timeout: Duration::from_secs(30),
+            telemetry_streams_max: 20_000,
             drain_timeout: Duration::from_secs(10),
             auto_create_topics: true,
             queue_count_default: QUEUE_COUNT_DEFAULT,
             auto_create_groups: true,
             max_attempts_default: limits::MAX_ATTEMPTS_DEFAULT,
-            send_bytes_inflight_max: 256 << 20,
+            memory_max: 256 << 20,
+            memory_per_peer_percent: 50,
             invisible_duration_min: limits::INVISIBLE_DURATION_MIN,
             delivery_delay_max: Duration::from_secs(40 * 24 * 3600),
             long_polling_max: limits::LONG_POLLING_MAX,

@@ -1,21 +1,36 @@
 //! From the socket to the call: connections are accepted, up to a number; each is TLS or plaintext, told by its first byte;
-//! then it is HTTP/2, and each of its calls goes to the service that its path names.
+//! then it is HTTP/2, and each of its calls goes to the service that its path names. Clients and operators have listeners of
+//! their own: nobody who can send can call what operators call.
 //!
 //! Every connection and every call is a task of the [`TaskTracker`] that the proxy waits for when it drains. A connection's
 //! handshake is part of its task: it holds up no other connection.
+//!
+//! Whatever a client leaves undone has a deadline here: its first bytes and its TLS handshake, what HTTP/2 begins with, the
+//! next call, reading an answer. (A request's arrival has its own in `messaging/request`.)
 
+mod activity;
+mod answer_body;
+mod listener;
 mod rewound;
+mod stream_task;
+
+pub(crate) use activity::{Activity, OpenCall};
+pub(crate) use answer_body::AnswerBody;
+pub(crate) use listener::{ConnectionLimits, Listener};
 
 use crate::admin::{self, Admin, Cluster};
+use crate::memory::CALL_BYTES;
 use crate::messaging::{self, Answer, Caller, Messaging};
-use crate::{BuildError, ServeError};
+use activity::Counted;
 use futures_util::future::BoxFuture;
-use gantry_proto::env::{self, Connection, Network};
+use gantry_proto::env::Connection;
 use gantry_proto::wire::admin::v1::admin_service_server::AdminServiceServer;
 use gantry_proto::wire::admin::v1::cluster_service_server::ClusterServiceServer;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use listener::Room;
+use metrics::Counter;
 use rewound::Rewound;
 use std::convert::Infallible;
 use std::io;
@@ -23,11 +38,13 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use stream_task::StreamTask;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Status;
 use tonic::codegen::Service as _;
 
 /// The first byte that a TLS client sends: the type of a handshake record.
@@ -35,22 +52,17 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
-/// A client object has one telemetry stream and one parked receive per queue, and may share its connection with others.
-const STREAMS_MAX: u32 = 65_535;
 /// A consumer that closes resets all its receives at once: that is no attack.
 const RESET_STREAMS_MAX: usize = 1024;
+/// Streams that we had to reset because of what a client sent on them; then its connection ends.
+const FAULTY_STREAMS_MAX: usize = 128;
+/// Bytes of a call's headers, as HTTP/2 counts them.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Finds peers that vanished without closing their connection.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long to wait when the system has no room for another connection.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-
-/// A bound listening socket.
-pub(crate) struct Listener {
-    socket: Box<dyn env::Listener>,
-    local_addr: SocketAddr,
-}
+/// How long a connection without an open call lasts once it was told to end: its client may have sent a call before it heard.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The two ends of a connection.
 #[derive(Clone, Debug)]
@@ -64,85 +76,31 @@ pub(crate) struct ConnectionInfo {
     pub(crate) local_text: String,
 }
 
-/// Serves connections. One per proxy.
+/// Serves connections. One per listener.
 pub(crate) struct ConnectionServer {
     messaging: Arc<Messaging>,
-    admin: AdminServiceServer<Admin>,
-    cluster: ClusterServiceServer<Cluster>,
+    services: Services,
     tls: Option<TlsAcceptor>,
     http2: http2::Builder<Tasks>,
     /// Ends every connection, whatever it is doing.
     cut: CancellationToken,
 }
 
-impl Listener {
-    pub(crate) async fn bind(network: &dyn Network, address: SocketAddr) -> Result<Listener, BuildError> {
-        let bound = async {
-            let socket = network.listen(address).await?;
-            let local_addr = socket.local_addr()?;
-            Ok(Listener { socket, local_addr })
-        };
-        bound.await.map_err(|source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => BuildError::AddressInUse { address },
-            io::ErrorKind::PermissionDenied => BuildError::AddressForbidden { address },
-            io::ErrorKind::AddrNotAvailable => BuildError::AddressNotOurs { address },
-            _ => BuildError::Bind { address, source },
-        })
-    }
+/// What can be called on a connection.
+#[derive(Clone)]
+pub(crate) enum Services {
+    /// What clients call.
+    Messaging,
+    /// What operators call.
+    Admin(AdminServiceServer<Admin>, ClusterServiceServer<Cluster>),
+}
 
-    pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.local_addr
-    }
-
-    /// Accepts connections until the returned future is dropped; ends by itself only when the socket is broken.
-    pub(crate) async fn run(
-        mut self,
-        server: Arc<ConnectionServer>,
-        connections_max: usize,
-        tasks: TaskTracker,
-    ) -> Result<(), ServeError> {
-        let room = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
-        loop {
-            let (connection, peer) = self.accept().await?;
-            let metrics = server.messaging.metrics.clone();
-            let Ok(permit) = room.clone().try_acquire_owned() else {
-                metrics.connections_refused.increment(1);
-                tracing::debug!(%peer, connections_max, "too many connections, one more is closed");
-                continue;
-            };
-            let local = connection.local_addr().unwrap_or(self.local_addr);
-            let (server, info) = (server.clone(), ConnectionInfo::new(peer, local));
-            tasks.spawn(async move {
-                metrics.connections.increment(1.0);
-                if let Err(error) = server.serve(connection, info).await {
-                    tracing::debug!(%peer, %error, "connection ended");
-                }
-                metrics.connections.decrement(1.0);
-                drop(permit);
-            });
-        }
-    }
-
-    async fn accept(&mut self) -> Result<(Box<dyn Connection>, SocketAddr), ServeError> {
-        loop {
-            let error = match self.socket.accept().await {
-                Ok(accepted) => return Ok(accepted),
-                Err(error) => error,
-            };
-            match error.kind() {
-                // The client was gone before we looked.
-                io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::Interrupted => {}
-                io::ErrorKind::InvalidInput => return Err(ServeError::Listener(error)),
-                // Out of file descriptors or memory, or the network is unwell: others may leave.
-                _ => {
-                    tracing::warn!(%error, "no connection can be taken at present");
-                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
-                }
-            }
-        }
+impl Services {
+    pub(crate) fn admin(messaging: &Arc<Messaging>) -> Services {
+        Services::Admin(
+            AdminServiceServer::new(Admin::new(messaging.clone())),
+            ClusterServiceServer::new(Cluster::new(messaging.clone())),
+        )
     }
 }
 
@@ -158,37 +116,44 @@ impl ConnectionInfo {
 impl ConnectionServer {
     pub(crate) fn new(
         messaging: Arc<Messaging>,
+        services: Services,
         tls: Option<Arc<rustls::ServerConfig>>,
         tasks: TaskTracker,
         cut: CancellationToken,
     ) -> ConnectionServer {
-        let mut http2 = http2::Builder::new(Tasks(tasks));
+        let config = &messaging.config;
+        let tasks = Tasks {
+            tasks,
+            read_timeout: config.read_timeout,
+            unread: messaging.metrics.answers_unread.clone(),
+        };
+        let mut http2 = http2::Builder::new(tasks);
         http2
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(STREAMS_MAX)
+            .max_concurrent_streams(config.streams_max)
+            .max_header_list_size(HEADER_BYTES_MAX)
             .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+            .max_local_error_reset_streams(FAULTY_STREAMS_MAX)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .auto_date_header(false);
-        let admin = AdminServiceServer::new(Admin::new(messaging.clone()));
-        let cluster = ClusterServiceServer::new(Cluster::new(messaging.clone()));
-        ConnectionServer { messaging, admin, cluster, tls: tls.map(TlsAcceptor::from), http2, cut }
+        ConnectionServer { messaging, services, tls: tls.map(TlsAcceptor::from), http2, cut }
     }
 
     /// Serves one connection to its end.
-    async fn serve(&self, connection: Box<dyn Connection>, info: ConnectionInfo) -> io::Result<()> {
-        let patience = self.messaging.config.handshake_timeout;
-        let handshake = tokio::time::timeout(patience, self.handshake(connection));
+    async fn serve(&self, connection: Box<dyn Connection>, info: ConnectionInfo, room: &Room) -> io::Result<()> {
+        let deadline = Instant::now() + self.messaging.config.handshake_timeout;
+        let handshake = tokio::time::timeout_at(deadline, self.handshake(connection));
         let handshaken = tokio::select! {
             biased;
-            done = handshake => done.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no handshake in time"))??,
+            done = handshake => done.map_err(|_| self.late("no handshake in time"))??,
             () = self.messaging.drain.cancelled() => return Ok(()),
         };
         match handshaken {
-            Handshaken::Plain(plain) => self.serve_http2(plain, info).await,
-            Handshaken::Tls(tls) => self.serve_http2(*tls, info).await,
+            Handshaken::Plain(plain) => self.serve_http2(plain, info, room, deadline).await,
+            Handshaken::Tls(tls) => self.serve_http2(*tls, info, room, deadline).await,
         }
     }
 
@@ -202,23 +167,55 @@ impl ConnectionServer {
         }
     }
 
-    async fn serve_http2<I>(&self, io: I, info: ConnectionInfo) -> io::Result<()>
+    /// `deadline`: when HTTP/2 must have begun.
+    async fn serve_http2<I>(&self, io: I, info: ConnectionInfo, room: &Room, deadline: Instant) -> io::Result<()>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let caller = Arc::new(Caller { messaging: self.messaging.clone(), connection: info });
-        let calls = Calls { caller, admin: self.admin.clone(), cluster: self.cluster.clone() };
-        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), calls));
+        let activity = Activity::new();
+        let caller = Arc::new(Caller {
+            messaging: self.messaging.clone(),
+            connection: info,
+            peer: room.peer.clone(),
+            activity: activity.clone(),
+        });
+        let calls = Calls { caller, services: self.services.clone() };
+        let io = TokioIo::new(Counted::new(io, activity.clone()));
+        let mut connection = pin!(self.http2.serve_connection(io, calls));
         tokio::select! {
             biased;
             ended = connection.as_mut() => return ended.map_err(io::Error::other),
-            () = self.messaging.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = self.messaging.drain.cancelled() => {}
+            () = self.without_greeting(&activity, deadline) => return Err(self.late("no HTTP/2 in time")),
+            () = activity.idle_for(self.messaging.config.idle_timeout) => {
+                self.messaging.metrics.connections_idle.increment(1);
+            }
         }
+        if !activity.is_greeted() {
+            return Ok(());
+        }
+        connection.as_mut().graceful_shutdown();
+        let told = Instant::now();
         tokio::select! {
             biased;
             ended = connection => ended.map_err(io::Error::other),
             () = self.cut.cancelled() => Ok(()),
+            // A client that vanished does not confirm the end.
+            () = async { tokio::time::sleep_until(told + GOODBYE).await; activity.idle_for(GOODBYE).await } => Ok(()),
         }
+    }
+
+    /// Ends when the client has not begun with HTTP/2 by then.
+    async fn without_greeting(&self, activity: &Activity, deadline: Instant) {
+        tokio::time::sleep_until(deadline).await;
+        if activity.is_greeted() {
+            std::future::pending().await
+        }
+    }
+
+    fn late(&self, why: &'static str) -> io::Error {
+        self.messaging.metrics.connections_late.increment(1);
+        io::Error::new(io::ErrorKind::TimedOut, why)
     }
 }
 
@@ -230,42 +227,61 @@ enum Handshaken {
 /// The services of one connection.
 struct Calls {
     caller: Arc<Caller>,
-    admin: AdminServiceServer<Admin>,
-    cluster: ClusterServiceServer<Cluster>,
+    services: Services,
 }
 
 impl hyper::service::Service<http::Request<Incoming>> for Calls {
-    type Response = http::Response<tonic::body::Body>;
+    type Response = http::Response<AnswerBody>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Answer>;
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+        let caller = &self.caller;
+        let call = match caller.messaging.memory.take(&caller.peer, CALL_BYTES) {
+            Ok(held) => OpenCall::new(caller.clone(), held),
+            Err(exhausted) => return without_call(exhausted.into()),
+        };
         let path = request.uri().path();
-        if let Some(method) = path.strip_prefix(messaging::SERVICE_PATH) {
-            // Resolved before the request moves on: the method's name is part of it.
-            match messaging::method(method) {
-                Some(method) => return method(self.caller.clone(), request),
-                None => return unknown_method(),
+        match &self.services {
+            Services::Messaging => {
+                // Resolved before the request moves on: the method's name is part of it.
+                match path.strip_prefix(messaging::SERVICE_PATH).and_then(messaging::method) {
+                    Some(method) => method(call, request),
+                    None => without_call(Status::unimplemented("this server has no such method")),
+                }
             }
+            Services::Admin(admin, _) if path.starts_with(admin::SERVICE_PATH) => {
+                answered(call, admin.clone().call(request))
+            }
+            Services::Admin(_, cluster) if path.starts_with(admin::CLUSTER_SERVICE_PATH) => {
+                answered(call, cluster.clone().call(request))
+            }
+            Services::Admin(..) => without_call(Status::unimplemented("operators' calls alone are served here")),
         }
-        if path.starts_with(admin::SERVICE_PATH) {
-            return self.admin.clone().call(request);
-        }
-        if path.starts_with(admin::CLUSTER_SERVICE_PATH) {
-            return self.cluster.clone().call(request);
-        }
-        unknown_method()
     }
 }
 
-fn unknown_method() -> BoxFuture<'static, Answer> {
-    let answer = tonic::Status::unimplemented("this server has no such method").into_http();
+/// Answers at once, and keeps nothing of the call.
+fn without_call(status: Status) -> BoxFuture<'static, Answer> {
+    let answer = status.into_http::<()>().map(|()| AnswerBody::empty());
     Box::pin(std::future::ready(Ok(answer)))
+}
+
+fn answered(
+    call: OpenCall,
+    answer: impl Future<Output = Result<http::Response<tonic::body::Body>, Infallible>> + Send + 'static,
+) -> BoxFuture<'static, Answer> {
+    Box::pin(async move { Ok(answer.await?.map(|body| AnswerBody::streamed(body, call))) })
 }
 
 /// Runs hyper's tasks as ours.
 #[derive(Clone)]
-struct Tasks(TaskTracker);
+struct Tasks {
+    tasks: TaskTracker,
+    read_timeout: Duration,
+    /// Answers that were dropped because nobody read them.
+    unread: Counter,
+}
 
 impl<F> hyper::rt::Executor<F> for Tasks
 where
@@ -273,6 +289,6 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, task: F) {
-        self.0.spawn(task);
+        self.tasks.spawn(StreamTask::new(task, self.read_timeout, self.unread.clone()));
     }
 }

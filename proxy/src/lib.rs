@@ -25,6 +25,7 @@ mod connection;
 mod directory;
 mod handback;
 mod membership;
+mod memory;
 mod messaging;
 mod metrics;
 mod renewal;
@@ -36,11 +37,12 @@ mod translate;
 pub use config::{ProxyConfig, QUEUE_COUNT_DEFAULT};
 pub use translate::{AdvertisedEndpoints, InvalidEndpoints};
 
-use crate::connection::{ConnectionServer, Listener};
+use crate::connection::{ConnectionLimits, ConnectionServer, Listener, Services};
 use crate::directory::{CreationRules, Directory};
 use crate::handback::HandbackTask;
 use crate::membership::Presence;
-use crate::messaging::{BytesInflight, Messaging};
+use crate::memory::{MemoryBudget, Peers};
+use crate::messaging::Messaging;
 use crate::metrics::Metrics;
 use crate::session::Sessions;
 use crate::stores::StoreGroups;
@@ -51,15 +53,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Connections of operators at one time.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// How often the metrics are told how much memory clients hold.
+const MEMORY_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long tasks may take to end once they were told to.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A proxy that is bound and not yet serving.
 pub struct Proxy {
     listener: Listener,
+    admin: Option<Listener>,
     messaging: Arc<Messaging>,
     handback: HandbackTask,
     presence: Presence,
@@ -125,6 +133,10 @@ impl Proxy {
     /// Binds the listener and builds all parts. Install the metrics recorder before.
     pub async fn build(config: ProxyConfig, deps: ProxyDeps) -> Result<Proxy, BuildError> {
         let listener = Listener::bind(&*deps.env.network, config.listen).await?;
+        let admin = match config.admin_listen {
+            Some(address) => Some(Listener::bind(&*deps.env.network, address).await?),
+            None => None,
+        };
         let metrics = Arc::new(Metrics::new());
         let stores = Arc::new(StoreGroups::new(deps.stores, deps.view.clone()));
         let (handback, handback_task) = handback::handback(stores.clone(), metrics.clone());
@@ -151,13 +163,15 @@ impl Proxy {
             membership: deps.membership,
             directory,
             sessions: Sessions::new(),
-            inflight: BytesInflight::new(config.send_bytes_inflight_max),
+            memory: MemoryBudget::new(config.memory_max, config.memory_per_peer_percent),
+            peers: Peers::default(),
+            telemetry_streams: Arc::new(Semaphore::new(config.telemetry_streams_max.min(Semaphore::MAX_PERMITS))),
             metrics,
             handback,
             drain: CancellationToken::new(),
             config,
         });
-        Ok(Proxy { listener, messaging, handback: handback_task, presence, tls: deps.tls })
+        Ok(Proxy { listener, admin, messaging, handback: handback_task, presence, tls: deps.tls })
     }
 
     /// Where it listens: with the port that the system chose for port 0.
@@ -165,11 +179,17 @@ impl Proxy {
         self.listener.local_addr()
     }
 
+    /// Where operators' calls are taken.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Listener::local_addr)
+    }
+
     /// Serves until `shutdown`, then drains: takes no more connections, ends parked receives and telemetry streams, lets
     /// calls in flight finish, and after [`ProxyConfig::drain_timeout`] cuts off what is left. Dropping the future cuts
     /// everything off at once.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Proxy { listener, messaging, handback, presence, tls } = self;
+        let Proxy { listener, admin, messaging, handback, presence, tls } = self;
+        let address = listener.local_addr();
         let (connections, background) = (TaskTracker::new(), TaskTracker::new());
         let (cut, stop_background) = (CancellationToken::new(), CancellationToken::new());
         let drain = messaging.drain.clone();
@@ -188,16 +208,44 @@ impl Proxy {
             let (messaging, stop) = (messaging.clone(), stop_background.clone());
             async move { presence.run(&messaging, stop).await }
         });
-        let server = ConnectionServer::new(messaging.clone(), tls, connections.clone(), cut.clone());
+        background.spawn({
+            let (messaging, stop) = (messaging.clone(), stop_background.clone());
+            async move {
+                let report = async {
+                    loop {
+                        messaging.memory.report();
+                        tokio::time::sleep(MEMORY_REPORT_INTERVAL).await;
+                    }
+                };
+                tokio::select! { () = stop.cancelled() => {}, () = report => {} }
+            }
+        });
+        let server = |services, tls| {
+            ConnectionServer::new(messaging.clone(), services, tls, connections.clone(), cut.clone())
+        };
+        let for_operators = async {
+            let Some(admin) = admin else { return std::future::pending().await };
+            let limits = ConnectionLimits { in_all: ADMIN_CONNECTIONS_MAX, of_one_peer: ADMIN_CONNECTIONS_MAX };
+            let server = server(Services::admin(&messaging), tls.clone());
+            admin.run(Arc::new(server), limits, connections.clone()).await
+        };
+        let for_clients = async {
+            let limits = ConnectionLimits {
+                in_all: messaging.config.connections_max,
+                of_one_peer: messaging.config.connections_per_peer_max,
+            };
+            let server = server(Services::Messaging, tls.clone());
+            listener.run(Arc::new(server), limits, connections.clone()).await
+        };
         messaging.metrics.set_up(true);
-        tracing::info!(address = %listener.local_addr(), "proxy serves");
+        tracing::info!(address = %address, "proxy serves");
 
-        let connections_max = messaging.config.connections_max;
         let ended = tokio::select! {
             biased;
             () = shutdown => Ok(()),
-            // Dropping the listener closes its socket.
-            ended = listener.run(Arc::new(server), connections_max, connections.clone()) => ended,
+            // Dropping the listeners closes their sockets.
+            ended = for_clients => ended,
+            ended = for_operators => ended,
         };
 
         messaging.metrics.set_up(false);

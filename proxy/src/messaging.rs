@@ -11,23 +11,25 @@ mod query_assignment;
 mod query_route;
 mod receive_message;
 mod replies;
+mod request;
 mod send_message;
 mod telemetry;
 mod unimplemented;
 
 pub(crate) use call::{Answer, Caller, RequestContext, SERVICE_PATH, method};
-pub(crate) use send_message::BytesInflight;
 pub(crate) use telemetry::settings_command;
 
 use crate::config::ProxyConfig;
 use crate::directory::Directory;
 use crate::handback::Handback;
+use crate::memory::{MemoryBudget, Peers};
 use crate::metrics::Metrics;
 use crate::session::Sessions;
 use crate::stores::StoreGroups;
 use gantry_proto::contract::MembershipService;
 use gantry_proto::env::Clock;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// What the RPCs work with. One per proxy.
@@ -38,7 +40,10 @@ pub(crate) struct Messaging {
     pub(crate) membership: Arc<dyn MembershipService>,
     pub(crate) directory: Directory,
     pub(crate) sessions: Sessions,
-    pub(crate) inflight: BytesInflight,
+    pub(crate) memory: Arc<MemoryBudget>,
+    pub(crate) peers: Peers,
+    /// Places for telemetry streams.
+    pub(crate) telemetry_streams: Arc<Semaphore>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) handback: Handback,
     /// Parked receives and telemetry streams end when it is cancelled.

@@ -27,6 +27,12 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// Connections closed at once because there were too many.
     pub(crate) connections_refused: Counter,
+    /// Connections closed because they did not get to HTTP/2 in time.
+    pub(crate) connections_late: Counter,
+    /// Connections closed because nothing was called on them.
+    pub(crate) connections_idle: Counter,
+    /// Answers dropped because nobody read them.
+    pub(crate) answers_unread: Counter,
     /// Deliveries that could not be handed back to the store and stay hidden until their invisible duration ends.
     pub(crate) handbacks_lost: Counter,
 }
@@ -126,6 +132,9 @@ impl Metrics {
             versions: Labels::default(),
             connections: metrics::gauge!("gantry_proxy_connections"),
             connections_refused: metrics::counter!("gantry_proxy_connections_refused_total"),
+            connections_late: metrics::counter!("gantry_proxy_connections_late_total"),
+            connections_idle: metrics::counter!("gantry_proxy_connections_idle_total"),
+            answers_unread: metrics::counter!("gantry_proxy_answers_unread_total"),
             handbacks_lost: metrics::counter!("gantry_proxy_handbacks_lost_total"),
         }
     }
@@ -146,6 +155,13 @@ impl Metrics {
             self.other_latency.write().entry((rpc, code)).or_insert_with(|| rpc.latency(code)).clone()
         });
         histogram.record(millis);
+    }
+
+    /// A call was answered with an error of gRPC.
+    pub(crate) fn rejected(&self, rpc: Rpc, code: tonic::Code) {
+        let code = format!("{code:?}");
+        metrics::counter!("gantry_proxy_calls_rejected_total", "request_code" => rpc.as_str(), "code" => code)
+            .increment(1);
     }
 
     /// Meters for a topic that is sent to.
@@ -273,7 +289,31 @@ fn describe() {
     metrics::describe_gauge!("rocketmq_consumer_connections", "Consumers with a session");
     metrics::describe_gauge!("rocketmq_proxy_up", "1 while the proxy serves");
     metrics::describe_gauge!("gantry_proxy_connections", "Client connections");
-    metrics::describe_counter!("gantry_proxy_connections_refused_total", "Connections over the limit, closed at once");
+    metrics::describe_counter!(
+        "gantry_proxy_connections_refused_total",
+        "Connections over a limit (listen.connections_max, listen.connections_per_peer_max, limits.memory), closed at once"
+    );
+    metrics::describe_counter!(
+        "gantry_proxy_connections_late_total",
+        "Connections closed because they did not get to HTTP/2 within listen.handshake_timeout"
+    );
+    metrics::describe_counter!(
+        "gantry_proxy_connections_idle_total",
+        "Connections closed because no call was open on them for listen.idle_timeout"
+    );
+    metrics::describe_counter!(
+        "gantry_proxy_answers_unread_total",
+        "Answers dropped because their client did not read on for limits.read_timeout"
+    );
+    metrics::describe_counter!(
+        "gantry_proxy_calls_rejected_total",
+        "Calls answered with an error of gRPC: too large, too slow, or not what the protocol says"
+    );
+    metrics::describe_gauge!("gantry_proxy_memory_bytes", Unit::Bytes, "Memory that clients make the process hold");
+    metrics::describe_counter!(
+        "gantry_proxy_memory_refused_total",
+        "Times that clients asked for more memory than limits.memory leaves"
+    );
     metrics::describe_counter!(
         "gantry_proxy_handbacks_lost_total",
         "Deliveries to vanished clients that come back only after their invisible duration"

@@ -17,6 +17,8 @@ pub(crate) struct Process {
     /// Where the log of its last start begins.
     log_from: u64,
     listen: String,
+    /// Where it takes operators' calls, if it does.
+    admin: Option<String>,
 }
 
 impl Process {
@@ -30,12 +32,12 @@ impl Process {
     /// Starts a process without waiting: others may have to start before it can be ready.
     pub(crate) fn launch(role: &'static str, folder: &Path, flags: Vec<String>) -> Process {
         std::fs::create_dir_all(folder).expect("a folder can be made");
-        let own = ["--ops-listen", "127.0.0.1:0", "--log-format", "json", "--data"].map(str::to_owned);
+        let own = ["--ops-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json", "--data"].map(str::to_owned);
         let data = folder.join("data").display().to_string();
         let flags = own.into_iter().chain([data]).chain(flags).collect();
         let log = folder.join("log");
         let child = spawn(role, &log, &flags);
-        Process { child, role, flags, log, log_from: 0, listen: String::new() }
+        Process { child, role, flags, log, log_from: 0, listen: String::new(), admin: None }
     }
 
     /// Waits until it is ready, counted from its last start.
@@ -46,6 +48,7 @@ impl Process {
             for event in events(&self.log, &mut seen) {
                 if event["message"] == "ready" {
                     self.listen = event["listen"].as_str().expect("the ready line names the address").to_owned();
+                    self.admin = event["admin"].as_str().map(str::to_owned);
                     return;
                 }
             }
@@ -60,6 +63,11 @@ impl Process {
     /// Where it listens, once it is ready.
     pub(crate) fn listen(&self) -> &str {
         &self.listen
+    }
+
+    /// Where it takes operators' calls, once it is ready.
+    pub(crate) fn admin(&self) -> &str {
+        self.admin.as_deref().expect("operators call proxies")
     }
 
     /// Kills it without warning (SIGKILL).

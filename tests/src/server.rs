@@ -147,7 +147,7 @@ impl Server {
 
     /// Runs `gantry admin …` against this server. What it printed, or its standard error if it failed.
     pub fn try_admin(&self, arguments: &[&str]) -> Result<Value, String> {
-        admin(self.endpoint(), arguments)
+        admin(self.processes[self.entrances[0]].admin(), arguments)
     }
 
     /// Runs `gantry admin …` against this server until it succeeds with a result that is `wanted`.

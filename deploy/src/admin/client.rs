@@ -19,7 +19,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects. Plain HTTP/2: the server's port takes it beside TLS.
+    /// Connects. Plain HTTP/2: the server's port for operators takes it beside TLS.
     pub(super) async fn connect(endpoint: &HostPort, timeout: Duration) -> anyhow::Result<Client> {
         let channel = Endpoint::from_shared(format!("http://{endpoint}"))
             .with_context(|| format!("{endpoint} is not an address"))?
@@ -65,7 +65,10 @@ impl Client {
             Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition => anyhow!("{message}"),
             Code::Unavailable => anyhow!("the server cannot do this now, try again: {message}"),
             Code::Unimplemented => {
-                anyhow!("this server does not know the command: it is another version, or not Gantry")
+                anyhow!(
+                    "this server does not know the command: it is another version, not Gantry, or its port for clients \
+                     (operators' calls go to admin.listen, 127.0.0.1:8085 by default)"
+                )
             }
             Code::DeadlineExceeded | Code::Cancelled => anyhow!(
                 "no answer within {}: a change may or may not have been made; look, then try again or raise --timeout",

@@ -4,7 +4,7 @@ use super::LocalArgs;
 use crate::port;
 use anyhow::{Context as _, ensure};
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// A cluster on one machine.
@@ -24,9 +24,12 @@ pub(super) struct Process {
     pub listen: SocketAddr,
     /// Its operators' port.
     pub ops: SocketAddr,
+    /// Where it takes operators' calls, if it is a proxy.
+    pub admin: Option<SocketAddr>,
 }
 
-/// Ports behind the first proxy's, by kind of process. Each process has two.
+/// Ports behind the first proxy's, by kind of process. Each process has two, and each proxy one for operators' calls.
+const ADMIN_AT: u16 = 20;
 const CONTROLLERS_AT: u16 = 40;
 const STORES_AT: u16 = 60;
 const PORTS_MAX: u16 = 100;
@@ -58,13 +61,16 @@ impl Layout {
         }
         for n in 0..args.proxies {
             let listen = at(2 * n);
+            // Whoever reaches it may do everything: this machine only.
+            let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, first + ADMIN_AT + n));
             let own = [
                 ("--listen", listen.to_string()),
+                ("--admin-listen", admin.to_string()),
                 // For trying it out.
                 ("--topics-auto-create", "true".to_owned()),
                 ("--groups-auto-create", "true".to_owned()),
             ];
-            processes.push(plan.process("proxy", n + 1, listen, &own));
+            processes.push(Process { admin: Some(admin), ..plan.process("proxy", n + 1, listen, &own) });
         }
         Ok(Layout { root: args.data.clone(), processes })
     }
@@ -79,6 +85,9 @@ impl Layout {
         for process in &self.processes {
             port::probe(process.listen, "--listen")?;
             port::probe(process.ops, "--listen")?;
+            if let Some(admin) = process.admin {
+                port::probe(admin, "--listen")?;
+            }
         }
         let root = self.root.display();
         std::fs::create_dir_all(&self.root).with_context(|| format!("cannot make the folder {root}"))?;
@@ -97,7 +106,8 @@ impl Layout {
             let _ = writeln!(out, "  {:<13} {:<22} operators' port {}", process.name, process.listen, process.ops);
         }
         let proxies: Vec<String> = self.of_kind("proxy").map(|process| process.listen.to_string()).collect();
-        let endpoint = proxies.first().cloned().unwrap_or_default();
+        let admin = self.processes.iter().find_map(|process| process.admin).map(|address| address.to_string());
+        let endpoint = admin.unwrap_or_default();
         let _ = write!(
             out,
             "\n  clients connect to   {}\n  who is alive         gantry admin cluster status --endpoint {endpoint}\n  \
@@ -134,7 +144,7 @@ impl Plan<'_> {
         for (flag, value) in common.iter().chain(own) {
             args.extend([(*flag).to_owned(), value.clone()]);
         }
-        Process { name, args, listen, ops }
+        Process { name, args, listen, ops, admin: None }
     }
 }
 
@@ -171,8 +181,9 @@ mod tests {
     fn the_largest_cluster_has_room_for_its_ports() {
         let largest = args(&["--proxies", "9", "--stores", "9", "--controllers", "5"]).unwrap();
         let layout = Layout::plan(&largest).unwrap();
-        let ports: HashSet<u16> = layout.processes().iter().flat_map(|p| [p.listen.port(), p.ops.port()]).collect();
-        assert_eq!((layout.processes().len(), ports.len()), (23, 46), "no port is used twice");
+        let of = |p: &Process| [Some(p.listen), Some(p.ops), p.admin].into_iter().flatten().map(|a| a.port());
+        let ports: HashSet<u16> = layout.processes().iter().flat_map(of).collect();
+        assert_eq!((layout.processes().len(), ports.len()), (23, 46 + 9), "no port is used twice");
         assert!(ports.iter().all(|port| (8081..8081 + PORTS_MAX).contains(port)));
     }
 

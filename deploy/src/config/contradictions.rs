@@ -13,11 +13,18 @@ pub(super) fn find(config: &Config, resolver: &mut Resolver) {
             "listen.tls_certificate and listen.tls_key go together: set both, or none for a self-signed certificate",
         );
     }
-    if listen.address == config.ops.address && listen.address.port() != 0 {
-        resolver.contradiction(
-            &["listen.address", "ops.address"],
-            format!("listen.address and ops.address are both {}: choose another for one", listen.address),
-        );
+    let ports = [
+        ("listen.address", listen.address),
+        ("ops.address", config.ops.address),
+        ("admin.listen", config.admin.listen),
+    ];
+    for (n, (one, address)) in ports.into_iter().enumerate() {
+        for (other, _) in ports[..n].iter().filter(|(_, taken)| *taken == address && address.port() != 0) {
+            resolver.contradiction(
+                &[other, one],
+                format!("{other} and {one} are both {address}: choose another for one"),
+            );
+        }
     }
     if let Some(retention_watermark) = store.retention_watermark
         && retention_watermark >= store.disk_watermark

@@ -16,8 +16,16 @@ options! {
         /// Host and port that routes tell clients to connect to.
         /// Not set: routes repeat whatever a client has connected to, which is right in most networks.
         advertised: Option<HostPort> = "" { example: "mq.example.com:8081", short_flag: Some("advertise") };
-        /// Open client connections; more are turned away.
+        /// Open client connections; more are turned away. What the system's limit of open files does not allow is not taken.
         connections_max: u32 = "10000" { range: Some(("1", "1000000")) };
+        /// Open connections of one address; more are turned away. Raise it where all clients come through one address.
+        connections_per_peer_max: u32 = "5000" { range: Some(("1", "1000000")) };
+        /// Calls that one connection may have open. A consumer has one waiting receive for each topic, or queue.
+        streams_max: u32 = "2048" { range: Some(("16", "65535")) };
+        /// How long a new connection may take until it speaks HTTP/2, a TLS handshake included.
+        handshake_timeout: Duration = "10s" { range: Some(("100ms", "10m")) };
+        /// A connection without an open call for this long is closed.
+        idle_timeout: Duration = "120s" { range: Some(("1s", "24h")) };
         /// Certificate chain, a PEM file, the server's own certificate first. Goes with tls_key.
         /// Neither set: a self-signed certificate, made at the first start and kept in the data folder.
         tls_certificate: Option<PathBuf> = "" { example: "/etc/gantry/tls.crt" };
@@ -25,6 +33,13 @@ options! {
         tls_key: Option<PathBuf> = "" { example: "/etc/gantry/tls.key" };
         /// How long running calls may take to finish when the server stops.
         drain_timeout: Duration = "10s" { range: Some(("0s", "10m")) };
+    }
+
+    /// The port for operators' calls: `gantry admin`.
+    admin: Admin {
+        /// Address and port to listen on. Whoever can connect to it may create, change and delete everything: nobody is asked
+        /// for a password. Do not open it to networks where that would be wrong.
+        listen: SocketAddr = "127.0.0.1:8085";
     }
 
     /// The port for operators: /livez, /readyz and /metrics over plain HTTP.
@@ -141,8 +156,20 @@ options! {
     limits: Limits {
         /// Shortest time for which a consumer may hide a received message.
         invisible_duration_min: Duration = "10s" { range: Some(("10ms", "12h")) };
-        /// Bytes of messages being sent at one time, by all producers; beyond that they are told to come back later.
-        inflight_bytes_max: ByteSize = "256MiB" { range: Some(("8MiB", "1TiB")) };
+        /// Memory that all clients together may make the server hold: messages that arrive and leave, open calls,
+        /// connections. Beyond that they are told to come back later.
+        /// Not set: a quarter of the memory that this process may use, at least 256MiB.
+        memory: Option<ByteSize> = "" { example: "1GiB", range: Some(("8MiB", "1024TiB")) };
+        /// Percent of it that the clients of one address may have.
+        memory_per_peer: Percent = "50" { range: Some(("1", "100")) };
+        /// How long a request may take to arrive once its call is there.
+        request_timeout: Duration = "30s" { range: Some(("100ms", "10m")) };
+        /// How long a client may take to read the next part of an answer; then the answer is dropped.
+        read_timeout: Duration = "60s" { range: Some(("100ms", "10m")) };
+        /// How long a client's telemetry stream may be without settings.
+        settings_timeout: Duration = "30s" { range: Some(("1s", "10m")) };
+        /// Open telemetry streams. Each client has one.
+        telemetry_streams_max: u32 = "20000" { range: Some(("1", "10000000")) };
     }
 
     /// Messages about the server itself, on standard error.

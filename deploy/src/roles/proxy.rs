@@ -4,6 +4,7 @@ use super::{peers, view};
 use crate::certificate;
 use crate::config::{Config, Listen};
 use crate::data_dir::DataDir;
+use crate::machine;
 use crate::port;
 use crate::process::{Process, Role, within};
 use crate::tasks::Tasks;
@@ -21,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Beyond the proxy's own deadline for calls in flight: to cut off what is left and to hand deliveries back.
 const GRACE: Duration = Duration::from_secs(3);
+/// Files that stay for whatever else the process does: the log's segments and indexes, its links, probes.
+const FILES_RESERVE: usize = 512;
 /// The proxy's name among the tasks: the one that is asked to end.
 const TASK: &str = "the proxy";
 
@@ -36,6 +39,7 @@ impl Role for ProxyRole {
         let env = process.env.clone();
         // A taken port is found now, not after a wait for the controller.
         port::probe(config.listen.address, "--listen")?;
+        port::probe(config.admin.listen, "--admin-listen")?;
         let local = peers::local(&config.cluster, &env)?;
         let tls_dir = DataDir::new(&config.data.dir).prepare_tls()?;
         let controller = peers::controller(config, &local, &env)?;
@@ -49,6 +53,10 @@ impl Role for ProxyRole {
 
     fn address(&self) -> SocketAddr {
         self.part.address
+    }
+
+    fn admin_address(&self) -> Option<SocketAddr> {
+        self.part.admin_address
     }
 
     async fn stop(self, config: &Config, tasks: &mut Tasks) -> anyhow::Result<()> {
@@ -108,6 +116,7 @@ impl Creation {
 /// A proxy at work.
 pub(super) struct ProxyPart {
     pub(super) address: SocketAddr,
+    pub(super) admin_address: Option<SocketAddr>,
     stop: CancellationToken,
 }
 
@@ -123,13 +132,17 @@ impl ProxyPart {
         let tls = Some(tls_config(&config.listen, tls_dir)?);
         let ProxyBackends { metadata, membership, view, stores } = backends;
         let deps = ProxyDeps { env: process.env.clone(), metadata, membership, view, stores, tls };
-        let proxy = Proxy::build(proxy_config(config, creation)?, deps).await.map_err(explain_build)?;
-        let address = proxy.local_addr();
+        let built = Proxy::build(proxy_config(config, creation)?, deps).await;
+        let proxy = built.map_err(|error| explain_build(config, error))?;
+        let (address, admin_address) = (proxy.local_addr(), proxy.admin_addr());
         creation.say();
+        if admin_address.is_some_and(|address| !address.ip().is_loopback()) {
+            tracing::warn!(address = %config.admin.listen, "operators' calls are open to other machines, without a password");
+        }
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         process.tasks.spawn(TASK, async move { Ok(proxy.serve(stopped.cancelled_owned()).await?) });
-        Ok(ProxyPart { address, stop })
+        Ok(ProxyPart { address, admin_address, stop })
     }
 
     /// Lets calls under way finish, within the configured time.
@@ -140,19 +153,29 @@ impl ProxyPart {
 }
 
 fn proxy_config(config: &Config, creation: Creation) -> anyhow::Result<ProxyConfig> {
-    let listen = &config.listen;
+    let (listen, limits) = (&config.listen, &config.limits);
     let advertised = listen.advertised.as_ref().map(|address| AdvertisedEndpoints::parse(&address.to_string()));
     Ok(ProxyConfig {
         listen: listen.address,
         advertised_endpoints: advertised.transpose().context("listen.advertised")?,
-        connections_max: listen.connections_max as usize,
+        admin_listen: Some(config.admin.listen),
+        connections_max: connections_max(listen.connections_max as usize),
+        connections_per_peer_max: listen.connections_per_peer_max as usize,
+        streams_max: listen.streams_max,
+        handshake_timeout: listen.handshake_timeout,
+        idle_timeout: listen.idle_timeout,
+        request_timeout: limits.request_timeout,
+        read_timeout: limits.read_timeout,
+        settings_timeout: limits.settings_timeout,
+        telemetry_streams_max: limits.telemetry_streams_max as usize,
         drain_timeout: listen.drain_timeout,
         auto_create_topics: creation.topics,
         queue_count_default: config.topics.auto_create_queues,
         auto_create_groups: creation.groups,
         max_attempts_default: config.groups.max_attempts,
-        send_bytes_inflight_max: usize::try_from(config.limits.inflight_bytes_max.0).unwrap_or(usize::MAX),
-        invisible_duration_min: config.limits.invisible_duration_min,
+        memory_max: limits.memory.map_or_else(machine::memory_for_clients, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
+        memory_per_peer_percent: limits.memory_per_peer.0,
+        invisible_duration_min: limits.invisible_duration_min,
         ..ProxyConfig::default()
     })
 }
@@ -181,12 +204,22 @@ fn names(listen: &Listen) -> Vec<String> {
     names
 }
 
-fn explain_build(error: BuildError) -> anyhow::Error {
+/// As many connections as are wanted and the limit of open files allows.
+fn connections_max(wanted: usize) -> usize {
+    let possible = machine::files_max().saturating_sub(FILES_RESERVE).max(1);
+    if wanted > possible {
+        tracing::warn!(wanted, possible, "the limit of open files allows fewer connections than listen.connections_max");
+    }
+    wanted.min(possible)
+}
+
+fn explain_build(config: &Config, error: BuildError) -> anyhow::Error {
     let (address, error) = match error {
         BuildError::AddressInUse { address } => (address, io::ErrorKind::AddrInUse.into()),
         BuildError::AddressForbidden { address } => (address, io::ErrorKind::PermissionDenied.into()),
         BuildError::AddressNotOurs { address } => (address, io::ErrorKind::AddrNotAvailable.into()),
         BuildError::Bind { address, source } => (address, source),
     };
-    port::explain(address, "--listen", &error).into()
+    let flag = if address == config.admin.listen { "--admin-listen" } else { "--listen" };
+    port::explain(address, flag, &error).into()
 }

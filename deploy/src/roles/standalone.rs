@@ -27,6 +27,7 @@ impl Role for Standalone {
     async fn start(config: &Config, process: &mut Process) -> anyhow::Result<Standalone> {
         // A taken port is found now, not after a long recovery.
         port::probe(config.listen.address, "--listen")?;
+        port::probe(config.admin.listen, "--admin-listen")?;
         lost_controller::check_standalone(&*process.env.files, &config.data.dir)?;
         beside::check_standalone(&*process.env.files, &config.data.dir, &config.store.group)?;
         let dir = DataDir::new(&config.data.dir);
@@ -47,6 +48,10 @@ impl Role for Standalone {
 
     fn address(&self) -> SocketAddr {
         self.proxy.address
+    }
+
+    fn admin_address(&self) -> Option<SocketAddr> {
+        self.proxy.admin_address
     }
 
     async fn stop(self, config: &Config, tasks: &mut Tasks) -> anyhow::Result<()> {

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 impl Gantry {
     /// Starts a server on free ports and waits until it is ready.
     pub(crate) fn start(data: &Path, flags: &[&str]) -> Gantry {
-        let defaults = "--listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --log-format json --store-segment-bytes 16MiB";
+        let defaults = "--listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --log-format json --store-segment-bytes 16MiB";
         let mut command = command();
         command.args(defaults.split(' ')).arg("--data").arg(data).args(flags);
         Gantry::spawn(command)
@@ -63,6 +63,11 @@ impl Gantry {
         self.ready["listen"].as_str().unwrap().to_owned()
     }
 
+    /// Where operators' calls go.
+    pub(crate) fn admin_address(&self) -> String {
+        self.ready["admin"].as_str().unwrap().to_owned()
+    }
+
     /// Where operators look.
     pub(crate) fn ops_address(&self) -> String {
         self.ready["ops"].as_str().unwrap().to_owned()
@@ -74,7 +79,7 @@ impl Gantry {
         let output = command()
             .arg("admin")
             .args(command_line.split_whitespace())
-            .args(["--output", "json", "--endpoint", &self.address()])
+            .args(["--output", "json", "--endpoint", &self.admin_address()])
             .output()
             .unwrap();
         if !output.status.success() {

@@ -47,6 +47,26 @@ pub const ABANDONED_VISIBLE_AFTER: Duration = Duration::from_secs(1);
 pub const LONG_POLLING_MAX: Duration = Duration::from_secs(20);
 /// Largest gRPC message accepted: a batch of bodies with their properties.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 32 * BODY_BYTES_MAX + (2 << 20);
+/// Messages in one send. Clients send one, or a transaction's few.
+pub const SEND_BATCH_MAX: usize = 1024;
+/// Keys of a message.
+pub const MESSAGE_KEYS_MAX: usize = 128;
+/// Bytes of a request that says a few names and numbers.
+pub const REQUEST_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an acknowledgement.
+pub const ACK_BYTES_MAX: usize = 1 << 20;
+/// Entries of an acknowledgement. Clients acknowledge one message, or what one receive brought.
+pub const ACK_ENTRIES_MAX: usize = 1024;
+/// Bytes of a client's settings, and of whatever else it says on its telemetry stream.
+pub const SETTINGS_BYTES_MAX: usize = 1 << 20;
+/// Topics that a client publishes to, or subscriptions that it has, in its settings.
+pub const SETTINGS_TOPICS_MAX: usize = 2048;
+/// Bytes of the namespace of a resource, which is repeated for each queue of a route.
+pub const NAMESPACE_BYTES_MAX: usize = 255;
+/// Addresses in a client's endpoints, which are repeated for each queue of a route.
+pub const ENDPOINT_ADDRESSES_MAX: usize = 8;
+/// Bytes of the host in such an address: the longest name that DNS has.
+pub const HOST_BYTES_MAX: usize = 255;
 /// Bytes of everything about a stored message except its body.
 pub const HEAD_BYTES_MAX: usize = 128 << 10;
 

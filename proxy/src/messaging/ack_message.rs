@@ -2,6 +2,7 @@
 
 use super::Messaging;
 use super::call::{RequestContext, UnaryRpc};
+use super::request::{self, RequestLimits};
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal, resource_name};
 use gantry_proto::model::{ConsumerGroup, Topic};
@@ -14,6 +15,7 @@ pub(super) struct AckMessage;
 
 impl UnaryRpc for AckMessage {
     const RPC: Rpc = Rpc::AckMessage;
+    const LIMITS: RequestLimits = request::ACK_MESSAGE;
     type Request = AckMessageRequest;
     type Reply = AckMessageResponse;
 

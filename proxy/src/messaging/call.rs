@@ -1,55 +1,62 @@
 //! A call of the client protocol: found by its method's name, decoded, and answered or refused.
 //!
-//! A refusal is an ordinary answer with a status in it: clients take a gRPC error for a broken connection. Written on
-//! tonic's codec and not through a generated server, which would box each call twice more and could not write deliveries
-//! from stored bytes.
+//! A refusal is an ordinary answer with a status in it: clients take a gRPC error for a broken connection. gRPC errors are left
+//! for what breaks the protocol, and for a request that is too large. Not through a generated server, which would
+//! decode whatever comes, and could not write deliveries from stored bytes.
 //!
 //! Who asks ([`RequestContext`]) is read from the connection and the call's headers before anything else looks at the call.
 //! Nothing that a client sends can set the addresses, and no header that the reference server adds itself is read.
 
 use super::replies::Reply;
+use super::request::{self, Rejected, RequestLimits};
 use super::{
     Messaging, ack_message, change_invisible_duration, forward_to_dead_letter, heartbeat, notify_client_termination,
     query_assignment, query_route, receive_message, send_message, telemetry, unimplemented,
 };
-use crate::connection::ConnectionInfo;
+use crate::connection::{Activity, AnswerBody, ConnectionInfo, OpenCall};
+use crate::memory::{CALL_BYTES, Peer};
 use crate::metrics::Rpc;
 use crate::stores::Deadline;
 use crate::translate::{self, Refusal};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::Stream;
 use futures_util::future::BoxFuture;
-use gantry_proto::model::limits::GRPC_MESSAGE_BYTES_MAX;
 use gantry_proto::wire::v2::Code;
+use http::header::CONTENT_TYPE;
+use http::Response;
+use prost::Message as _;
 use hyper::body::Incoming;
 use std::convert::Infallible;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::{BufferSettings, Codec};
-use tonic::metadata::MetadataMap;
-use tonic::server::Grpc;
-use tonic_prost::{ProstDecoder, ProstEncoder};
+use tonic::codec::{EncodeBody, Encoder, SingleMessageCompressionOverride};
+use tonic::metadata::{GRPC_CONTENT_TYPE, MetadataMap};
 
 /// Paths of the protocol's methods begin with this.
 pub(crate) const SERVICE_PATH: &str = "/apache.rocketmq.v2.MessagingService/";
 
 /// What a call is answered with. Never an error: errors are answers, too.
-pub(crate) type Answer = Result<http::Response<Body>, Infallible>;
+pub(crate) type Answer = Result<Response<AnswerBody>, Infallible>;
 
 /// What a call comes with: the proxy, and the connection that carried it.
 pub(crate) struct Caller {
     pub(crate) messaging: Arc<Messaging>,
     pub(crate) connection: ConnectionInfo,
+    /// The machine at the other end.
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) activity: Arc<Activity>,
 }
 
-pub(crate) type Method = fn(Arc<Caller>, http::Request<Incoming>) -> BoxFuture<'static, Answer>;
+pub(crate) type Method = fn(OpenCall, http::Request<Incoming>) -> BoxFuture<'static, Answer>;
 
 /// What answers the method of that name.
 pub(crate) fn method(name: &str) -> Option<Method> {
     Some(match name {
         "SendMessage" => unary::<send_message::SendMessage>,
-        "ReceiveMessage" => |caller, request| Box::pin(receive_message::call(caller, request)),
+        "ReceiveMessage" => |call, request| Box::pin(receive_message::call(call, request)),
         "AckMessage" => unary::<ack_message::AckMessage>,
         "ChangeInvisibleDuration" => unary::<change_invisible_duration::ChangeInvisibleDuration>,
         "ForwardMessageToDeadLetterQueue" => unary::<forward_to_dead_letter::ForwardMessageToDeadLetterQueue>,
@@ -57,7 +64,7 @@ pub(crate) fn method(name: &str) -> Option<Method> {
         "QueryAssignment" => unary::<query_assignment::QueryAssignment>,
         "Heartbeat" => unary::<heartbeat::Heartbeat>,
         "NotifyClientTermination" => unary::<notify_client_termination::NotifyClientTermination>,
-        "Telemetry" => |caller, request| Box::pin(telemetry::call(caller, request)),
+        "Telemetry" => |call, request| Box::pin(telemetry::call(call, request)),
         "EndTransaction" => unary::<unimplemented::EndTransaction>,
         "RecallMessage" => unary::<unimplemented::RecallMessage>,
         "PullMessage" => unary::<unimplemented::PullMessage>,
@@ -72,6 +79,7 @@ pub(crate) fn method(name: &str) -> Option<Method> {
 /// An RPC with one request and one reply.
 pub(super) trait UnaryRpc: 'static {
     const RPC: Rpc;
+    const LIMITS: RequestLimits = RequestLimits::SMALL;
     type Request: prost::Message + Default + 'static;
     type Reply: Reply;
 
@@ -94,29 +102,76 @@ pub(crate) struct RequestContext<'a> {
     arrived: Instant,
 }
 
-/// Decodes the request, answers it, encodes the reply.
-fn unary<R: UnaryRpc>(caller: Arc<Caller>, request: http::Request<Incoming>) -> BoxFuture<'static, Answer> {
+/// Reads the request, answers it, encodes the reply.
+fn unary<R: UnaryRpc>(mut call: OpenCall, request: http::Request<Incoming>) -> BoxFuture<'static, Answer> {
     Box::pin(async move {
-        // Before the request's body is read: the client waits since then, at least.
         let started = Instant::now();
-        let service = tower::service_fn(async |request: tonic::Request<R::Request>| {
-            let (metadata, _, request) = request.into_parts();
-            let answer = match RequestContext::new(&metadata, &caller.connection, started) {
-                Ok(context) => R::answer(&caller.messaging, &context, request)
-                    .await
-                    .map_err(|refusal| context.as_client_knows_it(refusal)),
-                Err(refusal) => Err(refusal),
-            };
-            let reply = answer.unwrap_or_else(|refusal| {
-                tracing::debug!(rpc = R::RPC.as_str(), code = ?refusal.code, reason = %refusal.message, "refused");
-                R::Reply::of_status(refusal.into_status())
-            });
-            caller.messaging.metrics.answered(R::RPC, reply.code(), started.elapsed());
-            Ok::<_, tonic::Status>(tonic::Response::new(reply))
+        let (head, body) = request.into_parts();
+        let metadata = MetadataMap::from_headers(head.headers);
+        let caller = call.caller.clone();
+        let messaging = &caller.messaging;
+        let answer = match RequestContext::new(&metadata, &caller.connection, started) {
+            Err(refusal) => Err(refusal),
+            Ok(context) => {
+                let answer = match request::read(messaging, body, R::LIMITS, &mut call.held).await {
+                    Ok(request) => R::answer(messaging, &context, request).await,
+                    Err(Rejected::Refused(refusal)) => Err(refusal),
+                    Err(Rejected::Status(status)) => return Ok(rejected(R::RPC, messaging, &status)),
+                };
+                answer.map_err(|refusal| context.as_client_knows_it(refusal))
+            }
+        };
+        let mut reply = answer.unwrap_or_else(|refusal| {
+            tracing::debug!(rpc = R::RPC.as_str(), code = ?refusal.code, reason = %refusal.message, "refused");
+            R::Reply::of_status(refusal.into_status())
         });
-        let codec = ProtobufCodec::<R::Reply, R::Request>::new();
-        Ok(Grpc::new(codec).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX).unary(service, request).await)
+        let bytes = reply.encoded_len();
+        if let Err(exhausted) = call.held.grow(bytes) {
+            reply = R::Reply::of_status(Refusal::from(exhausted).into_status());
+        }
+        messaging.metrics.answered(R::RPC, reply.code(), started.elapsed());
+        // The request is gone: what is left of it is the answer.
+        call.held.shrink_to(CALL_BYTES + bytes);
+        Ok(with_message(framed(&reply), call))
     })
+}
+
+/// A message with what precedes it in gRPC.
+fn framed(message: &impl prost::Message) -> Bytes {
+    let bytes = message.encoded_len();
+    let mut framed = BytesMut::with_capacity(5 + bytes);
+    framed.put_u8(0);
+    // Nothing that we answer comes near 4 GiB: the budget of memory is asked before.
+    framed.put_u32(bytes as u32);
+    // The buffer has room, and would grow.
+    let _ = message.encode(&mut framed);
+    framed.freeze()
+}
+
+fn with_message(framed: Bytes, call: OpenCall) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::message(framed, call));
+    response.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    response
+}
+
+/// A stream of messages.
+pub(super) fn with_stream<E, S>(encoder: E, messages: S, call: OpenCall) -> Response<AnswerBody>
+where
+    E: Encoder<Error = Status> + Send + 'static,
+    E::Item: Send + 'static,
+    S: Stream<Item = Result<E::Item, Status>> + Send + 'static,
+{
+    let body = EncodeBody::new_server(encoder, messages, None, SingleMessageCompressionOverride::default(), None);
+    let mut response = Response::new(AnswerBody::streamed(Body::new(body), call));
+    response.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    response
+}
+
+/// A call that breaks the protocol, or one that is too large.
+pub(super) fn rejected(rpc: Rpc, messaging: &Messaging, status: &Status) -> Response<AnswerBody> {
+    tracing::debug!(rpc = rpc.as_str(), code = ?status.code(), reason = status.message(), "rejected");
+    messaging.metrics.rejected(rpc, status.code());
+    status.clone().into_http::<()>().map(|()| AnswerBody::empty())
 }
 
 impl<'a> RequestContext<'a> {
@@ -190,39 +245,6 @@ fn parse_grpc_timeout(text: &str) -> Option<Duration> {
         "n" => Duration::from_nanos(value),
         _ => return None,
     })
-}
-
-/// tonic's protobuf codec, with buffers of the size that requests and replies have.
-pub(super) struct ProtobufCodec<E, D>(PhantomData<(E, D)>);
-
-impl<E, D> ProtobufCodec<E, D> {
-    pub(super) fn new() -> Self {
-        ProtobufCodec(PhantomData)
-    }
-}
-
-/// For the bytes of a request. Most sends fit; for larger ones it grows.
-pub(super) fn request_buffer() -> BufferSettings {
-    BufferSettings::new(1 << 10, 32 << 10)
-}
-
-fn reply_buffer() -> BufferSettings {
-    BufferSettings::new(256, 32 << 10)
-}
-
-impl<E: prost::Message + 'static, D: prost::Message + Default + 'static> Codec for ProtobufCodec<E, D> {
-    type Encode = E;
-    type Decode = D;
-    type Encoder = ProstEncoder<E>;
-    type Decoder = ProstDecoder<D>;
-
-    fn encoder(&mut self) -> ProstEncoder<E> {
-        ProstEncoder::new(reply_buffer())
-    }
-
-    fn decoder(&mut self) -> ProstDecoder<D> {
-        ProstDecoder::new(request_buffer())
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::Messaging;
 use super::call::{RequestContext, UnaryRpc};
 use super::query_route::{queue_count, told_endpoints};
+use super::request::{self, RequestLimits};
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal};
 use gantry_proto::wire::v2::{QueryAssignmentRequest, QueryAssignmentResponse};
@@ -11,6 +12,7 @@ pub(super) struct QueryAssignment;
 
 impl UnaryRpc for QueryAssignment {
     const RPC: Rpc = Rpc::QueryAssignment;
+    const LIMITS: RequestLimits = request::QUERY_ASSIGNMENT;
     type Request = QueryAssignmentRequest;
     type Reply = QueryAssignmentResponse;
 

@@ -2,6 +2,7 @@
 
 use super::Messaging;
 use super::call::{RequestContext, UnaryRpc};
+use super::request::{self, RequestLimits};
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal};
 use gantry_proto::model::Topic;
@@ -12,6 +13,7 @@ pub(super) struct QueryRoute;
 
 impl UnaryRpc for QueryRoute {
     const RPC: Rpc = Rpc::QueryRoute;
+    const LIMITS: RequestLimits = request::QUERY_ROUTE;
     type Request = QueryRouteRequest;
     type Reply = QueryRouteResponse;
 

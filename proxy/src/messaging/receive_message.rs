@@ -6,45 +6,54 @@
 mod reply;
 
 use super::Messaging;
-use super::call::{Answer, Caller, RequestContext};
+use super::call::{Answer, RequestContext, rejected, with_stream};
+use super::request::{self, Rejected};
+use crate::connection::OpenCall;
 use crate::metrics::Rpc;
 use crate::session::Session;
 use crate::stores::PopAttempt;
 use crate::translate::{self, Refusal};
 use gantry_proto::contract::PoppedMessage;
-use gantry_proto::model::limits::{self, GRPC_MESSAGE_BYTES_MAX, RECEIVE_BATCH_MAX};
+use gantry_proto::model::limits::{self, RECEIVE_BATCH_MAX};
 use gantry_proto::model::{ClientHash, FilterExpression};
 use gantry_proto::wire::v2::{self, Code, FilterType, ReceiveMessageRequest};
 use hyper::body::Incoming;
-use reply::{Deliveries, ReceiveCodec, ReceiveReply};
+use reply::{Deliveries, ReceiveEncoder, ReceiveReply};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::server::Grpc;
+use tonic::metadata::MetadataMap;
 
 /// Replies leave this long before the client gives up: messages that come too late would stay invisible to no avail.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(200);
 /// What clients add to their long-polling timeout to get their deadline.
 const CLIENT_MARGIN: Duration = Duration::from_secs(3);
 
-/// Decodes the request, receives, and streams the reply.
-pub(super) async fn call(caller: Arc<Caller>, request: http::Request<Incoming>) -> Answer {
+/// Reads the request, receives, and streams the reply.
+pub(super) async fn call(mut call: OpenCall, request: http::Request<Incoming>) -> Answer {
     // Before the request's body is read: the client waits since then, at least.
     let started = Instant::now();
-    let service = tower::service_fn(async |request: tonic::Request<ReceiveMessageRequest>| {
-        let (metadata, _, request) = request.into_parts();
-        let messaging = &caller.messaging;
-        let reply = match RequestContext::new(&metadata, &caller.connection, started) {
-            Err(refusal) => ReceiveReply::refused(refusal, None),
-            Ok(context) => receive(messaging, &context, request).await.unwrap_or_else(|refusal| {
+    let (head, body) = request.into_parts();
+    let metadata = MetadataMap::from_headers(head.headers);
+    let caller = call.caller.clone();
+    let messaging = &caller.messaging;
+    let reply = match RequestContext::new(&metadata, &caller.connection, started) {
+        Err(refusal) => ReceiveReply::refused(refusal, None),
+        Ok(context) => {
+            let received = match request::read(messaging, body, request::RECEIVE_MESSAGE, &mut call.held).await {
+                Ok(request) => receive(messaging, &context, request).await,
+                Err(Rejected::Refused(refusal)) => Err(refusal),
+                Err(Rejected::Status(status)) => return Ok(rejected(Rpc::ReceiveMessage, messaging, &status)),
+            };
+            // What is refused here goes back to its store.
+            let within_budget = received.and_then(|reply| Ok(call.held.grow(reply.bytes()).map(|()| reply)?));
+            within_budget.unwrap_or_else(|refusal| {
                 ReceiveReply::refused(context.as_client_knows_it(refusal), Some(messaging.clock.now()))
-            }),
-        };
-        messaging.metrics.answered(Rpc::ReceiveMessage, reply.code(), started.elapsed());
-        Ok::<_, tonic::Status>(tonic::Response::new(reply))
-    });
-    let mut grpc = Grpc::new(ReceiveCodec).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-    Ok(grpc.server_streaming(service, request).await)
+            })
+        }
+    };
+    messaging.metrics.answered(Rpc::ReceiveMessage, reply.code(), started.elapsed());
+    Ok(with_stream(ReceiveEncoder, reply, call))
 }
 
 async fn receive(

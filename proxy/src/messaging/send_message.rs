@@ -2,16 +2,17 @@
 
 use super::Messaging;
 use super::call::{RequestContext, UnaryRpc};
+use super::request::{self, RequestLimits};
 use crate::metrics::Rpc;
 use crate::stores::{SendBatch, stable_hash};
 use crate::translate::{self, ProducedMessage, Refusal, resource_name};
 use gantry_proto::wire::v2::{Code, Message, SendMessageRequest, SendMessageResponse, SendResultEntry};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(super) struct SendMessage;
 
 impl UnaryRpc for SendMessage {
     const RPC: Rpc = Rpc::SendMessage;
+    const LIMITS: RequestLimits = request::SEND_MESSAGE;
     type Request = SendMessageRequest;
     type Reply = SendMessageResponse;
 
@@ -31,8 +32,6 @@ impl UnaryRpc for SendMessage {
         for message in &messages {
             translate::check_type(&topic, message)?;
         }
-        let bytes = messages.iter().map(|message| message.body.len()).sum();
-        let _permit = messaging.inflight.admit(bytes)?;
 
         let message_group_hash = common_message_group(&messages).map(stable_hash);
         let mut stored = Vec::with_capacity(messages.len());
@@ -65,43 +64,6 @@ fn common_message_group(messages: &[Message]) -> Option<&str> {
     (!first.is_empty() && groups.all(|group| group == Some(first))).then_some(first)
 }
 
-/// How many bytes of messages may be on their way to stores at one time, over all clients.
-pub(crate) struct BytesInflight {
-    used: AtomicUsize,
-    max: usize,
-}
-
-/// Bytes that count as on their way until this is dropped.
-pub(crate) struct BytesPermit<'a> {
-    budget: &'a BytesInflight,
-    bytes: usize,
-}
-
-impl BytesInflight {
-    pub(crate) fn new(max: usize) -> BytesInflight {
-        BytesInflight { used: AtomicUsize::new(0), max }
-    }
-
-    /// Takes `bytes`. A request larger than the whole budget is let in when it is alone.
-    pub(crate) fn admit(&self, bytes: usize) -> Result<BytesPermit<'_>, Refusal> {
-        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
-        let permit = BytesPermit { budget: self, bytes };
-        if before != 0 && before.saturating_add(bytes) > self.max {
-            return Err(Refusal::new(
-                Code::TooManyRequests,
-                format!("{before} bytes of messages are being sent already, at most {} may be; try again", self.max),
-            ));
-        }
-        Ok(permit)
-    }
-}
-
-impl Drop for BytesPermit<'_> {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,27 +86,5 @@ mod tests {
         assert_eq!(common_message_group(&[grouped("a"), message(|_| {})]), None);
         assert_eq!(common_message_group(&[grouped("")]), None);
         assert_eq!(common_message_group(&[]), None);
-    }
-
-    #[test]
-    fn sends_over_the_budget_are_refused_until_others_are_done() {
-        let budget = BytesInflight::new(100);
-        let first = budget.admit(60).unwrap();
-        let refusal = budget.admit(60).map(|_| ()).unwrap_err();
-        assert_eq!(refusal.code, Code::TooManyRequests);
-        assert!(refusal.message.contains("100"), "{}", refusal.message);
-        let second = budget.admit(40).unwrap();
-        drop(first);
-        assert!(budget.admit(60).is_ok());
-        drop(second);
-        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn a_request_larger_than_the_budget_passes_alone() {
-        let budget = BytesInflight::new(100);
-        assert!(budget.admit(1000).is_ok());
-        let _small = budget.admit(1).unwrap();
-        assert!(budget.admit(1000).is_err());
     }
 }

@@ -4,37 +4,51 @@
 //! answered at once, the stream stays open, and it ends only with gRPC's OK. If the client made a mistake, the last command
 //! says which.
 
-use super::call::{Answer, Caller, ProtobufCodec, RequestContext};
+use super::call::{Answer, Caller, RequestContext, rejected, with_stream};
+use super::request::{self, MessageReader, Rejected};
+use crate::connection::OpenCall;
+use crate::memory::Held;
 use crate::metrics::Rpc;
 use crate::session::Session;
 use crate::stores::Deadline;
 use crate::translate::{self, ClientKind, Refusal};
 use futures_util::stream::{self, Stream};
 use gantry_proto::wire::v2::telemetry_command::Command;
-use gantry_proto::wire::v2::{Settings, TelemetryCommand};
+use gantry_proto::wire::v2::{Code, Settings, TelemetryCommand};
 use hyper::body::Incoming;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
+use tonic::Status;
+use tonic::codec::BufferSettings;
 use tonic::metadata::MetadataMap;
-use tonic::server::Grpc;
+use tonic_prost::ProstEncoder;
 
 /// Commands that may wait for a client that reads slowly.
 const COMMANDS_MAX: usize = 16;
 
 /// Opens a stream. The response headers are sent at once: some clients wait for them before they send anything.
-pub(super) async fn call(caller: Arc<Caller>, request: http::Request<Incoming>) -> Answer {
-    let service = tower::service_fn(async |request: tonic::Request<tonic::Streaming<TelemetryCommand>>| {
-        let (metadata, _, inbound) = request.into_parts();
-        Ok::<_, tonic::Status>(tonic::Response::new(commands(TelemetryStream::new(caller.clone(), metadata, inbound))))
-    });
-    Ok(Grpc::new(ProtobufCodec::<TelemetryCommand, TelemetryCommand>::new()).streaming(service, request).await)
+pub(super) async fn call(call: OpenCall, request: http::Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let metadata = MetadataMap::from_headers(head.headers);
+    let caller = call.caller.clone();
+    let Ok(place) = caller.messaging.telemetry_streams.clone().try_acquire_owned() else {
+        let full = Status::resource_exhausted("too many telemetry streams are open; try again later");
+        return Ok(rejected(Rpc::Telemetry, &caller.messaging, &full));
+    };
+    let stream = TelemetryStream::new(caller, metadata, MessageReader::new(body), call.held.beside(), place);
+    Ok(with_stream(ProstEncoder::new(BufferSettings::new(256, 32 << 10)), commands(stream), call))
 }
 
 struct TelemetryStream {
     caller: Arc<Caller>,
     metadata: MetadataMap,
-    inbound: tonic::Streaming<TelemetryCommand>,
+    inbound: MessageReader<Incoming>,
+    /// What its settings take.
+    held: Held,
+    _place: OwnedSemaphorePermit,
+    /// When it must have settings.
+    deadline: Instant,
     /// Boxed: a channel keeps room for 32 of them, which for idle clients was a quarter of their memory.
     commands: mpsc::Sender<Box<TelemetryCommand>>,
     waiting_commands: mpsc::Receiver<Box<TelemetryCommand>>,
@@ -54,7 +68,9 @@ enum Resend {
 /// What a stream wakes up for.
 enum Event {
     Drain,
-    Inbound(Result<Option<TelemetryCommand>, tonic::Status>),
+    Inbound(Option<TelemetryCommand>),
+    Rejected(Refusal),
+    Late,
     Outbound(TelemetryCommand),
     ResendDue,
 }
@@ -67,12 +83,22 @@ fn commands(stream: TelemetryStream) -> impl Stream<Item = Result<TelemetryComma
 }
 
 impl TelemetryStream {
-    fn new(caller: Arc<Caller>, metadata: MetadataMap, inbound: tonic::Streaming<TelemetryCommand>) -> TelemetryStream {
+    fn new(
+        caller: Arc<Caller>,
+        metadata: MetadataMap,
+        inbound: MessageReader<Incoming>,
+        held: Held,
+        place: OwnedSemaphorePermit,
+    ) -> TelemetryStream {
         let (commands, waiting_commands) = mpsc::channel(COMMANDS_MAX);
+        let deadline = Instant::now() + caller.messaging.config.settings_timeout;
         TelemetryStream {
             caller,
             metadata,
             inbound,
+            held,
+            _place: place,
+            deadline,
             commands,
             waiting_commands,
             session: None,
@@ -92,8 +118,14 @@ impl TelemetryStream {
         loop {
             match self.event().await {
                 // The client closed its side, or its connection broke.
-                Event::Drain | Event::Inbound(Ok(None) | Err(_)) => return None,
-                Event::Inbound(Ok(Some(command))) => {
+                Event::Drain | Event::Inbound(None) => return None,
+                Event::Rejected(refusal) => return Some(self.finish(refusal)),
+                Event::Late => {
+                    let patience = self.caller.messaging.config.settings_timeout;
+                    let why = format!("no settings came within {patience:?}");
+                    return Some(self.finish(Refusal::new(Code::RequestTimeout, why)));
+                }
+                Event::Inbound(Some(command)) => {
                     // Other commands answer commands that this release does not send, or are of newer clients: ignored.
                     if let Some(Command::Settings(settings)) = command.command {
                         // Boxed: it is large and short, and the stream that would hold it lives as long as the client.
@@ -119,9 +151,10 @@ impl TelemetryStream {
         tokio::select! {
             biased;
             () = self.caller.messaging.drain.cancelled() => Event::Drain,
-            inbound = self.inbound.message() => Event::Inbound(inbound),
+            inbound = inbound(&mut self.inbound, &mut self.held) => inbound,
             Some(command) = self.waiting_commands.recv() => Event::Outbound(*command),
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::ResendDue,
+            () = tokio::time::sleep_until(self.deadline), if self.session.is_none() => Event::Late,
         }
     }
 
@@ -173,6 +206,38 @@ impl TelemetryStream {
         tracing::debug!(rpc = "Telemetry", code = ?refusal.code, reason = %refusal.message, "refused");
         self.finished = true;
         TelemetryCommand { status: Some(refusal.into_status()), command: None }
+    }
+}
+
+/// The next command of the client. What it takes replaces what the one before took.
+async fn inbound(reader: &mut MessageReader<Incoming>, held: &mut Held) -> Event {
+    let limits = request::TELEMETRY;
+    let message = match reader.next(limits.bytes_max, held).await {
+        Ok(Some(message)) => message,
+        Ok(None) => return Event::Inbound(None),
+        Err(unread) => return Event::rejected(unread.into()),
+    };
+    // What is held besides this message is of the command before.
+    held.shrink_to(message.len());
+    match request::decode(message, limits, held) {
+        Ok(command) => Event::Inbound(Some(command)),
+        Err(rejected) => Event::rejected(rejected),
+    }
+}
+
+impl Event {
+    /// Clients do not start if the stream ends with an error of gRPC: they are told by a command.
+    fn rejected(rejected: Rejected) -> Event {
+        match rejected {
+            Rejected::Refused(refusal) => Event::Rejected(refusal),
+            Rejected::Status(status) => match status.code() {
+                tonic::Code::Cancelled => Event::Inbound(None),
+                tonic::Code::ResourceExhausted => {
+                    Event::Rejected(Refusal::new(Code::PayloadTooLarge, status.message().to_owned()))
+                }
+                _ => Event::Rejected(Refusal::new(Code::BadRequest, status.message().to_owned())),
+            },
+        }
     }
 }
 

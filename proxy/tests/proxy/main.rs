@@ -6,6 +6,7 @@
 mod admin;
 mod clients;
 mod cluster;
+mod limits;
 mod receive;
 mod route;
 mod send;

@@ -139,13 +139,17 @@ async fn store_errors_travel_as_codes() {
 }
 
 #[tokio::test]
-async fn sends_over_the_byte_budget_are_refused_quickly() {
-    let server = Server::start_with(|config, _| config.send_bytes_inflight_max = 1000).await;
+async fn sends_over_the_budget_of_memory_are_refused_quickly() {
+    let server = Server::start_with(|config, _| {
+        config.memory_max = 6 << 20;
+        config.memory_per_peer_percent = 100;
+    })
+    .await;
     let mut client = server.client().await;
     query_route(&mut client, "orders").await;
     server.store.held.send_replace(true);
     let mut large = message("orders", "large");
-    large.body = vec![7; 900].into();
+    large.body = vec![7; 4 << 20].into();
     let waiting = tokio::spawn({
         let (mut client, large) = (client.clone(), large.clone());
         async move { send(&mut client, vec![large]).await }
@@ -153,7 +157,9 @@ async fn sends_over_the_byte_budget_are_refused_quickly() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let refused = send(&mut client, vec![large]).await;
     assert_eq!(code(refused.status.as_ref()), Code::TooManyRequests);
-    assert!(refused.status.unwrap().message.contains("1000"));
+    assert!(refused.status.unwrap().message.contains("clients hold"));
+    let small = send(&mut client, vec![message("orders", "small")]);
+    assert!(tokio::time::timeout(Duration::from_millis(200), small).await.is_err(), "let in, and waits for the store");
     server.store.held.send_replace(false);
     assert_eq!(code(waiting.await.unwrap().status.as_ref()), Code::Ok);
 }

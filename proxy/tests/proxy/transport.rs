@@ -206,3 +206,23 @@ async fn a_drain_has_an_end() {
     tokio::time::timeout(Duration::from_secs(3), server.ended()).await.expect("bounded").unwrap();
     assert!(stuck.await.unwrap().is_err());
 }
+
+#[tokio::test]
+async fn whoever_can_send_cannot_call_what_operators_call() {
+    use gantry_proto::wire::admin::v1 as admin;
+    use gantry_proto::wire::admin::v1::admin_service_client::AdminServiceClient;
+    let server = Server::start().await;
+    let connection = server.connection().await;
+    query_route(&mut connection.clone().messaging(), "orders").await;
+    let mut stranger = AdminServiceClient::with_origin(connection.clone(), connection.origin());
+    let delete = || admin::DeleteTopicRequest { name: "orders".to_owned() };
+    assert_eq!(stranger.delete_topic(delete()).await.unwrap_err().code(), tonic::Code::Unimplemented);
+    let mut operator = server.admin().await;
+    operator.describe_topic(admin::DescribeTopicRequest { name: "orders".to_owned() }).await.unwrap();
+    operator.delete_topic(delete()).await.unwrap();
+    // And nobody sends where operators call.
+    let mut client = Connection::over(TcpStream::connect(server.admin_address).await.unwrap(), "h", |_| {}).await;
+    let mut client = client.as_mut().unwrap().clone().messaging();
+    let request = v2::SendMessageRequest { messages: vec![message("orders", "id")] };
+    assert_eq!(client.send_message(from_client("c", request)).await.unwrap_err().code(), tonic::Code::Unimplemented);
+}

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Where clients reach a proxy.
 pub const PROXY_PORT: u16 = 8081;
+/// Where operators reach a proxy.
+pub const ADMIN_PORT: u16 = 8085;
 /// Where peers reach a store or a member of the controller.
 pub const PEER_PORT: u16 = 9090;
 /// How long a timed lease lasts. Short, so that leases end while faults last.

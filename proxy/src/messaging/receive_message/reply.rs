@@ -2,20 +2,18 @@
 
 use crate::connection::ConnectionInfo;
 use crate::messaging::Messaging;
-use crate::messaging::call::request_buffer;
 use crate::metrics::DeliveryMeters;
 use crate::translate::{DeliveryFrame, DeliveryShape, Refusal, ok, timestamp_to_wire};
 use futures_util::Stream;
 use gantry_proto::contract::PoppedMessage;
 use gantry_proto::model::{ConsumerGroup, GroupId, Timestamp, Topic, TopicId};
 use gantry_proto::wire::v2::receive_message_response::Content;
-use gantry_proto::wire::v2::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Resource, Status};
+use gantry_proto::wire::v2::{Code, ReceiveMessageResponse, Resource, Status};
 use prost::Message as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
-use tonic_prost::ProstDecoder;
+use tonic::codec::{BufferSettings, EncodeBuf, Encoder};
 
 /// A status, then messages, then the time. The status is always there; the time is, too, unless the call came without a
 /// client id. The stream never waits: all its items are there when it begins.
@@ -72,6 +70,12 @@ impl ReceiveReply {
 
     pub(super) fn code(&self) -> i32 {
         self.code
+    }
+
+    /// Bytes of the messages that are not sent.
+    pub(super) fn bytes(&self) -> usize {
+        let messages = self.deliveries.iter().flat_map(|deliveries| deliveries.unsent.as_slice());
+        messages.map(|popped| popped.message.body.len()).sum()
     }
 
     fn only(status: Status, now: Option<Timestamp>) -> ReceiveReply {
@@ -149,25 +153,8 @@ impl Drop for Deliveries {
     }
 }
 
-/// Decodes requests as usual, and encodes replies from stored bytes.
-pub(super) struct ReceiveCodec;
-
+/// Encodes replies from stored bytes.
 pub(super) struct ReceiveEncoder;
-
-impl Codec for ReceiveCodec {
-    type Encode = ReceiveItem;
-    type Decode = ReceiveMessageRequest;
-    type Encoder = ReceiveEncoder;
-    type Decoder = ProstDecoder<ReceiveMessageRequest>;
-
-    fn encoder(&mut self) -> ReceiveEncoder {
-        ReceiveEncoder
-    }
-
-    fn decoder(&mut self) -> Self::Decoder {
-        ProstDecoder::new(request_buffer())
-    }
-}
 
 impl Encoder for ReceiveEncoder {
     type Item = ReceiveItem;

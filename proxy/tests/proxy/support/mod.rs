@@ -45,6 +45,8 @@ type Fakes = (Arc<FakeStores>, Arc<FakeStore>, Arc<FakeMetadata>, Arc<FakeMember
 /// A proxy that serves, and what is behind it.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    /// Where operators connect.
+    pub(crate) admin_address: SocketAddr,
     pub(crate) stores: Arc<FakeStores>,
     /// The store of the first group.
     pub(crate) store: Arc<FakeStore>,
@@ -94,6 +96,7 @@ impl Server {
         let (env, _, _) = fake::env(7);
         let mut config = ProxyConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             drain_timeout: Duration::from_secs(3),
             invisible_duration_min: Duration::from_millis(100),
             ..ProxyConfig::default()
@@ -109,9 +112,10 @@ impl Server {
         change(&mut config, &mut deps);
         let proxy = Proxy::build(config, deps).await.unwrap();
         let address = proxy.local_addr();
+        let admin_address = proxy.admin_addr().unwrap();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(proxy.serve(shutdown.clone().cancelled_owned()));
-        Server { address, stores, store, membership, metadata, shutdown, serving }
+        Server { address, admin_address, stores, store, membership, metadata, shutdown, serving }
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -119,17 +123,25 @@ impl Server {
     }
 
     pub(crate) async fn admin(&self) -> AdminServiceClient<Connection> {
-        let connection = self.connection().await;
+        let connection = self.admin_connection().await;
         AdminServiceClient::with_origin(connection.clone(), connection.origin())
     }
 
     pub(crate) async fn cluster(&self) -> ClusterServiceClient<Connection> {
-        let connection = self.connection().await;
+        let connection = self.admin_connection().await;
         ClusterServiceClient::with_origin(connection.clone(), connection.origin())
     }
 
     pub(crate) async fn connection(&self) -> Connection {
-        let stream = TcpStream::connect(self.address).await.unwrap();
+        Server::connect(self.address).await
+    }
+
+    async fn admin_connection(&self) -> Connection {
+        Server::connect(self.admin_address).await
+    }
+
+    async fn connect(address: SocketAddr) -> Connection {
+        let stream = TcpStream::connect(address).await.unwrap();
         // Official Java clients write this literal.
         Connection::over(stream, "IPAuthority", |_| {}).await.unwrap()
     }

@@ -1,5 +1,5 @@
 use super::{Process, listen};
-use crate::site::{AUTO_RENEW_LEASE, PROXY_PORT};
+use crate::site::{ADMIN_PORT, AUTO_RENEW_LEASE, PROXY_PORT};
 use gantry_link::LinkedStores;
 use gantry_proxy::{AdvertisedEndpoints, Proxy, ProxyConfig, ProxyDeps};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ pub(super) async fn run(process: Process) -> anyhow::Result<()> {
     };
     let config = ProxyConfig {
         listen: listen(PROXY_PORT),
+        admin_listen: Some(listen(ADMIN_PORT)),
         advertised_endpoints: Some(AdvertisedEndpoints::parse(&format!("{}:{PROXY_PORT}", process.machine.name))?),
         auto_create_topics: false,
         auto_create_groups: false,

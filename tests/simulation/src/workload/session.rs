@@ -4,7 +4,7 @@
 use crate::draw::Draw;
 use crate::env::{Machine, SimClock, dial};
 use crate::note;
-use crate::site::{CHOOSY, CHOSEN, PROXY_PORT, Site};
+use crate::site::{ADMIN_PORT, CHOOSY, CHOSEN, PROXY_PORT, Site};
 use gantry_client::{Agent, Connection, Identity, Telemetry, tags};
 use gantry_proto::wire::admin::v1::admin_service_client::AdminServiceClient;
 use gantry_proto::wire::admin::v1::cluster_service_client::ClusterServiceClient;
@@ -52,7 +52,10 @@ pub(super) struct Session {
 
 /// Where it is connected.
 struct Current {
+    proxy: Arc<str>,
     connection: Connection,
+    /// To the proxy's port for operators, once that was needed.
+    admin: Option<Connection>,
     heartbeat_due: Instant,
     _listening: AbortOnDropHandle<()>,
 }
@@ -135,29 +138,30 @@ impl Session {
         }
     }
 
-    /// Clients for the operators' services.
+    /// Clients for the operators' services, at the proxy in use.
     pub(super) async fn admin(&mut self) -> Option<Admin> {
-        let connection = self.connection().await?;
+        self.connection().await?;
+        let current = self.current.as_mut()?;
+        let open = current.admin.take().filter(|connection| !connection.is_closed());
+        let connection = match open {
+            Some(connection) => connection,
+            None => match connect(&self.machine, &format!("{}:{ADMIN_PORT}", current.proxy)).await {
+                Ok(connection) => connection,
+                Err(why) => {
+                    note!(self.site.recorder.trace, &self.machine.name, "no port for operators: {why}");
+                    self.leave();
+                    return None;
+                }
+            },
+        };
+        current.admin = Some(connection.clone());
         let origin = connection.origin();
         let topics = AdminServiceClient::with_origin(connection.clone(), origin.clone());
         Some(Admin { topics, cluster: ClusterServiceClient::with_origin(connection, origin) })
     }
 
     async fn open(&mut self, proxy: &str) -> Result<Current, String> {
-        let address = format!("{proxy}:{PROXY_PORT}");
-        let connecting = async {
-            let stream = dial(&self.machine, &address).await.map_err(|error| error.to_string())?;
-            let keep_alive = |http2: &mut gantry_client::Http2Builder| {
-                http2
-                    .timer(TokioTimer::new())
-                    .keep_alive_interval(Duration::from_secs(5))
-                    .keep_alive_timeout(Duration::from_secs(3))
-                    .keep_alive_while_idle(true);
-            };
-            Connection::over(stream, &address, keep_alive).await
-        };
-        let connected = timeout(CONNECT_PATIENCE, connecting).await;
-        let connection = connected.unwrap_or_else(|_| Err("no answer".to_owned()))?;
+        let connection = connect(&self.machine, &format!("{proxy}:{PROXY_PORT}")).await?;
         let (filter, topics) = (self.filter(), self.site.topics());
         let topics = topics.iter().map(|topic| (&**topic, filter.clone()));
         let settings = self.identity.settings(topics, None, PATIENCE);
@@ -166,7 +170,7 @@ impl Session {
         let _listening = AbortOnDropHandle::new(tokio::spawn(async move {
             telemetry.ended().await;
         }));
-        Ok(Current { connection, heartbeat_due: Instant::now(), _listening })
+        Ok(Current { proxy: proxy.into(), connection, admin: None, heartbeat_due: Instant::now(), _listening })
     }
 
     /// Sends a heartbeat if it is time.
@@ -213,6 +217,22 @@ impl Session {
             Role::Consumer { group } | Role::Push { group } => filter_of(group),
         }
     }
+}
+
+async fn connect(machine: &Arc<Machine>, address: &str) -> Result<Connection, String> {
+    let connecting = async {
+        let stream = dial(machine, address).await.map_err(|error| error.to_string())?;
+        let keep_alive = |http2: &mut gantry_client::Http2Builder| {
+            http2
+                .timer(TokioTimer::new())
+                .keep_alive_interval(Duration::from_secs(5))
+                .keep_alive_timeout(Duration::from_secs(3))
+                .keep_alive_while_idle(true);
+        };
+        Connection::over(stream, address, keep_alive).await
+    };
+    let connected = timeout(CONNECT_PATIENCE, connecting).await;
+    connected.unwrap_or_else(|_| Err("no answer".to_owned()))
 }
 
 pub(super) fn resource(name: &str) -> v2::Resource {
