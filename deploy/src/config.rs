@@ -22,7 +22,9 @@ mod role;
 mod suggest;
 mod value;
 
-pub use declaration::{Admin, Cluster, Config, Controller, Data, Groups, Limits, Listen, Log, Ops, SECTIONS, Store, Topics};
+pub use declaration::{
+    Admin, Cluster, Config, Controller, Data, Groups, Limits, Listen, Log, Ops, SECTIONS, Store, Topics,
+};
 pub use environment::Environment;
 pub use flags::OptionFlags;
 pub use members::ControllerMembers;

@@ -222,7 +222,9 @@ fn a_lost_identity_is_given_back_when_it_is_said_twice() {
 /// Runs a whole server on the folder and ends it.
 fn run_server(data: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
-    let flags = "--listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --store-segment-bytes 16MiB --data".split(' ');
+    let flags =
+        "--listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --store-segment-bytes 16MiB --data"
+            .split(' ');
     // That variable is the tests' own, and an unknown option to the server.
     let mut server = command.args(flags).arg(data).env_remove("GANTRY_CLIENTS_DIR").spawn().unwrap();
     let deadline = std::time::Duration::from_secs(120);

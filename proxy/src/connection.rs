@@ -122,11 +122,8 @@ impl ConnectionServer {
         cut: CancellationToken,
     ) -> ConnectionServer {
         let config = &messaging.config;
-        let tasks = Tasks {
-            tasks,
-            read_timeout: config.read_timeout,
-            unread: messaging.metrics.answers_unread.clone(),
-        };
+        let tasks =
+            Tasks { tasks, read_timeout: config.read_timeout, unread: messaging.metrics.answers_unread.clone() };
         let mut http2 = http2::Builder::new(tasks);
         http2
             .timer(TokioTimer::new())

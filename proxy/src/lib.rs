@@ -220,9 +220,8 @@ impl Proxy {
                 tokio::select! { () = stop.cancelled() => {}, () = report => {} }
             }
         });
-        let server = |services, tls| {
-            ConnectionServer::new(messaging.clone(), services, tls, connections.clone(), cut.clone())
-        };
+        let server =
+            |services, tls| ConnectionServer::new(messaging.clone(), services, tls, connections.clone(), cut.clone());
         let for_operators = async {
             let Some(admin) = admin else { return std::future::pending().await };
             let limits = ConnectionLimits { in_all: ADMIN_CONNECTIONS_MAX, of_one_peer: ADMIN_CONNECTIONS_MAX };

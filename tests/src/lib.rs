@@ -6,6 +6,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "these tests are about real processes in real time")]
 
+pub mod attack;
 mod client;
 mod durations;
 mod port;

@@ -19,6 +19,8 @@ pub(crate) struct Process {
     listen: String,
     /// Where it takes operators' calls, if it does.
     admin: Option<String>,
+    /// Where it answers probes.
+    ops: String,
 }
 
 impl Process {
@@ -32,12 +34,13 @@ impl Process {
     /// Starts a process without waiting: others may have to start before it can be ready.
     pub(crate) fn launch(role: &'static str, folder: &Path, flags: Vec<String>) -> Process {
         std::fs::create_dir_all(folder).expect("a folder can be made");
-        let own = ["--ops-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json", "--data"].map(str::to_owned);
+        let own = ["--ops-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json", "--data"]
+            .map(str::to_owned);
         let data = folder.join("data").display().to_string();
         let flags = own.into_iter().chain([data]).chain(flags).collect();
         let log = folder.join("log");
         let child = spawn(role, &log, &flags);
-        Process { child, role, flags, log, log_from: 0, listen: String::new(), admin: None }
+        Process { child, role, flags, log, log_from: 0, listen: String::new(), admin: None, ops: String::new() }
     }
 
     /// Waits until it is ready, counted from its last start.
@@ -48,6 +51,7 @@ impl Process {
             for event in events(&self.log, &mut seen) {
                 if event["message"] == "ready" {
                     self.listen = event["listen"].as_str().expect("the ready line names the address").to_owned();
+                    self.ops = event["ops"].as_str().expect("the ready line names it").to_owned();
                     self.admin = event["admin"].as_str().map(str::to_owned);
                     return;
                 }
@@ -68,6 +72,15 @@ impl Process {
     /// Where it takes operators' calls, once it is ready.
     pub(crate) fn admin(&self) -> &str {
         self.admin.as_deref().expect("operators call proxies")
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it answers probes, once it is ready.
+    pub(crate) fn ops(&self) -> &str {
+        &self.ops
     }
 
     /// Kills it without warning (SIGKILL).
@@ -162,8 +175,10 @@ fn events(log: &Path, seen: &mut u64) -> Vec<Value> {
 }
 
 fn binary() -> PathBuf {
-    let profile = std::env::current_exe().expect("a process knows its executable");
-    let path = profile.ancestors().nth(2).expect("target/PROFILE/deps/NAME").join("gantry");
+    let own = std::env::current_exe().expect("a process knows its executable");
+    // A test is target/PROFILE/deps/NAME, a program target/PROFILE/NAME.
+    let folder = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
+    let path = folder.expect("it lies in a folder").join("gantry");
     assert!(path.exists(), "{} is missing: run `cargo test --workspace`, which builds it", path.display());
     path
 }

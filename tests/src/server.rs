@@ -97,6 +97,16 @@ impl Server {
         self.processes[self.entrances[number]].listen()
     }
 
+    /// The process of the first entrance.
+    pub fn pid(&self) -> u32 {
+        self.processes[self.entrances[0]].pid()
+    }
+
+    /// Where the first entrance answers probes.
+    pub fn ops(&self) -> &str {
+        self.processes[self.entrances[0]].ops()
+    }
+
     /// Kills something that clients need (the server, or the stores) without warning, and starts it again on the same ports
     /// and folders.
     pub fn kill_and_restart(&mut self) {

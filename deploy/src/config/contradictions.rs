@@ -20,10 +20,8 @@ pub(super) fn find(config: &Config, resolver: &mut Resolver) {
     ];
     for (n, (one, address)) in ports.into_iter().enumerate() {
         for (other, _) in ports[..n].iter().filter(|(_, taken)| *taken == address && address.port() != 0) {
-            resolver.contradiction(
-                &[other, one],
-                format!("{other} and {one} are both {address}: choose another for one"),
-            );
+            resolver
+                .contradiction(&[other, one], format!("{other} and {one} are both {address}: choose another for one"));
         }
     }
     if let Some(retention_watermark) = store.retention_watermark

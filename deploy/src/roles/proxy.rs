@@ -173,7 +173,9 @@ fn proxy_config(config: &Config, creation: Creation) -> anyhow::Result<ProxyConf
         queue_count_default: config.topics.auto_create_queues,
         auto_create_groups: creation.groups,
         max_attempts_default: config.groups.max_attempts,
-        memory_max: limits.memory.map_or_else(machine::memory_for_clients, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
+        memory_max: limits
+            .memory
+            .map_or_else(machine::memory_for_clients, |size| usize::try_from(size.0).unwrap_or(usize::MAX)),
         memory_per_peer_percent: limits.memory_per_peer.0,
         invisible_duration_min: limits.invisible_duration_min,
         ..ProxyConfig::default()
@@ -208,7 +210,11 @@ fn names(listen: &Listen) -> Vec<String> {
 fn connections_max(wanted: usize) -> usize {
     let possible = machine::files_max().saturating_sub(FILES_RESERVE).max(1);
     if wanted > possible {
-        tracing::warn!(wanted, possible, "the limit of open files allows fewer connections than listen.connections_max");
+        tracing::warn!(
+            wanted,
+            possible,
+            "the limit of open files allows fewer connections than listen.connections_max"
+        );
     }
     wanted.min(possible)
 }

@@ -112,7 +112,16 @@ fn repair(data: &Path, more: &[&str]) -> (Option<i32>, Value, String) {
 }
 
 fn refused(data: &Path) -> String {
-    let flags = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--data", data.to_str().unwrap()];
+    let flags = [
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--ops-listen",
+        "127.0.0.1:0",
+        "--data",
+        data.to_str().unwrap(),
+    ];
     let (code, stderr) = run(&flags);
     assert_eq!(code, Some(1), "{stderr}");
     last_line(&stderr).to_owned()

@@ -84,12 +84,14 @@ fn a_busy_port_is_named_with_the_flag_that_helps() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().to_str().unwrap();
 
-    let (code, stderr) = run(&["--data", data, "--listen", &address, "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
+    let (code, stderr) =
+        run(&["--data", data, "--listen", &address, "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
     let advice = "the address is in use; stop the other server or choose another with --listen";
     assert_eq!(last_line(&stderr), format!("gantry: cannot listen on {address}: {advice}"));
     assert_eq!(code, Some(1));
 
-    let (code, stderr) = run(&["--data", data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", &address]);
+    let (code, stderr) =
+        run(&["--data", data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", &address]);
     let advice = "the address is in use; stop the other server or choose another with --ops-listen";
     assert_eq!(last_line(&stderr), format!("gantry: cannot listen on {address}: {advice}"));
     assert_eq!(code, Some(1));
@@ -114,7 +116,16 @@ fn a_damaged_folder_is_reported_once_with_what_to_do() {
     let positions = dir.path().join("store/positions");
     fs::write(&positions, vec![1; 4608]).unwrap();
     let data = dir.path().to_str().unwrap();
-    let (code, stderr) = run(&["--data", data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
+    let (code, stderr) = run(&[
+        "--data",
+        data,
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--ops-listen",
+        "127.0.0.1:0",
+    ]);
     assert_eq!(code, Some(1), "{stderr}");
     assert_eq!(stderr.matches("are damaged").count(), 1, "{stderr}");
     let line = last_line(&stderr);
@@ -127,7 +138,8 @@ fn out_of_descriptors_is_said_as_that() {
     assert_eq!(Gantry::start(dir.path(), &[]).stop("TERM").0, Some(0));
     let data = dir.path().to_str().unwrap();
     let said = (13..=16).map(|files| {
-        let flags = ["--data", data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+        let flags =
+            ["--data", data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
         let (code, stderr) = run_with_files(files, &flags);
         assert_eq!(code, Some(1), "{files}: {stderr}");
         last_line(&stderr).to_owned()
@@ -143,7 +155,16 @@ fn a_second_server_on_the_same_folder_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let first = Gantry::start(dir.path(), &[]);
     let data = dir.path().to_str().unwrap();
-    let (code, stderr) = run(&["--data", data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
+    let (code, stderr) = run(&[
+        "--data",
+        data,
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--ops-listen",
+        "127.0.0.1:0",
+    ]);
     assert_eq!(code, Some(1), "{stderr}");
     let line = last_line(&stderr);
     assert!(line.starts_with("gantry: ") && line.contains(data) && line.contains("another"), "{line}");

@@ -1,6 +1,8 @@
 //! What a client may ask of a proxy, and how long it may take: whoever goes beyond it is told so, and nobody else suffers.
 
-use crate::support::{Client, Server, code, connect, eventually, from_client, message, producer_settings, query_route, send};
+use crate::support::{
+    Client, Server, code, connect, eventually, from_client, message, producer_settings, query_route, send,
+};
 use gantry_proto::wire::v2::{self, Code};
 use gantry_proxy::ProxyConfig;
 use std::time::Duration;
@@ -16,7 +18,6 @@ async fn server(change: impl FnOnce(&mut ProxyConfig)) -> Server {
 }
 
 /// Fails if the server does not close the connection soon.
-#[track_caller]
 async fn assert_closed(stream: &mut TcpStream) {
     let ended = async { while stream.read(&mut [0; 256]).await.is_ok_and(|read| read > 0) {} };
     tokio::time::timeout(Duration::from_secs(5), ended).await.expect("it stays open");

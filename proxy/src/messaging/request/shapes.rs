@@ -46,9 +46,10 @@ const fn one(number: u32, shape: &'static Shape) -> Field {
     Field { number, holds: Holds::One(shape) }
 }
 
-static RESOURCE: Shape = Shape(&[
-    Field { number: 1, holds: Holds::Text { name: "namespace of a resource", bytes_max: limits::NAMESPACE_BYTES_MAX } },
-]);
+static RESOURCE: Shape = Shape(&[Field {
+    number: 1,
+    holds: Holds::Text { name: "namespace of a resource", bytes_max: limits::NAMESPACE_BYTES_MAX },
+}]);
 static ENDPOINTS: Shape = Shape(&[many_of(
     2,
     0,
@@ -67,12 +68,7 @@ static SEND_MESSAGE_REQUEST: Shape = Shape(&[many_of(
     &MESSAGE,
 )]);
 static MESSAGE: Shape = Shape(&[
-    many(
-        2,
-        0,
-        ("properties of a message", limits::USER_PROPERTIES_MAX, Code::MessagePropertiesTooLarge),
-        PAIR,
-    ),
+    many(2, 0, ("properties of a message", limits::USER_PROPERTIES_MAX, Code::MessagePropertiesTooLarge), PAIR),
     one(3, &SYSTEM_PROPERTIES),
 ]);
 static SYSTEM_PROPERTIES: Shape =
@@ -237,8 +233,7 @@ mod tests {
             &backoff(limits::BACKOFF_LEVELS_MAX + 1),
             Code::BadRequest,
         );
-        let properties =
-            |count| command(v2::Settings { client_properties: properties(count), ..Default::default() });
+        let properties = |count| command(v2::Settings { client_properties: properties(count), ..Default::default() });
         let most = limits::USER_PROPERTIES_MAX;
         holds(TELEMETRY, &properties(most), &properties(most + 1), Code::IllegalMessagePropertyKey);
     }
