@@ -1,7 +1,7 @@
 //! A store, as a proxy reaches it: one stream in each direction carries all calls.
 //!
-//! A [`StoreLink`] has two connections to its store, one for appends and one for all other calls, so that large deliveries do
-//! not hold up appends. When a connection can take more, all calls that wait for it go into one frame, and so do the
+//! A [`StoreLink`] has three connections to its store: one for appends, one for receives, and one for what ends deliveries or
+//! keeps them, so that large deliveries and receives that wait, however many, hold up neither appends nor acknowledgements. When a connection can take more, all calls that wait for it go into one frame, and so do the
 //! replies that are ready at the store: they share the cost of the frame. (`examples/hop.rs` measures it against one gRPC
 //! call each.)
 //!

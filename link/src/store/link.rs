@@ -1,4 +1,4 @@
-//! The store service at the proxy's end: each call becomes a protocol message on one of two connections.
+//! The store service at the proxy's end: each call becomes a protocol message on one of three connections.
 
 use super::budget::Budget;
 use super::calls::Consumer;
@@ -25,6 +25,8 @@ pub struct StoreLink {
     replica: Replica,
     appends: StoreConnection,
     deliveries: StoreConnection,
+    /// Acknowledgements, changed durations, renewals, releases, and operators' questions.
+    control: StoreConnection,
 }
 
 impl StoreLink {
@@ -47,7 +49,7 @@ impl StoreLink {
         let dialer = Dialer::new(env, local);
         let connect =
             || StoreConnection::open(env, dialer.clone(), (replica.clone(), store_group), epoch, budget.clone());
-        StoreLink { appends: connect(), deliveries: connect(), replica }
+        StoreLink { appends: connect(), deliveries: connect(), control: connect(), replica }
     }
 
     /// Which store it is, and where.
@@ -58,18 +60,23 @@ impl StoreLink {
     /// Whether there is a connection, or may be one in a moment: false once an attempt to connect has failed or has taken
     /// half a second.
     pub fn is_up(&self) -> bool {
-        self.appends.calls.is_up() && self.deliveries.calls.is_up()
+        self.connections().iter().all(|connection| connection.calls.is_up())
     }
 
     /// Why there is no connection, once an attempt to connect has failed.
     pub fn trouble(&self) -> Option<String> {
-        self.appends.calls.trouble().or_else(|| self.deliveries.calls.trouble())
+        self.connections().iter().find_map(|connection| connection.calls.trouble())
     }
 
     /// Notes that the store group is in `epoch`, and tells the store.
     pub fn set_epoch(&self, epoch: Epoch) {
-        self.appends.calls.set_epoch(epoch);
-        self.deliveries.calls.set_epoch(epoch);
+        for connection in self.connections() {
+            connection.calls.set_epoch(epoch);
+        }
+    }
+
+    fn connections(&self) -> [&StoreConnection; 3] {
+        [&self.appends, &self.deliveries, &self.control]
     }
 }
 
@@ -101,43 +108,43 @@ impl StoreService for StoreLink {
 
     async fn ack(&self, request: AckRequest) -> Result<Vec<Result<(), HandleError>>, StoreError> {
         let asked = request.handles.len();
-        self.deliveries
+        self.control
             .calls
             .call(codec::ack(request), CALL_TIMEOUT, None, |outcome| codec::read_acked(outcome, asked))
             .await
     }
 
     async fn change_invisible(&self, request: ChangeInvisibleRequest) -> Result<ReceiptHandle, HandleError> {
-        self.deliveries.calls.call(codec::change_invisible(request), CALL_TIMEOUT, None, read_handle).await
+        self.control.calls.call(codec::change_invisible(request), CALL_TIMEOUT, None, read_handle).await
     }
 
     async fn forward_to_dead_letter(&self, request: DeadLetterRequest) -> Result<(), HandleError> {
-        self.deliveries.calls.call(codec::dead_letter(request), CALL_TIMEOUT, None, read_done).await
+        self.control.calls.call(codec::dead_letter(request), CALL_TIMEOUT, None, read_done).await
     }
 
     async fn renew(&self, request: RenewRequest) -> Result<(), StoreError> {
-        self.deliveries.calls.call(codec::renew(&request), CALL_TIMEOUT, None, read_done).await
+        self.control.calls.call(codec::renew(&request), CALL_TIMEOUT, None, read_done).await
     }
 
     async fn release(&self, request: ReleaseRequest) -> Result<(), StoreError> {
-        self.deliveries.calls.call(codec::release(&request), CALL_TIMEOUT, None, read_done).await
+        self.control.calls.call(codec::release(&request), CALL_TIMEOUT, None, read_done).await
     }
 
     async fn queues(&self, topic: TopicId) -> Result<Vec<QueueStatus>, StoreError> {
-        self.deliveries
+        self.control
             .calls
             .call(Call::Queues(wire::QueuesCall { topic: topic.0 }), CALL_TIMEOUT, None, codec::read_queues)
             .await
     }
 
     async fn progress(&self, group: GroupId) -> Result<Vec<TopicProgress>, StoreError> {
-        self.deliveries
+        self.control
             .calls
             .call(Call::Progress(wire::ProgressCall { group: group.0 }), CALL_TIMEOUT, None, codec::read_progress)
             .await
     }
 
     async fn remains(&self) -> Result<Remains, StoreError> {
-        self.deliveries.calls.call(Call::Remains(wire::RemainsCall {}), CALL_TIMEOUT, None, codec::read_remains).await
+        self.control.calls.call(Call::Remains(wire::RemainsCall {}), CALL_TIMEOUT, None, codec::read_remains).await
     }
 }
