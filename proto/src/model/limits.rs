@@ -61,6 +61,11 @@ pub const ACK_ENTRIES_MAX: usize = 1024;
 pub const SETTINGS_BYTES_MAX: usize = 1 << 20;
 /// Topics that a client publishes to, or subscriptions that it has, in its settings.
 pub const SETTINGS_TOPICS_MAX: usize = 2048;
+/// Tags in an expression, and its bytes.
+pub const TAGS_MAX: usize = 64;
+pub const FILTER_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a client's id.
+pub const CLIENT_ID_BYTES_MAX: usize = 255;
 /// Bytes of the namespace of a resource, which is repeated for each queue of a route.
 pub const NAMESPACE_BYTES_MAX: usize = 255;
 /// Addresses in a client's endpoints, which are repeated for each queue of a route.
