@@ -33,7 +33,7 @@ pub use option::{OptionSpec, SectionSpec};
 pub use print::{print_effective, print_reference};
 pub use resolver::{Effective, Origin};
 pub use role::Role;
-pub use value::{ByteSize, FlushMode, LogFilter, LogFormat, Percent};
+pub use value::{ByteSize, FlushMode, LogFilter, LogFormat, Percent, ProxyProtocolMode};
 
 use resolver::Resolver;
 use std::path::Path;

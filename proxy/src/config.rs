@@ -1,5 +1,6 @@
 //! What an operator may choose about the proxy. `deploy` fills it from file, environment and flags.
 
+use crate::connection::ProxyProtocol;
 use crate::translate::AdvertisedEndpoints;
 use gantry_proto::model::limits;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,6 +19,8 @@ pub struct ProxyConfig {
     pub advertised_endpoints: Option<AdvertisedEndpoints>,
     /// Where to listen for operators. Whoever reaches it may do everything. `None`: nowhere.
     pub admin_listen: Option<SocketAddr>,
+    /// Whether connections begin with a header that a load balancer writes.
+    pub proxy_protocol: ProxyProtocol,
     /// Connections at one time. One more is closed at once.
     pub connections_max: usize,
     /// Connections of one address at one time.
@@ -36,6 +39,13 @@ pub struct ProxyConfig {
     pub settings_timeout: Duration,
     /// Telemetry streams at one time, over all clients.
     pub telemetry_streams_max: usize,
+    /// Clients that the proxy knows at one time.
+    pub sessions_max: usize,
+    /// Topics and consumer groups that may be created on first use, per second in the long run. Ten seconds' worth may come
+    /// at once.
+    pub auto_create_rate: u32,
+    /// With so many topics, none is created on first use; with so many groups, no group.
+    pub auto_create_max: usize,
     /// How long calls in flight may take to finish after the shutdown began.
     pub drain_timeout: Duration,
     /// Creates topics when a client asks for their route. Otherwise unknown topics are refused.
@@ -72,6 +82,7 @@ impl Default for ProxyConfig {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8081)),
             advertised_endpoints: None,
             admin_listen: None,
+            proxy_protocol: ProxyProtocol::Detect,
             connections_max: 10_000,
             connections_per_peer_max: 5_000,
             streams_max: 2048,
@@ -81,6 +92,9 @@ impl Default for ProxyConfig {
             read_timeout: Duration::from_secs(60),
             settings_timeout: Duration::from_secs(30),
             telemetry_streams_max: 20_000,
+            sessions_max: 50_000,
+            auto_create_rate: 20,
+            auto_create_max: 10_000,
             drain_timeout: Duration::from_secs(10),
             auto_create_topics: true,
             queue_count_default: QUEUE_COUNT_DEFAULT,

@@ -11,12 +11,14 @@
 mod activity;
 mod answer_body;
 mod listener;
+mod opening;
 mod rewound;
 mod stream_task;
 
 pub(crate) use activity::{Activity, OpenCall};
 pub(crate) use answer_body::AnswerBody;
 pub(crate) use listener::{ConnectionLimits, Listener};
+pub use opening::ProxyProtocol;
 
 use crate::admin::{self, Admin, Cluster};
 use crate::memory::CALL_BYTES;
@@ -31,6 +33,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use listener::Room;
 use metrics::Counter;
+use opening::Opened;
 use rewound::Rewound;
 use std::convert::Infallible;
 use std::io;
@@ -39,16 +42,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use stream_task::StreamTask;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::codegen::Service as _;
-
-/// The first byte that a TLS client sends: the type of a handshake record.
-const TLS_HANDSHAKE: u8 = 0x16;
 
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
@@ -82,6 +82,7 @@ pub(crate) struct ConnectionServer {
     services: Services,
     tls: Option<TlsAcceptor>,
     http2: http2::Builder<Tasks>,
+    proxy_protocol: ProxyProtocol,
     /// Ends every connection, whatever it is doing.
     cut: CancellationToken,
 }
@@ -111,6 +112,11 @@ impl ConnectionInfo {
         let local = unmapped(local);
         ConnectionInfo { remote: unmapped(remote).to_string(), local, local_text: local.to_string() }
     }
+
+    /// A load balancer says where the client is.
+    fn comes_from(&mut self, client: SocketAddr) {
+        self.remote = SocketAddr::new(client.ip().to_canonical(), client.port()).to_string();
+    }
 }
 
 impl ConnectionServer {
@@ -136,32 +142,50 @@ impl ConnectionServer {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .auto_date_header(false);
-        ConnectionServer { messaging, services, tls: tls.map(TlsAcceptor::from), http2, cut }
+        let proxy_protocol = match &services {
+            Services::Messaging => messaging.config.proxy_protocol,
+            Services::Admin(..) => ProxyProtocol::Off,
+        };
+        ConnectionServer { messaging, services, tls: tls.map(TlsAcceptor::from), http2, proxy_protocol, cut }
     }
 
     /// Serves one connection to its end.
-    async fn serve(&self, connection: Box<dyn Connection>, info: ConnectionInfo, room: &Room) -> io::Result<()> {
+    async fn serve(
+        &self,
+        connection: Box<dyn Connection>,
+        mut info: ConnectionInfo,
+        room: &mut Room,
+    ) -> io::Result<()> {
         let deadline = Instant::now() + self.messaging.config.handshake_timeout;
         let handshake = tokio::time::timeout_at(deadline, self.handshake(connection));
-        let handshaken = tokio::select! {
+        let (handshaken, told) = tokio::select! {
             biased;
             done = handshake => done.map_err(|_| self.late("no handshake in time"))??,
             () = self.messaging.drain.cancelled() => return Ok(()),
         };
+        if let Some(client) = told {
+            if self.proxy_protocol == ProxyProtocol::Require {
+                room.is_of(self.messaging.peers.of(client.ip()))?;
+            }
+            info.comes_from(client);
+        }
         match handshaken {
             Handshaken::Plain(plain) => self.serve_http2(plain, info, room, deadline).await,
             Handshaken::Tls(tls) => self.serve_http2(*tls, info, room, deadline).await,
         }
     }
 
-    async fn handshake(&self, mut connection: Box<dyn Connection>) -> io::Result<Handshaken> {
-        let first = connection.read_u8().await?;
-        let connection = Rewound::new(first, connection);
-        match (first == TLS_HANDSHAKE, &self.tls) {
-            (false, _) => Ok(Handshaken::Plain(connection)),
-            (true, Some(tls)) => Ok(Handshaken::Tls(Box::new(tls.accept(connection).await?))),
-            (true, None) => Err(io::Error::new(io::ErrorKind::Unsupported, "the client wants TLS, which is off")),
-        }
+    /// And where the client is, if a load balancer says so.
+    async fn handshake(&self, connection: Box<dyn Connection>) -> io::Result<(Handshaken, Option<SocketAddr>)> {
+        let Opened { connection, is_tls, told } = opening::open(connection, self.proxy_protocol).await?;
+        let handshaken = match (is_tls, &self.tls) {
+            (false, _) => Handshaken::Plain(connection),
+            (true, Some(tls)) => Handshaken::Tls(Box::new(tls.accept(connection).await?)),
+            (true, None) => {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, "the client wants TLS, which is off"));
+            }
+        };
+        Ok((handshaken, told))
     }
 
     /// `deadline`: when HTTP/2 must have begun.

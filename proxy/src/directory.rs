@@ -4,8 +4,11 @@
 //! that the next call of the same client finds it. All of that ends at one deadline: the call's, or a little after it began
 //! to wait.
 
+mod creation_rate;
+
 use crate::stores::Deadline;
 use crate::translate::Refusal;
+use creation_rate::CreationRate;
 use gantry_proto::contract::{MetadataError, MetadataService};
 use gantry_proto::model::{
     BackoffPolicy, ConsumerGroup, GroupName, InvalidName, MetadataCommand, MetadataOutcome, MetadataRefusal,
@@ -14,6 +17,7 @@ use gantry_proto::model::{
 use gantry_proto::wire::v2::Code;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a client's call waits for the metadata service. Clients wait 3 s for a route.
 const METADATA_PATIENCE: Duration = Duration::from_secs(2);
@@ -24,7 +28,7 @@ pub(crate) struct Directory {
     metadata: Arc<dyn MetadataService>,
     creation: CreationRules,
     /// One creation at a time: when a thousand clients start together, the first one creates and the others find it.
-    creating: tokio::sync::Mutex<()>,
+    creating: tokio::sync::Mutex<CreationRate>,
 }
 
 /// What is created when a client names it for the first time, and with which settings.
@@ -33,6 +37,10 @@ pub(crate) struct CreationRules {
     pub(crate) queue_count: u32,
     pub(crate) groups: bool,
     pub(crate) max_attempts: u32,
+    /// How many per second, in the long run.
+    pub(crate) rate: u32,
+    /// With so many topics none is created on first use; likewise groups.
+    pub(crate) number_max: usize,
 }
 
 impl Directory {
@@ -41,7 +49,8 @@ impl Directory {
         metadata: Arc<dyn MetadataService>,
         creation: CreationRules,
     ) -> Directory {
-        Directory { view, metadata, creation, creating: tokio::sync::Mutex::default() }
+        let creating = tokio::sync::Mutex::new(CreationRate::new(creation.rate, Instant::now()));
+        Directory { view, metadata, creation, creating }
     }
 
     /// Looks a topic up without copying its name; only a name that is not found is checked.
@@ -125,11 +134,21 @@ impl Directory {
         find: impl Fn() -> Option<Arc<T>>,
     ) -> Result<Arc<T>, Refusal> {
         let until = deadline.within(METADATA_PATIENCE);
-        let _one_at_a_time = tokio::time::timeout_at(until.instant(), self.creating.lock())
+        let mut one_at_a_time = tokio::time::timeout_at(until.instant(), self.creating.lock())
             .await
             .map_err(|_| Refusal::new(Code::ProxyTimeout, "too many topics and groups are being created; try again"))?;
         if let Some(found) = find() {
             return Ok(found);
+        }
+        let (topics, groups) = self.view.counts();
+        let number = if kind == "topic" { topics } else { groups };
+        if number >= self.creation.number_max {
+            let full = format!("{kind} {name} does not exist, and with {number} of them none is created on first use");
+            return Err(Refusal::new(Code::TooManyRequests, full));
+        }
+        if !one_at_a_time.admit(Instant::now()) {
+            let fast = format!("{kind} {name} does not exist, and too many are being created on first use; try again");
+            return Err(Refusal::new(Code::TooManyRequests, fast));
         }
         match self.propose_until(command, until).await {
             // "Exists": another proxy was faster, and its change is on its way to our view.

@@ -35,6 +35,7 @@ pub mod tls;
 mod translate;
 
 pub use config::{ProxyConfig, QUEUE_COUNT_DEFAULT};
+pub use connection::ProxyProtocol;
 pub use translate::{AdvertisedEndpoints, InvalidEndpoints};
 
 use crate::connection::{ConnectionLimits, ConnectionServer, Listener, Services};
@@ -155,6 +156,8 @@ impl Proxy {
                 queue_count: config.queue_count_default,
                 groups: config.auto_create_groups,
                 max_attempts: config.max_attempts_default,
+                rate: config.auto_create_rate,
+                number_max: config.auto_create_max,
             },
         );
         let messaging = Arc::new(Messaging {
@@ -162,7 +165,7 @@ impl Proxy {
             stores,
             membership: deps.membership,
             directory,
-            sessions: Sessions::new(),
+            sessions: Sessions::new(config.sessions_max),
             memory: MemoryBudget::new(config.memory_max, config.memory_per_peer_percent),
             peers: Peers::default(),
             telemetry_streams: Arc::new(Semaphore::new(config.telemetry_streams_max.min(Semaphore::MAX_PERMITS))),

@@ -112,6 +112,13 @@ impl Held {
         Held { budget: self.budget.clone(), peer: self.peer.clone(), bytes: 0 }
     }
 
+    /// So many bytes, for the same peer.
+    pub(crate) fn beside_with(&self, bytes: usize) -> Result<Held, Exhausted> {
+        let mut held = self.beside();
+        held.grow(bytes)?;
+        Ok(held)
+    }
+
     /// Gives back all but so many bytes.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let over = self.bytes.saturating_sub(bytes);

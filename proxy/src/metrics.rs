@@ -210,6 +210,8 @@ impl Metrics {
     /// Forgets the meters of topics and consumer groups that do not exist any more.
     pub(crate) fn forget_what_is_gone(&self, view: &MetadataView) {
         let exists = |topic: TopicId| view.topic_by_id(topic).is_some();
+        self.topics.retain(|topic| view.topic(topic).is_some());
+        self.groups.retain(|group| view.group(group).is_some());
         self.sends.write().retain(|topic, _| exists(*topic));
         self.deliveries.write().retain(|(topic, group), _| exists(*topic) && view.group_by_id(*group).is_some());
     }
@@ -264,6 +266,11 @@ impl DeliveryMeters {
 }
 
 impl Labels {
+    /// Only those keep their place: what is gone, or never was, makes room.
+    fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.known.write().retain(|label| keep(label));
+    }
+
     /// The value itself, while there are few enough of them.
     fn bounded(&self, label: &str) -> String {
         if self.known.read().contains(label) {

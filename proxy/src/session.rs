@@ -4,11 +4,12 @@
 //! open the next at another proxy. It ends when the client says goodbye, or sends nothing for a while. Nothing here is
 //! durable: a client that goes to another proxy says there who it is, with its settings or with its first heartbeat.
 
+use crate::memory::Held;
 use crate::messaging::RequestContext;
 use crate::metrics::Metrics;
-use crate::translate::{ClientKind, long_polling_wish};
+use crate::translate::{ClientKind, Refusal, long_polling_wish};
 use gantry_proto::model::{ClientHash, ConsumerGroup, GroupName};
-use gantry_proto::wire::v2::{Settings, TelemetryCommand};
+use gantry_proto::wire::v2::{Code, Settings, TelemetryCommand};
 use metrics::Gauge;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
@@ -22,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 /// All sessions by client id.
 pub(crate) struct Sessions {
     by_id: RwLock<HashMap<Arc<str>, Arc<Session>>>,
+    /// More clients are refused: whoever makes up ids would have a session for each.
+    max: usize,
 }
 
 pub(crate) struct Session {
@@ -49,45 +52,53 @@ struct Registration {
     kind: ClientKind,
     /// `None`: it sent none here. Several clients send them once, and then go to another proxy.
     settings: Option<Arc<Settings>>,
+    _held: Option<Held>,
 }
 
 impl Sessions {
-    pub(crate) fn new() -> Sessions {
-        Sessions { by_id: RwLock::default() }
+    pub(crate) fn new(max: usize) -> Sessions {
+        Sessions { by_id: RwLock::default(), max }
     }
 
-    /// Notes a client's settings, and the way to send it commands.
+    /// Notes a client's settings, and the way to send it commands. `held`: what the settings take.
     pub(crate) fn register(
         &self,
         context: &RequestContext<'_>,
         kind: ClientKind,
-        settings: Arc<Settings>,
+        (settings, held): (Arc<Settings>, Held),
         commands: mpsc::Sender<Box<TelemetryCommand>>,
         metrics: &Metrics,
-    ) -> Arc<Session> {
-        let session = self.get_or_insert(context.client_id);
+    ) -> Result<Arc<Session>, Refusal> {
+        let session = self.get_or_insert(context.client_id)?;
         let mut state = session.state.lock();
-        session.note(&mut state, Registration { kind, settings: Some(settings) }, context, metrics);
+        let registration = Registration { kind, settings: Some(settings), _held: Some(held) };
+        session.note(&mut state, registration, context, metrics);
         state.commands = Some(commands);
         drop(state);
-        session
+        Ok(session)
     }
 
     /// Notes that a client is alive. One that sent no settings here has a session from now on, as what the heartbeat says
     /// it is: it may hold leases from another proxy.
-    pub(crate) fn heartbeat(&self, context: &RequestContext<'_>, kind: ClientKind, metrics: &Metrics) {
-        let session = self.get_or_insert(context.client_id);
+    pub(crate) fn heartbeat(
+        &self,
+        context: &RequestContext<'_>,
+        kind: ClientKind,
+        metrics: &Metrics,
+    ) -> Result<(), Refusal> {
+        let session = self.get_or_insert(context.client_id)?;
         let mut state = session.state.lock();
         if state.registration.is_none() {
-            session.note(&mut state, Registration { kind, settings: None }, context, metrics);
+            session.note(&mut state, Registration { kind, settings: None, _held: None }, context, metrics);
         }
+        Ok(())
     }
 
     /// Notes that a client is alive and receives with automatic renewal. It need not have sent settings.
-    pub(crate) fn receiving(&self, client_id: &str) -> Arc<Session> {
-        let session = self.get_or_insert(client_id);
+    pub(crate) fn receiving(&self, client_id: &str) -> Result<Arc<Session>, Refusal> {
+        let session = self.get_or_insert(client_id)?;
         session.auto_renew.store(true, Ordering::Relaxed);
-        session
+        Ok(session)
     }
 
     /// A client's session, if it has one. Notes that the client is alive.
@@ -152,9 +163,9 @@ impl Sessions {
         altered
     }
 
-    fn get_or_insert(&self, client_id: &str) -> Arc<Session> {
+    fn get_or_insert(&self, client_id: &str) -> Result<Arc<Session>, Refusal> {
         if let Some(session) = self.touch(client_id) {
-            return session;
+            return Ok(session);
         }
         let id: Arc<str> = client_id.into();
         let new = || {
@@ -172,7 +183,12 @@ impl Sessions {
                 }),
             })
         };
-        self.by_id.write().entry(id.clone()).or_insert_with(new).clone()
+        let mut all = self.by_id.write();
+        if all.len() >= self.max && !all.contains_key(client_id) {
+            let full = format!("{} clients are known here, which is the most; try again later", self.max);
+            return Err(Refusal::new(Code::TooManyRequests, full));
+        }
+        Ok(all.entry(id.clone()).or_insert_with(new).clone())
     }
 }
 

@@ -46,9 +46,9 @@ pub struct Outcome {
 }
 
 impl Field {
-    /// Starts a server with these flags.
+    /// Starts a server with these flags. Attackers and the honest client have different addresses, as a load balancer says.
     pub fn start(flags: &[&str]) -> Field {
-        let server = Server::start(flags);
+        let server = Server::start(&[flags, &["--listen-proxy-protocol", "require"]].concat());
         let address = server.endpoint().parse().expect("an address");
         let victim = Victim { pid: server.pid(), ops: server.ops().parse().expect("an address") };
         server.admin(&["topic", "create", TOPIC]);

@@ -2,7 +2,7 @@
 
 use super::members::ControllerMembers;
 use super::option::options;
-use super::value::{ByteSize, FlushMode, LogFilter, LogFormat, Percent};
+use super::value::{ByteSize, FlushMode, LogFilter, LogFormat, Percent, ProxyProtocolMode};
 use gantry_proto::model::{HostPort, StoreGroupName};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +16,11 @@ options! {
         /// Host and port that routes tell clients to connect to.
         /// Not set: routes repeat whatever a client has connected to, which is right in most networks.
         advertised: Option<HostPort> = "" { example: "mq.example.com:8081", short_flag: Some("advertise") };
+        /// Whether connections begin with a header of the PROXY protocol (version 1 or 2), by which a load balancer tells where
+        /// its client is.
+        /// off: none does. detect: one that does is understood; limits per address count the load balancer's.
+        /// require: all do, and limits per address count the client's. For listeners that only load balancers reach.
+        proxy_protocol: ProxyProtocolMode = "detect";
         /// Open client connections; more are turned away. What the system's limit of open files does not allow is not taken.
         connections_max: u32 = "10000" { range: Some(("1", "1000000")) };
         /// Open connections of one address; more are turned away. Raise it where all clients come through one address.
@@ -168,6 +173,14 @@ options! {
         read_timeout: Duration = "60s" { range: Some(("100ms", "10m")) };
         /// How long a client's telemetry stream may be without settings.
         settings_timeout: Duration = "30s" { range: Some(("1s", "10m")) };
+        /// Clients that one proxy knows at a time; more are told to come back later.
+        sessions_max: u32 = "50000" { range: Some(("1", "10000000")) };
+        /// Topics and consumer groups that are created on first use, per second in the long run; ten seconds' worth may come
+        /// at once.
+        auto_create_rate: u32 = "20" { range: Some(("1", "100000")) };
+        /// With so many topics no more are created on first use, and with so many groups no more groups. Operators may
+        /// create more.
+        auto_create_max: u32 = "10000" { range: Some(("1", "10000000")) };
         /// Open telemetry streams. Each client has one.
         telemetry_streams_max: u32 = "20000" { range: Some(("1", "10000000")) };
     }

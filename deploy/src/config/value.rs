@@ -66,6 +66,17 @@ pub enum FlushMode {
     Async,
 }
 
+/// Whether connections begin with a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProxyProtocolMode {
+    /// None does.
+    Off,
+    /// One that does is understood.
+    Detect,
+    /// All do.
+    Require,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogFormat {
@@ -269,6 +280,30 @@ impl Value for FlushMode {
         match self {
             FlushMode::Sync => "sync",
             FlushMode::Async => "async",
+        }
+        .to_owned()
+    }
+}
+
+impl Value for ProxyProtocolMode {
+    const NAME: &'static str = "off|detect|require";
+    const FORM: Form = Form::Text;
+    fn expected() -> String {
+        "off, detect or require".to_owned()
+    }
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(ProxyProtocolMode::Off),
+            "detect" => Ok(ProxyProtocolMode::Detect),
+            "require" => Ok(ProxyProtocolMode::Require),
+            _ => Err(String::new()),
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            ProxyProtocolMode::Off => "off",
+            ProxyProtocolMode::Detect => "detect",
+            ProxyProtocolMode::Require => "require",
         }
         .to_owned()
     }

@@ -2,7 +2,7 @@
 
 use super::{peers, view};
 use crate::certificate;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, ProxyProtocolMode};
 use crate::data_dir::DataDir;
 use crate::machine;
 use crate::port;
@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use gantry_link::LinkedStores;
 use gantry_proto::contract::{MembershipService, MetadataService, Stores};
 use gantry_proto::model::MetadataView;
-use gantry_proxy::{AdvertisedEndpoints, BuildError, Proxy, ProxyConfig, ProxyDeps, tls};
+use gantry_proxy::{AdvertisedEndpoints, BuildError, Proxy, ProxyConfig, ProxyDeps, ProxyProtocol, tls};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -160,6 +160,14 @@ fn proxy_config(config: &Config, creation: Creation) -> anyhow::Result<ProxyConf
         advertised_endpoints: advertised.transpose().context("listen.advertised")?,
         admin_listen: Some(config.admin.listen),
         connections_max: connections_max(listen.connections_max as usize),
+        proxy_protocol: match listen.proxy_protocol {
+            ProxyProtocolMode::Off => ProxyProtocol::Off,
+            ProxyProtocolMode::Detect => ProxyProtocol::Detect,
+            ProxyProtocolMode::Require => ProxyProtocol::Require,
+        },
+        sessions_max: limits.sessions_max as usize,
+        auto_create_rate: limits.auto_create_rate,
+        auto_create_max: limits.auto_create_max as usize,
         connections_per_peer_max: listen.connections_per_peer_max as usize,
         streams_max: listen.streams_max,
         handshake_timeout: listen.handshake_timeout,

@@ -31,6 +31,7 @@ pub(crate) struct ConnectionLimits {
 pub(super) struct Room {
     open: Arc<AtomicUsize>,
     pub(super) peer: Arc<Peer>,
+    of_one_peer: usize,
     _held: Held,
 }
 
@@ -64,7 +65,7 @@ impl Listener {
         loop {
             let (connection, peer) = self.accept().await?;
             let metrics = server.messaging.metrics.clone();
-            let room = match Room::take(&server, &open, limits, peer) {
+            let mut room = match Room::take(&server, &open, limits, peer) {
                 Ok(room) => room,
                 Err(why) => {
                     metrics.connections_refused.increment(1);
@@ -76,7 +77,7 @@ impl Listener {
             let (server, info) = (server.clone(), ConnectionInfo::new(peer, local));
             tasks.spawn(async move {
                 metrics.connections.increment(1.0);
-                if let Err(error) = server.serve(connection, info, &room).await {
+                if let Err(error) = server.serve(connection, info, &mut room).await {
                     tracing::debug!(%peer, %error, "connection ended");
                 }
                 metrics.connections.decrement(1.0);
@@ -117,7 +118,7 @@ impl Room {
         let peer = server.messaging.peers.of(peer.ip());
         let held = server.messaging.memory.take(&peer, CONNECTION_BYTES).map_err(|_| "clients hold all memory")?;
         // From here on, dropping it gives back what was taken. Only this task adds.
-        let room = Room { open: open.clone(), peer, _held: held };
+        let room = Room { open: open.clone(), peer, of_one_peer: limits.of_one_peer, _held: held };
         let in_all = room.open.fetch_add(1, Ordering::Relaxed);
         let of_this_peer = room.peer.connections.fetch_add(1, Ordering::Relaxed);
         if in_all >= limits.in_all {
@@ -127,6 +128,16 @@ impl Room {
             return Err("too many connections of one address");
         }
         Ok(room)
+    }
+
+    /// The connection comes from another machine than the one at its other end: that one's limits are meant.
+    pub(super) fn is_of(&mut self, peer: Arc<Peer>) -> io::Result<()> {
+        self.peer.connections.fetch_sub(1, Ordering::Relaxed);
+        self.peer = peer;
+        if self.peer.connections.fetch_add(1, Ordering::Relaxed) >= self.of_one_peer {
+            return Err(io::Error::other("too many connections of one address"));
+        }
+        Ok(())
     }
 }
 

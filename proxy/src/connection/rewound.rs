@@ -1,29 +1,29 @@
-//! A connection whose first byte was read to find out whether the client speaks TLS.
+//! A connection whose first bytes were read to find out what they are.
 
+use bytes::Bytes;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A byte stream with one byte put back before it.
+/// A byte stream with some bytes put back before it.
 pub(super) struct Rewound<C> {
-    first: Option<u8>,
+    first: Bytes,
     connection: C,
 }
 
 impl<C> Rewound<C> {
     /// `first` is read before what `connection` still has.
-    pub(super) fn new(first: u8, connection: C) -> Rewound<C> {
-        Rewound { first: Some(first), connection }
+    pub(super) fn new(first: Bytes, connection: C) -> Rewound<C> {
+        Rewound { first, connection }
     }
 }
 
 impl<C: AsyncRead + Unpin> AsyncRead for Rewound<C> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if buffer.remaining() > 0
-            && let Some(first) = self.first.take()
-        {
-            buffer.put_slice(&[first]);
+        if buffer.remaining() > 0 && !self.first.is_empty() {
+            let fits = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first.split_to(fits));
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.connection).poll_read(cx, buffer)
@@ -62,14 +62,16 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[tokio::test]
-    async fn the_first_byte_comes_first_and_the_rest_follows() {
+    async fn the_first_bytes_come_first_and_the_rest_follows() {
         let (mut client, mut server) = tokio::io::duplex(64);
         client.write_all(b"hello").await.unwrap();
-        let first = server.read_u8().await.unwrap();
-        let mut rewound = Rewound::new(first, server);
+        let mut first = [0; 3];
+        server.read_exact(&mut first).await.unwrap();
+        let mut rewound = Rewound::new(Bytes::copy_from_slice(&first), server);
         assert_eq!(rewound.read(&mut []).await.unwrap(), 0);
         let mut all = [0; 5];
-        rewound.read_exact(&mut all).await.unwrap();
+        assert_eq!(rewound.read(&mut all[..2]).await.unwrap(), 2);
+        rewound.read_exact(&mut all[2..]).await.unwrap();
         assert_eq!(&all, b"hello");
         rewound.write_all(b"back").await.unwrap();
         let mut back = [0; 4];

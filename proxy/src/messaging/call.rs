@@ -21,6 +21,7 @@ use crate::translate::{self, Refusal};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use gantry_proto::model::limits::CLIENT_ID_BYTES_MAX;
 use gantry_proto::wire::v2::Code;
 use http::Response;
 use http::header::CONTENT_TYPE;
@@ -185,6 +186,11 @@ impl<'a> RequestContext<'a> {
         if client_id.is_empty() {
             return Err(Refusal::new(Code::ClientIdRequired, "the header x-mq-client-id is missing or blank"));
         }
+        if client_id.len() > CLIENT_ID_BYTES_MAX {
+            let long =
+                format!("the client id has {} bytes, at most {CLIENT_ID_BYTES_MAX} are allowed", client_id.len());
+            return Err(Refusal::new(Code::RequestHeaderFieldsTooLarge, long));
+        }
         Ok(RequestContext { client_id, connection, metadata, arrived })
     }
 
@@ -291,6 +297,14 @@ mod tests {
             let metadata = metadata(headers);
             let refusal = RequestContext::new(&metadata, &connection(), Instant::now()).map(|_| ()).unwrap_err();
             assert_eq!(refusal.code, Code::ClientIdRequired);
+        }
+    }
+
+    #[test]
+    fn an_endless_client_id_is_refused() {
+        for (bytes, fits) in [(CLIENT_ID_BYTES_MAX, true), (CLIENT_ID_BYTES_MAX + 1, false)] {
+            let metadata = metadata(&[("x-mq-client-id", &"c".repeat(bytes))]);
+            assert_eq!(RequestContext::new(&metadata, &connection(), Instant::now()).is_ok(), fits);
         }
     }
 

@@ -20,7 +20,7 @@ impl UnaryRpc for Heartbeat {
         request: HeartbeatRequest,
     ) -> Result<HeartbeatResponse, Refusal> {
         let kind = translate::kind_by_heartbeat(&request)?;
-        messaging.sessions.heartbeat(context, kind, &messaging.metrics);
+        messaging.sessions.heartbeat(context, kind, &messaging.metrics)?;
         Ok(HeartbeatResponse { status: Some(translate::ok()) })
     }
 }

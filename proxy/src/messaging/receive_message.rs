@@ -62,7 +62,7 @@ async fn receive(
     request: ReceiveMessageRequest,
 ) -> Result<ReceiveReply, Refusal> {
     let session = if request.auto_renew {
-        Some(messaging.sessions.receiving(context.client_id))
+        Some(messaging.sessions.receiving(context.client_id)?)
     } else {
         messaging.sessions.touch(context.client_id)
     };

@@ -16,6 +16,7 @@ use futures_util::stream::{self, Stream};
 use gantry_proto::wire::v2::telemetry_command::Command;
 use gantry_proto::wire::v2::{Code, Settings, TelemetryCommand};
 use hyper::body::Incoming;
+use prost::Message as _;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
@@ -24,6 +25,8 @@ use tonic::codec::BufferSettings;
 use tonic::metadata::MetadataMap;
 use tonic_prost::ProstEncoder;
 
+/// What a session takes besides the texts of its settings.
+const SETTINGS_WEIGHT: usize = 2 << 10;
 /// Commands that may wait for a client that reads slowly.
 const COMMANDS_MAX: usize = 16;
 
@@ -179,7 +182,10 @@ impl TelemetryStream {
         }
         let settings = Arc::new(settings);
         let commands = self.commands.clone();
-        let session = messaging.sessions.register(&context, kind, settings.clone(), commands, &messaging.metrics);
+        // As long as the session, which may outlive this stream.
+        let held = self.held.beside_with(SETTINGS_WEIGHT + 2 * settings.encoded_len())?;
+        let kept = (settings.clone(), held);
+        let session = messaging.sessions.register(&context, kind, kept, commands, &messaging.metrics)?;
         // Looked up once the session is there: whoever alters the group from now on finds it.
         let group = session.group().and_then(|group| messaging.directory.view().group(group.as_str()));
         let reply = translate::settings_reply(&settings, group.as_deref(), messaging.config.long_polling_max);

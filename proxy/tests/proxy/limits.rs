@@ -266,3 +266,75 @@ fn headers(method: &str) -> Vec<u8> {
 fn literal(name: &str, value: &str) -> Vec<u8> {
     [&[0, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
 }
+
+#[tokio::test]
+async fn clients_that_are_known_have_a_number_and_their_ids_a_length() {
+    let server = server(|config| config.sessions_max = 2).await;
+    let mut client = server.client().await;
+    let mut beat = async |id: &str| {
+        let heartbeat = v2::HeartbeatRequest { group: None, client_type: v2::ClientType::Producer as i32 };
+        let reply = client.heartbeat(from_client(id, heartbeat)).await.unwrap().into_inner();
+        code(reply.status.as_ref())
+    };
+    assert_eq!((beat("one").await, beat("two").await), (Code::Ok, Code::Ok));
+    assert_eq!(beat("three").await, Code::TooManyRequests);
+    assert_eq!(beat("one").await, Code::Ok, "who is known stays");
+    assert_eq!(beat(&"x".repeat(256)).await, Code::RequestHeaderFieldsTooLarge);
+}
+
+#[tokio::test]
+async fn topics_are_created_on_first_use_only_so_fast_and_so_many() {
+    let fast = server(|config| config.auto_create_rate = 1).await;
+    let mut client = fast.client().await;
+    let mut codes = Vec::new();
+    for n in 0..20 {
+        codes.push(code(query_route(&mut client, &format!("made-up-{n}")).await.status.as_ref()));
+    }
+    assert_eq!(codes[..10], [Code::Ok; 10], "an application that starts");
+    assert_eq!(codes[19], Code::TooManyRequests);
+    let many = server(|config| config.auto_create_max = 3).await;
+    let mut client = many.client().await;
+    let mut codes = Vec::new();
+    for n in 0..5 {
+        codes.push(code(query_route(&mut client, &format!("made-up-{n}")).await.status.as_ref()));
+    }
+    assert_eq!(codes.last(), Some(&Code::TooManyRequests), "{codes:?}");
+    assert_eq!(code(query_route(&mut client, "made-up-0").await.status.as_ref()), Code::Ok, "what is there serves");
+}
+
+#[tokio::test]
+async fn a_receive_names_only_so_many_tags() {
+    let server = server(|_| {}).await;
+    let mut client = server.client().await;
+    query_route(&mut client, "orders").await;
+    for (count, expected) in [(64, Code::MessageNotFound), (65, Code::IllegalFilterExpression)] {
+        let tags = (0..count).map(|n| format!("t{n}")).collect::<Vec<_>>().join("||");
+        let filter = v2::FilterExpression { r#type: v2::FilterType::Tag as i32, expression: tags };
+        let request = v2::ReceiveMessageRequest {
+            filter_expression: Some(filter),
+            ..crate::support::receive_request("orders", "group")
+        };
+        let received = crate::support::receive(&mut client, from_client("c", request)).await;
+        assert_eq!(received.code(), expected, "{count}");
+    }
+}
+
+#[tokio::test]
+async fn a_load_balancer_tells_where_a_client_is() {
+    let server = server(|config| config.proxy_protocol = gantry_proxy::ProxyProtocol::Require).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"PROXY TCP4 203.0.113.7 10.0.0.1 4000 8081\r\n").await.unwrap();
+    let connection = gantry_client::Connection::over(stream, "h", |_| {}).await.unwrap();
+    let mut client = connection.messaging();
+    query_route(&mut client, "orders").await;
+    let mut sent = message("orders", "id");
+    sent.system_properties.as_mut().unwrap().born_host.clear();
+    assert_eq!(code(send(&mut client, vec![sent]).await.status.as_ref()), Code::Ok);
+    let request = crate::support::receive_request("orders", "group");
+    let received = crate::support::receive(&mut client, from_client("c", request)).await;
+    let born = received.messages[0].system_properties.as_ref().map(|properties| properties.born_host.as_str());
+    assert_eq!(born, Some("203.0.113.7:4000"));
+    let mut without = TcpStream::connect(server.address).await.unwrap();
+    without.write_all(GREETING).await.unwrap();
+    assert_closed(&mut without).await;
+}

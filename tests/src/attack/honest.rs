@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Its address.
+const HONEST: &str = "10.0.0.1";
 /// How long it waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between messages.
@@ -82,7 +84,7 @@ pub(super) fn message(topic: &str, id: &str, bytes: usize) -> Vec<u8> {
 pub(super) fn send(connection: &mut Option<Http2>, address: SocketAddr, message: &[u8]) -> std::io::Result<Vec<u8>> {
     let open = match connection {
         Some(open) => open,
-        None => connection.insert(Http2::open(address, &[])?),
+        None => connection.insert(Http2::open(address, HONEST, &[])?),
     };
     let stream = open.call("SendMessage", "honest", message)?;
     open.answer(stream, PATIENCE)

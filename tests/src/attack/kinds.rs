@@ -1,6 +1,6 @@
 //! The attacks. Each does its worst until its time is over, and then leaves open what it has: the server must get rid of it.
 
-use super::raw::{Http2, PREFACE, field, frame, framed, headers, number, resource};
+use super::raw::{Http2, PREFACE, field, frame, framed, headers, number, resource, told_from};
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
@@ -23,6 +23,8 @@ pub struct Attack {
     pub(super) run: fn(&Target) -> Left,
 }
 
+/// The address of all attackers.
+const ATTACKER: &str = "10.0.0.66";
 /// Sockets of an attack that is about their number: fewer than a process may have open by default.
 const SOCKETS: usize = 150;
 /// Bytes of a body that is sent without a look at the server's windows.
@@ -66,7 +68,7 @@ impl Target {
     fn repeat(&self, settings: &[u8], mut step: impl FnMut(&mut Http2) -> io::Result<()>) -> Left {
         let mut left = Vec::new();
         while self.goes_on() {
-            let Ok(mut connection) = Http2::open(self.address, settings) else { continue };
+            let Ok(mut connection) = Http2::open(self.address, ATTACKER, settings) else { continue };
             while self.goes_on() && step(&mut connection).is_ok() {}
             left.push(connection.stream);
             if left.len() > SOCKETS {
@@ -86,7 +88,7 @@ fn sockets(target: &Target, said: &[u8]) -> Left {
     while target.goes_on() {
         if left.len() < SOCKETS
             && let Ok(mut socket) = TcpStream::connect(target.address)
-            && socket.write_all(said).is_ok()
+            && socket.write_all(&[&told_from(ATTACKER)[..], said].concat()).is_ok()
         {
             left.push(socket);
         } else {

@@ -29,13 +29,13 @@ pub(super) struct Http2 {
 }
 
 impl Http2 {
-    /// `settings`: what our SETTINGS frame says.
-    pub(super) fn open(address: SocketAddr, settings: &[u8]) -> io::Result<Http2> {
+    /// `from`: where a load balancer says that we are. `settings`: what our SETTINGS frame says.
+    pub(super) fn open(address: SocketAddr, from: &str, settings: &[u8]) -> io::Result<Http2> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(WRITE_PATIENCE))?;
         stream.set_read_timeout(Some(GREETING_PATIENCE))?;
-        stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, settings)].concat())?;
+        stream.write_all(&[&told_from(from)[..], PREFACE, &frame(SETTINGS, 0, 0, settings)].concat())?;
         // What the server's settings allow holds from our acknowledgement on; its room for all streams comes after them.
         let mut head = [0; 9];
         while head[3] != WINDOW_UPDATE {
@@ -132,6 +132,11 @@ impl Http2 {
 pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// What a load balancer writes before the first byte of a client.
+pub(super) fn told_from(ip: &str) -> Vec<u8> {
+    format!("PROXY TCP4 {ip} 127.0.0.1 4000 8081\r\n").into_bytes()
 }
 
 /// A call's headers, none of them compressed.
