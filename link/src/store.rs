@@ -16,8 +16,10 @@
 //! - A call that was never put into a frame fails with [`StoreError::NoLeader`] or [`StoreError::Busy`]. One that was put
 //!   into a frame and not answered fails with [`StoreError::Unreachable`].
 //! - No message stays invisible because its caller went away: a caller that stops waiting cancels its pop, and if the reply
-//!   comes nevertheless, its messages are given back. A reply that is lost with its connection is not given back: nobody
-//!   knows whether a consumer has it. Its leases end by themselves.
+//!   comes nevertheless, its messages are given back.
+//! - A reply that is lost with its connection is given back once the proxy has connected again and has said that it does not
+//!   have it (`unreceived`). If the proxy does not come back, nobody knows whether a consumer has it: its leases end by
+//!   themselves.
 //!
 //! [`StoreError::NoLeader`]: gantry_proto::contract::StoreError::NoLeader
 //! [`StoreError::Busy`]: gantry_proto::contract::StoreError::Busy
@@ -33,6 +35,7 @@ mod handshake;
 mod link;
 mod linked_stores;
 pub(crate) mod server;
+mod unreceived;
 pub mod wire;
 
 pub use link::StoreLink;

@@ -106,6 +106,7 @@ impl NewerProxy {
             group: STORE_GROUP.0,
             folder: Bytes::copy_from_slice(&FOLDER.0),
             epoch: 1,
+            ..store::Hello::default()
         };
         frames.send(frame(Some(with_field(&hello)), Vec::new())).await.unwrap();
         let queue = stream::unfold(queue, |mut queue| async move { Some((queue.recv().await?, queue)) });
@@ -227,7 +228,7 @@ async fn link_to(answer: fn(store::Requests) -> Frame) -> (StoreLink, Arc<Atomic
 
 fn welcome(hello: &store::Hello) -> Vec<u8> {
     let store::Hello { cluster, group, folder, .. } = hello.clone();
-    with_field(&store::Welcome { version: 1, cluster, group, folder, epoch: 1 })
+    with_field(&store::Welcome { version: 1, cluster, group, folder, epoch: 1, ..store::Welcome::default() })
 }
 
 fn answer(call: store::Call) -> Vec<u8> {
@@ -269,7 +270,10 @@ async fn this_proxy_gets_along_with_a_newer_store() {
     assert!(matches!(error, StoreError::Unreachable(_)), "an answer that is not known: {error:?}");
     let error = link.progress(GROUP).await.unwrap_err();
     assert!(matches!(error, StoreError::Unsupported(_)), "an unknown failure before anything happened: {error:?}");
-    let error = link.renew(RenewRequest { owners: Vec::new(), invisible: Duration::ZERO }).await.unwrap_err();
+    let error = link
+        .renew(RenewRequest { owners: Vec::new(), invisible: Duration::ZERO, arrived: Vec::new() })
+        .await
+        .unwrap_err();
     assert!(matches!(error, StoreError::Unreachable(_)), "an unknown failure that leaves it open: {error:?}");
     let handle = || ReceiptHandle::new(STORE_GROUP, "x");
     let results = link.ack(ack(vec![handle(), handle()])).await.unwrap();

@@ -66,7 +66,7 @@ async fn does_what_a_store_does(service: Arc<dyn StoreService>, store: &MemorySt
     let letter = DeadLetterRequest { group: GROUP, topic: TOPIC, handle: changed };
     service.forward_to_dead_letter(letter).await.unwrap();
     let (client, gone) = (ClientHash::of("client"), ClientHash(u64::MAX));
-    service.renew(RenewRequest { owners: vec![client, gone], invisible: SOON }).await.unwrap();
+    service.renew(RenewRequest { owners: vec![client, gone], invisible: SOON, arrived: Vec::new() }).await.unwrap();
     service.release(ReleaseRequest { owner: gone, invisible: Duration::from_secs(1) }).await.unwrap();
     assert_eq!(store.living(), (vec![client, gone], vec![gone]));
 
@@ -135,7 +135,7 @@ async fn fails_as_a_store_fails(service: Arc<dyn StoreService>, store: &MemorySt
             let owner = ClientHash(1);
             let error = match call {
                 0 => service.ack(ack(vec![handle()])).await.map(drop),
-                1 => service.renew(RenewRequest { owners: vec![owner], invisible: SOON }).await,
+                1 => service.renew(RenewRequest { owners: vec![owner], invisible: SOON, arrived: Vec::new() }).await,
                 2 => service.release(ReleaseRequest { owner, invisible: SOON }).await,
                 3 => service.queues(TOPIC).await.map(drop),
                 4 => service.progress(GROUP).await.map(drop),
@@ -222,6 +222,7 @@ async fn what_ends_deliveries_does_not_wait_behind_large_ones() {
         group: STORE_GROUP.0,
         folder: FOLDER.0.to_vec().into(),
         epoch: 1,
+        ..wire::Hello::default()
     };
     let call = |id, call| wire::Call { id, remaining_ms: 10_000, call: Some(call), must_understand: Vec::new() };
     let (group, topic) = (GROUP.0, TOPIC.0);
@@ -376,6 +377,39 @@ async fn a_reply_whose_caller_is_gone_is_given_back() {
     eventually("the message is visible again", || (store.visible(), store.hidden()) == (1, 0)).await;
     let popped = link.pop(pop(1, Duration::ZERO)).await.unwrap().messages;
     assert_eq!(popped[0].attempt, 1, "a delivery that nobody got does not count");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_is_lost_with_its_connection_is_given_back_and_one_that_came_is_not() {
+    let (wires, store, _served, link) = wired().await;
+    let has = link.pop(pop(1, Duration::ZERO)).await.unwrap().messages;
+    assert_eq!((has.len(), store.hidden()), (1, 1));
+    let parked = tokio::spawn({
+        let link = link.clone();
+        async move { link.pop(pop(1, SOON)).await }
+    });
+    eventually("it waits", || store.parked.load(Ordering::SeqCst) == 1).await;
+    // The reply is on its way when the connection breaks.
+    wires.hold();
+    store.append(append(vec![message("second", b"")])).await.unwrap();
+    eventually("it is sent", || store.hidden() == 2 && store.parked.load(Ordering::SeqCst) == 0).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    wires.break_all();
+    let error = parked.await.unwrap().unwrap_err();
+    assert!(matches!(error, PopError::Store(StoreError::Unreachable(_))), "{error:?}");
+    eventually("the link is up and the message visible", || link.is_up() && store.visible() == 1).await;
+    assert_eq!(store.hidden(), 1, "the first one is with the proxy");
+    let again = link.pop(pop(8, Duration::ZERO)).await.unwrap().messages;
+    let attempts: Vec<_> = again.iter().map(|popped| (popped.queue_offset, popped.attempt)).collect();
+    assert_eq!(attempts, [(QueueOffset(1), 1)], "it was no attempt");
+
+    // The next break loses nothing, and gives nothing back.
+    wires.break_all();
+    while link.queues(TOPIC).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(SOON).await;
+    assert_eq!((store.visible(), store.hidden()), (0, 2));
 }
 
 #[tokio::test]

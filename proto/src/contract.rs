@@ -15,8 +15,8 @@ pub use membership::{
 };
 pub use metadata::{MetadataError, MetadataEvent, MetadataService, MetadataStream, follow_metadata};
 pub use store::{
-    AckRequest, AppendError, AppendReply, AppendRequest, Appended, ChangeInvisibleRequest, DeadLetterRequest,
-    HandleError, PopError, PopReply, PopRequest, PoppedMessage, QueueStatus, ReleaseRequest, Remains, RenewRequest,
-    StoreError, StoreService, TopicProgress,
+    AckRequest, AppendError, AppendReply, AppendRequest, Appended, ArrivedDeliveries, ChangeInvisibleRequest,
+    DeadLetterRequest, HandleError, PopError, PopReply, PopRequest, PoppedMessage, QueueStatus, ReleaseRequest,
+    Remains, RenewRequest, StoreError, StoreService, TopicProgress,
 };
 pub use stores::Stores;

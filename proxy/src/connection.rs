@@ -21,6 +21,7 @@ pub(crate) use listener::{ConnectionLimits, Listener};
 pub use opening::ProxyProtocol;
 
 use crate::admin::{self, Admin, Cluster};
+use crate::arrivals::ConnectionId;
 use crate::memory::CALL_BYTES;
 use crate::messaging::{self, Answer, Caller, Messaging};
 use activity::Counted;
@@ -67,6 +68,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// The two ends of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionInfo {
+    pub(crate) id: ConnectionId,
     /// The client's end, as text because each message that lacks a born host gets it.
     pub(crate) remote: String,
     /// Our end: the address that the client reached. Where that is not known, the one that is listened on, which may stand for
@@ -106,11 +108,11 @@ impl Services {
 }
 
 impl ConnectionInfo {
-    pub(crate) fn new(remote: SocketAddr, local: SocketAddr) -> ConnectionInfo {
+    pub(crate) fn new(id: ConnectionId, remote: SocketAddr, local: SocketAddr) -> ConnectionInfo {
         // A dual-stack socket shows IPv4 peers as IPv4-mapped IPv6 addresses.
         let unmapped = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let local = unmapped(local);
-        ConnectionInfo { remote: unmapped(remote).to_string(), local, local_text: local.to_string() }
+        ConnectionInfo { id, remote: unmapped(remote).to_string(), local, local_text: local.to_string() }
     }
 
     /// A load balancer says where the client is.

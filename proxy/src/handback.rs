@@ -1,7 +1,8 @@
 //! Hands deliveries back to their store group when their client is gone: messages of an answer that was cut off, and leases
 //! of a client that said goodbye. A task of its own does it: a call that was cancelled cannot wait for it.
 //!
-//! Best effort, and bounded: deliveries that do not fit into the queue become visible when their invisible duration ends.
+//! Best effort, and bounded: deliveries that do not fit into the queue, or cannot be handed back, become visible when their
+//! invisible duration ends. Nobody renews them: they did not arrive.
 
 use crate::metrics::Metrics;
 use crate::stores::{Deadline, StoreGroups};

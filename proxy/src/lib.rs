@@ -10,7 +10,7 @@
 //! | protocol to model and back; errors to client codes | `translate` |
 //! | topics and consumer groups by name, created on first use | `directory` |
 //! | which store group is asked, and what to do when it does not answer | `stores` |
-//! | clients that are alive, renewing their leases, handing back what did not reach them | `session`, `renewal`, `handback` |
+//! | clients that are alive, what has reached them, renewing their leases, handing back what did not reach them | `session`, `arrivals`, `renewal`, `handback` |
 //! | telling consumers that their group was altered | `altered_groups` |
 //! | operators | `admin` |
 //! | telling the controller that this proxy is alive | `membership` |
@@ -20,6 +20,7 @@
 
 mod admin;
 mod altered_groups;
+mod arrivals;
 mod config;
 mod connection;
 mod directory;

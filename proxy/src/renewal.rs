@@ -1,13 +1,21 @@
 //! Extends the leases of living push consumers, all in one call per store group, and ends the sessions of clients that fell
-//! silent. A task of its own.
+//! silent. A task of its own. Before that, it tells the stores which deliveries have reached their clients: no others are
+//! extended (see `arrivals`).
 //!
 //! A lease outlives three lost renewals. If this proxy dies, its clients go to another one, which renews their leases from
 //! then on, whether or not they receive anything there. A client that is silent here may have gone to another proxy, too.
 //! So its leases are never cut short: they are renewed for some time and then end by themselves, not later than the
 //! session. Only a goodbye releases them.
 
+use crate::arrivals::Arrived;
 use crate::config::ProxyConfig;
 use crate::messaging::Messaging;
+use crate::session::Session;
+use futures_util::future::join_all;
+use gantry_proto::contract::ArrivedDeliveries;
+use gantry_proto::model::{ClientHash, GroupId, ReceiptHandle, StoreGroupId, TopicId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -34,10 +42,12 @@ pub(crate) async fn run(messaging: &Messaging, stop: CancellationToken) {
 
 async fn renew(messaging: &Messaging) {
     let ProxyConfig { session_timeout, auto_renew_lease, renew_interval, .. } = messaging.config;
-    let owners = messaging.sessions.renewing(silence_max(session_timeout, auto_renew_lease));
-    if owners.is_empty() {
+    let sessions = messaging.sessions.renewing(silence_max(session_timeout, auto_renew_lease));
+    if sessions.is_empty() {
         return;
     }
+    note_arrived(messaging, &sessions).await;
+    let owners: Vec<ClientHash> = sessions.iter().map(|session| session.owner).collect();
     let clients = owners.len();
     // Bounded, so that a store that hangs costs one round and not the task.
     let answers = messaging.stores.renew(&owners, auto_renew_lease, renew_interval).await;
@@ -46,6 +56,37 @@ async fn renew(messaging: &Messaging) {
             tracing::warn!(clients, store_group = %store_group.name, %error, "leases of push consumers could not be renewed");
         }
     }
+}
+
+/// What has reached these clients since the last time. What cannot be told now is told the next time, in its first lease.
+async fn note_arrived(messaging: &Messaging, sessions: &[Arc<Session>]) {
+    let ProxyConfig { auto_renew_lease: lease, renew_interval: patience, .. } = messaging.config;
+    type Places = BTreeMap<(GroupId, TopicId), Vec<ReceiptHandle>>;
+    let mut by_store_group = BTreeMap::<StoreGroupId, Vec<(&Arc<Session>, ArrivedDeliveries)>>::new();
+    for session in sessions {
+        let mut arrived = BTreeMap::<StoreGroupId, Places>::new();
+        for Arrived { place, handle } in session.arrived(lease) {
+            let Some((issuer, _)) = handle.parse() else { continue };
+            arrived.entry(issuer).or_default().entry(place).or_default().push(handle);
+        }
+        for (issuer, places) in arrived {
+            let of_it = by_store_group.entry(issuer).or_default();
+            of_it.extend(places.into_iter().map(|((group, topic), handles)| {
+                (session, ArrivedDeliveries { owner: session.owner, group, topic, handles })
+            }));
+        }
+    }
+    let tell = by_store_group.into_iter().map(|(store_group, told)| async move {
+        let (sessions, arrived): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+        match messaging.stores.note_arrived(store_group, &arrived, lease, patience).await {
+            Ok(()) => sessions.iter().zip(&arrived).for_each(|(session, told)| session.are_over(&told.handles)),
+            Err(error) => {
+                let clients = arrived.len();
+                tracing::warn!(clients, %store_group, %error, "what reached push consumers could not be told");
+            }
+        }
+    });
+    join_all(tell).await;
 }
 
 /// For how long the leases of a silent client are renewed: the last of them ends when its session does. Half of the session

@@ -4,11 +4,12 @@
 //! open the next at another proxy. It ends when the client says goodbye, or sends nothing for a while. Nothing here is
 //! durable: a client that goes to another proxy says there who it is, with its settings or with its first heartbeat.
 
+use crate::arrivals::{Arrivals, Arrived, ConnectionId, Place};
 use crate::memory::Held;
 use crate::messaging::RequestContext;
 use crate::metrics::Metrics;
 use crate::translate::{ClientKind, Refusal, long_polling_wish};
-use gantry_proto::model::{ClientHash, ConsumerGroup, GroupName};
+use gantry_proto::model::{ClientHash, ConsumerGroup, GroupName, ReceiptHandle};
 use gantry_proto::wire::v2::{Code, Settings, TelemetryCommand};
 use metrics::Gauge;
 use parking_lot::{Mutex, RwLock};
@@ -34,6 +35,8 @@ pub(crate) struct Session {
     /// Cancelled when the session ends: it ends the client's waiting receives.
     pub(crate) ended: CancellationToken,
     auto_renew: AtomicBool,
+    /// What it was sent here, with automatic renewal.
+    arrivals: Mutex<Arrivals>,
     state: Mutex<State>,
 }
 
@@ -69,7 +72,7 @@ impl Sessions {
         commands: mpsc::Sender<Box<TelemetryCommand>>,
         metrics: &Metrics,
     ) -> Result<Arc<Session>, Refusal> {
-        let session = self.get_or_insert(context.client_id)?;
+        let session = self.get_or_insert(context)?;
         let mut state = session.state.lock();
         let registration = Registration { kind, settings: Some(settings), _held: Some(held) };
         session.note(&mut state, registration, context, metrics);
@@ -86,7 +89,7 @@ impl Sessions {
         kind: ClientKind,
         metrics: &Metrics,
     ) -> Result<(), Refusal> {
-        let session = self.get_or_insert(context.client_id)?;
+        let session = self.get_or_insert(context)?;
         let mut state = session.state.lock();
         if state.registration.is_none() {
             session.note(&mut state, Registration { kind, settings: None, _held: None }, context, metrics);
@@ -95,16 +98,19 @@ impl Sessions {
     }
 
     /// Notes that a client is alive and receives with automatic renewal. It need not have sent settings.
-    pub(crate) fn receiving(&self, client_id: &str) -> Result<Arc<Session>, Refusal> {
-        let session = self.get_or_insert(client_id)?;
+    pub(crate) fn receiving(&self, context: &RequestContext<'_>) -> Result<Arc<Session>, Refusal> {
+        let session = self.get_or_insert(context)?;
         session.auto_renew.store(true, Ordering::Relaxed);
         Ok(session)
     }
 
-    /// A client's session, if it has one. Notes that the client is alive.
-    pub(crate) fn touch(&self, client_id: &str) -> Option<Arc<Session>> {
-        let session = self.by_id.read().get(client_id).cloned()?;
+    /// A client's session, if it has one. Notes that the client is alive, and calls on this connection.
+    pub(crate) fn touch(&self, context: &RequestContext<'_>) -> Option<Arc<Session>> {
+        let session = self.by_id.read().get(context.client_id).cloned()?;
         session.state.lock().last_seen = Instant::now();
+        if session.renews() {
+            session.arrivals.lock().calls(context.connection.id, context.arrived());
+        }
         Some(session)
     }
 
@@ -129,14 +135,14 @@ impl Sessions {
     }
 
     /// The clients whose leases are to be renewed, in order: those that were silent for at most `silence_max`.
-    pub(crate) fn renewing(&self, silence_max: Duration) -> Vec<ClientHash> {
+    pub(crate) fn renewing(&self, silence_max: Duration) -> Vec<Arc<Session>> {
         let now = Instant::now();
         let alive = |session: &Session| now.duration_since(session.state.lock().last_seen) <= silence_max;
         let sessions = self.by_id.read();
         let renewed = sessions.values().filter(|session| session.renews() && alive(session));
-        let mut owners: Vec<ClientHash> = renewed.map(|session| session.owner).collect();
-        owners.sort_unstable();
-        owners
+        let mut renewed: Vec<Arc<Session>> = renewed.cloned().collect();
+        renewed.sort_by_key(|session| session.owner);
+        renewed
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -163,10 +169,11 @@ impl Sessions {
         altered
     }
 
-    fn get_or_insert(&self, client_id: &str) -> Result<Arc<Session>, Refusal> {
-        if let Some(session) = self.touch(client_id) {
+    fn get_or_insert(&self, context: &RequestContext<'_>) -> Result<Arc<Session>, Refusal> {
+        if let Some(session) = self.touch(context) {
             return Ok(session);
         }
+        let client_id = context.client_id;
         let id: Arc<str> = client_id.into();
         let new = || {
             Arc::new(Session {
@@ -174,6 +181,7 @@ impl Sessions {
                 owner: ClientHash::of(client_id),
                 ended: CancellationToken::new(),
                 auto_renew: AtomicBool::new(false),
+                arrivals: Mutex::default(),
                 state: Mutex::new(State {
                     last_seen: Instant::now(),
                     registration: None,
@@ -200,6 +208,25 @@ impl Session {
     /// Whether the client's leases are renewed for it.
     pub(crate) fn renews(&self) -> bool {
         self.auto_renew.load(Ordering::Relaxed)
+    }
+
+    /// The client asks for messages whose leases are to be renewed for it.
+    pub(crate) fn receives(self: &Arc<Session>, context: &RequestContext<'_>, place: Place) -> RenewedReceive {
+        let (connection, arrived) = (context.connection.id, context.arrived());
+        self.arrivals.lock().receives(connection, place, arrived);
+        let gives_up = context.timeout().and_then(|timeout| arrived.checked_add(timeout));
+        RenewedReceive { session: self.clone(), connection, place, gives_up }
+    }
+
+    /// Deliveries are over, or were changed: they are not renewed any more.
+    pub(crate) fn are_over<'a>(&self, handles: impl IntoIterator<Item = &'a ReceiptHandle>) {
+        let mut arrivals = self.arrivals.lock();
+        handles.into_iter().for_each(|handle| arrivals.is_over(handle));
+    }
+
+    /// Deliveries that are known to have reached the client, and are in their first lease, which lasts for `lease`.
+    pub(crate) fn arrived(&self, lease: Duration) -> Vec<Arrived> {
+        self.arrivals.lock().arrived(lease, Instant::now())
     }
 
     /// The settings that the client sent last.
@@ -257,6 +284,47 @@ impl Session {
         if let Some(gauge) = self.state.lock().counted.take() {
             gauge.decrement(1.0);
         }
+    }
+}
+
+/// A receive of a client whose leases are renewed. It waits until this is dropped.
+pub(crate) struct RenewedReceive {
+    session: Arc<Session>,
+    connection: ConnectionId,
+    place: Place,
+    gives_up: Option<Instant>,
+}
+
+/// Its answer, on its way to the client.
+pub(crate) struct RenewedAnswer {
+    session: Arc<Session>,
+    number: u64,
+}
+
+impl RenewedReceive {
+    /// It is answered with messages.
+    pub(crate) fn answer(&self) -> RenewedAnswer {
+        let RenewedReceive { session, connection, place, gives_up } = self;
+        let number = session.arrivals.lock().begin(*connection, *place, *gives_up, Instant::now());
+        RenewedAnswer { session: session.clone(), number }
+    }
+}
+
+impl Drop for RenewedReceive {
+    fn drop(&mut self) {
+        self.session.arrivals.lock().answered(self.place);
+    }
+}
+
+impl RenewedAnswer {
+    /// The transport took one of its messages.
+    pub(crate) fn handed_over(&self, handle: ReceiptHandle) {
+        self.session.arrivals.lock().handed_over(self.number, handle, Instant::now());
+    }
+
+    /// The transport took all of it.
+    pub(crate) fn complete(&self) {
+        self.session.arrivals.lock().complete(self.number, Instant::now());
     }
 }
 

@@ -9,6 +9,7 @@
 //! | receiving from many store groups, the longest-waiting first | `pop`, `rotation` |
 //! | acknowledgements and other calls with a receipt handle | `receipts` |
 //! | what all store groups are asked | `ask_all` |
+//! | which deliveries have reached their clients | `arrived` |
 //! | how long a call may take, and its pauses | `deadline` |
 //!
 //! What must hold:
@@ -18,6 +19,7 @@
 //! - A topic on one store group costs no more than the call to its store.
 
 mod append;
+mod arrived;
 mod ask_all;
 mod deadline;
 mod pop;

@@ -38,7 +38,10 @@ async fn main() {
         machine.clock.advance(Duration::from_secs(15));
         let renew = async |owners: Vec<ClientHash>| {
             let begun = Instant::now();
-            store.renew(RenewRequest { owners, invisible: Duration::from_secs(60) }).await.unwrap();
+            store
+                .renew(RenewRequest { owners, invisible: Duration::from_secs(60), arrived: Vec::new() })
+                .await
+                .unwrap();
             begun.elapsed()
         };
         let all = renew((0..OWNERS).map(ClientHash).collect()).await;

@@ -167,7 +167,7 @@ impl Applier {
                 }
                 Ok(())
             }
-            RecordKind::Delivery => {
+            RecordKind::Delivery | RecordKind::Arrival => {
                 let (group, topic, change) = DeliveryRecord::decode(body)?;
                 if let Some(shard) = self.shard(group, topic, header.log_offset) {
                     delivery(&mut shard.lock(), &change, header.log_offset);

@@ -53,5 +53,5 @@ mod tests;
 pub(crate) use lease::NotHeld;
 pub(crate) use pop::PopParams;
 pub(crate) use reader::QueueReader;
-pub(crate) use record::DeliveryRecord;
+pub(crate) use record::{DeliveryRecord, Renewal};
 pub(crate) use state::{DeliveryState, MessageStanding};

@@ -14,7 +14,7 @@ mod renew;
 mod status;
 
 use crate::apply;
-use crate::commit_log::record::{Origin, RecordKind, record_len};
+use crate::commit_log::record::{Origin, record_len};
 use crate::commit_log::tail::{NoRoom, Purpose};
 use crate::delivery::{DeliveryRecord, DeliveryState, NotHeld, QueueReader};
 use crate::given_up::Known;
@@ -118,7 +118,7 @@ impl Store {
         let mut appender = self.log.begin();
         appender.reserve(Purpose::Progress, record_len(&body))?;
         shard.will_change();
-        let (at, _) = appender.push(RecordKind::Delivery, Default::default(), |out| out.extend_from_slice(&body));
+        let (at, _) = appender.push(change.kind(), Default::default(), |out| out.extend_from_slice(&body));
         let end = appender.end();
         drop(appender);
         apply::delivery(state, change, at);

@@ -6,11 +6,11 @@ mod support;
 
 use futures_util::FutureExt as _;
 use gantry_proto::contract::{
-    AppendRequest, ChangeInvisibleRequest, DeadLetterRequest, HandleError, PopError, PopRequest, PoppedMessage,
-    ReleaseRequest, RenewRequest,
+    AppendRequest, ArrivedDeliveries, ChangeInvisibleRequest, DeadLetterRequest, HandleError, PopError, PopRequest,
+    PoppedMessage, ReleaseRequest, RenewRequest,
 };
 use gantry_proto::model::limits::AUTO_RENEW_LEASE;
-use gantry_proto::model::{ClientHash, FilterExpression, QueueId, StoredMessage, Timestamp, TopicId};
+use gantry_proto::model::{ClientHash, FilterExpression, QueueId, ReceiptHandle, StoredMessage, Timestamp, TopicId};
 use gantry_store::Store;
 use std::sync::Arc;
 use std::time::Duration;
@@ -331,7 +331,10 @@ async fn leases_of_a_living_client_are_renewed_and_end_soon_after_it_is_gone() {
     let held = store.pop(request).await.unwrap().messages.remove(0);
     for _ in 0..10 {
         machine.clock.advance(AUTO_RENEW_LEASE / 2);
-        store.renew(RenewRequest { owners: vec![owner], invisible: AUTO_RENEW_LEASE }).await.unwrap();
+        store
+            .renew(RenewRequest { owners: vec![owner], invisible: AUTO_RENEW_LEASE, arrived: Vec::new() })
+            .await
+            .unwrap();
         assert!(pop(&store, 1).await.unwrap().is_empty(), "renewed and delivered to somebody else");
     }
     store.release(ReleaseRequest { owner, invisible: SECOND }).await.unwrap();
@@ -344,6 +347,68 @@ async fn leases_of_a_living_client_are_renewed_and_end_soon_after_it_is_gone() {
 }
 
 #[tokio::test]
+async fn what_is_not_known_to_have_arrived_comes_back_after_its_first_lease_however_long_its_client_lives() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    let owner = ClientHash::of("client-1");
+    send(&store, 0, "arrives").await.unwrap();
+    send(&store, 0, "is lost").await.unwrap();
+    send(&store, 0, "is given back").await.unwrap();
+    let lease = AUTO_RENEW_LEASE;
+    let request = PopRequest { owner: Some(owner), once_arrived: true, invisible: lease, ..pop_request(3) };
+    let held = store.pop(request).await.unwrap().messages;
+    let arrived = |of: &[&PoppedMessage]| {
+        let handles = of.iter().map(|popped| popped.handle.clone()).collect();
+        vec![ArrivedDeliveries { owner, group: GROUP, topic: TOPIC, handles }]
+    };
+    let renew = |arrived| RenewRequest { owners: vec![owner], invisible: lease, arrived };
+    let (first, last) = (&held[0], &held[2]);
+    change(&store, last, lease / 4, false).await.unwrap();
+    machine.clock.advance(lease / 2);
+    let nonsense = ReceiptHandle("nonsense".to_owned());
+    let mut of_first = arrived(&[first, last]);
+    of_first[0].handles.push(nonsense);
+    store.renew(renew(of_first)).await.unwrap();
+    let given_back = pop(&store, 8).await.unwrap();
+    assert_eq!((given_back.len(), given_back[0].queue_offset), (1, last.queue_offset), "it stays given back");
+    ack(&store, &given_back[0].handle).await.unwrap();
+    // A restart changes nothing about it.
+    machine.files.kill();
+    let _ = store.shutdown().await;
+    let store = machine.must_open();
+    machine.clock.advance(lease / 2);
+    let again = pop(&store, 8).await.unwrap();
+    assert_eq!(again.len(), 1, "the client lives, and nobody has this message");
+    assert_eq!((again[0].queue_offset, again[0].attempt), (held[1].queue_offset, 2));
+    for _ in 0..5 {
+        store.renew(renew(arrived(&[&held[1]]))).await.unwrap();
+        machine.clock.advance(lease / 2);
+    }
+    ack(&store, &first.handle).await.unwrap();
+    assert!(matches!(ack(&store, &held[1].handle).await, Err(HandleError::Expired)));
+    end(store).await;
+}
+
+#[tokio::test]
+async fn what_a_client_was_told_to_have_no_more_is_not_brought_back_by_its_life() {
+    let machine = Machine::new(1);
+    let store = machine.must_open();
+    let owner = ClientHash::of("client-1");
+    send(&store, 0, "late").await.unwrap();
+    let request = PopRequest { owner: Some(owner), invisible: AUTO_RENEW_LEASE, ..pop_request(1) };
+    let held = store.pop(request).await.unwrap().messages.remove(0);
+    machine.clock.advance(AUTO_RENEW_LEASE);
+    assert!(matches!(ack(&store, &held.handle).await, Err(HandleError::Expired)));
+    let renewal = RenewRequest { owners: vec![owner], invisible: AUTO_RENEW_LEASE, arrived: Vec::new() };
+    store.renew(renewal).await.unwrap();
+    let again = pop(&store, 1).await.unwrap().remove(0);
+    assert_eq!(again.attempt, 2);
+    assert!(matches!(ack(&store, &held.handle).await, Err(HandleError::Expired)), "nor does it end a newer one");
+    ack(&store, &again.handle).await.unwrap();
+    end(store).await;
+}
+
+#[tokio::test]
 async fn a_renewed_lease_survives_a_restart() {
     let machine = Machine::new(1);
     let store = machine.must_open();
@@ -352,7 +417,7 @@ async fn a_renewed_lease_survives_a_restart() {
     let request = PopRequest { owner: Some(owner), invisible: AUTO_RENEW_LEASE, ..pop_request(1) };
     let held = store.pop(request).await.unwrap().messages.remove(0);
     machine.clock.advance(AUTO_RENEW_LEASE / 2);
-    store.renew(RenewRequest { owners: vec![owner], invisible: AUTO_RENEW_LEASE }).await.unwrap();
+    store.renew(RenewRequest { owners: vec![owner], invisible: AUTO_RENEW_LEASE, arrived: Vec::new() }).await.unwrap();
     machine.files.kill();
     let _ = store.shutdown().await;
     let store = machine.must_open();

@@ -40,7 +40,10 @@ async fn work(seed: u64) -> BTreeMap<String, Vec<u8>> {
             }
         }
         // Records for all of them at once.
-        store.renew(RenewRequest { owners: vec![owner], invisible: 2 * AUTO_RENEW_LEASE }).await.unwrap();
+        store
+            .renew(RenewRequest { owners: vec![owner], invisible: 2 * AUTO_RENEW_LEASE, arrived: Vec::new() })
+            .await
+            .unwrap();
         store.release(ReleaseRequest { owner, invisible: Duration::from_secs(1) }).await.unwrap();
         machine.clock.advance(2 * INVISIBLE);
     }

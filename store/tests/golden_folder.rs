@@ -40,7 +40,7 @@ async fn written() -> Folder {
     let owner = ClientHash::of("client");
     let held = store.pop(PopRequest { owner: Some(owner), ..pop_request(2) }).await.unwrap().messages;
     assert_eq!(held.len(), 2);
-    store.renew(RenewRequest { owners: vec![owner], invisible: 2 * INVISIBLE }).await.unwrap();
+    store.renew(RenewRequest { owners: vec![owner], invisible: 2 * INVISIBLE, arrived: Vec::new() }).await.unwrap();
     store.release(ReleaseRequest { owner, invisible: 2 * INVISIBLE }).await.unwrap();
     let popped = pop(&store, 4).await.unwrap();
     let (group, topic) = (GROUP, TOPIC);

@@ -119,7 +119,8 @@ async fn without_a_tenure_every_call_is_refused_and_nothing_is_put_into_the_log(
         assert!(matches!(buried, Err(HandleError::Store(error)) if not_leader(&error)));
     }
     for owner in [owner, ClientHash::of("nobody")] {
-        let renewed = store.renew(RenewRequest { owners: vec![owner], invisible: 60 * SECOND }).await;
+        let renewed =
+            store.renew(RenewRequest { owners: vec![owner], invisible: 60 * SECOND, arrived: Vec::new() }).await;
         assert!(not_leader(&renewed.unwrap_err()));
         let released = store.release(ReleaseRequest { owner, invisible: SECOND }).await;
         assert!(not_leader(&released.unwrap_err()));
@@ -310,7 +311,9 @@ async fn an_opened_store_knows_everything_and_does_nothing_until_it_leads() {
         assert!(matches!(send(&store, 0, "new").await, Err(AppendError::Store(error)) if not_leader(&error)));
         assert!(matches!(pop(&store, 1).await, Err(PopError::Store(error)) if not_leader(&error)));
         assert!(not_leader(&store.remains().await.unwrap_err()));
-        let renewed = store.renew(RenewRequest { owners: vec![ClientHash::of("c")], invisible: SECOND }).await;
+        let renewed = store
+            .renew(RenewRequest { owners: vec![ClientHash::of("c")], invisible: SECOND, arrived: Vec::new() })
+            .await;
         assert!(not_leader(&renewed.unwrap_err()));
         machine.clock.advance(10 * INVISIBLE);
         tokio::time::sleep(SECOND).await;

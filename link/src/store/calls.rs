@@ -54,6 +54,9 @@ struct Table {
     cancelled: Vec<u64>,
     epoch: Epoch,
     epoch_told: Epoch,
+    /// The number of the last stream, 0 if there was none, and how many frames of it were received.
+    stream: u64,
+    frames_received: u64,
     /// Wakes the stream that sends frames.
     sender: Option<Waker>,
 }
@@ -97,6 +100,8 @@ impl Calls {
                 cancelled: Vec::new(),
                 epoch,
                 epoch_told: Epoch::default(),
+                stream: 0,
+                frames_received: 0,
                 sender: None,
             }),
         })
@@ -193,10 +198,18 @@ impl Calls {
         self.table.lock().connection
     }
 
-    /// The handshake of the new connection is done. It told the store `epoch_told`.
-    pub(super) fn opened(&self, epoch_told: Epoch) {
+    /// The stream of the connection before, and what was received on it.
+    pub(super) fn last_stream(&self) -> Option<wire::LostStream> {
+        let table = self.table.lock();
+        let (stream, frames_received) = (table.stream, table.frames_received);
+        (stream != 0).then_some(wire::LostStream { stream, frames_received })
+    }
+
+    /// The handshake of the new connection is done. It told the store `epoch_told`, and has a stream of that number.
+    pub(super) fn opened(&self, epoch_told: Epoch, stream: u64) {
         let mut table = self.table.lock();
         (table.state, table.epoch_told) = (ConnectionState::Up, epoch_told);
+        (table.stream, table.frames_received) = (stream, 0);
         let sender = table.sender.take();
         drop(table);
         wake(sender);
@@ -255,6 +268,7 @@ impl Calls {
     pub(super) fn deliver(&self, replies: Vec<wire::Reply>) {
         let mut answered = Vec::with_capacity(replies.len());
         let mut table = self.table.lock();
+        table.frames_received += 1;
         for reply in replies {
             if let Some(waiter) = table.waiting.remove(&reply.id) {
                 answered.push((waiter, answer(reply.outcome)));
@@ -323,7 +337,7 @@ impl Table {
         self.sent_to = calls.last().map_or(self.sent_to, |call| call.id);
         self.epoch_told = self.epoch;
         let cancelled = std::mem::take(&mut self.cancelled);
-        wire::Requests { hello: None, calls, cancelled, epoch: self.epoch.0 }
+        wire::Requests { hello: None, calls, cancelled, epoch: self.epoch.0, frames_received: self.frames_received }
     }
 
     /// Takes a call back if it was not sent. Else the store is told to cancel it, if it is a pop; other calls are carried out.

@@ -82,7 +82,8 @@ impl Connector {
         let channel = self.dialer.dial(address).await.map_err(|error| format!("{address}: {error}"))?;
         let epoch = self.calls.epoch();
         let target = Target { cluster, store_group: self.store_group, folder: self.replica.folder };
-        let hello = handshake::hello(&target, epoch);
+        let lost = self.calls.last_stream();
+        let hello = wire::Hello { confirms_frames: true, lost, ..handshake::hello(&target, epoch) };
         let frames = Frames::new(&self.calls, connection, hello);
         let mut client = StoreExchangeClient::with_origin(channel.clone(), channel.origin())
             .max_decoding_message_size(FRAME_BYTES_LIMIT);
@@ -96,9 +97,9 @@ impl Connector {
             .map_err(|_| format!("{address}: no welcome within {HELLO_TIMEOUT:?}"))?
             .map_err(|status| format!("{address}: {}", status.message()))?;
         let first = first.ok_or_else(|| format!("{address} ended the connection instead of a welcome"))?;
-        let version = handshake::read_welcome(first, &target).map_err(|why| format!("{address}: {why}"))?;
+        let (version, stream) = handshake::read_welcome(first, &target).map_err(|why| format!("{address}: {why}"))?;
         tracing::debug!(%address, store_group = %self.store_group, version, "connected to a store");
-        self.calls.opened(epoch);
+        self.calls.opened(epoch, stream);
         Ok((channel, replies))
     }
 

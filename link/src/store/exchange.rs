@@ -1,13 +1,14 @@
 //! The store's end of one stream: calls come in, replies go out. One task polls all calls and sends the replies.
 
 use super::budget::{Budget, Reservation};
+use super::unreceived::{self, Deliveries, StreamOfReplies};
 use super::wire::{self as codec, Malformed, Request, WireFailure};
 use super::{CALLS_MAX, CONTROL_BYTES_MAX, FRAME_BYTES, HELD_BYTES_MAX, StoreIdentity};
 use futures_util::future::{AbortHandle, AbortRegistration, Abortable, BoxFuture};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use gantry_proto::contract::{StoreError, StoreService};
-use gantry_proto::model::Epoch;
+use gantry_proto::model::{Epoch, GroupId, ReceiptHandle, TopicId};
 use gantry_proto::wire::store::v1 as wire;
 use prost::Message as _;
 use std::collections::BTreeMap;
@@ -46,6 +47,11 @@ pub(crate) struct Exchange {
     ready_bytes: usize,
     /// A reply that is a frame of its own, sent after the next one.
     large: Option<wire::Reply>,
+    /// What the replies in `ready` and in `large` deliver.
+    ready_deliveries: Vec<Deliveries>,
+    large_deliveries: Option<Deliveries>,
+    /// What the frames before delivered.
+    stream: Arc<StreamOfReplies>,
     /// Whether other tasks were let run since the last frame.
     yielded: bool,
     sweep: Option<Pin<Box<Sleep>>>,
@@ -60,6 +66,8 @@ struct Held {
     bytes: usize,
     _reservation: Reservation,
     deadline: Option<Instant>,
+    /// Whose deliveries the reply brings.
+    consumer: Option<(GroupId, TopicId)>,
 }
 
 impl Exchange {
@@ -67,7 +75,7 @@ impl Exchange {
         service: Arc<dyn StoreService>,
         identity: Arc<dyn StoreIdentity>,
         requests: Streaming<wire::Requests>,
-        welcome: wire::Welcome,
+        (welcome, stream): (wire::Welcome, Arc<StreamOfReplies>),
         budget: Arc<Budget>,
         draining: CancellationToken,
     ) -> Exchange {
@@ -84,6 +92,9 @@ impl Exchange {
             ready: Vec::new(),
             ready_bytes: 0,
             large: None,
+            ready_deliveries: Vec::new(),
+            large_deliveries: None,
+            stream,
             yielded: false,
             sweep: None,
             draining: Box::pin(draining.cancelled_owned()),
@@ -101,6 +112,7 @@ impl Exchange {
     fn take(&mut self, frame: wire::Requests) -> Result<(), Malformed> {
         // Before the frame's calls: a store that was superseded must not carry them out.
         self.heard_epoch(Epoch(frame.epoch));
+        self.stream.received_to(frame.frames_received);
         for call in frame.calls {
             let (id, bytes, remaining_ms) = (call.id, call.encoded_len(), call.remaining_ms);
             let is_control = codec::is_control(&call);
@@ -144,7 +156,11 @@ impl Exchange {
         let remaining = (remaining_ms > 0).then(|| Duration::from_millis(remaining_ms.into()));
         let deadline = remaining.map(|remaining| Instant::now() + remaining);
         let (abort, registration) = AbortHandle::new_pair();
-        self.held.insert(id, Held { abort, bytes, _reservation, deadline });
+        let consumer = match &request {
+            Request::Pop(pop) => Some((pop.group, pop.topic)),
+            _ => None,
+        };
+        self.held.insert(id, Held { abort, bytes, _reservation, deadline, consumer });
         self.held_bytes += bytes;
         let calls = if is_control { &mut self.control } else { &mut self.running };
         calls.push(answer(self.service.clone(), id, request, registration).boxed());
@@ -170,20 +186,24 @@ impl Exchange {
     /// together become ready one after the other, and their replies shall go into one frame.
     fn collect(&mut self, cx: &mut Context<'_>) -> Option<wire::Replies> {
         if let Some(large) = self.large.take() {
+            self.stream.sent(self.large_deliveries.take());
             return Some(wire::Replies { replies: vec![large], ..wire::Replies::default() });
         }
         while self.large.is_none() && self.ready_bytes < FRAME_BYTES {
             let Some(reply) = self.poll_reply(cx) else { break };
+            let mut deliveries = None;
             if let Some(held) = self.held.remove(&reply.id) {
                 self.held_bytes -= held.bytes;
+                deliveries = held.consumer.and_then(|consumer| deliveries_of(consumer, &reply));
             }
             let bytes = reply.encoded_len();
             if bytes > FRAME_BYTES && !self.ready.is_empty() {
                 // In one frame, the replies that are ready would wait until all of it has arrived.
-                self.large = Some(reply);
+                (self.large, self.large_deliveries) = (Some(reply), deliveries);
             } else {
                 self.ready_bytes += bytes;
                 self.ready.push(reply);
+                self.ready_deliveries.extend(deliveries);
             }
         }
         if self.ready.is_empty() {
@@ -196,6 +216,7 @@ impl Exchange {
             return None;
         }
         (self.yielded, self.ready_bytes) = (false, 0);
+        self.stream.sent(self.ready_deliveries.drain(..));
         Some(wire::Replies { replies: std::mem::take(&mut self.ready), ..wire::Replies::default() })
     }
 
@@ -243,6 +264,10 @@ impl Stream for Exchange {
         if let Some(welcome) = exchange.welcome.take() {
             return Poll::Ready(Some(Ok(wire::Replies { welcome: Some(welcome), ..wire::Replies::default() })));
         }
+        if exchange.stream.is_replaced() {
+            // The proxy has found out before us that this stream is broken.
+            return Poll::Ready(None);
+        }
         if !exchange.is_draining {
             exchange.is_draining = exchange.draining.poll_unpin(cx).is_ready();
         }
@@ -259,6 +284,22 @@ impl Stream for Exchange {
             Poll::Pending
         }
     }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.stream.ended();
+        let mut unsent = std::mem::take(&mut self.ready_deliveries);
+        unsent.extend(self.large_deliveries.take());
+        unreceived::give_back(self.service.clone(), unsent);
+    }
+}
+
+/// What a reply delivers, if it does.
+fn deliveries_of((group, topic): (GroupId, TopicId), reply: &wire::Reply) -> Option<Deliveries> {
+    let Some(Outcome::Pop(popped)) = &reply.outcome else { return None };
+    let handles: Vec<_> = popped.messages.iter().map(|message| ReceiptHandle(message.handle.clone())).collect();
+    (!handles.is_empty()).then_some(Deliveries { group, topic, handles })
 }
 
 /// Carries one call out. When it is cancelled, the answer says so.

@@ -40,9 +40,11 @@ fn handshakes() -> Vec<Golden> {
     let calls = wire::Requests { cancelled: vec![4, 500], epoch: 9, ..wire::Requests::default() };
     vec![
         golden("store.hello", hello, "Ok(1) of epoch 7".to_owned(), answered),
-        golden("store.welcome", welcome, "Ok(1)".to_owned(), |first| text(&handshake::read_welcome(first, &STORE))),
+        golden("store.welcome", welcome, "Ok(1)".to_owned(), |first| {
+            text(&handshake::read_welcome(first, &STORE).map(|(version, _)| version))
+        }),
         golden("store.refused", refused, "Err(\"another group\")".to_owned(), |first| {
-            text(&handshake::read_welcome(first, &STORE))
+            text(&handshake::read_welcome(first, &STORE).map(|(version, _)| version))
         }),
         golden("store.cancelled", calls, "[4, 500] 9".to_owned(), |frame| {
             format!("{:?} {}", frame.cancelled, frame.epoch)
@@ -64,12 +66,13 @@ fn calls() -> Vec<Golden> {
         bytes_max: 16 << 20,
         invisible,
         owner: Some(ClientHash(u64::MAX - 1)),
+        once_arrived: false,
         wait: Duration::from_secs(20),
     };
     let ack = || AckRequest { group, topic, handles: vec![handle(), ReceiptHandle("another".to_owned())] };
     let change = || ChangeInvisibleRequest { group, topic, handle: handle(), invisible, suspend: true };
     let letter = || DeadLetterRequest { group, topic, handle: handle() };
-    let renew = RenewRequest { owners: vec![ClientHash(1), ClientHash(u64::MAX)], invisible };
+    let renew = RenewRequest { owners: vec![ClientHash(1), ClientHash(u64::MAX)], invisible, arrived: Vec::new() };
     let release = ReleaseRequest { owner: ClientHash(2), invisible };
     let call = |name: &str, call: Call, means: Request| {
         let call = wire::Call { id: 300, remaining_ms: 10_000, call: Some(call), must_understand: Vec::new() };

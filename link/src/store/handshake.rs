@@ -23,6 +23,7 @@ pub(super) fn hello(target: &Target, epoch: Epoch) -> wire::Hello {
         group: target.store_group.0,
         folder: Bytes::copy_from_slice(&target.folder.0),
         epoch: epoch.0,
+        ..wire::Hello::default()
     }
 }
 
@@ -64,11 +65,12 @@ pub(super) fn welcome(version: u32, store: &Target, epoch: Epoch) -> wire::Welco
         group: store.store_group.0,
         folder: Bytes::copy_from_slice(&store.folder.0),
         epoch: epoch.0,
+        ..wire::Welcome::default()
     }
 }
 
-/// The version to speak with the store that sent this first frame, or why no call is made to it.
-pub(super) fn read_welcome(first: wire::Replies, meant: &Target) -> Result<u32, String> {
+/// The version to speak with the store that sent this first frame and the number of the stream, or why no call is made to it.
+pub(super) fn read_welcome(first: wire::Replies, meant: &Target) -> Result<(u32, u64), String> {
     if let Some(refused) = first.refused {
         return Err(match refused.text.is_empty() {
             true => "it refuses to talk to this proxy, without a reason".to_owned(),
@@ -91,7 +93,7 @@ pub(super) fn read_welcome(first: wire::Replies, meant: &Target) -> Result<u32, 
             identity(&welcome.cluster)
         ));
     }
-    Ok(welcome.version)
+    Ok((welcome.version, welcome.stream))
 }
 
 fn identity(bytes: &[u8]) -> String {
@@ -156,7 +158,7 @@ mod tests {
     fn a_proxy_speaks_only_what_it_can() {
         let welcomed = |version| {
             let welcome = Some(welcome(version, &STORE, Epoch(1)));
-            read_welcome(wire::Replies { welcome, ..wire::Replies::default() }, &STORE)
+            read_welcome(wire::Replies { welcome, ..wire::Replies::default() }, &STORE).map(|(version, _)| version)
         };
         assert_eq!(welcomed(1), Ok(1));
         assert!(welcomed(2).unwrap_err().contains("chose version 2"));

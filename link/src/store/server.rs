@@ -3,6 +3,7 @@
 use super::budget::Budget;
 use super::exchange::Exchange;
 use super::handshake::{self, Target};
+use super::unreceived::{self, Unreceived};
 use super::{HELD_BYTES_OF_ALL_MAX, HELLO_TIMEOUT, StoreIdentity};
 use crate::local_peer::LocalPeer;
 use crate::transport::{Connected, Draining};
@@ -11,7 +12,7 @@ use futures_util::stream::{self, Once};
 use gantry_proto::contract::StoreService;
 use gantry_proto::model::Epoch;
 use gantry_proto::wire::store::v1::store_exchange_server::StoreExchange;
-use gantry_proto::wire::store::v1::{Replies, Requests};
+use gantry_proto::wire::store::v1::{Replies, Requests, Welcome};
 use std::future::Ready;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
@@ -22,6 +23,7 @@ pub(crate) struct ExchangeServer {
     local: LocalPeer,
     /// Shared by all streams.
     budget: Arc<Budget>,
+    unreceived: Unreceived,
 }
 
 impl ExchangeServer {
@@ -30,7 +32,8 @@ impl ExchangeServer {
         identity: Arc<dyn StoreIdentity>,
         local: LocalPeer,
     ) -> ExchangeServer {
-        ExchangeServer { service, identity, local, budget: Budget::new(HELD_BYTES_OF_ALL_MAX) }
+        let budget = Budget::new(HELD_BYTES_OF_ALL_MAX);
+        ExchangeServer { service, identity, local, budget, unreceived: Unreceived::default() }
     }
 
     fn target(&self) -> Result<Target, Status> {
@@ -70,9 +73,15 @@ impl StoreExchange for ExchangeServer {
                 return Ok(Response::new(Either::Right(stream::once(std::future::ready(Ok(refused))))));
             }
         };
-        let welcome = handshake::welcome(version, &target, self.identity.epoch());
+        if let Some(lost) = hello.lost {
+            let lost = self.unreceived.resume(lost.stream, lost.frames_received);
+            unreceived::give_back(self.service.clone(), lost);
+        }
+        let epoch = self.identity.epoch();
+        let stream = self.unreceived.open(epoch, hello.confirms_frames);
+        let welcome = Welcome { stream: stream.number, ..handshake::welcome(version, &target, epoch) };
         let (service, identity, budget) = (self.service.clone(), self.identity.clone(), self.budget.clone());
-        let exchange = Exchange::new(service, identity, requests, welcome, budget, draining);
+        let exchange = Exchange::new(service, identity, requests, (welcome, stream), budget, draining);
         // Only after the handshake: the epoch of another store group says nothing.
         exchange.heard_epoch(Epoch(hello.epoch));
         Ok(Response::new(Either::Left(exchange)))

@@ -279,6 +279,7 @@ pub fn pop(batch_max: u32, wait: std::time::Duration) -> PopRequest {
         bytes_max: u64::MAX,
         invisible: std::time::Duration::from_secs(30),
         owner: Some(ClientHash::of("client")),
+        once_arrived: false,
         wait,
     }
 }

@@ -109,6 +109,9 @@ pub struct PopRequest {
     pub invisible: Duration,
     /// The client whose life extends the leases, for automatic renewal.
     pub owner: Option<ClientHash>,
+    /// True: the owner's life extends the leases only of those deliveries that [`RenewRequest::arrived`] names. Nobody has
+    /// the others, as far as is known: they become visible when `invisible` is over.
+    pub once_arrived: bool,
     /// How long to wait when there is nothing. Zero: not at all.
     pub wait: Duration,
 }
@@ -197,6 +200,18 @@ pub struct RenewRequest {
     pub owners: Vec<ClientHash>,
     /// How long their deliveries stay hidden from now.
     pub invisible: Duration,
+    /// Deliveries that are known to have reached their owners since the last call.
+    pub arrived: Vec<ArrivedDeliveries>,
+}
+
+/// Deliveries to one client, of one group and topic, that it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArrivedDeliveries {
+    pub owner: ClientHash,
+    pub group: GroupId,
+    pub topic: TopicId,
+    /// As they were handed out. What is over by now, or was changed, stays as it is.
+    pub handles: Vec<ReceiptHandle>,
 }
 
 /// A client that is gone.

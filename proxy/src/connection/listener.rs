@@ -1,6 +1,7 @@
 //! A listening socket: who may come in.
 
 use super::{ConnectionInfo, ConnectionServer};
+use crate::arrivals::ConnectionId;
 use crate::memory::{CONNECTION_BYTES, Held, Peer};
 use crate::{BuildError, ServeError};
 use gantry_proto::env::{self, Connection, Network};
@@ -62,6 +63,7 @@ impl Listener {
         tasks: TaskTracker,
     ) -> Result<(), ServeError> {
         let open = Arc::new(AtomicUsize::new(0));
+        let mut ids = 0;
         loop {
             let (connection, peer) = self.accept().await?;
             let metrics = server.messaging.metrics.clone();
@@ -74,7 +76,8 @@ impl Listener {
                 }
             };
             let local = connection.local_addr().unwrap_or(self.local_addr);
-            let (server, info) = (server.clone(), ConnectionInfo::new(peer, local));
+            let (server, info) = (server.clone(), ConnectionInfo::new(ConnectionId(ids), peer, local));
+            ids += 1;
             tasks.spawn(async move {
                 metrics.connections.increment(1.0);
                 if let Err(error) = server.serve(connection, info, &mut room).await {

@@ -5,7 +5,8 @@ use super::call::{RequestContext, UnaryRpc};
 use super::request::{self, RequestLimits};
 use crate::metrics::Rpc;
 use crate::translate::{self, Refusal, resource_name};
-use gantry_proto::model::{ConsumerGroup, Topic};
+use gantry_proto::contract::HandleError;
+use gantry_proto::model::{ConsumerGroup, ReceiptHandle, Topic};
 use gantry_proto::wire::v2::{
     AckMessageEntry, AckMessageRequest, AckMessageResponse, AckMessageResultEntry, Code, Resource, Status,
 };
@@ -28,10 +29,19 @@ impl UnaryRpc for AckMessage {
         if request.entries.is_empty() {
             return Err(Refusal::new(Code::BadRequest, "the acknowledgement names no message"));
         }
+        // A client that acknowledges is alive, too.
+        let session = messaging.sessions.touch(context).filter(|session| session.renews());
         let statuses = match place {
             Some(DeliveryPlace { topic, group }) => {
                 let handles: Vec<&str> = request.entries.iter().map(|entry| entry.receipt_handle.as_str()).collect();
                 let results = messaging.stores.ack(group.id, topic.id, &handles, context.deadline()).await;
+                if let Some(session) = session {
+                    let over: Vec<ReceiptHandle> = (handles.iter().zip(&results))
+                        .filter(|(_, result)| !matches!(result, Err(HandleError::Store(_))))
+                        .map(|(handle, _)| ReceiptHandle((*handle).to_owned()))
+                        .collect();
+                    session.are_over(&over);
+                }
                 results
                     .into_iter()
                     .map(|result| result.map_or_else(|e| Refusal::from(e).into_status(), |()| translate::ok()))

@@ -256,9 +256,10 @@ fn parse_grpc_timeout(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arrivals::ConnectionId;
 
     fn connection() -> ConnectionInfo {
-        ConnectionInfo::new("[::ffff:10.1.2.3]:4000".parse().unwrap(), "[::1]:8081".parse().unwrap())
+        ConnectionInfo::new(ConnectionId(7), "[::ffff:10.1.2.3]:4000".parse().unwrap(), "[::1]:8081".parse().unwrap())
     }
 
     fn metadata(headers: &[(&'static str, &str)]) -> MetadataMap {

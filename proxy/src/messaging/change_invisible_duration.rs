@@ -26,7 +26,12 @@ impl UnaryRpc for ChangeInvisibleDuration {
     ) -> Result<ChangeInvisibleDurationResponse, Refusal> {
         let old = std::mem::take(&mut request.receipt_handle);
         // Clients replace their handle by the reply's before they look at its status: a refusal returns the old handle.
-        Ok(match change(messaging, request, ReceiptHandle(old.clone()), context.deadline()).await {
+        let handle = ReceiptHandle(old.clone());
+        if let Some(session) = messaging.sessions.touch(context) {
+            // Whatever becomes of the call: the consumer says for how long it wants to have the message.
+            session.are_over([&handle]);
+        }
+        Ok(match change(messaging, request, handle, context.deadline()).await {
             Ok(new) => ChangeInvisibleDurationResponse { status: Some(translate::ok()), receipt_handle: new.0 },
             Err(refusal) => {
                 ChangeInvisibleDurationResponse { status: Some(refusal.into_status()), receipt_handle: old }

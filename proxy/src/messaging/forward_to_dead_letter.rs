@@ -27,8 +27,13 @@ impl UnaryRpc for ForwardMessageToDeadLetterQueue {
         let DeliveryPlace { topic, group } =
             delivery_place(messaging, request.topic.as_ref(), request.group.as_ref())?.ok_or_else(place_is_gone)?;
         let handle = ReceiptHandle(request.receipt_handle);
+        let session = messaging.sessions.touch(context);
         match messaging.stores.forward_to_dead_letter(group.id, topic.id, &handle, context.deadline()).await {
-            Ok(()) | Err(HandleError::Expired) => {}
+            Ok(()) | Err(HandleError::Expired) => {
+                if let Some(session) = session {
+                    session.are_over([&handle]);
+                }
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(ForwardMessageToDeadLetterQueueResponse { status: Some(translate::ok()) })

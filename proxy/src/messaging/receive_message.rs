@@ -10,7 +10,7 @@ use super::call::{Answer, RequestContext, rejected, with_stream};
 use super::request::{self, Rejected};
 use crate::connection::OpenCall;
 use crate::metrics::Rpc;
-use crate::session::Session;
+use crate::session::{RenewedReceive, Session};
 use crate::stores::PopAttempt;
 use crate::translate::{self, Refusal};
 use gantry_proto::contract::PoppedMessage;
@@ -62,9 +62,9 @@ async fn receive(
     request: ReceiveMessageRequest,
 ) -> Result<ReceiveReply, Refusal> {
     let session = if request.auto_renew {
-        Some(messaging.sessions.receiving(context.client_id)?)
+        Some(messaging.sessions.receiving(context)?)
     } else {
-        messaging.sessions.touch(context.client_id)
+        messaging.sessions.touch(context)
     };
     let until = context.arrived()
         + waiting_time(&request, session.as_deref(), context.timeout(), messaging.config.long_polling_max);
@@ -80,6 +80,8 @@ async fn receive(
     let topic = topic.ok_or_else(|| Refusal::topic_not_found(&named.name))?;
     let group = messaging.directory.group_or_create(&group_name, context.deadline()).await?;
 
+    let renewed = session.as_ref().filter(|_| request.auto_renew);
+    let renewed = renewed.map(|session| session.receives(context, (group.id, topic.id)));
     let attempt = PopAttempt {
         group: group.id,
         topic: topic.clone(),
@@ -90,7 +92,8 @@ async fn receive(
         until,
     };
     let popped = pop_unless_interrupted(messaging, session.as_deref(), attempt).await?;
-    let deliveries = Deliveries::new(messaging.clone(), &topic, &group, &named, context.connection, popped);
+    let answer = renewed.as_ref().filter(|_| !popped.is_empty()).map(RenewedReceive::answer);
+    let deliveries = Deliveries::new(messaging.clone(), &topic, &group, &named, context.connection, answer, popped);
     if session.is_some_and(|session| request.auto_renew && session.ended.is_cancelled()) {
         // The client said goodbye meanwhile: dropping the deliveries hands them back.
         drop(deliveries);

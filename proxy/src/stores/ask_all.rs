@@ -23,7 +23,7 @@ impl StoreGroups {
     /// to this proxy.
     pub(crate) async fn renew(&self, owners: &[ClientHash], invisible: Duration, patience: Duration) -> Answers<()> {
         let ask = |store: Arc<dyn StoreService>| {
-            let request = RenewRequest { owners: owners.to_vec(), invisible };
+            let request = RenewRequest { owners: owners.to_vec(), invisible, arrived: Vec::new() };
             async move { store.renew(request).await }
         };
         self.ask_each(self.view.store_groups(), patience, ask).await

@@ -57,6 +57,8 @@ impl PopAttempt {
             bytes_max: RECEIVE_BYTES_MAX,
             invisible: self.invisible,
             owner: self.owner,
+            // What is lost on its way must not be hidden for as long as its client lives.
+            once_arrived: self.owner.is_some(),
             wait,
         }
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod admin;
+mod arrivals;
 mod clients;
 mod cluster;
 mod limits;

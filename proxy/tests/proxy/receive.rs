@@ -133,7 +133,7 @@ async fn what_the_store_is_asked_follows_from_request_settings_and_deadline() {
     assert_eq!(pops[0].filter, FilterExpression::parse_tag("a || b").unwrap());
     assert_eq!(pops[1].batch_max, 1);
     assert_eq!(pops[1].invisible, limits::AUTO_RENEW_LEASE);
-    assert_eq!(pops[1].owner, Some(ClientHash::of("push")));
+    assert_eq!((pops[1].owner, pops[1].once_arrived), (Some(ClientHash::of("push")), true));
     about(pops[1].wait, 600);
     assert_eq!(pops[1].filter, FilterExpression::ALL);
 }

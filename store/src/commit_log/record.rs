@@ -26,6 +26,7 @@
 //! | 4 batch | see [`BatchFrame`] |
 //! | 5 topic removed | 4 bytes topic id. It was deleted: what came before of it is gone, groups' progress on it, too; its queue offsets go on |
 //! | 6 group removed | 4 bytes group id. It was deleted: its progress is gone |
+//! | 7 arrival | see `delivery::record`. May be passed over: what it says makes messages come back later, never sooner |
 //!
 //! **Damaged** is only what the checksum says is: it is looked at before anything else. A record whose checksum is right and
 //! that is not understood is [`RecordError::Newer`], or [`RecordError::Malformed`] with a reason; neither is ever taken
@@ -55,6 +56,8 @@ pub(crate) enum RecordKind {
     TopicRemoved,
     /// A consumer group was deleted.
     GroupRemoved,
+    /// A change of a group's progress without which messages are only delivered again sooner.
+    Arrival,
     /// Of a later version, which says that it may be passed over.
     Unknown(u8),
 }
@@ -151,6 +154,7 @@ impl RecordKind {
             4 => RecordKind::Batch,
             5 => RecordKind::TopicRemoved,
             6 => RecordKind::GroupRemoved,
+            7 => RecordKind::Arrival,
             number => RecordKind::Unknown(number),
         }
     }
@@ -163,6 +167,7 @@ impl RecordKind {
             RecordKind::Batch => 4,
             RecordKind::TopicRemoved => 5,
             RecordKind::GroupRemoved => 6,
+            RecordKind::Arrival => 7,
             RecordKind::Unknown(number) => number,
         }
     }
@@ -260,7 +265,7 @@ pub(crate) fn write_record(out: &mut Vec<u8>, header: &RecordHeader, body: impl 
     let start = out.len();
     let mut fixed = [0u8; HEADER_LEN];
     fixed[8] = header.kind.number();
-    if matches!(header.kind, RecordKind::Unknown(_)) {
+    if matches!(header.kind, RecordKind::Arrival | RecordKind::Unknown(_)) {
         fixed[9] = FLAG_SKIP;
     }
     fixed[10..12].copy_from_slice(&header.extensions_len.to_le_bytes());

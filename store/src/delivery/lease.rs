@@ -2,7 +2,7 @@
 
 use super::reader::QueueReader;
 use super::record::DeliveryRecord;
-use super::state::{DeliveryState, Outstanding};
+use super::state::{DeliveryState, Outstanding, Visibility};
 use gantry_proto::model::{ClientHash, LogOffset, QueueId, QueueOffset, Timestamp};
 
 /// Why a delivery is not held any more.
@@ -32,6 +32,29 @@ impl DeliveryState {
             // A delivery that the log lost in a crash before it was confirmed.
             None => Err(NotHeld::Expired),
         }
+    }
+
+    /// Those of `deliveries` that `owner` holds in their first lease: whatever renews others of its deliveries, these end when
+    /// that was promised at the delivery. Each with its lease and its promised end.
+    pub(crate) fn in_first_lease(
+        &self,
+        owner: ClientHash,
+        deliveries: impl IntoIterator<Item = (QueueId, QueueOffset, LogOffset, Timestamp)>,
+        now: Timestamp,
+    ) -> Vec<(QueueId, QueueOffset)> {
+        let held = |(queue, offset, lease, promised): (QueueId, QueueOffset, LogOffset, Timestamp)| {
+            self.check(queue, offset, lease, now).ok()?;
+            let first = Visibility::Owned { owner, latest: promised };
+            (self.outstanding(queue, offset)?.visibility == first).then_some((queue, offset))
+        };
+        deliveries.into_iter().filter_map(held).collect()
+    }
+
+    /// Whether a delivery has ended that a renewal of its owner would bring back.
+    pub(crate) fn may_come_back(&self, queue: QueueId, offset: QueueOffset, lease: LogOffset) -> bool {
+        let of_it = |outstanding: &&Outstanding| outstanding.lease == lease;
+        let outstanding = self.outstanding(queue, offset).filter(of_it);
+        outstanding.is_some_and(|outstanding| matches!(outstanding.visibility, Visibility::Owned { .. }))
     }
 
     /// What extends the leases of those of `owners` that hold something, if there are any.

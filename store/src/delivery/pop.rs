@@ -11,8 +11,7 @@ use super::schedule::Due;
 use super::state::DeliveryState;
 use crate::queue_index::IndexEntry;
 use gantry_proto::contract::StoreError;
-use gantry_proto::model::limits::AUTO_RENEW_MAX;
-use gantry_proto::model::{ClientHash, FilterExpression, QueueId, QueueOffset, TagFilter, Timestamp};
+use gantry_proto::model::{FilterExpression, QueueId, QueueOffset, TagFilter, Timestamp};
 
 /// What a receive asks for.
 #[derive(Clone, Debug)]
@@ -23,8 +22,8 @@ pub(crate) struct PopParams<'a> {
     pub bytes_max: u64,
     /// When they become visible again; with an owner, if nothing renews them.
     pub visible_at: Timestamp,
-    /// The client whose life extends the lease.
-    pub owner: Option<ClientHash>,
+    /// Whose life extends the lease, and until when at most.
+    pub renewal: Option<Renewal>,
     /// Which messages it wants.
     pub filter: &'a FilterExpression,
     /// A message that was delivered this often is not delivered again.
@@ -288,7 +287,7 @@ impl<'a> Batch<'a> {
         let delivery = |(entry, queue, attempt): &(IndexEntry, QueueId, u32)| (*queue, entry.queue_offset, *attempt);
         let record = changes.then(|| DeliveryRecord::Delivered {
             visible_at: self.params.visible_at,
-            renewal: self.params.owner.map(|owner| Renewal { owner, latest: self.now.after(AUTO_RENEW_MAX) }),
+            renewal: self.params.renewal,
             deliveries: self.messages.iter().map(delivery).collect(),
             dropped: self.dropped,
             cursors: self.cursors,

@@ -13,8 +13,12 @@
 //! | 6 | trimmed | floors |
 //! | 7 | set aside | runs |
 //! | 8 | dropped | runs |
+//! | 9 | arrived | owner 8; latest 8; runs |
+//!
+//! All are in records of the kind "delivery", except the last: it is in one that whoever does not know it may pass over.
 
 use super::runs::{Malformed, end, put_runs, take_owner, take_runs, take_time};
+use crate::commit_log::record::RecordKind;
 use bytes::{Buf, BufMut};
 use gantry_proto::model::{ClientHash, GroupId, QueueId, QueueOffset, Timestamp, TopicId};
 
@@ -59,6 +63,14 @@ pub(crate) enum DeliveryRecord {
     /// Messages that were delivered turned out, when they were read, not to be wanted, or to have expired; or an operator gave
     /// up what was set aside: they are finished.
     Dropped { entries: Vec<(QueueId, QueueOffset)> },
+    /// Deliveries whose lease could not be extended are known to have reached their owner: from now on it follows the owner's
+    /// life.
+    Arrived {
+        owner: ClientHash,
+        /// When the lease ends even if the owner lives.
+        latest: Timestamp,
+        entries: Vec<(QueueId, QueueOffset)>,
+    },
     /// Retention removed what lay before these offsets.
     Trimmed {
         /// First offset that is left, by queue.
@@ -83,10 +95,19 @@ const OWNER_RELEASED: u8 = 5;
 const TRIMMED: u8 = 6;
 const SET_ASIDE: u8 = 7;
 const DROPPED: u8 = 8;
+const ARRIVED: u8 = 9;
 
 const FLAG: u8 = 1;
 
 impl DeliveryRecord {
+    /// The kind of the log record that it is in.
+    pub(crate) fn kind(&self) -> RecordKind {
+        match self {
+            DeliveryRecord::Arrived { .. } => RecordKind::Arrival,
+            _ => RecordKind::Delivery,
+        }
+    }
+
     /// Appends the body of a record.
     pub(crate) fn encode(&self, group: GroupId, topic: TopicId, out: &mut impl BufMut) {
         out.put_u32_le(group.0);
@@ -137,6 +158,12 @@ impl DeliveryRecord {
             }
             DeliveryRecord::Dropped { entries } => {
                 out.put_u8(DROPPED);
+                put_messages(out, entries);
+            }
+            DeliveryRecord::Arrived { owner, latest, entries } => {
+                out.put_u8(ARRIVED);
+                out.put_u64_le(owner.0);
+                out.put_u64_le(latest.as_millis());
                 put_messages(out, entries);
             }
         }
@@ -191,6 +218,11 @@ impl DeliveryRecord {
             TRIMMED => DeliveryRecord::Trimmed { floors: take_positions(bytes)? },
             SET_ASIDE => DeliveryRecord::SetAside { entries: take_messages(bytes)? },
             DROPPED => DeliveryRecord::Dropped { entries: take_messages(bytes)? },
+            ARRIVED => DeliveryRecord::Arrived {
+                owner: take_owner(bytes)?,
+                latest: take_time(bytes)?,
+                entries: take_messages(bytes)?,
+            },
             kind => return Err(Malformed::UnknownKind(kind)),
         };
         end(bytes)?;
@@ -244,6 +276,7 @@ fn take_positions(bytes: &mut &[u8]) -> Result<Vec<(QueueId, QueueOffset)>, Malf
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commit_log::record::{FLAG_SKIP, RecordHeader, write_record};
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -297,6 +330,11 @@ mod tests {
             messages().prop_map(|floors| DeliveryRecord::Trimmed { floors }),
             messages().prop_map(|entries| DeliveryRecord::SetAside { entries }),
             messages().prop_map(|entries| DeliveryRecord::Dropped { entries }),
+            (owner(), time(), messages()).prop_map(|(owner, latest, entries)| DeliveryRecord::Arrived {
+                owner,
+                latest,
+                entries
+            }),
         ]
     }
 
@@ -322,7 +360,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_never_panic(mut bytes in vec(any::<u8>(), 0..200), kind in 0..10u8) {
+        fn arbitrary_bytes_never_panic(mut bytes in vec(any::<u8>(), 0..200), kind in 0..11u8) {
             if let Some(byte) = bytes.get_mut(8) {
                 *byte = kind;
             }
@@ -355,6 +393,42 @@ mod tests {
             1, 0, 0, 0, 1, 0, 0, 0, 11, 0, 0, 0, 0, 0, 0, 0,
         ];
         assert_eq!(encoded(&record), expected);
+    }
+
+    #[test]
+    fn an_arrival_is_written_so_that_whoever_does_not_know_it_passes_over_it() {
+        let arrived = DeliveryRecord::Arrived {
+            owner: ClientHash(0x0304),
+            latest: Timestamp::from_millis(0x0506),
+            entries: vec![(QueueId(1), QueueOffset(8)), (QueueId(1), QueueOffset(9))],
+        };
+        #[rustfmt::skip]
+        let expected = [
+            7, 0, 0, 0, 9, 0, 0, 0, 9,
+            4, 3, 0, 0, 0, 0, 0, 0, 6, 5, 0, 0, 0, 0, 0, 0,
+            2, 0, 1, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        assert_eq!(encoded(&arrived), expected);
+        assert_eq!(arrived.kind(), RecordKind::Arrival);
+        assert_eq!(DeliveryRecord::Acked { entries: Vec::new() }.kind(), RecordKind::Delivery);
+        let mut out = Vec::new();
+        let header = RecordHeader { kind: arrived.kind(), ..some_header() };
+        write_record(&mut out, &header, |out| out.extend_from_slice(&expected));
+        assert_eq!((out[8], out[9]), (7, FLAG_SKIP));
+    }
+
+    fn some_header() -> RecordHeader {
+        RecordHeader {
+            len: 0,
+            kind: RecordKind::Delivery,
+            extensions_len: 0,
+            epoch: Default::default(),
+            log_offset: Default::default(),
+            store_time: Timestamp::ZERO,
+            topic: Default::default(),
+            queue: Default::default(),
+            queue_offset: Default::default(),
+        }
     }
 
     #[test]

@@ -125,6 +125,11 @@ impl DeliveryState {
                     self.fix(queue, offset, |_, before| before.min(*visible_at));
                 }
             }
+            DeliveryRecord::Arrived { owner, latest, entries } => {
+                for (queue, offset) in entries {
+                    self.prolong(*queue, *offset, *owner, *latest);
+                }
+            }
             DeliveryRecord::Trimmed { floors } => {
                 for (queue, floor) in floors {
                     self.trim(*queue, *floor);
@@ -343,6 +348,24 @@ impl DeliveryState {
         let at = change(outstanding, before);
         outstanding.visibility = Visibility::At(at);
         self.schedule.insert_timed(Due { at, queue, offset, used: outstanding.used() });
+    }
+
+    /// Raises the end that renewal cannot move of a delivery that its owner still holds.
+    fn prolong(&mut self, queue: QueueId, offset: QueueOffset, owner: ClientHash, latest: Timestamp) {
+        // Read before: the lease goes with the owner's last delivery.
+        let Some(until) = self.schedule.owner_until(owner) else { return };
+        let progress = self.queues.get_mut(&queue);
+        let Some(outstanding) = progress.and_then(|progress| progress.outstanding.get_mut(&offset)) else {
+            return;
+        };
+        match outstanding.visibility {
+            Visibility::Owned { owner: holder, latest: before } if holder == owner && before < latest => {}
+            Visibility::Owned { .. } | Visibility::At(_) => return,
+        }
+        self.schedule.remove(queue, offset, outstanding);
+        outstanding.visibility = Visibility::Owned { owner, latest };
+        let due = Due { at: latest, queue, offset, used: outstanding.used() };
+        self.schedule.insert_owned(due, owner, until);
     }
 
     fn raise_next(&mut self, queue: QueueId, next: QueueOffset) {

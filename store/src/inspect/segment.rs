@@ -398,7 +398,7 @@ impl SegmentFile {
                 let origin = LetterOrigin { group, topic, queue, queue_offset };
                 RecordContent::DeadLetter { origin, message: message(record)? }
             }
-            RecordKind::Delivery => {
+            RecordKind::Delivery | RecordKind::Arrival => {
                 let (group, topic, change) = DeliveryRecord::decode(body)?;
                 let (kind, messages) = summary(&change);
                 RecordContent::Delivery(Delivery {
@@ -495,6 +495,7 @@ fn summary(change: &DeliveryRecord) -> (&'static str, Vec<(QueueId, QueueOffset)
         DeliveryRecord::OwnersRenewed { .. } => ("owners renewed", Vec::new()),
         DeliveryRecord::OwnerReleased { .. } => ("owner released", Vec::new()),
         DeliveryRecord::Trimmed { floors } => ("trimmed", floors.clone()),
+        DeliveryRecord::Arrived { entries, .. } => ("arrived", entries.clone()),
     }
 }
 

@@ -61,6 +61,7 @@ impl Store {
         let mut state = shard.lock();
         let now = self.log.now();
         let mut entries = Vec::with_capacity(receipts.len());
+        let mut dropped = Vec::new();
         for (place, receipt) in receipts {
             results[*place] = match self.standing(&state, receipt, now) {
                 HandleState::Held => {
@@ -73,11 +74,24 @@ impl Store {
                     Ok(())
                 }
                 // Nobody is to believe that it was consumed.
-                HandleState::GivenUp | HandleState::Expired => Err(HandleError::Expired),
+                HandleState::GivenUp | HandleState::Expired => {
+                    if state.may_come_back(receipt.queue, receipt.queue_offset, receipt.lease) {
+                        dropped.push((receipt.queue, receipt.queue_offset));
+                    }
+                    Err(HandleError::Expired)
+                }
             };
         }
+        // Its consumer hears that it has it no more: from now on that stays so, although it lives and is renewed.
+        let given_back = match dropped.is_empty() {
+            true => None,
+            false => {
+                let change = DeliveryRecord::VisibilityChanged { visible_at: now, counted: true, entries: dropped };
+                Some(self.record(shard, &mut state, &change)?.1)
+            }
+        };
         if entries.is_empty() {
-            return Ok(After::Settled);
+            return Ok(given_back.map_or(After::Settled, After::Recorded));
         }
         let (_, end) = self.record(shard, &mut state, &DeliveryRecord::Acked { entries })?;
         Ok(After::Recorded(end))
@@ -92,9 +106,9 @@ enum After {
     Settled,
 }
 
-/// Room for a record that finishes `count` deliveries, however scattered.
+/// Room for a record that finishes `count` deliveries, however scattered, and one that ends others for good.
 fn record_bytes(count: usize) -> usize {
-    64 + count * 32
+    2 * (64 + count * 32)
 }
 
 #[cfg(test)]

@@ -14,12 +14,13 @@ use super::read::ReadMessage;
 use crate::commit_log::record::MessageSpan;
 use crate::commit_log::segment::Record;
 use crate::commit_log::tail::{NoRoom, Purpose};
-use crate::delivery::{DeliveryRecord, DeliveryState, PopParams};
+use crate::delivery::{DeliveryRecord, DeliveryState, PopParams, Renewal};
 use crate::progress::Shard;
 use crate::queue_index::IndexEntry;
 use crate::receipt::Receipt;
 use crate::store::Store;
 use gantry_proto::contract::{PopError, PopReply, PopRequest, PoppedMessage, StoreError};
+use gantry_proto::model::limits::AUTO_RENEW_MAX;
 use gantry_proto::model::{
     Epoch, FilterExpression, LogOffset, MessageHead, QueueId, QueueOffset, Removed, TagFilter, Timestamp,
 };
@@ -96,11 +97,13 @@ impl Store {
         let queues = queues.ok_or(PopError::UnknownTopic(request.topic))?;
         let now = self.log.now();
         let visible_at = now.after(request.invisible);
+        // What is not known to have arrived is not renewed beyond its first lease.
+        let latest = if request.once_arrived { visible_at } else { now.after(AUTO_RENEW_MAX) };
         let params = PopParams {
             batch_max: request.batch_max.max(1) as usize,
             bytes_max: request.bytes_max,
             visible_at,
-            owner: request.owner,
+            renewal: request.owner.map(|owner| Renewal { owner, latest }),
             filter: &request.filter,
             max_attempts: group.max_attempts,
             inflight_max: self.config.inflight_max,

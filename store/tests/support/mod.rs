@@ -293,6 +293,7 @@ pub fn pop_request(batch_max: u32) -> PopRequest {
         bytes_max: u64::MAX,
         invisible: INVISIBLE,
         owner: None,
+        once_arrived: false,
         wait: Duration::ZERO,
     }
 }

@@ -107,6 +107,23 @@ pub struct Renewal {
     pub done: bool,
 }
 
+/// A store was told that a delivery had reached its client. From then on its lease is extended with the client's.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    pub store_group: StoreGroupId,
+    /// Whose.
+    pub owner: ClientHash,
+    /// Of which message, and which attempt.
+    pub position: Place,
+    pub attempt: u32,
+    /// When it was told.
+    pub began: Moment,
+    /// When it answered, or that was given up.
+    pub ended: Moment,
+    /// Whether it answered with success.
+    pub done: bool,
+}
+
 /// A wall clock was moved.
 #[derive(Clone, Debug)]
 pub struct ClockMove {
@@ -319,12 +336,8 @@ pub struct LostReceive {
     pub at: Moment,
     /// For how long it had hidden what it took, from then at most.
     pub hidden: Duration,
-    /// The client with whose life that is extended.
-    pub owner: Option<ClientHash>,
     /// How many messages it had taken for the first time.
     pub took: u64,
-    /// How many it wanted at most, and so had taken at most.
-    pub most: u64,
     /// Whether the store could have written something when it was given up.
     pub able: bool,
     /// Whether it did.
@@ -495,6 +508,8 @@ pub struct History {
     pub deliveries: Vec<Delivery>,
     /// Renewals, in the order of their answers.
     pub renewals: Vec<Renewal>,
+    /// What stores were told to have arrived, in the order of their answers.
+    pub arrivals: Vec<Arrival>,
     /// Clients that said goodbye, with when they began to.
     pub goodbyes: Vec<(ClientHash, Moment)>,
     /// Acknowledgements, in the order in which they began.

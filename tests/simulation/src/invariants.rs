@@ -3,6 +3,7 @@
 //! The checks are sound: they use only what the history proves, so a violation is a bug of the product or of the
 //! simulation, never a matter of luck. An operation whose outcome is unknown is taken as both.
 
+mod arrived;
 mod attempts;
 mod delivered;
 mod drained;
@@ -14,7 +15,6 @@ mod kept;
 mod leases;
 mod members;
 mod monotonic;
-mod on_its_way;
 mod once;
 mod ordered;
 mod panics;
@@ -60,11 +60,12 @@ pub struct Invariant {
 }
 
 /// All of them.
-pub const ALL: [Invariant; 21] = [
+pub const ALL: [Invariant; 22] = [
     panics::INVARIANT,
     delivered::INVARIANT,
     invented::INVARIANT,
     leases::INVARIANT,
+    arrived::INVARIANT,
     settled::INVARIANT,
     served::INVARIANT,
     once::INVARIANT,

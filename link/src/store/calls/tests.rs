@@ -27,7 +27,7 @@ fn up() -> Arc<Calls> {
 
 fn up_within(budget: &Arc<Budget>) -> Arc<Calls> {
     let calls = Calls::new(Epoch(1), budget.clone());
-    calls.opened(Epoch(1));
+    calls.opened(Epoch(1), 1);
     calls
 }
 
@@ -72,7 +72,7 @@ async fn links_share_what_may_wait_and_control_goes_beyond() {
     let waiting = one.submit(append(900_000), PATIENCE, None).unwrap();
     assert!(matches!(other.submit(append(900_000), PATIENCE, None), Err(StoreError::Busy(_))));
     let owners = vec![1; 50_000];
-    let renewal = || Call::Renew(wire::RenewCall { owners: owners.clone(), invisible_ns: 1 });
+    let renewal = || Call::Renew(wire::RenewCall { owners: owners.clone(), invisible_ns: 1, ..Default::default() });
     assert!(other.submit(renewal(), PATIENCE, None).is_ok(), "leases must not run out");
     drop(waiting);
     let sent = other.submit(append(900_000), PATIENCE, None).unwrap();
@@ -99,7 +99,7 @@ async fn a_break_tells_calls_that_were_sent_from_calls_that_were_not() {
     assert!(matches!(old, Poll::Ready(None)), "the old connection's writer ends");
     let waiting = calls.submit(append(1), PATIENCE, None).unwrap();
     assert!(frame(&calls).is_none(), "nothing is sent before the store has answered");
-    calls.opened(Epoch(1));
+    calls.opened(Epoch(1), 1);
     assert_eq!(frame(&calls).unwrap().calls.len(), 1);
     drop(waiting);
     calls.broken("gone", false);

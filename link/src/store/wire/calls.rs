@@ -1,7 +1,7 @@
 use super::{Malformed, nanos};
 use gantry_proto::contract::{
-    AckRequest, AppendRequest, ChangeInvisibleRequest, DeadLetterRequest, PopRequest, ReleaseRequest, RenewRequest,
-    StoreError,
+    AckRequest, AppendRequest, ArrivedDeliveries, ChangeInvisibleRequest, DeadLetterRequest, PopRequest,
+    ReleaseRequest, RenewRequest, StoreError,
 };
 use gantry_proto::model::limits::RECEIVE_BYTES_MAX;
 use gantry_proto::model::{
@@ -45,6 +45,7 @@ pub(crate) fn pop(request: PopRequest) -> Call {
         owner: request.owner.map(|owner| owner.0),
         wait_ns: nanos(request.wait),
         bytes_max: Some(request.bytes_max),
+        renewed_once_arrived: request.once_arrived,
     })
 }
 
@@ -75,7 +76,13 @@ pub(crate) fn dead_letter(request: DeadLetterRequest) -> Call {
 
 pub(crate) fn renew(request: &RenewRequest) -> Call {
     let owners = request.owners.iter().map(|owner| owner.0).collect();
-    Call::Renew(wire::RenewCall { owners, invisible_ns: nanos(request.invisible) })
+    let arrived = request.arrived.iter().map(|arrived| wire::ArrivedDeliveries {
+        owner: arrived.owner.0,
+        group: arrived.group.0,
+        topic: arrived.topic.0,
+        handles: arrived.handles.iter().map(|handle| handle.0.clone()).collect(),
+    });
+    Call::Renew(wire::RenewCall { owners, invisible_ns: nanos(request.invisible), arrived: arrived.collect() })
 }
 
 pub(crate) fn release(request: &ReleaseRequest) -> Call {
@@ -123,6 +130,7 @@ fn read(call: Call) -> Result<Request, Malformed> {
             bytes_max: call.bytes_max.unwrap_or(RECEIVE_BYTES_MAX),
             invisible: Duration::from_nanos(call.invisible_ns),
             owner: call.owner.map(ClientHash),
+            once_arrived: call.renewed_once_arrived,
             wait: Duration::from_nanos(call.wait_ns),
         }),
         Call::Ack(call) => Request::Ack(AckRequest {
@@ -145,6 +153,7 @@ fn read(call: Call) -> Result<Request, Malformed> {
         Call::Renew(call) => Request::Renew(RenewRequest {
             owners: call.owners.into_iter().map(ClientHash).collect(),
             invisible: Duration::from_nanos(call.invisible_ns),
+            arrived: call.arrived.into_iter().map(read_arrived).collect(),
         }),
         Call::Release(call) => Request::Release(ReleaseRequest {
             owner: ClientHash(call.owner),
@@ -154,6 +163,15 @@ fn read(call: Call) -> Result<Request, Malformed> {
         Call::Progress(call) => Request::Progress(GroupId(call.group)),
         Call::Remains(wire::RemainsCall {}) => Request::Remains,
     })
+}
+
+fn read_arrived(arrived: wire::ArrivedDeliveries) -> ArrivedDeliveries {
+    ArrivedDeliveries {
+        owner: ClientHash(arrived.owner),
+        group: GroupId(arrived.group),
+        topic: TopicId(arrived.topic),
+        handles: arrived.handles.into_iter().map(ReceiptHandle).collect(),
+    }
 }
 
 /// The expression that parses to this filter.

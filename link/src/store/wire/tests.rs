@@ -44,9 +44,10 @@ fn sent(call: Call) -> String {
         calls: vec![wire::Call { id: 5, remaining_ms: 6, call: Some(call), must_understand: Vec::new() }],
         cancelled: vec![7],
         epoch: 8,
+        frames_received: 9,
     };
     let mut frame = wire::Requests::decode(Bytes::from(frame.encode_to_vec())).unwrap();
-    assert_eq!((frame.epoch, &frame.cancelled[..]), (8, &[7][..]));
+    assert_eq!((frame.epoch, &frame.cancelled[..], frame.frames_received), (8, &[7][..], 9));
     let call = frame.calls.pop().unwrap();
     assert_eq!((call.id, call.remaining_ms), (5, 6));
     format!("{:?}", understand(call).unwrap())
@@ -123,9 +124,12 @@ proptest! {
         bytes_max in any::<u64>(),
         invisible in duration(),
         owner in option::of(any::<u64>().prop_map(ClientHash)),
+        once_arrived: bool,
         wait in duration(),
     ) {
-        let request = || PopRequest { group, topic, filter: filter.clone(), batch_max, bytes_max, invisible, owner, wait };
+        let filter = || filter.clone();
+        let request =
+            || PopRequest { group, topic, filter: filter(), batch_max, bytes_max, invisible, owner, once_arrived, wait };
         prop_assert_eq!(sent(pop(request())), format!("{:?}", Request::Pop(request())));
     }
 
@@ -154,8 +158,10 @@ proptest! {
         owner: u64,
         invisible in duration(),
         (group, topic) in ids(),
+        handles in vec(vec(handle(), 0..3), 0..3),
     ) {
-        let renewal = RenewRequest { owners, invisible };
+        let arrived = |handles| ArrivedDeliveries { owner: ClientHash(owner), group, topic, handles };
+        let renewal = RenewRequest { owners, invisible, arrived: handles.into_iter().map(arrived).collect() };
         prop_assert_eq!(sent(renew(&renewal)), format!("{:?}", Request::Renew(renewal)));
         let gone = ReleaseRequest { owner: ClientHash(owner), invisible };
         prop_assert_eq!(sent(release(&gone)), format!("{:?}", Request::Release(gone)));

@@ -3,6 +3,7 @@
 use crate::connection::ConnectionInfo;
 use crate::messaging::Messaging;
 use crate::metrics::DeliveryMeters;
+use crate::session::RenewedAnswer;
 use crate::translate::{DeliveryFrame, DeliveryShape, Refusal, ok, timestamp_to_wire};
 use futures_util::Stream;
 use gantry_proto::contract::PoppedMessage;
@@ -36,6 +37,8 @@ pub(super) struct Deliveries {
     meters: Arc<DeliveryMeters>,
     group: GroupId,
     topic: TopicId,
+    /// Where it is noted what the transport takes, if the leases are renewed for the client once it is known to have it.
+    renewed: Option<RenewedAnswer>,
     shape: DeliveryShape,
     unsent: std::vec::IntoIter<PoppedMessage>,
 }
@@ -90,7 +93,9 @@ impl ReceiveReply {
         if let Some(frame) = self.deliveries.as_mut().and_then(Deliveries::next) {
             return Some(ReceiveItem::Delivery(frame));
         }
-        self.deliveries = None;
+        if let Some(answer) = self.deliveries.take().and_then(|mut deliveries| deliveries.renewed.take()) {
+            answer.complete();
+        }
         let now = match self.ends_with.take()? {
             End::At(time) => time,
             End::Now(messaging) => messaging.clock.now(),
@@ -114,6 +119,7 @@ impl Deliveries {
         group: &ConsumerGroup,
         named: &Resource,
         connection: &ConnectionInfo,
+        renewed: Option<RenewedAnswer>,
         messages: Vec<PoppedMessage>,
     ) -> Deliveries {
         let meters =
@@ -123,6 +129,7 @@ impl Deliveries {
             meters,
             group: group.id,
             topic: topic.id,
+            renewed,
             shape: DeliveryShape::new(named, &connection.local_text),
             unsent: messages.into_iter(),
         }
@@ -131,9 +138,13 @@ impl Deliveries {
     fn next(&mut self) -> Option<DeliveryFrame> {
         for popped in self.unsent.by_ref() {
             let (queue, offset, body_bytes) = (popped.queue, popped.queue_offset, popped.message.body.len());
+            let renewed = self.renewed.as_ref().map(|answer| (answer, popped.handle.clone()));
             match self.shape.frame(popped) {
                 Ok(frame) => {
                     self.meters.delivered(body_bytes);
+                    if let Some((answer, handle)) = renewed {
+                        answer.handed_over(handle);
+                    }
                     return Some(frame);
                 }
                 // Its delivery attempts run out, and it ends in the dead-letter topic, where an operator can find it.

@@ -1,9 +1,9 @@
 //! A store in memory: enough of delivery to see what the proxy asks for and what it makes of the answers.
 
 use gantry_proto::contract::{
-    AckRequest, AppendError, AppendReply, AppendRequest, Appended, ChangeInvisibleRequest, DeadLetterRequest,
-    HandleError, PopError, PopReply, PopRequest, PoppedMessage, QueueStatus, ReleaseRequest, Remains, RenewRequest,
-    StoreError, StoreService, TopicProgress,
+    AckRequest, AppendError, AppendReply, AppendRequest, Appended, ArrivedDeliveries, ChangeInvisibleRequest,
+    DeadLetterRequest, HandleError, PopError, PopReply, PopRequest, PoppedMessage, QueueStatus, ReleaseRequest,
+    Remains, RenewRequest, StoreError, StoreService, TopicProgress,
 };
 use gantry_proto::model::{
     ClientHash, FilterExpression, GroupId, LogOffset, QueueId, QueueOffset, ReceiptHandle, StoreGroupId, StoredMessage,
@@ -53,6 +53,8 @@ pub(crate) struct Seen {
     pub(crate) pops: Vec<SeenPop>,
     pub(crate) changes: Vec<(Duration, bool)>,
     pub(crate) renewals: Vec<Vec<ClientHash>>,
+    /// What reached which clients.
+    pub(crate) arrived: Vec<ArrivedDeliveries>,
     pub(crate) releases: Vec<(ClientHash, Duration)>,
     pub(crate) dead_letters: usize,
     pub(crate) appends: usize,
@@ -67,6 +69,7 @@ pub(crate) struct SeenPop {
     pub(crate) batch_max: u32,
     pub(crate) invisible: Duration,
     pub(crate) owner: Option<ClientHash>,
+    pub(crate) once_arrived: bool,
     pub(crate) wait: Duration,
 }
 
@@ -231,6 +234,7 @@ impl StoreService for FakeStore {
                 batch_max: request.batch_max,
                 invisible: request.invisible,
                 owner: request.owner,
+                once_arrived: request.once_arrived,
                 wait: request.wait,
             });
             if state.full {
@@ -282,7 +286,10 @@ impl StoreService for FakeStore {
     async fn renew(&self, request: RenewRequest) -> Result<(), StoreError> {
         let mut state = self.state.lock().unwrap();
         state.check()?;
-        state.seen.renewals.push(request.owners);
+        state.seen.arrived.extend(request.arrived);
+        if !request.owners.is_empty() {
+            state.seen.renewals.push(request.owners);
+        }
         Ok(())
     }
 

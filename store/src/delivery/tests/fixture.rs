@@ -1,10 +1,11 @@
 //! A topic in memory, and one group that consumes from it.
 
 use crate::delivery::pop::PopPlan;
-use crate::delivery::{DeliveryRecord, DeliveryState, NotHeld, PopParams, QueueReader};
+use crate::delivery::{DeliveryRecord, DeliveryState, NotHeld, PopParams, QueueReader, Renewal};
 use crate::queue_index::IndexEntry;
 use bytes::BytesMut;
 use gantry_proto::contract::StoreError;
+use gantry_proto::model::limits::AUTO_RENEW_MAX;
 use gantry_proto::model::{ClientHash, FilterExpression, LogOffset, QueueId, QueueOffset, Timestamp, tag_hash};
 use std::cell::Cell;
 use std::time::Duration;
@@ -101,6 +102,8 @@ pub(super) struct Delivery {
     pub offset: QueueOffset,
     pub attempt: u32,
     pub lease: LogOffset,
+    /// When it ends if nothing changes that.
+    pub promised: Timestamp,
 }
 
 /// A group with the settings of its receives.
@@ -149,11 +152,16 @@ impl Group {
         if !self.tells_growth {
             self.state.grew((0..self.topic.queue_count()).map(QueueId));
         }
+        let renewal = owner.map(|owner| Renewal { owner, latest: self.now.after(AUTO_RENEW_MAX) });
+        self.try_plan_with(batch_max, renewal)
+    }
+
+    fn try_plan_with(&mut self, batch_max: usize, renewal: Option<Renewal>) -> Result<PopPlan, StoreError> {
         let params = PopParams {
             batch_max,
             bytes_max: self.bytes_max,
             visible_at: self.now.after(LEASE),
-            owner,
+            renewal,
             filter: &self.filter,
             max_attempts: self.max_attempts,
             inflight_max: self.inflight_max,
@@ -173,6 +181,20 @@ impl Group {
     pub(super) fn pop_as(&mut self, owner: ClientHash, batch_max: usize) -> Vec<Delivery> {
         let plan = self.try_plan(batch_max, Some(owner)).unwrap();
         self.carry_out(plan)
+    }
+
+    /// Pops messages that are not renewed before they are known to have arrived.
+    pub(super) fn pop_unconfirmed(&mut self, owner: ClientHash, batch_max: usize) -> Vec<Delivery> {
+        self.state.grew((0..self.topic.queue_count()).map(QueueId));
+        let renewal = Some(Renewal { owner, latest: self.now.after(LEASE) });
+        let plan = self.try_plan_with(batch_max, renewal).unwrap();
+        self.carry_out(plan)
+    }
+
+    /// Those of deliveries of now that are in their first lease.
+    pub(super) fn in_first_lease(&self, owner: ClientHash, deliveries: &[Delivery]) -> Vec<(QueueId, QueueOffset)> {
+        let of = |delivery: &Delivery| (delivery.queue, delivery.offset, delivery.lease, delivery.promised);
+        self.state.in_first_lease(owner, deliveries.iter().map(of), self.now)
     }
 
     /// Pops one message.
@@ -195,11 +217,13 @@ impl Group {
     pub(super) fn carry_out(&mut self, plan: PopPlan) -> Vec<Delivery> {
         let Some(record) = plan.record else { return Vec::new() };
         let lease = self.log(&record);
+        let promised = self.now.after(LEASE);
         let delivery = |(entry, queue, attempt): &(IndexEntry, QueueId, u32)| Delivery {
             queue: *queue,
             offset: entry.queue_offset,
             attempt: *attempt,
             lease,
+            promised,
         };
         plan.messages.iter().map(delivery).collect()
     }

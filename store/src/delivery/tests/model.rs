@@ -2,7 +2,7 @@
 
 use super::fixture::{Delivery, Group, LEASE, Topic, seconds};
 use crate::delivery::pop::PopPlan;
-use crate::delivery::{DeliveryRecord, DeliveryState, NotHeld, PopParams};
+use crate::delivery::{DeliveryRecord, DeliveryState, NotHeld, PopParams, Renewal};
 use gantry_proto::model::limits::AUTO_RENEW_MAX;
 use gantry_proto::model::{ClientHash, FilterExpression, GroupId, LogOffset, QueueId, QueueOffset, Timestamp, TopicId};
 use proptest::collection::vec;
@@ -267,7 +267,7 @@ impl History {
             batch_max: batch,
             bytes_max: self.group.bytes_max,
             visible_at: self.group.now.after(LEASE),
-            owner,
+            renewal: owner.map(|owner| Renewal { owner, latest: self.group.now.after(AUTO_RENEW_MAX) }),
             filter: &self.group.filter,
             max_attempts: self.group.max_attempts,
             inflight_max: self.group.inflight_max,
@@ -385,7 +385,13 @@ impl History {
                 Some(owner) => End::Owned(owner, self.group.now.after(AUTO_RENEW_MAX)),
             };
             self.fates.insert(*place, Fate::Held { lease, attempt: *attempt, counted: true, end });
-            self.deliveries.push(Delivery { queue: place.0, offset: place.1, attempt: *attempt, lease });
+            self.deliveries.push(Delivery {
+                queue: place.0,
+                offset: place.1,
+                attempt: *attempt,
+                lease,
+                promised: self.group.now.after(LEASE),
+            });
             self.owners.extend(owner.map(|owner| (owner, until)));
         }
         for place in dropped {

@@ -131,6 +131,61 @@ fn renewal_does_not_go_on_for_ever() {
 }
 
 #[test]
+fn a_delivery_that_may_not_have_arrived_is_not_renewed_until_it_is_known_to_have() {
+    let mut group = Group::on(&[3]);
+    let deliveries = group.pop_unconfirmed(ANNA, 2);
+    let other = group.pop_as(ANNA, 1)[0];
+    group.wait(LEASE / 2);
+    let latest = group.now.after(AUTO_RENEW_MAX);
+    // Of two deliveries one is known to have arrived.
+    let known = |group: &Group, delivery: Delivery, owner| group.in_first_lease(owner, &[delivery]);
+    assert_eq!(known(&group, deliveries[0], BERT), [], "it is not his");
+    assert_eq!(known(&group, other, ANNA), [], "it is renewed from the beginning");
+    let entries = known(&group, deliveries[0], ANNA);
+    assert_eq!(entries, [(deliveries[0].queue, deliveries[0].offset)]);
+    group.log(&DeliveryRecord::Arrived { owner: ANNA, latest, entries });
+    assert_eq!(known(&group, deliveries[0], ANNA), [], "that is known now");
+    group.renew(ANNA);
+    group.wait(LEASE / 2);
+    assert_eq!(group.check(deliveries[0]), Ok(()));
+    assert_eq!(group.check(deliveries[1]), Err(NotHeld::Expired), "however long she lives");
+    assert_eq!(known(&group, deliveries[1], ANNA), [], "too late");
+    assert_eq!(attempts(&group.pop_as(BERT, 8)), [(1, 2)]);
+    while group.now < latest {
+        assert_eq!(group.check(deliveries[0]), Ok(()));
+        group.renew(ANNA);
+        group.wait(seconds(20));
+    }
+    assert_eq!(group.check(deliveries[0]), Err(NotHeld::Expired));
+}
+
+#[test]
+fn what_is_said_of_an_arrival_changes_no_delivery_that_was_changed_since() {
+    let mut group = Group::on(&[1]);
+    let delivery = group.pop_unconfirmed(ANNA, 1)[0];
+    let entries = group.in_first_lease(ANNA, &[delivery]);
+    group.change(delivery, seconds(5), true);
+    assert_eq!(group.in_first_lease(ANNA, &[delivery]), []);
+    // Nor if both happen at one time.
+    let latest = group.now.after(AUTO_RENEW_MAX);
+    group.log(&DeliveryRecord::Arrived { owner: ANNA, latest, entries });
+    group.renew(ANNA);
+    group.wait(seconds(5));
+    assert_eq!(attempts(&group.pop(8)), [(0, 2)]);
+}
+
+#[test]
+fn a_goodbye_releases_also_what_may_not_have_arrived() {
+    let mut group = Group::on(&[1]);
+    group.pop_unconfirmed(ANNA, 1);
+    let visible_at = group.now.after(seconds(1));
+    let record = group.state.plan_release(ANNA, visible_at).unwrap();
+    group.log(&record);
+    group.wait(seconds(1));
+    assert_eq!(attempts(&group.pop(8)), [(0, 2)]);
+}
+
+#[test]
 fn a_late_renewal_brings_back_what_nobody_took() {
     let mut group = Group::on(&[2]);
     let deliveries = group.pop_as(ANNA, 2);

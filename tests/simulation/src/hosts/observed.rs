@@ -2,8 +2,8 @@
 
 use super::Process;
 use crate::history::{
-    Append, Confirmed, EmptyReceive, Lease, LogState, LostReceive, Moment, Outcome, Place, Pop, Renewal, StoreState,
-    Superseded, Touch, Wish,
+    Append, Arrival, Confirmed, EmptyReceive, Lease, LogState, LostReceive, Moment, Outcome, Place, Pop, Renewal,
+    StoreState, Superseded, Touch, Wish,
 };
 use crate::note;
 use crate::recorder::Recorder;
@@ -11,10 +11,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use gantry_link::StoreIdentity;
 use gantry_proto::contract::{
-    AckRequest, AppendError, AppendReply, AppendRequest, ChangeInvisibleRequest, ClusterStatus, ControllerChange,
-    DeadLetterRequest, HandleError, JoinStoreRequest, MembershipError, MembershipService, MetadataError, PopError,
-    PopReply, PopRequest, ProxyAliveRequest, QueueStatus, ReleaseRequest, Remains, RenewRequest,
-    RenewStoreLeaseRequest, StoreError, StoreGrant, StoreLease, StoreService, TopicProgress,
+    AckRequest, AppendError, AppendReply, AppendRequest, ArrivedDeliveries, ChangeInvisibleRequest, ClusterStatus,
+    ControllerChange, DeadLetterRequest, HandleError, JoinStoreRequest, MembershipError, MembershipService,
+    MetadataError, PopError, PopReply, PopRequest, ProxyAliveRequest, QueueStatus, ReleaseRequest, Remains,
+    RenewRequest, RenewStoreLeaseRequest, StoreError, StoreGrant, StoreLease, StoreService, TopicProgress,
 };
 use gantry_proto::model::{
     ClientHash, Epoch, FilterExpression, FolderId, GroupId, LogOffset, MetadataView, ReceiptHandle, StoreGroupId,
@@ -27,9 +27,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
-
-/// Longer than any run.
-const LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// A store, as its callers see it.
 pub(super) struct ObservedStore {
@@ -49,10 +46,8 @@ struct Receive<'a> {
     topic: TopicId,
     began: Moment,
     hidden: Duration,
-    owner: Option<ClientHash>,
     recorded: bool,
     took: u64,
-    most: u64,
 }
 
 impl Receive<'_> {
@@ -88,9 +83,7 @@ impl Receive<'_> {
             began: self.began,
             at: recorder.moment(),
             hidden: self.hidden,
-            owner: self.owner,
             took: self.took,
-            most: self.most,
             able,
             gave_back: gave_back && alive,
         };
@@ -113,12 +106,18 @@ impl Drop for Receive<'_> {
 struct Renewing<'a> {
     recorder: &'a Recorder,
     renewal: Renewal,
+    arrivals: Vec<Arrival>,
 }
 
 impl Drop for Renewing<'_> {
     fn drop(&mut self) {
         self.renewal.ended = self.recorder.moment();
-        self.recorder.history(|history| history.renewals.push(self.renewal.clone()));
+        let Renewal { ended, done, .. } = self.renewal;
+        let arrivals = std::mem::take(&mut self.arrivals);
+        self.recorder.history(|history| {
+            history.renewals.push(self.renewal.clone());
+            history.arrivals.extend(arrivals.into_iter().map(|arrival| Arrival { ended, done, ..arrival }));
+        });
     }
 }
 
@@ -336,12 +335,10 @@ impl StoreService for ObservedStore {
         let (group, topic) = (request.group, request.topic);
         let (invisible, owner) = (request.invisible, request.owner);
         let unfiltered = matches!(request.filter, FilterExpression::Tag(TagFilter::All));
-        let (began, most) = (self.recorder.moment(), u64::from(request.batch_max));
-        // With an owner, for as long as that lives.
-        let hidden = if owner.is_some() { LIFE_MAX } else { invisible };
+        // Also with an owner: what is lost on its way is not renewed.
+        let (began, hidden) = (self.recorder.moment(), invisible);
         let call = Some(self.store.pop(request));
-        let mut receive =
-            Receive { observed: self, call, group, topic, began, hidden, owner, recorded: false, took: 0, most };
+        let mut receive = Receive { observed: self, call, group, topic, began, hidden, recorded: false, took: 0 };
         let reply = poll_fn(|cx| receive.poll(cx)).await;
         match &reply {
             Ok(reply) if reply.messages.is_empty() => {
@@ -394,7 +391,26 @@ impl StoreService for ObservedStore {
         let (began, owners, invisible) = (self.recorder.moment(), request.owners.clone(), request.invisible);
         let store_group = self.store.store_group();
         let renewal = Renewal { store_group, owners, invisible, began, ended: began, done: false };
-        let mut renewing = Renewing { recorder: &self.recorder, renewal };
+        let mut arrivals = Vec::new();
+        self.recorder.history(|history| {
+            for ArrivedDeliveries { owner, handles, .. } in &request.arrived {
+                let known = handles.iter().filter_map(|handle| history.handles.get(handle.0.as_str()));
+                arrivals.extend(known.map(|(position, attempt)| Arrival {
+                    store_group,
+                    owner: *owner,
+                    position: *position,
+                    attempt: *attempt,
+                    began,
+                    ended: began,
+                    done: false,
+                }));
+            }
+        });
+        for arrival in &arrivals {
+            let Arrival { position, attempt, .. } = arrival;
+            note!(self.recorder.trace, &self.process, "is told that {position:?} has arrived, attempt {attempt}");
+        }
+        let mut renewing = Renewing { recorder: &self.recorder, renewal, arrivals };
         let renewed = self.store.renew(request).await;
         renewing.renewal.done = renewed.is_ok();
         renewed

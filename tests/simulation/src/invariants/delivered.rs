@@ -1,10 +1,8 @@
 //! What was acknowledged (and therefore synced) is delivered at least once to every group that consumes its topic, or is
 //! among the group's dead letters at the end, unless it is gone: with a lost disk, removed as old, or shown as damaged.
 
-use super::on_its_way::{self, OnItsWay};
 use super::{Invariant, Report};
 use crate::history::{History, Outcome, Send};
-use gantry_proto::model::StoreGroupId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -17,7 +15,6 @@ fn check(history: &History, report: &mut Report) {
     let seen: BTreeSet<(&str, &str, &str)> =
         history.deliveries.iter().map(|d| (&*d.group, &*d.position.topic, &*d.id)).collect();
     let dead: BTreeSet<(&str, &str)> = history.deliveries.iter().map(|d| (&*d.position.topic, &*d.id)).collect();
-    let mut on_its_way = OnItsWay::of(history);
     for (group, of) in &history.groups {
         let graves = History::dead_letters_of(group);
         let topics: BTreeSet<&Arc<str>> = of.topics.iter().collect();
@@ -28,39 +25,18 @@ fn check(history: &History, report: &mut Report) {
             let there = seen.contains(&(&**group, &*send.topic, &*send.id)) || dead.contains(&(&*graves, &*send.id));
             !deleted && !there && !history.is_gone(None, None, &send.id)
         });
-        // The latest first, as is asked for below.
-        for send in lost.rev() {
+        for send in lost {
             let (id, topic, client) = (&send.id, &send.topic, &send.client);
             let what = format!("{id} was acknowledged to {client} on {topic} and never delivered to {group}");
-            let at = send.ended.map(|ended| ended.at);
-            match known(history, &mut on_its_way, group, send) {
-                Some(why) => report.add_known(at, what, why),
-                None => report.add(at, what),
-            }
+            report.add(send.ended.map(|ended| ended.at), what);
         }
     }
-}
-
-/// Why it was not delivered, if that is known.
-fn known(history: &History, on_its_way: &mut OnItsWay<'_>, group: &str, send: &Send) -> Option<&'static str> {
-    let of_group = || history.pops.iter().filter(|pop| *pop.group == *group);
-    if let Some(last) = of_group().rfind(|pop| pop.id == send.id) {
-        let (group, topic, ..) = last.position;
-        let had = |on_its_way: &mut OnItsWay<'_>| on_its_way.had(last.store_group, group, topic, last.answered);
-        return on_its_way.hides(last).or_else(|| had(on_its_way).then_some(on_its_way::LOST));
-    }
-    let group = of_group().next()?.position.0;
-    let stored = history.appends.iter().filter(|append| append.id == send.id);
-    let places: BTreeSet<(StoreGroupId, u32)> = stored.map(|append| (append.store_group, append.topic)).collect();
-    let had = places.into_iter().any(|(store_group, topic)| on_its_way.had(store_group, group, topic, send.began));
-    had.then_some(on_its_way::LOST)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use gantry_proto::model::ClientHash;
 
     #[test]
     fn a_lost_message_is_reported_once_the_end_was_waited_for() {
@@ -99,27 +75,5 @@ mod tests {
         is_broken(&INVARIANT, &history, "a was acknowledged");
         history.delivered("%DLQ%g", "a", 0, 1, 61);
         holds(&INVARIANT, &history);
-    }
-
-    #[test]
-    fn what_was_lost_on_its_way_is_known_if_it_was_stored_where_a_receive_was_lost() {
-        let mut history = history();
-        let owner = ClientHash(1);
-        history.sent("a", 1, Outcome::Done, Some(0));
-        history.appended("a", 0, 2);
-        history.popped("b", 1, 1, 5);
-        let began = history.second(5);
-        history.lost(began, 6);
-        history.renewed(owner, 59);
-        history.drained_at(60);
-        let lost = &mut history.lost_receives[0];
-        (lost.owner, lost.gave_back) = (Some(owner), false);
-        let known = |history: &History| super::super::check_one(&INVARIANT, history)[0].known;
-        assert_eq!(known(&history), Some(on_its_way::LOST));
-        history.appends[0].store_group = StoreGroupId(2);
-        assert_eq!(known(&history), None);
-        history.popped("a", 0, 1, 7);
-        history.pops[1].owner = Some(owner);
-        assert_eq!(known(&history), Some(on_its_way::LOST));
     }
 }

@@ -5,13 +5,13 @@
 //! second delivery was handed out no later than it arrived. Leases of calls that broke off may have been taken back, and a
 //! wall clock that is set ahead on the machine of the message's store while the lease lasts shortens it, as does a clock that
 //! runs fast there: by that much, and no other clock does. A power failure takes back deliveries that nothing has flushed yet:
-//! of the last moment before it, on that machine. A lease that is renewed with its owner's life
-//! lasts as long as stores answered its renewals in time, and until its owner says goodbye.
+//! of the last moment before it, on that machine. A lease that is renewed with its owner's life lasts, once the store was told
+//! that the message had arrived, as long as it answered renewals in time, and until its owner says goodbye.
 
 use super::{Invariant, Report};
-use crate::history::{Delivery, Hide, History, Outcome, Position, Renewal};
+use crate::history::{Arrival, Delivery, Hide, History, Outcome, Pop, Position, Renewal};
 use gantry_proto::model::{ClientHash, StoreGroupId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,17 +77,28 @@ pub(super) fn lasts_until(
     lasts
 }
 
-/// The same for a lease that is extended while its owner lives. Which store group the message is in is not known here: it is
-/// the one that extended it least.
+/// The same for a lease that is extended while its owner lives, from when the store knew that the message had arrived.
 fn renewed_until(history: &History, machine: Option<&Arc<str>>, owner: ClientHash, delivery: &Delivery) -> Duration {
     let promised = |span: Duration| span.saturating_sub(history.drifted(machine, span));
     let granted = delivery.began.at + promised(delivery.invisible);
-    let store_groups: BTreeSet<StoreGroupId> = history.leases.iter().map(|lease| lease.store_group).collect();
+    let told = |arrival: &&Arrival| {
+        let of_it = |pop: &Pop| {
+            let at = &delivery.position;
+            (&pop.group, &pop.id, pop.attempt) == (&delivery.group, &delivery.id, delivery.attempt)
+                && (pop.store_group, pop.position, pop.attempt)
+                    == (arrival.store_group, arrival.position, arrival.attempt)
+                && (i64::from(pop.position.2), i64::try_from(pop.position.3)) == (i64::from(at.queue), Ok(at.offset))
+        };
+        // One that came too late, or may have, changed nothing.
+        let ahead = history.set_ahead(machine, delivery.began.at, arrival.ended.at);
+        arrival.done && arrival.owner == owner && arrival.ended.at + ahead < granted && history.pops.iter().any(of_it)
+    };
+    let arrival = history.arrivals.iter().find(told);
     let extended = |store_group: StoreGroupId| {
         let of_it = |renewal: &&Renewal| {
             renewal.done
                 && renewal.store_group == store_group
-                && renewal.began > delivery.received
+                && arrival.is_some_and(|arrival| renewal.began > arrival.ended)
                 && renewal.owners.contains(&owner)
         };
         let mut lasts = granted;
@@ -100,7 +111,7 @@ fn renewed_until(history: &History, machine: Option<&Arc<str>>, owner: ClientHas
         }
         lasts
     };
-    let lasts = store_groups.into_iter().map(extended).min().unwrap_or(granted);
+    let lasts = arrival.map_or(granted, |arrival| extended(arrival.store_group));
     let goodbye = history.goodbyes.iter().find(|(gone, _)| *gone == owner);
     goodbye.map_or(lasts, |(_, began)| lasts.min(began.at))
 }
@@ -109,8 +120,7 @@ fn renewed_until(history: &History, machine: Option<&Arc<str>>, owner: ClientHas
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::history::{ClockMove, Lease};
-    use gantry_proto::model::Epoch;
+    use crate::history::ClockMove;
 
     #[test]
     fn two_deliveries_within_one_lease_are_reported() {
@@ -173,16 +183,7 @@ mod tests {
         let owner = ClientHash(7);
         history.delivered("t", "a", 0, 1, 5);
         history.deliveries[0].owner = Some(owner);
-        let (called, heard) = (history.second(0), history.second(0));
-        history.leases.push(Lease {
-            process: "store-a#1".into(),
-            store_group: StoreGroupId(1),
-            epoch: Epoch(1),
-            called,
-            heard,
-            until: None,
-            begins: true,
-        });
+        history.popped("a", 0, 1, 5);
         for at in [10, 19, 40] {
             let (began, ended) = (history.second(at), history.second(at));
             let (store_group, owners, invisible) = (StoreGroupId(1), vec![owner], seconds(10));
@@ -191,7 +192,13 @@ mod tests {
         history.delivered("t", "a", 0, 2, 29);
         holds(&INVARIANT, &history);
         history.deliveries[1].received = history.second(28);
+        holds(&INVARIANT, &history);
+        history.arrived(owner, 0, 1, 7);
+        history.arrivals[0].ended = history.deliveries[0].received;
         is_broken(&INVARIANT, &history, "until 29.000 s");
+        history.arrivals[0].ended = history.second(16);
+        holds(&INVARIANT, &history);
+        history.arrivals[0].ended = history.deliveries[0].received;
         let began = history.second(27);
         history.goodbyes.push((owner, began));
         holds(&INVARIANT, &history);

@@ -3,9 +3,8 @@
 //!
 //! A first delivery may come after a later one if a receive had taken it whose answer was lost.
 
-use super::on_its_way::{self, OnItsWay};
 use super::{Invariant, Report};
-use crate::history::{Append, History, LostReceive, Moment, Pop};
+use crate::history::{Append, History, LostReceive, Pop};
 use gantry_proto::model::StoreGroupId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +22,6 @@ fn check(history: &History, report: &mut Report) {
         let (group, topic, queue, _) = pop.position;
         deliveries.entry((pop.store_group, group, topic, queue)).or_default().push(pop);
     }
-    let mut on_its_way = OnItsWay::of(history);
     for ((store_group, group, topic, queue), pops) in deliveries {
         let of_it = |lost: &&LostReceive| (lost.store_group, lost.group, lost.topic) == (store_group, group, topic);
         let lost: Vec<&LostReceive> = history.lost_receives.iter().filter(of_it).collect();
@@ -46,26 +44,13 @@ fn check(history: &History, report: &mut Report) {
                         .any(|append| history.gone_since(store_group, append.place).is_some())
             };
             let missing = (0..end).filter(|offset| !offsets.contains(offset)).filter(|offset| !gone(offset));
-            // The latest first, as is asked for below.
-            for missing in missing.rev() {
+            for missing in missing {
                 let count = offsets.len();
                 let what = format!("{place}: {count} of {end} offsets were ever handed out, {missing} was not");
-                if on_its_way.had(store_group, group, topic, asked_for(history, store_group, topic, missing)) {
-                    report.add_known(None, what, on_its_way::LOST);
-                } else {
-                    report.add(None, what);
-                }
+                report.add(None, what);
             }
         }
     }
-}
-
-/// Before this nobody can have had what is at that offset of any queue of a topic: it was not sent.
-fn asked_for(history: &History, store_group: StoreGroupId, topic: u32, offset: u64) -> Moment {
-    let there = |append: &&Append| (append.store_group, append.topic, append.offset) == (store_group, topic, offset);
-    let ids: BTreeSet<&str> = history.appends.iter().filter(there).map(|append| &*append.id).collect();
-    let began = history.sends.iter().filter(|send| ids.contains(&*send.id)).map(|send| send.began);
-    began.min().unwrap_or_default()
 }
 
 /// All offsets that were handed out.
@@ -92,7 +77,6 @@ fn in_order(pops: &[&Pop], lost: &[&LostReceive], place: &str, report: &mut Repo
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use gantry_proto::model::ClientHash;
 
     #[test]
     fn a_first_delivery_after_a_later_one_is_reported_unless_it_had_been_lost() {
@@ -122,24 +106,5 @@ mod tests {
         is_broken(&INVARIANT, &history, "2 of 3 offsets were ever handed out, 1 was not");
         history.groups.get_mut("g").unwrap().tag = Some("blue".into());
         holds(&INVARIANT, &history);
-    }
-
-    #[test]
-    fn what_was_lost_on_its_way_to_a_client_that_is_renewed_to_the_end_is_known_and_no_more_than_that() {
-        let mut history = history();
-        let began = history.second(4);
-        history.popped("b", 1, 1, 5);
-        history.lost(began, 6);
-        history.drained_at(60);
-        is_broken(&INVARIANT, &history, "1 of 2 offsets were ever handed out, 0 was not");
-        let known = |history: &History| -> Vec<bool> {
-            super::super::check_one(&INVARIANT, history).iter().map(|violation| violation.known.is_some()).collect()
-        };
-        assert_eq!(known(&history), [false]);
-        (history.lost_receives[0].owner, history.lost_receives[0].gave_back) = (Some(ClientHash(1)), false);
-        history.renewed(ClientHash(1), 59);
-        assert_eq!(known(&history), [true]);
-        history.popped("d", 3, 1, 7);
-        assert_eq!(known(&history), [true, false]);
     }
 }

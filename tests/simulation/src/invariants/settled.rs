@@ -5,7 +5,6 @@
 //! So what a client held when it died, or let its lease end, comes to another one; what was lost on its way comes again; and
 //! what nobody acknowledges is buried. What is gone (with a lost disk, removed as old, or shown as damaged) is out of it.
 
-use super::on_its_way::{self, OnItsWay};
 use super::{Invariant, Report};
 use crate::history::{History, Outcome, Place, Pop, Wish};
 use gantry_proto::model::StoreGroupId;
@@ -30,10 +29,6 @@ fn check(history: &History, report: &mut Report) {
     for pop in &history.pops {
         last.insert((pop.store_group, pop.position), pop);
     }
-    // The latest first, as is asked for below.
-    let mut last: Vec<((StoreGroupId, Place), &Pop)> = last.into_iter().collect();
-    last.sort_by_key(|(_, pop)| std::cmp::Reverse(pop.answered));
-    let mut on_its_way = OnItsWay::of(history);
     for (place, pop) in last {
         let buried = letters.contains(&(pop.store_group, &*pop.group, &*pop.id));
         let deleted = history.deletions.iter().any(|(topic, _)| *topic == pop.topic);
@@ -45,15 +40,7 @@ fn check(history: &History, report: &mut Report) {
         let became = if *attempt >= max { "no dead letter" } else { "handed out to nobody after" };
         let what =
             format!("{id} of {topic} was handed out to {group} (attempt {attempt}), not acknowledged, and {became}");
-        let at = Some(pop.answered.at);
-        let (group_number, topic_number, ..) = pop.position;
-        match on_its_way.hides(pop) {
-            Some(why) => report.add_known(at, what, why),
-            None if on_its_way.had(pop.store_group, group_number, topic_number, pop.answered) => {
-                report.add_known(at, what, on_its_way::LOST);
-            }
-            None => report.add(at, what),
-        }
+        report.add(Some(pop.answered.at), what);
     }
 }
 
@@ -61,7 +48,6 @@ fn check(history: &History, report: &mut Report) {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use gantry_proto::model::ClientHash;
 
     #[test]
     fn a_message_that_nobody_finished_is_reported_at_the_end() {
@@ -96,26 +82,5 @@ mod tests {
         history.touched(0, 1, Wish::Acknowledge, 31, Outcome::Done);
         history.touches[0].position = history.pops[3].position;
         holds(&INVARIANT, &history);
-    }
-
-    #[test]
-    fn what_is_known_is_said_to_be() {
-        let mut history = history();
-        let owner = ClientHash(1);
-        history.popped("a", 0, 1, 5);
-        history.pops[0].owner = Some(owner);
-        history.drained_at(60);
-        let known = |history: &History| super::super::check_one(&INVARIANT, history)[0].known;
-        assert_eq!(known(&history), None);
-        history.renewed(owner, 59);
-        assert_eq!(known(&history), Some(on_its_way::LOST));
-        history.delivered("t", "a", 0, 1, 5);
-        assert_eq!(known(&history), None);
-        let began = history.second(6);
-        history.lost(began, 7);
-        history.lost_receives[0].gave_back = false;
-        assert_eq!(known(&history), None);
-        history.lost_receives[0].owner = Some(owner);
-        assert_eq!(known(&history), Some(on_its_way::LOST));
     }
 }

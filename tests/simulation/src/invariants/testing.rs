@@ -2,8 +2,8 @@
 
 use super::{Invariant, check_one};
 use crate::history::{
-    Ack, Append, Delivery, EmptyReceive, Group, History, Lease, LostReceive, Moment, Outcome, Pop, Position, Renewal,
-    Send, Touch, Wish,
+    Ack, Append, Arrival, Delivery, EmptyReceive, Group, History, Lease, LostReceive, Moment, Outcome, Pop, Position,
+    Renewal, Send, Touch, Wish,
 };
 use gantry_proto::model::{ClientHash, Epoch, LogOffset, StoreGroupId};
 use std::collections::BTreeMap;
@@ -62,6 +62,13 @@ impl History {
         self.renewals.push(Renewal { store_group, owners, invisible, began, ended, done: true });
     }
 
+    /// Store group 1 is told at second `at` that such a delivery has reached its client.
+    pub(super) fn arrived(&mut self, owner: ClientHash, offset: u64, attempt: u32, at: u64) {
+        let (began, ended) = (self.second(at), self.second(at));
+        let (store_group, position) = (StoreGroupId(1), (1, 1, 0, offset));
+        self.arrivals.push(Arrival { store_group, owner, position, attempt, began, ended, done: true });
+    }
+
     /// A process leads store group 1 from second `at` on, without an end.
     pub(super) fn led(&mut self, process: &str, epoch: u32, at: u64) {
         let (called, heard) = (self.second(at), self.second(at));
@@ -106,9 +113,7 @@ impl History {
             began,
             at,
             hidden: seconds(10),
-            owner: None,
             took: 1,
-            most: 1,
             able: true,
             gave_back: true,
         });

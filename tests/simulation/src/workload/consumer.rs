@@ -11,13 +11,16 @@ use gantry_proto::model::ClientHash;
 use gantry_proto::wire::v2::{self, Code};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// How often an acknowledgement is tried.
 const ATTEMPTS_MAX: u32 = 4;
 /// Bounds of what consumers ask for.
 const INVISIBLE: std::ops::Range<Duration> = Duration::from_millis(1500)..Duration::from_millis(6000);
 const LONG_POLL: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_millis(2500);
+
+/// When the network of a waiting client breaks.
+const BREAKS: std::ops::Range<Duration> = Duration::from_millis(1)..Duration::from_millis(1200);
 
 /// A delivery that is held.
 #[derive(Clone)]
@@ -97,7 +100,15 @@ pub(super) async fn receive(session: &mut Session, group: &Arc<str>, topic: Arc<
     let first = site.recorder.history(|history| history.deliveries.len());
     let mut taken = Vec::new();
     let take = |message| taken.push(record(&site, &client, group, &topic, &message, (began, invisible, owner)));
-    let ended = gantry_client::receive(&session.identity, &connection, wait + PATIENCE, request, take).await;
+    // Now and then its network breaks while it waits, or just when the answer comes: it never learns what that was, and goes
+    // on under its id.
+    let breaks = (renewed && site.stage() == Stage::Run && session.draw.chance(6)).then(|| session.draw.span(BREAKS));
+    let receive = gantry_client::receive(&session.identity, &connection, wait + PATIENCE, request, take);
+    let Ok(ended) = timeout(breaks.unwrap_or(Duration::MAX), receive).await else {
+        note!(site.recorder.trace, &client, "loses what it is answered, and comes back");
+        session.leave();
+        return Vec::new();
+    };
     let answered = ended.ok().flatten();
     if answered.is_some() {
         let client = &client;
