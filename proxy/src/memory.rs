@@ -73,7 +73,7 @@ impl MemoryBudget {
         })
     }
 
-    /// Takes bytes for a peer. What is larger than the whole budget gets it when nothing else of that size is held.
+    /// Takes bytes for a peer. What is larger than a peer's share is never had: one that hangs would keep all others out.
     pub(crate) fn take(self: &Arc<MemoryBudget>, peer: &Arc<Peer>, bytes: usize) -> Result<Held, Exhausted> {
         let mut held = Held { budget: self.clone(), peer: peer.clone(), bytes: 0 };
         held.grow(bytes)?;
@@ -136,9 +136,7 @@ impl Drop for Held {
 
 fn take(counter: &AtomicUsize, bytes: usize, bound: Exhausted) -> Result<(), Exhausted> {
     let max = if bytes <= SMALL_BYTES { bound.max.saturating_add(bound.max / 8) } else { bound.max };
-    // Larger than all there is: when nothing but small things is there.
-    let alone = |used: usize| bytes > max && used <= bound.max / 8;
-    let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= max || alone(used));
+    let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= max);
     counter
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
         .map(drop)
@@ -228,13 +226,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_larger_than_the_budget_passes_alone() {
-        let (budget, peer) = (MemoryBudget::new(8 * MIB, 100), Arc::new(Peer::default()));
-        let _call = budget.take(&peer, CALL_BYTES).unwrap();
-        let huge = budget.take(&peer, 100 * MIB).unwrap();
+    fn what_is_larger_than_a_share_is_never_had() {
+        let (budget, peer) = (MemoryBudget::new(8 * MIB, 50), Arc::new(Peer::default()));
         assert!(budget.take(&peer, 100 * MIB).is_err());
-        drop(huge);
-        assert!(budget.take(&peer, 100 * MIB).is_ok());
+        assert!(budget.take(&peer, 4 * MIB + 1).is_err());
+        assert!(budget.take(&peer, 4 * MIB).is_ok());
     }
 
     #[test]

@@ -164,7 +164,7 @@ options! {
         /// Memory that all clients together may make the server hold: messages that arrive and leave, open calls,
         /// connections. Beyond that they are told to come back later.
         /// Not set: a quarter of the memory that this process may use, at least 256MiB.
-        memory: Option<ByteSize> = "" { example: "1GiB", range: Some(("8MiB", "1024TiB")) };
+        memory: Option<ByteSize> = "" { example: "1GiB", range: Some(("64MiB", "1024TiB")) };
         /// Percent of it that the clients of one address may have.
         memory_per_peer: Percent = "50" { range: Some(("1", "100")) };
         /// How long a request may take to arrive once its call is there.
