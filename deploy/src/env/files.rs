@@ -188,6 +188,10 @@ impl File for SystemFile {
         }
     }
 
+    fn reads_are_announced(&self) {
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::Random);
+    }
+
     fn status(&self) -> io::Result<FileStatus> {
         let metadata = self.file.metadata()?;
         Ok(FileStatus { len: metadata.len(), removed: metadata.nlink() == 0, identity: identity_of(&metadata) })

@@ -90,6 +90,8 @@ pub trait File: Send + Sync + 'static {
     fn try_read_at(&self, offset: u64, len: usize) -> io::Result<Option<Bytes>>;
     /// Tells the system that these bytes are going to be read. An advice: nothing waits, and nothing fails.
     fn will_read(&self, offset: u64, len: u64);
+    /// Tells the system to read no more than it is asked for: whoever reads here says itself what comes next. An advice.
+    fn reads_are_announced(&self);
     /// Length and standing of the file, as they are now.
     fn status(&self) -> io::Result<FileStatus>;
     /// Copies what follows `offset` into `buffer` and says how much that was: less than the buffer only at the end of the

@@ -1,5 +1,8 @@
 //! Reading confirmed records to deliver them: many at a time, those that lie together with one call. On a task of the runtime
 //! nothing waits for the disk: what is not in memory is read by a worker.
+//!
+//! What comes next is announced here ([`announced`]), and the system reads nothing ahead by itself: it takes as much as the
+//! device is set to (8 MiB were seen), and whoever waits for a flush on the same disk waits behind that.
 
 use super::record::{HEADER_LEN, RecordError, claimed_len, parse_record};
 use super::segment::{ReadError, Record, Segment, SegmentSet};
@@ -24,32 +27,45 @@ pub(crate) struct Cold;
 const GAP_MAX: u64 = 1024;
 /// One read is not longer, unless one record is.
 const READ_MAX: u64 = 1 << 20;
+/// Records with less than this between them are announced together: a page for each costs the disk more.
+const ANNOUNCED_GAP_MAX: u64 = 32 << 10;
+/// How far beyond what is wanted is announced, when so many records lie together that a backlog is being read.
+const READ_AHEAD: u64 = 256 << 10;
+const BACKLOG_RECORDS: usize = 8;
 
 impl SegmentSet {
     /// Reads and checks records without waiting for the disk: fit for a task of the runtime. In the order asked for. One
     /// that is damaged or gone does not touch the others.
     pub(crate) fn read_warm(&self, places: &[Place]) -> Result<Vec<Result<Record, ReadError>>, Cold> {
         let reads = self.plan(places);
-        let mut cold = false;
         let mut records = Vec::with_capacity(places.len());
-        for read in &reads {
+        for (number, read) in reads.iter().enumerate() {
             let Some(segment) = &read.segment else {
                 records.extend(read.gone(places));
                 continue;
             };
             let (position, len) = read.extent(segment);
-            // After the first cold one the rest is only announced, so that the worker that reads it finds it under way.
-            match if cold { Ok(None) } else { segment.file.try_read_at(position, len) } {
+            match segment.file.try_read_at(position, len) {
                 Ok(Some(bytes)) => records.extend(read.split(segment, &Ok(bytes), places)),
                 Ok(None) => {
-                    cold = true;
-                    segment.file.will_read(position, len as u64);
+                    // The worker that reads it, and the rest, finds it under way.
+                    self.announce(&reads[number..]);
+                    return Err(Cold);
                 }
                 // The worker reads the records one by one.
-                Err(_) => cold = true,
+                Err(_) => return Err(Cold),
             }
         }
-        if cold { Err(Cold) } else { Ok(records) }
+        Ok(records)
+    }
+
+    fn announce(&self, reads: &[Read]) {
+        for range in announced(reads) {
+            if let Some(segment) = self.holding(range.start) {
+                let end = range.end.0.min(segment.base.0 + segment.capacity);
+                segment.file.will_read(segment.position(range.start), end - range.start.0);
+            }
+        }
     }
 
     /// Reads and checks the record at `at`, which tells its length itself, without waiting for the disk.
@@ -111,6 +127,26 @@ impl SegmentSet {
     fn is_holding(&self, segment: &Arc<Segment>, at: LogOffset) -> bool {
         self.holding(at).is_some_and(|holding| Arc::ptr_eq(&holding, segment))
     }
+}
+
+/// What of the log the system is told to read: what is wanted, and what follows if a backlog is being read.
+fn announced(reads: &[Read]) -> Vec<Range<LogOffset>> {
+    let mut ranges: Vec<(Range<LogOffset>, usize)> = Vec::new();
+    for read in reads.iter().filter(|read| read.segment.is_some()) {
+        let records = read.places.len();
+        match ranges.last_mut() {
+            Some((last, count)) if read.from >= last.end && read.from.0 - last.end.0 <= ANNOUNCED_GAP_MAX => {
+                last.end = read.end;
+                *count += records;
+            }
+            _ => ranges.push((read.from..read.end, records)),
+        }
+    }
+    let extended = |(range, records): (Range<LogOffset>, usize)| {
+        let ahead = if records >= BACKLOG_RECORDS { READ_AHEAD } else { 0 };
+        range.start..range.end.plus(ahead)
+    };
+    ranges.into_iter().map(extended).collect()
 }
 
 /// One call, for records that lie together.
@@ -242,6 +278,26 @@ mod tests {
         assert_eq!(set.read_warm(&places).map(|_| ()), Err(Cold));
         assert_eq!(set.read_record_warm(places[5].at).map(|_| ()), Err(Cold));
         assert!(set.read_cold(&places).iter().all(Result::is_ok));
+    }
+
+    #[test]
+    fn of_a_backlog_what_follows_is_announced_and_of_single_records_nothing_else() {
+        let (set, _, places) = log();
+        let ranges = |places: &[Place]| {
+            let from_to = |range: &Range<LogOffset>| (range.start.0, range.end.0);
+            announced(&set.plan(places)).iter().map(from_to).collect::<Vec<_>>()
+        };
+        let end = |place: Place| place.at.0 + u64::from(place.len);
+        assert_eq!(ranges(&places[3..4]), [(places[3].at.0, end(places[3]))]);
+        assert_eq!(ranges(&places[3..10]), [(places[3].at.0, end(places[9]))]);
+        assert_eq!(ranges(&places[3..11]), [(places[3].at.0, end(places[10]) + READ_AHEAD)]);
+        // One queue of several: its records have others between them.
+        let every: Vec<_> = places[..100].iter().step_by(12).copied().collect();
+        assert_eq!(ranges(&every), [(every[0].at.0, end(every[8]) + READ_AHEAD)]);
+        let far =
+            [Place { at: LogOffset(0), len: 100 }, Place { at: LogOffset(100 + ANNOUNCED_GAP_MAX + 1), len: 100 }];
+        let far_end = far[1].at.0 + 100;
+        assert_eq!(ranges(&far), [(0, 100), (far[1].at.0, far_end)]);
     }
 
     #[test]

@@ -175,6 +175,8 @@ pub(super) fn check_name(files: &dyn Files, path: &Path, status: &FileStatus) ->
 
 impl SegmentSet {
     pub(crate) fn insert(&self, segment: Arc<Segment>) {
+        // See `super::read`.
+        segment.file.reads_are_announced();
         self.by_base.write().insert(segment.base, segment);
     }
 

@@ -458,6 +458,8 @@ impl File for FakeFile {
 
     fn will_read(&self, _offset: u64, _len: u64) {}
 
+    fn reads_are_announced(&self) {}
+
     fn status(&self) -> io::Result<FileStatus> {
         let mut machine = self.machine.lock();
         self.alive(&machine)?;

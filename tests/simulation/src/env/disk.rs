@@ -149,6 +149,10 @@ impl File for SimFile {
         self.file.will_read(offset, len);
     }
 
+    fn reads_are_announced(&self) {
+        self.file.reads_are_announced();
+    }
+
     fn status(&self) -> io::Result<FileStatus> {
         self.file.status()
     }
