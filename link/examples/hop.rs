@@ -9,7 +9,7 @@
 use futures_util::future::BoxFuture;
 use gantry_link::{LocalPeer, PeerCredentials, PeerServer, PeerServices, StoreIdentity, StoreLink};
 use gantry_proto::contract::*;
-use gantry_proto::env::{Connection, Env, Listener, Network, fake};
+use gantry_proto::env::{Addressed, Connection, Env, Listener, Network, fake};
 use gantry_proto::model::*;
 use gantry_proto::wire::store::v1 as wire;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -364,7 +364,8 @@ impl Network for Tcp {
     async fn connect(&self, address: &str) -> io::Result<Box<dyn Connection>> {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
-        Ok(Box::new(tcp))
+        let local = tcp.local_addr().ok();
+        Ok(Box::new(Addressed::new(tcp, local)))
     }
 }
 
@@ -375,7 +376,8 @@ impl Listener for Tcps {
     async fn accept(&mut self) -> io::Result<(Box<dyn Connection>, SocketAddr)> {
         let (tcp, peer) = self.0.accept().await?;
         tcp.set_nodelay(true)?;
-        Ok((Box::new(tcp), peer))
+        let local = tcp.local_addr().ok();
+        Ok((Box::new(Addressed::new(tcp, local)), peer))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -11,7 +11,7 @@ pub mod fake;
 pub use files::{
     DirEntry, DirectoryLock, File, FileIdentity, FileStatus, Files, OpenMode, is_unreadable, make_durable,
 };
-pub use network::{Connection, Listener, Network};
+pub use network::{Addressed, Connection, Listener, Network};
 pub use workers::{WorkPanicked, Workers};
 
 use crate::model::Timestamp;

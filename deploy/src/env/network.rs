@@ -1,4 +1,4 @@
-use gantry_proto::env::{Connection, Listener, Network};
+use gantry_proto::env::{Addressed, Connection, Listener, Network};
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -22,7 +22,8 @@ impl Network for SystemNetwork {
     async fn connect(&self, address: &str) -> io::Result<Box<dyn Connection>> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
+        let local = stream.local_addr().ok();
+        Ok(Box::new(Addressed::new(stream, local)))
     }
 }
 
@@ -33,7 +34,8 @@ impl Listener for SystemListener {
     async fn accept(&mut self) -> io::Result<(Box<dyn Connection>, SocketAddr)> {
         let (stream, peer) = self.0.accept().await?;
         stream.set_nodelay(true)?;
-        Ok((Box::new(stream), peer))
+        let local = stream.local_addr().ok();
+        Ok((Box::new(Addressed::new(stream, local)), peer))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -1,9 +1,11 @@
 //! Sockets.
 
 use std::io;
+use std::io::IoSlice;
 use std::net::SocketAddr;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
-use tokio::net::TcpStream;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 /// Byte streams between machines.
 #[async_trait::async_trait]
@@ -34,9 +36,53 @@ pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     }
 }
 
-impl Connection for TcpStream {
+/// A stream whose own end has an address.
+pub struct Addressed<S> {
+    stream: S,
+    local: Option<SocketAddr>,
+}
+
+impl<S> Addressed<S> {
+    pub fn new(stream: S, local: Option<SocketAddr>) -> Addressed<S> {
+        Addressed { stream, local }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection for Addressed<S> {
     fn local_addr(&self) -> Option<SocketAddr> {
-        TcpStream::local_addr(self).ok()
+        self.local
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Addressed<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Addressed<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::env::{Connection, Listener, Network};
+use crate::env::{Addressed, Connection, Listener, Network};
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
@@ -31,7 +31,8 @@ impl Network for Loopback {
     async fn connect(&self, address: &str) -> io::Result<Box<dyn Connection>> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
+        let local = stream.local_addr().ok();
+        Ok(Box::new(Addressed::new(stream, local)))
     }
 }
 
@@ -42,7 +43,8 @@ impl Listener for LoopbackListener {
     async fn accept(&mut self) -> io::Result<(Box<dyn Connection>, SocketAddr)> {
         let (stream, peer) = self.0.accept().await?;
         stream.set_nodelay(true)?;
-        Ok((Box::new(stream), peer))
+        let local = stream.local_addr().ok();
+        Ok((Box::new(Addressed::new(stream, local)), peer))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
