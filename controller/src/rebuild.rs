@@ -15,7 +15,6 @@ use crate::open_error::OpenError;
 use crate::raft::{ACKNOWLEDGED, FILE, LOCK, TEMPORARY, is_there, make_with_snapshot, read_acknowledged};
 use crate::state::{Counters, Keeping, KeptGroup, MetadataState, NamedLeader, Rules, StateParts};
 use gantry_proto::env::{DirectoryLock, Env, Files};
-use gantry_proto::model::limits::MAX_ATTEMPTS_DEFAULT;
 use gantry_proto::model::{
     BackoffPolicy, ClusterId, ConsumerGroup, Epoch, FolderId, GroupId, GroupName, GroupSecret, LostIds,
     MetadataVersion, Placement, ProcessId, Replica, StoreGroup, StoreGroupId, StoreGroupName, StoreGroupState, Topic,
@@ -49,22 +48,25 @@ pub struct RebuiltMetadata {
     pub groups_removed: BTreeSet<GroupId>,
 }
 
-/// A topic. It takes every kind of message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A topic.
+#[derive(Clone, Debug, PartialEq)]
 pub struct RebuiltTopic {
     pub id: TopicId,
     pub name: TopicName,
+    pub topic_type: TopicType,
     /// Its queues, at least 1.
-    pub queues: u32,
+    pub placement: Placement,
 }
 
-/// A consumer group, with the default retry policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A consumer group.
+#[derive(Clone, Debug, PartialEq)]
 pub struct RebuiltGroup {
     pub id: GroupId,
     pub name: GroupName,
     /// Whether it delivers in order.
     pub fifo: bool,
+    pub max_attempts: u32,
+    pub backoff: BackoffPolicy,
     /// Its dead-letter topic. `None`: it gets a new one.
     pub dead_letter_topic: Option<TopicId>,
 }
@@ -206,17 +208,17 @@ fn state(env: &Env, known: RebuiltMetadata) -> Result<MetadataState, String> {
     };
     let mut last_topic = known.last_topic;
     let mut topics: Vec<Topic> = (known.topics.into_iter())
-        .map(|RebuiltTopic { id, name, queues }| Topic {
+        .map(|RebuiltTopic { id, name, topic_type, placement }| Topic {
             id,
             name,
-            topic_type: TopicType::Mixed,
-            placement: Placement::spread(queues, &[store_group], 0),
+            topic_type,
+            placement,
             dead_letter_of: None,
             created_at: now,
         })
         .collect();
     let mut groups = Vec::new();
-    for RebuiltGroup { id, name, fifo, dead_letter_topic } in known.groups {
+    for RebuiltGroup { id, name, fifo, max_attempts, backoff, dead_letter_topic } in known.groups {
         let dead_letter_topic = match dead_letter_topic {
             Some(topic) => topic,
             None => {
@@ -233,9 +235,14 @@ fn state(env: &Env, known: RebuiltMetadata) -> Result<MetadataState, String> {
             dead_letter_of: Some(name.clone()),
             created_at: now,
         });
-        let (max_attempts, backoff) = (MAX_ATTEMPTS_DEFAULT, BackoffPolicy::default());
         groups.push(ConsumerGroup { id, name, fifo, max_attempts, backoff, dead_letter_topic, created_at: now });
     }
+    // Queues may be left of store groups that were removed.
+    let placed = topics.iter().filter_map(|topic| match &topic.placement {
+        Placement::Spread { store_groups, .. } => store_groups.iter().max().copied(),
+        Placement::EveryGroup => None,
+    });
+    let last_store_group = placed.max().max(Some(store_group)).unwrap_or_default();
     topics.sort_by_key(|topic| topic.id);
     groups.sort_by_key(|group| group.id);
     let there = topics.iter().map(|topic| topic.id.0).chain(known.topics_removed.iter().map(|id| id.0)).collect();
@@ -252,12 +259,7 @@ fn state(env: &Env, known: RebuiltMetadata) -> Result<MetadataState, String> {
     let keeping = Keeping { secret: GroupSecret(secret), last, led, durable: None };
     let parts = StateParts {
         version: MetadataVersion(1),
-        counters: Counters {
-            last_topic,
-            last_group: known.last_group,
-            last_store_group: store_group,
-            rules: Rules::NEWEST,
-        },
+        counters: Counters { last_topic, last_group: known.last_group, last_store_group, rules: Rules::NEWEST },
         cluster: Some(known.cluster),
         store_groups: vec![Arc::new(store)],
         topics: topics.into_iter().map(Arc::new).collect(),

@@ -230,6 +230,11 @@ impl StoreFolder {
         self.save(identity)
     }
 
+    /// Whether nobody else can have it.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.lock.is_some()
+    }
+
     /// Lets somebody else open it.
     pub(crate) fn unlock(&mut self) {
         self.lock = None;

@@ -63,6 +63,7 @@ pub mod inspect;
 mod lookup;
 mod maintenance;
 mod membership;
+mod names;
 mod observe;
 mod open_error;
 mod passed_damage;

@@ -18,6 +18,7 @@
 //! | [`watch_files`] | looks whether the log's files are still what they were | each 5 s |
 //! | [`pass_given_up`] | lets groups pass what an operator gave up | each 5 s |
 //! | [`give_back_restored`] | gives groups what they had set aside and is whole again | each 5 s |
+//! | [`keep`](names::keep) | keeps a copy of the names of topics and groups | when the metadata change |
 //! | [`measure`] | sets the gauges | each 5 s |
 //!
 //! What blocks is sent to a worker; one at a time for each task.
@@ -28,7 +29,7 @@ use crate::observe::observe;
 use crate::periodic::{INTERVAL, repeat};
 use crate::store::Store;
 use crate::upkeep::{DueShards, ShardKey};
-use crate::{expiry, indexing, rebuild, removal, restored, saving};
+use crate::{expiry, indexing, names, rebuild, removal, restored, saving};
 use gantry_proto::contract::StoreError;
 use gantry_proto::model::Epoch;
 use std::sync::Arc;
@@ -66,6 +67,7 @@ pub(crate) fn start(store: &Arc<Store>, writer: LogWriter, last_epoch: Epoch) {
     store.spawn("file-watching", watch_files(store.clone()));
     store.spawn("passing", pass_given_up(store.clone()));
     store.spawn("giving-back", give_back_restored(store.clone()));
+    store.spawn("naming", names::keep(store.clone()));
     store.spawn("measuring", measure(store.clone()));
 }
 

@@ -87,7 +87,7 @@ pub struct Store {
     /// Cancelled when nothing will be written any more.
     stopped: CancellationToken,
     tasks: TaskTracker,
-    folder: Mutex<StoreFolder>,
+    pub(crate) folder: Mutex<StoreFolder>,
 }
 
 impl Store {

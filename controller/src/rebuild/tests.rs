@@ -6,6 +6,7 @@ use crate::testing::{DIR, create_group, create_topic};
 use gantry_proto::contract::MetadataService as _;
 use gantry_proto::env::OpenMode;
 use gantry_proto::env::fake::{self, FakeFiles};
+use gantry_proto::model::limits::MAX_ATTEMPTS_DEFAULT;
 use gantry_proto::model::{MetadataOutcome, Removed};
 
 fn dir() -> &'static Path {
@@ -13,12 +14,19 @@ fn dir() -> &'static Path {
 }
 
 fn topic(id: u32, name: &str, queues: u32) -> RebuiltTopic {
-    RebuiltTopic { id: TopicId(id), name: TopicName::parse(name).unwrap(), queues }
+    RebuiltTopic {
+        id: TopicId(id),
+        name: TopicName::parse(name).unwrap(),
+        topic_type: TopicType::Mixed,
+        placement: Placement::spread(queues, &[StoreGroupId(3)], 0),
+    }
 }
 
 fn group(id: u32, name: &str, dead_letters: Option<u32>) -> RebuiltGroup {
     let name = GroupName::parse(name).unwrap();
-    RebuiltGroup { id: GroupId(id), name, fifo: false, dead_letter_topic: dead_letters.map(TopicId) }
+    let (max_attempts, backoff) = (MAX_ATTEMPTS_DEFAULT, BackoffPolicy::default());
+    let dead_letter_topic = dead_letters.map(TopicId);
+    RebuiltGroup { id: GroupId(id), name, fifo: false, max_attempts, backoff, dead_letter_topic }
 }
 
 /// Topics 2 and 5 with dead letters in 7; 3 was deleted; nothing is known of 1, 4 and 6.

@@ -1,14 +1,16 @@
 //! `gantry repair controller`: the controller's folder of a standalone server is lost or damaged, and its store is there.
 //!
-//! What the store knows ([`Known`]) becomes the metadata again ([`Rebuild`]). Names that nobody knows are the operator's to
-//! give; until then a topic or group is reached by a name that says its number.
+//! What the store knows ([`Known`]) becomes the metadata again ([`Rebuild`]). Names that its copy of the metadata lacks are the
+//! operator's to give; until then a topic or group is reached by a name that says its number.
 
 use crate::inspect::instant;
 use clap::Args;
 use gantry_controller::{Rebuild, RebuiltGroup, RebuiltMetadata, RebuiltTopic};
 use gantry_proto::env::Env;
 use gantry_proto::model::limits::{MAX_ATTEMPTS_DEFAULT, QUEUE_COUNT_MAX};
-use gantry_proto::model::{GroupId, GroupName, TopicId, TopicName};
+use gantry_proto::model::{
+    BackoffPolicy, GroupId, GroupName, Placement, StoreGroupId, Topic, TopicId, TopicName, TopicType,
+};
 use gantry_store::repair::{Known, KnownTopic};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +68,7 @@ pub(super) struct Made {
 struct MadeTopic {
     id: u32,
     name: String,
-    /// `operator`, `dead letters`, or `nobody`.
+    /// `operator`, `store`, `dead letters`, or `nobody`.
     named_by: &'static str,
     queues: u32,
     messages: u64,
@@ -76,7 +78,7 @@ struct MadeTopic {
 struct MadeGroup {
     id: u32,
     name: String,
-    /// `operator` or `nobody`.
+    /// `operator`, `store` or `nobody`.
     named_by: &'static str,
     fifo: bool,
 }
@@ -144,7 +146,7 @@ impl Plan {
         let left: Vec<TopicId> = known.topics.iter().filter(is_left).map(|(id, _)| *id).collect();
         Ok(Plan {
             steps: steps(&dir, &known, &topics, &groups),
-            lost: lost(&known, &topics, &left),
+            lost: lost(&known, &topics, &groups, &left),
             made: Made {
                 cluster: known.cluster.to_string(),
                 store_group: known.store_group.1.to_string(),
@@ -153,7 +155,7 @@ impl Plan {
                         id: topic.id.0,
                         name: topic.name.to_string(),
                         named_by,
-                        queues: topic.queues,
+                        queues: topic.placement.queue_count(StoreGroupId(0)),
                         messages: known.topics.get(&topic.id).map_or(0, |topic| topic.messages),
                     })
                     .collect(),
@@ -180,10 +182,12 @@ impl Plan {
 }
 
 const BY_OPERATOR: &str = "operator";
+const BY_STORE: &str = "store";
 const BY_LETTERS: &str = "dead letters";
 const BY_NOBODY: &str = "nobody";
 
-/// Topics that hold messages, or that groups read, or that the operator names; not those of dead letters.
+/// Topics that the store's copy of the metadata names, that hold messages, or that groups read, or that the operator names; not
+/// those of dead letters.
 fn topics(known: &Known, given: &[GivenTopic]) -> anyhow::Result<Vec<(RebuiltTopic, &'static str)>> {
     let mut named: BTreeMap<TopicId, &GivenTopic> = BTreeMap::new();
     for given in given {
@@ -208,7 +212,7 @@ fn topics(known: &Known, given: &[GivenTopic]) -> anyhow::Result<Vec<(RebuiltTop
         );
     }
     let is_read = |topic: &KnownTopic| topic.read_by.iter().any(|id| known.groups.get(id).is_some_and(|g| !g.removed));
-    let is_there = |topic: &KnownTopic| topic.messages > 0 || is_read(topic);
+    let is_there = |topic: &KnownTopic| topic.messages > 0 || topic.described.is_some() || is_read(topic);
     let of_itself =
         |(_, topic): &(&TopicId, &KnownTopic)| !topic.removed && topic.dead_letters_of.is_none() && is_there(topic);
     let ids: BTreeSet<TopicId> =
@@ -217,15 +221,33 @@ fn topics(known: &Known, given: &[GivenTopic]) -> anyhow::Result<Vec<(RebuiltTop
     for id in ids {
         let topic = known.topics.get(&id).cloned().unwrap_or_default();
         let by_letters = topic.name.as_deref().and_then(|name| TopicName::parse(name).ok());
-        let (name, named_by) = match (named.get(&id), by_letters) {
-            (Some(given), _) => (given.name.clone(), BY_OPERATOR),
-            (None, Some(name)) => (name, BY_LETTERS),
-            (None, None) => (TopicName::parse(&format!("recovered-topic-{id}"))?, BY_NOBODY),
+        let described = topic.described.as_deref();
+        let (name, named_by) = match (named.get(&id), described, by_letters) {
+            (Some(given), _, _) => (given.name.clone(), BY_OPERATOR),
+            (None, Some(described), _) => (described.name.clone(), BY_STORE),
+            (None, None, Some(name)) => (name, BY_LETTERS),
+            (None, None, None) => (TopicName::parse(&format!("recovered-topic-{id}"))?, BY_NOBODY),
         };
         let queues = named.get(&id).and_then(|given| given.queues).unwrap_or(topic.queues).max(1);
-        topics.push((RebuiltTopic { id, name, queues }, named_by));
+        let topic_type = described.map_or(TopicType::Mixed, |described| described.topic_type);
+        let placement = placement(described, queues, known.store_group.0);
+        topics.push((RebuiltTopic { id, name, topic_type, placement }, named_by));
     }
     Ok(topics)
+}
+
+/// Where the queues are: as they were, and those that are not known there on the one store group that is.
+fn placement(described: Option<&Topic>, queues: u32, store_group: StoreGroupId) -> Placement {
+    match described.map(|described| &described.placement) {
+        Some(Placement::Spread { store_groups, message_group_queues }) => {
+            let more = std::iter::repeat_n(store_group, (queues as usize).saturating_sub(store_groups.len()));
+            Placement::Spread {
+                store_groups: store_groups.iter().copied().chain(more).collect(),
+                message_group_queues: message_group_queues.clone(),
+            }
+        }
+        _ => Placement::spread(queues, &[store_group], 0),
+    }
 }
 
 fn groups(known: &Known, given: &[GivenGroup]) -> anyhow::Result<Vec<(RebuiltGroup, &'static str)>> {
@@ -249,11 +271,15 @@ fn groups(known: &Known, given: &[GivenGroup]) -> anyhow::Result<Vec<(RebuiltGro
     for id in ids {
         let is_kept = |topic: &TopicId| known.topics.get(topic).is_some_and(|topic| !topic.removed);
         let dead_letter_topic = known.groups.get(&id).and_then(|group| group.dead_letter_topic).filter(is_kept);
-        let (name, fifo, named_by) = match named.get(&id) {
-            Some(given) => (given.name.clone(), given.fifo, BY_OPERATOR),
-            None => (GroupName::parse(&format!("recovered-group-{id}"))?, false, BY_NOBODY),
+        let described = known.groups.get(&id).and_then(|group| group.described.as_deref());
+        let (name, fifo, named_by) = match (named.get(&id), described) {
+            (Some(given), _) => (given.name.clone(), given.fifo, BY_OPERATOR),
+            (None, Some(described)) => (described.name.clone(), described.fifo, BY_STORE),
+            (None, None) => (GroupName::parse(&format!("recovered-group-{id}"))?, false, BY_NOBODY),
         };
-        groups.push((RebuiltGroup { id, name, fifo, dead_letter_topic }, named_by));
+        let max_attempts = described.map_or(MAX_ATTEMPTS_DEFAULT, |described| described.max_attempts);
+        let backoff = described.map_or_else(BackoffPolicy::default, |described| described.backoff.clone());
+        groups.push((RebuiltGroup { id, name, fifo, max_attempts, backoff, dead_letter_topic }, named_by));
     }
     Ok(groups)
 }
@@ -300,6 +326,7 @@ fn steps(
         let held = known.topics.get(&topic.id).cloned().unwrap_or_default();
         let who = match *named_by {
             BY_OPERATOR => "as you say".to_owned(),
+            BY_STORE => "as the store's copy of the metadata says".to_owned(),
             BY_LETTERS => "as its dead letters say".to_owned(),
             _ => format!("nobody knows its name: say it with --topic {}=NAME, it cannot be changed later", topic.id),
         };
@@ -312,12 +339,16 @@ fn steps(
             if readers.is_empty() { String::new() } else { format!("; read by the groups {}", readers.join(", ")) };
         steps.push(format!(
             "Topic {}: {} ({who}); {} queues, {} messages{last}{samples}{readers}",
-            topic.id, topic.name, topic.queues, held.messages
+            topic.id,
+            topic.name,
+            topic.placement.queue_count(StoreGroupId(0)),
+            held.messages
         ));
     }
     for (group, named_by) in groups {
         let who = match *named_by {
             BY_OPERATOR => "as you say".to_owned(),
+            BY_STORE => "as the store's copy of the metadata says".to_owned(),
             _ => format!(
                 "nobody knows its name: say it with --group {}=NAME, or consumers that use its old name get a new group, which \
                  begins at the oldest message",
@@ -329,20 +360,41 @@ fn steps(
     steps
 }
 
-fn lost(known: &Known, topics: &[(RebuiltTopic, &'static str)], left: &[TopicId]) -> Vec<String> {
+fn lost(
+    known: &Known,
+    topics: &[(RebuiltTopic, &'static str)],
+    groups: &[(RebuiltGroup, &'static str)],
+    left: &[TopicId],
+) -> Vec<String> {
     let mut lost = known.unreadable.clone();
-    lost.push(format!(
-        "The types of topics are lost: all of them take every kind of message. So are retry policies: every group has \
-         {MAX_ATTEMPTS_DEFAULT} attempts and the default backoff, and no order unless you say ID=NAME:fifo. gantry admin \
-         topic alter and group alter set them"
-    ));
+    let is_described = |topic: &TopicId| known.topics.get(topic).is_some_and(|topic| topic.described.is_some());
+    let untyped: Vec<String> =
+        topics.iter().filter(|(topic, _)| !is_described(&topic.id)).map(|(topic, _)| topic.id.to_string()).collect();
+    if !untyped.is_empty() {
+        lost.push(format!(
+            "The types of the topics {} are lost: they take every kind of message. gantry admin topic alter sets them",
+            untyped.join(", ")
+        ));
+    }
+    let is_described = |group: &GroupId| known.groups.get(group).is_some_and(|group| group.described.is_some());
+    let unruled: Vec<String> =
+        groups.iter().filter(|(group, _)| !is_described(&group.id)).map(|(group, _)| group.id.to_string()).collect();
+    if !unruled.is_empty() {
+        lost.push(format!(
+            "The retry policies of the groups {} are lost: they have {MAX_ATTEMPTS_DEFAULT} attempts and the default backoff, and \
+             no order unless you say ID=NAME:fifo. gantry admin group alter sets them",
+            unruled.join(", ")
+        ));
+    }
     for (topic, named_by) in topics {
         let ordered = known.topics.get(&topic.id).is_some_and(|topic| topic.ordered);
-        if ordered && *named_by != BY_OPERATOR {
+        if ordered && !matches!(*named_by, BY_OPERATOR | BY_STORE) {
             lost.push(format!(
                 "Topic {} has message groups, which are spread over its queues by their number: if it had more than {}, say \
                  how many with --topic {}=NAME:QUEUES, or a message group goes on in another queue",
-                topic.id, topic.queues, topic.id
+                topic.id,
+                topic.placement.queue_count(StoreGroupId(0)),
+                topic.id
             ));
         }
     }
@@ -355,8 +407,12 @@ fn lost(known: &Known, topics: &[(RebuiltTopic, &'static str)], left: &[TopicId]
         ));
     }
     lost.push(
-        "Topics to which nothing was ever sent, and groups that never received anything, are not known here: create them again"
-            .to_owned(),
+        if known.has_copy {
+            "What was created or changed in the last seconds before the store ended may not be known here: do it again"
+        } else {
+            "Topics to which nothing was ever sent, and groups that never received anything, are not known here: create them again"
+        }
+        .to_owned(),
     );
     lost.push(
         "What was received and not acknowledged can no longer be acknowledged: it is delivered again when its time is over"

@@ -180,6 +180,13 @@ async fn a_lost_controller_is_named_and_made_again_and_its_group_goes_on() {
         fs::rename(saved.join(name), data.join("store").join(name)).unwrap();
     }
 
+    // The store's copy of the names is lost, too.
+    let (code, plan, said) = repair(data, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let names: Vec<_> =
+        plan["topics"].as_array().unwrap().iter().map(|topic| topic["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["unused", TOPIC], "{plan}");
+    fs::rename(data.join("store/names"), saved.join("names")).unwrap();
     let (code, plan, said) = repair(data, &[]);
     assert_eq!((code, &plan["done"]), (Some(0), &Value::Bool(false)), "{said}");
     assert!(!folder.join("consensus.redb").exists());
@@ -221,6 +228,40 @@ async fn a_lost_controller_is_named_and_made_again_and_its_group_goes_on() {
     assert_eq!(output(&["inspect", "verify", data.to_str().unwrap()]).0, Some(0));
     // And once more, as any other.
     assert_eq!(Gantry::start(data, &[]).stop("TERM").0, Some(0));
+}
+
+#[test]
+fn a_controller_that_is_made_again_has_the_names_types_and_policies_that_the_store_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path();
+    let server = Gantry::start(data, &[]);
+    for command in [
+        "topic create orders --type fifo --queues 3",
+        "topic create gone",
+        "topic delete gone",
+        "group create readers --fifo --max-attempts 3 --backoff 1s,5s",
+    ] {
+        server.admin(command).unwrap();
+    }
+    let asked = |server: &Gantry| {
+        let told = |what: &str, name: &str, fields: &[&str]| {
+            let (told, _) = server.admin(&format!("{what} describe {name}")).unwrap();
+            fields.iter().map(|field| told[what][field].clone()).collect::<Vec<Value>>()
+        };
+        let topic = told("topic", "orders", &["name", "type", "queue_count"]);
+        [topic, told("group", "readers", &["name", "fifo", "max_attempts", "backoff"])]
+    };
+    let before = asked(&server);
+    assert_eq!(server.stop("TERM").0, Some(0));
+    fs::remove_dir_all(data.join("controller")).unwrap();
+    let (code, made, said) = repair(data, &["--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    let [topic] = &made["topics"].as_array().unwrap()[..] else { panic!("{made}") };
+    assert_eq!((&topic["name"], &topic["named_by"], &topic["queues"]), (&"orders".into(), &"store".into(), &3.into()));
+    let server = Gantry::start(data, &[]);
+    assert_eq!(asked(&server), before);
+    assert!(before.iter().flatten().all(|field| !field.is_null()), "{before:?}");
+    assert_eq!(server.stop("TERM").0, Some(0));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a store's folder knows of the cluster's metadata: for who makes those of a controller again whose folder is lost.
 //!
-//! The log names topics and groups by their numbers. Names are in dead letters only, which carry that of the topic that they
-//! come from.
+//! The log names topics and groups by their numbers. What they are called, and of what kind they are, is in the store's copy of
+//! the metadata ([`crate::names`]); where that is gone, dead letters carry the name of the topic that they come from.
 //!
 //! What must always hold: each number of a topic or a group that is anywhere in the folder is known here, what was deleted
 //! included, or nothing is: whoever goes on from here gives none of them again.
@@ -10,13 +10,16 @@ use super::{RepairError, lock, refused};
 use crate::checkpoint::{self, Snapshot};
 use crate::identity::Identity;
 use crate::inspect::{IndexFile, InspectError, RecordContent, RecordInfo, Seen, SegmentFile, segment_paths};
+use crate::names::{Names, NamesError};
 use gantry_proto::env::{DirectoryLock, Env, Files};
 use gantry_proto::model::{
-    ClusterId, Epoch, FolderId, GroupId, LogOffset, QueueId, Removed, StoreGroupId, StoreGroupName, Timestamp, TopicId,
+    ClusterId, ConsumerGroup, Epoch, FolderId, GroupId, GroupName, LogOffset, Placement, QueueId, Removed,
+    StoreGroupId, StoreGroupName, Timestamp, Topic, TopicId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Tags and keys that are shown of a topic's messages.
 const SAMPLES_MAX: usize = 5;
@@ -35,13 +38,17 @@ pub struct Known {
     pub topics: BTreeMap<TopicId, KnownTopic>,
     /// Every group that is named anywhere.
     pub groups: BTreeMap<GroupId, KnownGroup>,
+    /// Whether the store's copy of the metadata is there.
+    pub has_copy: bool,
     /// Parts of the log that could not be read, a sentence each.
     pub unreadable: Vec<String>,
 }
 
 /// What is known of a topic.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct KnownTopic {
+    /// What it was, as the store's copy of the metadata says.
+    pub described: Option<Arc<Topic>>,
     /// Its name, as its dead letters say.
     pub name: Option<String>,
     /// The group whose dead letters it holds.
@@ -63,8 +70,10 @@ pub struct KnownTopic {
 }
 
 /// What is known of a consumer group.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct KnownGroup {
+    /// What it was, as the store's copy of the metadata says.
+    pub described: Option<Arc<ConsumerGroup>>,
     /// Where its dead letters are.
     pub dead_letter_topic: Option<TopicId>,
     /// The log says that it was deleted.
@@ -92,10 +101,12 @@ impl Known {
             store_group: (home.group, home.name),
             topics: BTreeMap::new(),
             groups: BTreeMap::new(),
+            has_copy: false,
             unreadable: Vec::new(),
         };
         let begins = known.read_log(files, dir)?;
         known.read_checkpoint(files, dir, begins)?;
+        known.read_names(files, dir)?;
         Ok(known)
     }
 
@@ -214,6 +225,42 @@ impl Known {
         for (group, topic) in snapshot.shards.keys() {
             self.groups.entry(*group).or_default();
             self.topic(*topic).read_by.insert(*group);
+        }
+        Ok(())
+    }
+
+    /// A copy that lags behind: what it lacks is known by numbers only.
+    fn read_names(&mut self, files: &dyn Files, dir: &Path) -> Result<(), RepairError> {
+        let names = match Names::read(files, dir) {
+            Ok(Some(names)) if names.cluster == Some(self.cluster) => names,
+            Ok(_) => return Ok(()),
+            Err(error @ NamesError::Newer(_)) => return refused(format!("{}: {error}", dir.display())),
+            Err(error) => {
+                self.unreadable.push(format!("The store's copy of the metadata cannot be read ({error})"));
+                return Ok(());
+            }
+        };
+        self.has_copy = true;
+        let ids: BTreeMap<GroupName, GroupId> =
+            names.groups.values().map(|group| (group.name.clone(), group.id)).collect();
+        for (id, described) in names.topics {
+            let letters_of = described.dead_letter_of.as_ref().and_then(|name| ids.get(name)).copied();
+            let topic = self.topic(id);
+            if topic.removed {
+                continue;
+            }
+            if let Placement::Spread { store_groups, .. } = &described.placement {
+                topic.queues = topic.queues.max(u32::try_from(store_groups.len()).unwrap_or(u32::MAX));
+            }
+            topic.dead_letters_of = topic.dead_letters_of.or(letters_of);
+            topic.described = Some(described);
+        }
+        for (id, described) in names.groups {
+            let group = self.groups.entry(id).or_default();
+            if !group.removed {
+                group.dead_letter_topic = Some(described.dead_letter_topic);
+                group.described = Some(described);
+            }
         }
         Ok(())
     }
