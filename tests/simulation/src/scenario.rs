@@ -321,7 +321,9 @@ pub fn all() -> Vec<Scenario> {
                 (Fault::LosePowerEverywhere, 2),
             ],
             every_kind: true,
-            pause: Duration::from_millis(800),
+            // Most of it happens to stores.
+            shape: Shape { controllers: 1, stores: 3, proxies: 1, ..SMALL },
+            pause: Duration::from_millis(500),
             habits: |habits| {
                 habits.pause = Duration::from_millis(120);
                 habits.checkpoints = Duration::from_millis(300);
@@ -369,6 +371,7 @@ pub fn all() -> Vec<Scenario> {
             faults: vec![(Fault::Upgrade, 6), (Fault::Kill, 2), (Fault::IsolateStore, 1), (Fault::Partition, 1)],
             older: true,
             hurried: 1,
+            pause: Duration::from_millis(700),
             ..base
         },
     ]

@@ -299,6 +299,14 @@ impl Nemesis {
         if contenders.is_empty() { stores } else { contenders }
     }
 
+    /// The one of these stores that got a lease last.
+    pub(super) fn leading(&self, stores: &[String]) -> Option<String> {
+        self.site.recorder.history(|history| {
+            let of = |process: &str| stores.iter().find(|store| process.split('#').next() == Some(store)).cloned();
+            history.leases.iter().rev().find_map(|lease| of(&lease.process))
+        })
+    }
+
     pub(super) fn rate(&self, name: &str) -> i64 {
         self.hosts.get(name).map_or(0, |host| host.drift_ppm)
     }

@@ -123,7 +123,9 @@ impl Nemesis {
             Fault::IsolateStore => {
                 // Longer than a lease, and shorter.
                 until = now + self.draw.span(ms(1000)..ms(8000));
-                let store = self.draw.pick(&self.contenders()).clone();
+                let contenders = self.contenders();
+                let leading = self.leading(&contenders).filter(|_| self.draw.chance(75));
+                let store = leading.unwrap_or_else(|| self.draw.pick(&contenders).clone());
                 let proxy = self.draw.pick(&self.hosts_of(|tier| tier == Tier::Proxy)).clone();
                 let cut_off = if self.draw.chance(60) { vec![store, proxy] } else { vec![store] };
                 (How::Cut, cut_off.iter().flat_map(|host| self.links_to_controllers(host)).collect())
