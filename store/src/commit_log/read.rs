@@ -49,7 +49,7 @@ impl SegmentSet {
                 Ok(Some(bytes)) => records.extend(read.split(segment, &Ok(bytes), places)),
                 Ok(None) => {
                     // The worker that reads it, and the rest, finds it under way.
-                    self.announce(&reads[number..]);
+                    announce(&reads[number..]);
                     return Err(Cold);
                 }
                 // The worker reads the records one by one.
@@ -57,15 +57,6 @@ impl SegmentSet {
             }
         }
         Ok(records)
-    }
-
-    fn announce(&self, reads: &[Read]) {
-        for range in announced(reads) {
-            if let Some(segment) = self.holding(range.start) {
-                let end = range.end.0.min(segment.base.0 + segment.capacity);
-                segment.file.will_read(segment.position(range.start), end - range.start.0);
-            }
-        }
     }
 
     /// Reads and checks the record at `at`, which tells its length itself, without waiting for the disk.
@@ -129,24 +120,42 @@ impl SegmentSet {
     }
 }
 
+fn announce(reads: &[Read]) {
+    for Announced { segment, range, .. } in announced(reads) {
+        let end = range.end.0.min(segment.base.0 + segment.capacity);
+        segment.file.will_read(segment.position(range.start), end.saturating_sub(range.start.0));
+    }
+}
+
+/// A part of a segment that the system is told to read.
+struct Announced<'a> {
+    segment: &'a Arc<Segment>,
+    range: Range<LogOffset>,
+    records: usize,
+}
+
 /// What of the log the system is told to read: what is wanted, and what follows if a backlog is being read.
-fn announced(reads: &[Read]) -> Vec<Range<LogOffset>> {
-    let mut ranges: Vec<(Range<LogOffset>, usize)> = Vec::new();
-    for read in reads.iter().filter(|read| read.segment.is_some()) {
+fn announced(reads: &[Read]) -> Vec<Announced<'_>> {
+    let mut parts: Vec<Announced<'_>> = Vec::new();
+    for read in reads {
+        let Some(segment) = &read.segment else { continue };
         let records = read.places.len();
-        match ranges.last_mut() {
-            Some((last, count)) if read.from >= last.end && read.from.0 - last.end.0 <= ANNOUNCED_GAP_MAX => {
-                last.end = read.end;
-                *count += records;
+        match parts.last_mut() {
+            Some(last)
+                if Arc::ptr_eq(last.segment, segment)
+                    && read.from >= last.range.end
+                    && read.from.0 - last.range.end.0 <= ANNOUNCED_GAP_MAX =>
+            {
+                last.range.end = read.end;
+                last.records += records;
             }
-            _ => ranges.push((read.from..read.end, records)),
+            _ => parts.push(Announced { segment, range: read.from..read.end, records }),
         }
     }
-    let extended = |(range, records): (Range<LogOffset>, usize)| {
-        let ahead = if records >= BACKLOG_RECORDS { READ_AHEAD } else { 0 };
-        range.start..range.end.plus(ahead)
-    };
-    ranges.into_iter().map(extended).collect()
+    for part in parts.iter_mut().filter(|part| part.records >= BACKLOG_RECORDS) {
+        part.range.end = part.range.end.plus(READ_AHEAD);
+    }
+    parts
 }
 
 /// One call, for records that lie together.
@@ -284,7 +293,7 @@ mod tests {
     fn of_a_backlog_what_follows_is_announced_and_of_single_records_nothing_else() {
         let (set, _, places) = log();
         let ranges = |places: &[Place]| {
-            let from_to = |range: &Range<LogOffset>| (range.start.0, range.end.0);
+            let from_to = |part: &Announced<'_>| (part.range.start.0, part.range.end.0);
             announced(&set.plan(places)).iter().map(from_to).collect::<Vec<_>>()
         };
         let end = |place: Place| place.at.0 + u64::from(place.len);
